@@ -94,9 +94,9 @@ impl fmt::Display for Error {
             Self::File(error) => write!(f, "{error}"),
             Self::Task(error) => write!(f, "{error}"),
             Self::Number(error) => write!(f, "{error}"),
-            Self::Terminal { source } => write!(f, "could not use the terminal: {}", format_io_error(source)),
+            Self::Terminal { source } => write!(f, "cannot use the terminal: {}", format_io_error(source)),
             Self::Write { path, source } => {
-                write!(f, "could not write {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot write {}: {}", path.display(), format_io_error(source))
             }
         }
     }

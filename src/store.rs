@@ -133,7 +133,7 @@ fn obstacle(path: &Path) -> Option<String> {
         Ok(data) if data.is_dir() => None,
         Ok(_) => Some(format!("{} is not a directory", found.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Some(format!("{} is a link that leads nowhere", found.display()))
+            Some(format!("{} is a link to a missing file", found.display()))
         }
         Err(_) => None,
     }
@@ -217,5 +217,5 @@ pub fn hint_about(path: &Path) -> Option<String> {
             (store.problem(), "ABA_LOCK_DIR")
         }
     };
-    Some(format!("{}: set {variable} to a directory of yours on a local disk", problem?))
+    Some(format!("{}: set {variable} to a writable directory on a local disk", problem?))
 }

@@ -50,8 +50,8 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound { command } => write!(f, "command not found: {command}"),
-            Self::Failed { command, source } => write!(f, "could not run {command}: {}", format_io_error(source)),
-            Self::Signalled { signal } => write!(f, "given up after signal {signal}"),
+            Self::Failed { command, source } => write!(f, "cannot run {command}: {}", format_io_error(source)),
+            Self::Signalled { signal } => write!(f, "ended by signal {signal}"),
         }
     }
 }

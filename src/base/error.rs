@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 /// The rule for names of locks and ids of tasks, for messages.
-pub const NAME_RULE: &str = "1 to 128 of the letters A-Z and a-z, digits and . _ - : @ +, not starting with . or -";
+pub const NAME_RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 . _ - : @ +, not starting with . or -";
 
 /// The class of an error: the programs map each class to an exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +66,11 @@ impl ContextError {
 impl fmt::Display for ContextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LockName { name } => write!(f, "{name:?} is not a name for a lock: a name is {NAME_RULE}"),
-            Self::TaskId { id } => write!(f, "{id:?} is not an id for a task: an id is {NAME_RULE}"),
+            Self::LockName { name } => write!(f, "invalid lock name {name:?}: a name is {NAME_RULE}"),
+            Self::TaskId { id } => write!(f, "invalid task id {id:?}: an id is {NAME_RULE}"),
             Self::Variable { name, value, wanted } => write!(f, "{name} is {value:?}, which is not {wanted}"),
             Self::NoDirectory { source } => {
-                write!(f, "could not find the current directory: {}", format_io_error(source))
+                write!(f, "cannot find the current directory: {}", format_io_error(source))
             }
         }
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 /// Gives a new file the mode, owner and extended attributes of the old file, which is at `path`. An error comes with the text
-/// that stands between "could not" and the file in the message.
+/// that stands between "cannot" and the file in the message.
 pub(super) fn copy_attributes(path: &Path, old: &File, new: &File) -> Result<(), (&'static str, io::Error)> {
     let data = old.metadata().map_err(|why| ("read", why))?;
     copy_owner(path, &data, old, new).map_err(|why| ("keep the owner of", why))?;

@@ -167,7 +167,7 @@ impl Edit {
     }
 
     /// Returns a function that turns the error of a step into a [`FileError`]. `what` names the step: it stands between
-    /// "could not" and the file in the message.
+    /// "cannot" and the file in the message.
     pub fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> FileError {
         let label = self.label.clone();
         move |source| FileError::Update { what, label, source }

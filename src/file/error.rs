@@ -25,7 +25,7 @@ pub enum FileError {
     },
     /// A step of an update failed. The file is unchanged.
     Update {
-        /// The step that failed: the text between "could not" and the file.
+        /// The step that failed: the text between "cannot" and the file.
         what: &'static str,
         label: String,
         source: io::Error,
@@ -98,13 +98,13 @@ impl FileError {
             }
             Self::NothingNew { .. } => "if that is intended, use `--allow-empty`".to_owned(),
             Self::ChangedMeanwhile { label, by_command: true, .. } => format!(
-                "try again; if the command wrote to the file, have the command print the new content, or edit a copy: \
+                "try again; if the command wrote to the file, it must print the new content instead, or edit a copy: \
                  `aba-lock update --in-place {} -- CMD {{}}`",
                 quote_path(Path::new(label))
             ),
             Self::ChangedMeanwhile { .. } | Self::LeadsElsewhere { .. } => "try again".to_owned(),
             Self::LockRemoved { .. } => {
-                "try again, and find out what removes the lock file: it is meant to stay".to_owned()
+                "try again; stop the program that removes or replaces the lock file: it must stay".to_owned()
             }
             _ => return None,
         })
@@ -116,32 +116,32 @@ impl fmt::Display for FileError {
         match self {
             Self::Lock(error) => write!(f, "{error}"),
             Self::Command(error) => write!(f, "{error}"),
-            Self::NoFile { label, source } => write!(f, "could not open {label}: {}", format_io_error(source)),
+            Self::NoFile { label, source } => write!(f, "cannot open {label}: {}", format_io_error(source)),
             Self::NotAFile { label, kind } => write!(f, "{label} is a {kind}, not a regular file"),
             Self::Update { what, label, source } => {
-                write!(f, "could not {what} {label}: {}; it is unchanged", format_io_error(source))
+                write!(f, "cannot {what} {label}: {}; the file is unchanged", format_io_error(source))
             }
             Self::NotOnDisk { label, source } => write!(
                 f,
-                "{label} is changed, but the system did not say that it is on the disk: {}; it may be lost",
+                "{label} was changed, but cannot be synced to the disk: {}; a power failure may undo the change",
                 format_io_error(source)
             ),
-            Self::NothingNew { label } => write!(f, "the new content of {label} is empty; it is unchanged"),
+            Self::NothingNew { label } => write!(f, "the new content of {label} is empty; the file is unchanged"),
             Self::NotAccepted { label, status: status @ (126 | 127) } => {
-                write!(f, "the check of {label} could not be run (status {status}); it is unchanged")
+                write!(f, "cannot run the check of {label} (status {status}); the file is unchanged")
             }
             Self::NotAccepted { label, status } => {
-                write!(f, "the check refused the new content of {label} (status {status}); it is unchanged")
+                write!(f, "the check refused the new content of {label} (status {status}); the file is unchanged")
             }
             Self::CheckWrote { label } => {
-                write!(f, "the check changed the new content of {label}, which it may only read; {label} is unchanged")
+                write!(f, "the check changed the new content of {label}, which it may only read; the file is unchanged")
             }
             Self::ChangedMeanwhile { label, saved, by_command } => {
-                let who = if *by_command { "the command or another" } else { "a" };
-                write!(f, "{label} was changed during the update, by {who} process that does not use its lock; ")?;
+                let who = if *by_command { "the command or by another process" } else { "a process" };
+                write!(f, "{label} was changed during the update by {who} without the lock; ")?;
                 match saved {
-                    Some(saved) => write!(f, "its old content is in {}", saved.display()),
-                    None => f.write_str("it stays as that process left it"),
+                    Some(saved) => write!(f, "the old content is in {}", saved.display()),
+                    None => f.write_str("the update was discarded"),
                 }
             }
             Self::LeadsElsewhere { label } => {
@@ -149,7 +149,7 @@ impl fmt::Display for FileError {
             }
             Self::LockRemoved { label, path } => write!(
                 f,
-                "lock file {} was removed during the update, so another process may update {label}, too; it is unchanged",
+                "lock file {} was removed during the update, so another process may update {label} now; the file is unchanged",
                 path.display()
             ),
             Self::UpdatesItself { label } => {

@@ -149,28 +149,41 @@ impl LockError {
         Some(match self {
             Self::Store(error) => return error.hint(),
             Self::Deadlock { circle, .. } => hint_for_circle(circle),
-            Self::Open { source, owner, .. } if source.kind() == io::ErrorKind::PermissionDenied => match owner {
-                Some(owner) => format!(
-                    "each user has locks of their own in ~/.aba; to share this one, {owner} makes it readable for you"
-                ),
-                None => "set ABA_LOCK_DIR to a directory that you may write to".to_owned(),
-            },
-            Self::NotRegular { path, .. } if store::name_of(path).is_some() => {
-                "another program put it there: see whose it is with `ls -l`".to_owned()
+            Self::Open { path, owner, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                hint_for_denied(path, owner.as_deref())
             }
-            Self::NotRegular { .. } => "name a regular file, or a directory".to_owned(),
+            Self::NotRegular { path, .. } if store::name_of(path).is_some() => {
+                format!("see its owner with `ls -ld {}`, and move it away, or use another name", quote_path(path))
+            }
+            Self::NotRegular { .. } => "use a regular file or a directory".to_owned(),
+            Self::NoProc => "run it where /proc is mounted".to_owned(),
             Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
             Self::NoKeeper => {
-                "install it with `make install WITH_SERVICE=yes`, or set ABA_LOCK_KEEPER to where it is".to_owned()
+                "install it with `make install WITH_SERVICE=yes`, or set ABA_LOCK_KEEPER to its path".to_owned()
             }
             Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", quote_path(path)),
             Self::KeepsChanging { .. } => {
-                "find what removes it, and stop that: a lock file is meant to stay".to_owned()
+                "stop the program that removes or replaces it: a lock file must stay".to_owned()
             }
-            Self::Upgrade { .. } => "release it first, or take it exclusive from the start".to_owned(),
-            Self::Unsupported { .. } => "set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned(),
+            Self::Upgrade { .. } => "release it first, or acquire it exclusive from the start".to_owned(),
+            Self::Unsupported { path, .. } if store::name_of(path).is_none() => "use a file on a local disk".to_owned(),
+            Self::Unsupported { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             _ => return None,
         })
+    }
+}
+
+/// Returns the hint for a lock file that this user may not open. `owner` is the other user who owns the file, if it exists.
+fn hint_for_denied(path: &Path, owner: Option<&str>) -> String {
+    let is_named = store::name_of(path).is_some();
+    match owner {
+        Some(owner) => {
+            let otherwise =
+                if is_named { "; for locks of your own, set ABA_LOCK_DIR to another directory" } else { "" };
+            format!("to share this lock, {owner} can run `chmod a+r {}`{otherwise}", quote_path(path))
+        }
+        None if is_named => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
+        None => "use a file that you may read, or a directory that you may write to".to_owned(),
     }
 }
 
@@ -199,46 +212,51 @@ impl fmt::Display for LockError {
             Self::Store(error) => write!(f, "{error}"),
             Self::Command(error) => write!(f, "{error}"),
             Self::Open { path, owner, source } => {
-                write!(f, "could not open lock file {}: {}", path.display(), format_io_error(source))?;
-                owner.as_ref().map_or(Ok(()), |owner| write!(f, " (it belongs to {owner})"))
+                write!(f, "cannot open lock file {}: {}", path.display(), format_io_error(source))?;
+                owner.as_ref().map_or(Ok(()), |owner| write!(f, " (owner: {owner})"))
             }
             Self::Remove { path, source } => {
-                write!(f, "could not remove lock file {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot remove lock file {}: {}", path.display(), format_io_error(source))
             }
             Self::Examine { path, source } => {
-                write!(f, "could not look at lock file {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot examine lock file {}: {}", path.display(), format_io_error(source))
             }
             Self::NotRegular { path, kind } => {
-                write!(f, "refused to use lock file {}: it is a {kind}, not a regular file", path.display())
+                write!(f, "cannot use lock file {}: it is a {kind}, not a regular file", path.display())
             }
-            Self::NoProc => write!(f, "which locks are held cannot be known from here: /proc cannot be read"),
+            Self::NoProc => write!(f, "cannot tell which locks are held: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
             Self::Replaced { fd, path } => {
                 write!(f, "file descriptor {fd} is not, or no longer, open on lock file {}", path.display())
             }
             Self::KeepsChanging { path } => {
-                write!(f, "lock file {} was replaced each time that it was opened", path.display())
+                write!(f, "lock file {} was replaced each time it was opened", path.display())
             }
             Self::Unsupported { path, file_system, source } => {
-                write!(f, "{file_system} does not lock files: {}: {}", path.display(), format_io_error(source))
+                write!(
+                    f,
+                    "cannot lock {}: {file_system} does not support locks: {}",
+                    path.display(),
+                    format_io_error(source)
+                )
             }
             Self::Unknown { fd, path, source } => write!(
                 f,
-                "whether file descriptor {fd} holds the lock on {} cannot be known from here: /proc/self/fdinfo: {}",
+                "cannot tell whether file descriptor {fd} holds the lock on {}: /proc/self/fdinfo: {}",
                 path.display(),
                 format_io_error(source)
             ),
-            Self::Lock { path, source } => write!(f, "could not lock {}: {}", path.display(), format_io_error(source)),
-            Self::Busy { label, .. } => write!(f, "{label} is held by another"),
+            Self::Lock { path, source } => write!(f, "cannot lock {}: {}", path.display(), format_io_error(source)),
+            Self::Busy { label, .. } => write!(f, "{label} is locked by another process"),
             Self::Deadlock { label, circle } => write!(f, "waiting for {label} would be a deadlock: {circle}"),
             Self::TimedOut { label, after, .. } => {
                 write!(f, "timed out after {} s waiting for {label}", after.as_secs_f64())
             }
             Self::Upgrade { label, held } => {
-                write!(f, "{label} is already held {held} by this script, and cannot be made exclusive in place")
+                write!(f, "{label} is already held {held} by this script, and cannot become exclusive while it is held")
             }
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
-            Self::NoKeeper => f.write_str("aba-lock-keeper was not found, so nothing is locked"),
+            Self::NoKeeper => f.write_str("cannot acquire a lease: aba-lock-keeper was not found"),
         }
     }
 }

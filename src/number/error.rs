@@ -3,7 +3,7 @@
 use super::range::NumberRange;
 use super::unavailable::{Tally, Unavailable};
 use crate::base::error::{ContextError, ErrorClass, NAME_RULE};
-use crate::base::text::format_io_error;
+use crate::base::text::{format_io_error, quote_path};
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
 use crate::os;
@@ -185,41 +185,76 @@ impl NumberError {
             Self::Store(error) => return error.hint(),
             Self::Lock(error) => return error.hint(),
             Self::File(error) => return error.hint(),
-            Self::NoRange { pool } => format!("say which numbers it has: `--pool {pool} --range 0-7`"),
-            Self::NoPorts { .. } => "ports end at 65535; for other numbers say `--probe none`".to_owned(),
-            Self::Variable { .. } | Self::TakenVariable { .. } => {
-                "give it a variable of its own: `env:` in a group file, see aba-lock-reserve(7)".to_owned()
+            Self::NoRange { pool } => format!("give its numbers, for example: `--pool {pool} --range 0-7`"),
+            Self::NoPorts { .. } => "ports end at 65535; for other numbers, use `--probe none`".to_owned(),
+            Self::Variable { .. } | Self::TakenVariable { .. } | Self::SameVariable { .. } => {
+                "use another tag, or `env:` in a group file, see aba-lock-reserve(7)".to_owned()
             }
-            Self::Exhausted { pool, .. } => format!(
-                "see who has them with `aba-lock reserve --list --pool {pool}`; give some back with `aba-lock release`, \
-                 or take a wider `--range`"
-            ),
-            Self::Required { reason: Unavailable::OutOfRange(_), .. } => "take a wider `--range`".to_owned(),
-            Self::Required { reason: Unavailable::HasOther(_), .. } => {
-                "give that back first with `aba-lock release`, or ask for another with `--tag`".to_owned()
-            }
-            Self::Required { .. } => "if another number will do, say `--prefer`".to_owned(),
-            Self::Probe { .. } => "if nothing can be probed here, say `--probe none`".to_owned(),
+            Self::Exhausted { pool, tally, .. } => hint_for_exhausted(pool, tally),
+            Self::Required { number, reason } => hint_for_required(*number, reason),
+            Self::Probe { .. } => "to reserve numbers without a probe, use `--probe none`".to_owned(),
             Self::Damaged { path, .. } => {
                 let pool = path.file_name().unwrap_or_default().to_string_lossy();
-                format!("take what can be read of it with `aba-lock reserve --recover --pool {pool}`")
+                format!("recover its readable lines: `aba-lock reserve --recover --pool {pool}`")
             }
             // No suggestion to set ABA_LOCK_DIR: another state root would hand out the same numbers again.
-            Self::Denied { .. } => "if it was made by mistake, such as with sudo, have it given back to you: \
-                 `sudo chown -R \"$(id -u)\" DIR`; numbers are kept apart only where all use one registry"
-                .to_owned(),
+            Self::Denied { path, .. } => format!(
+                "if it was created by mistake, for example with sudo: `sudo chown -R \"$(id -u)\" {}`",
+                quote_path(path)
+            ),
             Self::Dotenv { path, source } if source.kind() == io::ErrorKind::NotFound => {
                 let above = path.parent().unwrap_or(path);
-                format!("make its directory first: `mkdir -p {}`", above.display())
+                format!("create its directory first: `mkdir -p {}`", quote_path(above))
             }
             Self::IntoItself { .. } => {
-                "what is below it moved by itself: say that with --from and --to, one call each".to_owned()
+                "if only directories below it were moved, call `aba-lock migrate` for each of them".to_owned()
             }
-            Self::Version { .. } => "use the aba-lock that wrote it".to_owned(),
-            Self::Occupied { .. } => "release one of them first: `aba-lock release --path DIR --tag TAG`".to_owned(),
+            Self::Version { .. } => "use the version of aba-lock that wrote it".to_owned(),
+            Self::Occupied { path, tag, pool } => {
+                let tag = if tag.is_empty() { String::new() } else { format!(" --tag {tag}") };
+                let path = quote_path(path);
+                format!(
+                    "release one of the two first, for example: `aba-lock release --path {path}{tag} --pool {pool}`"
+                )
+            }
             _ => return None,
         })
     }
+}
+
+/// Returns the ways to get a number although all are taken, for the reasons why they are.
+fn hint_for_exhausted(pool: &str, tally: &Tally) -> String {
+    if tally.reserved > 0 {
+        return format!(
+            "see the owners with `aba-lock reserve --list --pool {pool}`; release unused numbers (`aba-lock release`, \
+             `aba-lock reserve --expire DAYS`), or use a wider `--range`"
+        );
+    }
+    let widen = "or use a wider `--range`";
+    if tally.leased > 0 {
+        format!(
+            "see the commands with `aba-lock reserve --list --pool {pool}`, and try again when one has ended, {widen}"
+        )
+    } else if tally.excluded > 0 {
+        format!("see the exclusions with `aba-lock exclude --list --pool {pool}`, {widen}")
+    } else {
+        "use a wider `--range`".to_owned()
+    }
+}
+
+/// Returns the ways to get the number that the caller requires, or to do without it.
+fn hint_for_required(number: u32, reason: &Unavailable) -> String {
+    let see = match reason {
+        Unavailable::OutOfRange(_) => return "use a wider `--range`".to_owned(),
+        Unavailable::HasOther(_) => {
+            return "release that number first with `aba-lock release`, or use another `--tag`".to_owned();
+        }
+        Unavailable::Reserved(_) | Unavailable::Leased => "see the owner with `aba-lock reserve --list`; ",
+        Unavailable::Excluded => "see the exclusions with `aba-lock exclude --list`; ",
+        Unavailable::InUse => &format!("see the process with `ss -tulpn 'sport = :{number}'`; "),
+        Unavailable::NotRegular(_) | Unavailable::NotAllowed => "",
+    };
+    format!("{see}if another number is acceptable, use `--prefer {number}`")
 }
 
 impl fmt::Display for NumberError {
@@ -229,63 +264,64 @@ impl fmt::Display for NumberError {
             Self::Store(error) => write!(f, "{error}"),
             Self::Lock(error) => write!(f, "{error}"),
             Self::File(error) => write!(f, "{error}"),
-            Self::Tag { tag } => write!(f, "{tag:?} is not a tag: a tag is {NAME_RULE}"),
+            Self::Tag { tag } => write!(f, "invalid tag {tag:?}: a tag is {NAME_RULE}"),
             Self::Pool { pool } => write!(
                 f,
-                "{pool:?} is not a name for a pool: that is 1 to 64 of the letters A-Z and a-z, digits and _ -, not \
-                 starting with -"
+                "invalid pool name {pool:?}: a name is 1 to 64 of the characters A-Z a-z 0-9 _ -, not starting with -"
             ),
-            Self::NoRange { pool } => write!(f, "which numbers the pool {pool} has is not known"),
-            Self::NoPorts { range } => write!(f, "not all of {range} are ports, so they cannot be probed"),
+            Self::NoRange { pool } => write!(f, "the pool {pool} has no default range"),
+            Self::NoPorts { range } => write!(f, "cannot probe {range}: not all of these numbers are ports"),
             Self::Variable { name, tag } => {
                 write!(
                     f,
-                    "{name:?}, for the tag {tag:?}, is not a name for a variable: letters, digits and _, not \
-                           starting with a digit"
+                    "invalid variable {name:?} for tag {tag:?}: a name is letters, digits and _, not starting with a digit"
                 )
             }
-            Self::SameVariable { name } => write!(f, "two numbers would be in the variable {name}"),
+            Self::SameVariable { name } => write!(f, "two numbers have the same variable {name}"),
             Self::TakenVariable { name } => {
-                write!(f, "the variable {name} has a meaning of its own for shells, for programs, or for aba-lock")
+                write!(f, "cannot use the variable {name}: it has a special meaning for shells or other programs")
             }
             Self::Denied { path, owner, source } => {
-                write!(f, "could not open {}: {} (it belongs to {owner})", path.display(), format_io_error(source))
+                write!(f, "cannot open {}: {} (owner: {owner})", path.display(), format_io_error(source))
             }
             Self::Dotenv { path, source } => {
-                write!(f, "could not write {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot write {}: {}", path.display(), format_io_error(source))
             }
             Self::IntoItself { path } => {
-                write!(f, "a directory cannot have been moved into itself, to {}", path.display())
+                write!(f, "cannot migrate into {}: a directory cannot be moved into itself", path.display())
             }
             Self::SameTag { tag } => write!(f, "the tag {tag:?} is given twice"),
             Self::GroupFile { path, line, what } => write!(f, "{}, line {line}: {what}", path.display()),
-            Self::Read { path, source } => write!(f, "could not read {}: {}", path.display(), format_io_error(source)),
+            Self::Read { path, source } => write!(f, "cannot read {}: {}", path.display(), format_io_error(source)),
             Self::Directory { path, source } => {
-                write!(f, "could not find the directory {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot find the directory {}: {}", path.display(), format_io_error(source))
             }
             Self::Exhausted { pool, range, wanted: 1, tally } => {
-                write!(f, "no number of {pool} is free in {range}: {tally}")
+                write!(f, "no number of pool {pool} is free in {range}: {tally}")
             }
             Self::Exhausted { pool, range, wanted, tally } => {
-                write!(f, "there is no place in {range} of {pool} for a group of {wanted}: {tally}")
+                write!(f, "no place for a group of {wanted} numbers of pool {pool} in {range}: {tally}")
             }
-            Self::Required { number, reason } => write!(f, "{number} cannot be had: it {reason}"),
+            Self::Required { number, reason: Unavailable::HasOther(has) } => {
+                write!(f, "cannot reserve {number}: this directory already has {has}")
+            }
+            Self::Required { number, reason } => write!(f, "cannot reserve {number}: it {reason}"),
             Self::Probe { number, source } => {
-                write!(f, "could not find out whether {number} is in use: {}", format_io_error(source))
+                write!(f, "cannot find out whether {number} is in use: {}", format_io_error(source))
             }
             Self::Damaged { path, kept } => {
-                write!(f, "the registry {} is damaged, and nothing is given out of it", path.display())?;
+                write!(f, "the registry {} is damaged, so its numbers cannot be used", path.display())?;
                 match kept {
-                    Some(kept) => write!(f, "; it is also kept as {}", kept.display()),
+                    Some(kept) => write!(f, "; a copy is {}", kept.display()),
                     None => Ok(()),
                 }
             }
             Self::Version { path, version } => {
-                write!(f, "the registry {} is of version {version}, which this aba-lock does not know", path.display())
+                write!(f, "the registry {} has version {version}, which this aba-lock does not support", path.display())
             }
             Self::Occupied { path, tag, pool } => {
                 let tag = if tag.is_empty() { String::new() } else { format!(" ({tag})") };
-                write!(f, "{}{tag} has a number of {pool} already", path.display())
+                write!(f, "{}{tag} already has a number of pool {pool}", path.display())
             }
         }
     }

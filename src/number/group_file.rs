@@ -57,7 +57,7 @@ struct GroupLine<'a> {
 /// Parses a group file. Returns its base and its numbers.
 fn parse_group(text: &str) -> Result<(Option<u32>, Vec<WantedNumber>), LineError> {
     if text.starts_with('\u{feff}') {
-        return Err((1, "it begins with a byte order mark".to_owned()));
+        return Err((1, "the file begins with a byte order mark: remove it".to_owned()));
     }
     let mut reader = GroupReader::default();
     for (line, at) in text.lines().zip(1..) {
@@ -66,12 +66,12 @@ fn parse_group(text: &str) -> Result<(Option<u32>, Vec<WantedNumber>), LineError
         }
     }
     if reader.wants.is_empty() {
-        return Err((text.lines().count().max(1), "no `services` with a name in `reservations`".to_owned()));
+        return Err((text.lines().count().max(1), "`reservations` contains no `services`".to_owned()));
     }
     let mut offsets = HashSet::new();
     for (want, line) in reader.wants.iter().zip(&reader.lines) {
         if !offsets.insert(want.offset) {
-            return Err((*line, format!("the offset of {} is that of another service: {}", want.tag, want.offset)));
+            return Err((*line, format!("{} has the same offset as another service: {}", want.tag, want.offset)));
         }
     }
     Ok((reader.base, reader.wants))
@@ -86,12 +86,12 @@ fn parse_line(line: &str, at: usize) -> Result<Option<GroupLine<'_>>, LineError>
         return Ok(None);
     }
     if rest.contains('\t') {
-        return fail("a tab: indent with blanks");
+        return fail("a tab: indent with spaces");
     }
     let rest = rest.split(" #").next().unwrap_or(rest).trim_end_matches(' ');
-    let Some((key, value)) = rest.split_once(':') else { return fail("not a key with a colon behind it") };
+    let Some((key, value)) = rest.split_once(':') else { return fail("expected a key and a colon") };
     if !(value.is_empty() || value.starts_with(' ')) {
-        return fail("no blank behind the colon");
+        return fail("expected a space after the colon");
     }
     Ok(Some(GroupLine {
         number: at,
@@ -140,10 +140,10 @@ impl GroupReader {
             self.seen.pop();
         }
         if self.indents.last() != Some(&indent) {
-            return fail("it is not indented like the lines that it belongs to".to_owned());
+            return fail("the indentation does not match that of a line above".to_owned());
         }
         if !self.seen.last_mut().is_some_and(|seen| seen.insert(key.to_owned())) {
-            return fail(format!("{key:?} is there twice"));
+            return fail(format!("duplicate key {key:?}"));
         }
         self.opens = value.is_empty();
         match (self.indents.len(), key) {
@@ -158,21 +158,21 @@ impl GroupReader {
             }
             (3, tag) if self.in_services => self.read_service(at, tag, value),
             (4, field) if self.in_services => self.read_field(at, field, value),
-            _ => fail(format!("{key:?} is not known here")),
+            _ => fail(format!("unknown key {key:?}")),
         }
     }
 
     fn read_service(&mut self, at: usize, tag: &str, value: &str) -> Result<(), LineError> {
         let tag = Tag::parse(tag).map_err(|error| (at, error.to_string()))?;
         let offset = self.wants.last().map_or(Some(0), |want| want.offset.checked_add(1));
-        let offset = offset.ok_or_else(|| (at, "no offset is left".to_owned()))?;
+        let offset = offset.ok_or_else(|| (at, "the offset is too large".to_owned()))?;
         self.wants.push(WantedNumber { tag, offset, ..WantedNumber::default() });
         self.lines.push(at);
         if value.is_empty() {
             return Ok(());
         }
         let inner = value.strip_prefix('{').and_then(|value| value.strip_suffix('}'));
-        let Some(inner) = inner else { return Err((at, format!("{value:?} is not `{{offset: N, ...}}`"))) };
+        let Some(inner) = inner else { return Err((at, format!("expected `{{offset: N, ...}}`, found {value:?}"))) };
         let inner = inner.trim_matches(' ');
         if inner.is_empty() {
             return Ok(());
@@ -180,10 +180,10 @@ impl GroupReader {
         let mut seen = HashSet::new();
         for pair in inner.strip_suffix(',').unwrap_or(inner).split(',').map(|pair| pair.trim_matches(' ')) {
             let Some((key, value)) = pair.split_once(": ") else {
-                return Err((at, format!("{pair:?} is not a key and a value")));
+                return Err((at, format!("expected a key and a value, found {pair:?}")));
             };
             if !seen.insert(key) {
-                return Err((at, format!("{key:?} is there twice")));
+                return Err((at, format!("duplicate key {key:?}")));
             }
             self.read_field(at, key, value.trim_start_matches(' '))?;
         }
@@ -191,28 +191,33 @@ impl GroupReader {
     }
 
     fn read_field(&mut self, at: usize, key: &str, value: &str) -> Result<(), LineError> {
-        let Some(want) = self.wants.last_mut() else { return Err((at, format!("{key:?} is not known here"))) };
+        let Some(want) = self.wants.last_mut() else { return Err((at, format!("unknown key {key:?}"))) };
         match key {
             "offset" => want.offset = parse_digits(at, key, value)?,
             "preferred" => want.preferred = Some(parse_digits(at, key, value)?),
             "env" => {
                 let name = strip_quotes(value);
                 if !is_variable_name(name) {
-                    return Err((at, format!("{name:?} is not a name for a variable")));
+                    return Err((
+                        at,
+                        format!(
+                            "invalid variable {name:?}: a name is letters, digits and _, not starting with a digit"
+                        ),
+                    ));
                 }
                 if has_special_meaning(name) {
                     return Err((at, NumberError::TakenVariable { name: name.to_owned() }.to_string()));
                 }
                 want.variable = Some(name.to_owned());
             }
-            _ => return Err((at, format!("{key:?} is not known here"))),
+            _ => return Err((at, format!("unknown key {key:?}"))),
         }
         Ok(())
     }
 }
 
 fn parse_digits(at: usize, key: &str, value: &str) -> Result<u32, LineError> {
-    parse_number(value).ok_or_else(|| (at, format!("{key} is {value:?}, and not a number")))
+    parse_number(value).ok_or_else(|| (at, format!("{key} is {value:?}, which is not a number")))
 }
 
 #[cfg(test)]

@@ -32,12 +32,12 @@ impl fmt::Display for Unavailable {
             Self::Reserved(Some((tag, directory))) => {
                 write!(f, "is reserved for {}{}", directory.display(), format_tag(tag))
             }
-            Self::Leased => write!(f, "is leased to a command"),
+            Self::Leased => write!(f, "is leased to a running command"),
             Self::NotRegular(kind) => write!(f, "cannot be locked, because its lock file is a {kind}"),
             Self::Excluded => write!(f, "is excluded"),
             Self::InUse => write!(f, "is in use"),
-            Self::NotAllowed => write!(f, "is not for this user to bind to"),
-            Self::HasOther(has) => write!(f, "is not the number that is reserved here: {has}"),
+            Self::NotAllowed => write!(f, "cannot be bound by this user"),
+            Self::HasOther(has) => write!(f, "is not the reserved number {has}"),
         }
     }
 }

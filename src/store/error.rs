@@ -46,9 +46,9 @@ impl StoreError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a directory of yours on a local disk".to_owned(),
-            Self::NoStateRoot => "set ABA_LOCK_DIR to a directory of yours".to_owned(),
-            Self::StateRoot { .. } => "set ABA_LOCK_DIR to a directory of yours on a local disk".to_owned(),
+            Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a writable directory on a local disk".to_owned(),
+            Self::NoStateRoot => "set ABA_LOCK_DIR to a writable directory".to_owned(),
+            Self::StateRoot { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             _ => return None,
         })
     }
@@ -58,15 +58,15 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Context(error) => write!(f, "{error}"),
-            Self::NoStateRoot => write!(f, "there is no directory for locks: HOME is not set"),
+            Self::NoStateRoot => write!(f, "cannot find a directory for locks: neither ABA_LOCK_DIR nor HOME is set"),
             Self::StateRoot { path, source } => {
-                write!(f, "could not make the directory for locks {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot create the directory for locks {}: {}", path.display(), format_io_error(source))
             }
             Self::TaskRoot { path, source } => {
-                write!(f, "could not use the directory for tasks {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot use the directory for tasks {}: {}", path.display(), format_io_error(source))
             }
             Self::Unreadable { path, source } => {
-                write!(f, "could not open {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot open {}: {}", path.display(), format_io_error(source))
             }
         }
     }

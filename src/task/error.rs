@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The second part of the message of [`TaskError::NotSeen`].
-const NOT_SEEN: &str = "it was interrupted, and /proc does not show whether a process of that run is left";
+const NOT_SEEN: &str = "it was interrupted, and /proc does not show whether processes of that run still exist";
 
 /// Errors from running, waiting for and resetting tasks.
 #[derive(Debug)]
@@ -106,17 +106,24 @@ impl TaskError {
         Some(match self {
             Self::Store(error) => return error.hint(),
             Self::Lock(error) => return error.hint(),
-            Self::NothingToRun { .. } => "say what to run: `aba-lock run-once -i ID -- CMD`".to_owned(),
-            Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, behind `--`".to_owned(),
+            Self::NothingToRun { id } => format!("give its command: `aba-lock run-once -i {id} -- CMD`"),
+            Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, after `--`".to_owned(),
             Self::TimedOut { id, .. } | Self::Interrupted { id, .. } => {
-                format!("end it with `aba-lock run-once -r -i {id}`")
+                format!("stop it with `aba-lock run-once -r -i {id}`")
             }
+            Self::NotEnded { pid: Some(pid), .. } => {
+                format!("see its user and state with `ps -o user,stat,args -p {pid}`; end it, then try again")
+            }
+            Self::NotEnded { pid: None, .. } => {
+                "try again as the user who started it, or as root, outside of any container".to_owned()
+            }
+            Self::Supervisor { source: None, .. } => "try again".to_owned(),
             Self::NotSeen { path, .. } => format!(
-                "mount the /proc of this PID namespace (`mount -t proc proc /proc`), or, if no process is left, remove {}",
+                "mount the /proc of this PID namespace: `mount -t proc proc /proc`; or, if they do not, run `rm {}`",
                 quote_path(path)
             ),
             Self::Busy { path, .. } => {
-                format!("see who has it with `aba-lock status --file {}`", quote_path(path))
+                format!("see that process with `aba-lock status --file {}`", quote_path(path))
             }
             _ => return None,
         })
@@ -131,32 +138,36 @@ impl fmt::Display for TaskError {
             Self::Lock(error) => write!(f, "{error}"),
             Self::Command(error) => write!(f, "{error}"),
             Self::Unusable { path, source } => {
-                write!(f, "could not use {}: {}", path.display(), format_io_error(source))
+                write!(f, "cannot use {}: {}", path.display(), format_io_error(source))
             }
-            Self::NothingToRun { id } => write!(f, "nothing to run for {id}: it was not started, or was reset"),
-            Self::NotUnderstood { path } => write!(f, "the saved command in {} is not understood", path.display()),
+            Self::NothingToRun { id } => write!(f, "no such task: {id} (never started, or reset)"),
+            Self::NotUnderstood { path } => {
+                write!(f, "cannot read the saved command in {}: unknown format", path.display())
+            }
             Self::NotOurCommand { id, owner } => {
-                write!(f, "refused to run the saved command of {id}: {owner} saved it")
+                write!(f, "cannot run the saved command of task {id}: another user saved it ({owner})")
             }
             Self::TimedOut { id, after } => {
-                write!(f, "timed out after {} s waiting for task {id}, which goes on", after.as_secs_f64())
+                write!(f, "timed out after {} s waiting for task {id}, which was not stopped", after.as_secs_f64())
             }
             Self::Busy { id, path } => {
-                write!(f, "task {id} is held by a process that does not run it: lock file {}", path.display())
+                write!(f, "task {id} is locked by a process that does not run it: lock file {}", path.display())
             }
-            Self::NotEnded { id, pid: Some(pid) } => write!(f, "could not end pid {pid} of task {id}"),
+            Self::NotEnded { id, pid: Some(pid) } => {
+                write!(f, "cannot end pid {pid} of task {id}")
+            }
             Self::NotEnded { id, pid: None } => {
-                write!(f, "could not end task {id}: who runs it cannot be reached from here")
+                write!(f, "cannot end task {id}: its process cannot be signalled from here")
             }
-            Self::NotSeen { id, .. } => write!(f, "task {id} is not run again: {NOT_SEEN}"),
-            Self::Interrupted { id, pid: Some(pid) } => write!(f, "task {id} goes on in the background (pid {pid})"),
-            Self::Interrupted { id, pid: None } => write!(f, "task {id} goes on in the background"),
+            Self::NotSeen { id, .. } => write!(f, "cannot run task {id} again: {NOT_SEEN}"),
+            Self::Interrupted { id, pid: Some(pid) } => write!(f, "task {id} continues in the background (pid {pid})"),
+            Self::Interrupted { id, pid: None } => write!(f, "task {id} continues in the background"),
             Self::WaitsForItself { id } => write!(f, "task {id} would wait for itself: this process is part of it"),
             Self::Supervisor { id, source: Some(source) } => {
-                write!(f, "could not start task {id}: {}", format_io_error(source))
+                write!(f, "cannot start task {id}: {}", format_io_error(source))
             }
             Self::Supervisor { id, source: None } => {
-                write!(f, "could not start task {id}: what was to run it was killed")
+                write!(f, "cannot start task {id}: its supervisor was killed")
             }
         }
     }

@@ -174,7 +174,7 @@ impl<'a> TaskGuard<'a> {
             // If there is an outcome, the killed run only validated it (`RunPurpose::Validate`), so it stays valid.
             None if matches!(outcome, Ok(None)) => {
                 task.write(files::EXIT, b"137\n")?;
-                task.add_event("SIGNAL rc=137 (its supervisor was killed)");
+                task.add_event("SIGNAL rc=137 (the supervisor was killed)");
             }
             _ => {}
         }

@@ -167,7 +167,7 @@ impl Supervisor<'_> {
     fn report_no_directory(&self, err: &File, error: &io::Error) {
         let mut err = err;
         let directory = self.saved.directory.display();
-        let _ = writeln!(err, "aba-lock: could not enter {directory}: {}", format_io_error(error));
+        let _ = writeln!(err, "aba-lock: cannot enter {directory}: {}", format_io_error(error));
         self.write_end(126, Duration::ZERO);
         self.report(NO_DIRECTORY, error.raw_os_error().unwrap_or(0));
     }

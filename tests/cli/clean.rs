@@ -59,7 +59,7 @@ fn only_the_named_locks_are_cleaned() {
     let said = scene.aba(["clean", "b"]).out("").run();
     assert_eq!(said.out, "removed lock b\n1 removed, 0 left\n");
     assert!(scene.lock_file("a").exists());
-    scene.aba(["clean", "../b"]).status(2).err("is not a name for a lock").run();
+    scene.aba(["clean", "../b"]).status(2).err("invalid lock name \"../b\"").run();
     scene.aba(["clean", "--tasks", "a"]).status(2).err("cannot be used with").run();
 }
 
@@ -182,7 +182,7 @@ fn a_removal_that_is_not_permitted_fails_and_files_of_other_users_are_left() {
     }
     set_mode(scene.root(), 0o555);
     let path = scene.lock_file("mine");
-    let refusal = format!("aba-lock: could not remove lock file {}: Permission denied\n", path.display());
+    let refusal = format!("aba-lock: cannot remove lock file {}: Permission denied\n", path.display());
     let result =
         if root { "left lock theirs: it belongs to root\n0 removed, 1 left, 1 failed\n" } else { "1 failed\n" };
     scene.unprivileged().arg("clean").status(125).err(refusal).out(result).run();

@@ -28,7 +28,7 @@ fn a_command_that_cannot_be_run_exits_with_126_or_127_and_releases_the_lock() {
         let lock =
             |command: &str| scene.aba(["lock", option, "--pid-file", pid_file.to_str().unwrap(), "a", "--", command]);
         lock("no-such-command").status(127).err("aba-lock: command not found: no-such-command\n").run();
-        lock(text.to_str().unwrap()).status(126).err("could not run ").err("Permission denied").run();
+        lock(text.to_str().unwrap()).status(126).err("cannot run ").err("Permission denied").run();
         assert!(!pid_file.exists(), "the pid file was not removed");
         assert!(!is_locked(&scene.lock_file("a")));
     }
@@ -205,14 +205,14 @@ fn a_pid_file_names_the_command_and_is_removed_at_its_end() {
         scene
             .aba(["lock", option, "--pid-file", nowhere.to_str().unwrap(), "a", "--", "echo", "not reached"])
             .status(125)
-            .err("could not write ")
+            .err("cannot write ")
             .run();
     }
     let script = format!(
         "exec 200<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock --fd 200 --pid-file {} a; echo $?; \"$HELPER\" status --fd 200 -q a",
         nowhere.display()
     );
-    scene.bash(&script).status(1).out("125\n").err("could not write ").run();
+    scene.bash(&script).status(1).out("125\n").err("cannot write ").run();
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_pid_file_never_replaces_a_symbolic_link() {
     let path = link.to_str().unwrap();
     for option in ["-n", "-o"] {
         let call = ["lock", option, "--pid-file", path, "a", "--", "echo", "not reached"];
-        scene.aba(call).status(125).err("could not write ").err("it is a symbolic link, not a regular file").run();
+        scene.aba(call).status(125).err("cannot write ").err("it is a symbolic link, not a regular file").run();
     }
     let script = format!("exec 9<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock --fd 9 --pid-file '{path}' a");
     scene.bash(&script).status(125).err("it is a symbolic link").run();

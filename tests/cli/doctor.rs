@@ -113,8 +113,8 @@ fn without_problems_each_check_passes_and_nothing_is_changed() {
         assert!(said.contains(&format!("  {check}: ")), "{check} was not looked at: {said}");
     }
     assert!(said.contains(&format!("fine   helper: aba-lock {}, ", env!("CARGO_PKG_VERSION"))), "{said}");
-    assert!(said.contains("\nfine   locking: tried in "), "{said}");
-    assert!(said.contains("1 files, 0 held, 1 free"), "{said}");
+    assert!(said.contains("\nfine   locking: tested in "), "{said}");
+    assert!(said.contains("1 files: 0 held, 1 free"), "{said}");
     assert!(!said.contains("wrong  ") && !said.contains('\x1b'), "{said}");
     assert_eq!(list_root(&scene), ["aba-a.lock"]);
     assert_eq!(fs::metadata(scene.root()).unwrap().modified().unwrap(), before, "a file was made there for a moment");
@@ -124,9 +124,10 @@ fn without_problems_each_check_passes_and_nothing_is_changed() {
 fn a_missing_state_root_is_reported_and_not_created() {
     let scene = Scene::new();
     let said = doctor(&scene).out("note   state root: ").run().out;
-    assert!(
-        said.contains(&format!("{}, from ABA_LOCK_DIR, is not there: the first lock makes it", scene.root().display()))
-    );
+    assert!(said.contains(&format!(
+        "{} (from ABA_LOCK_DIR) does not exist yet: the first lock creates it",
+        scene.root().display()
+    )));
     // The file system on which the state root will be is checked nevertheless.
     assert!(said.contains("  locking: "), "{said}");
     assert!(!scene.root().exists());
@@ -141,7 +142,7 @@ fn an_impossible_state_root_is_wrong() {
         doctor(&scene).env("ABA_LOCK_DIR", root).status(1).out("wrong  state root: ").out(says).run();
     }
     symlink(scene.path("nowhere"), scene.path("link")).unwrap();
-    doctor(&scene).env("ABA_LOCK_DIR", scene.path("link")).status(1).out("is a link that leads nowhere").run();
+    doctor(&scene).env("ABA_LOCK_DIR", scene.path("link")).status(1).out("is a link to a missing file").run();
     let call = doctor(&scene).env("ABA_LOCK_DIR", "locks").status(1);
     call.out("wrong  state root: ABA_LOCK_DIR is \"locks\", which is not an absolute path").out("hint: ").run();
 }
@@ -152,13 +153,12 @@ fn a_state_root_writable_by_others_is_wrong_unless_it_is_sticky() {
     scene.make_root();
     let chmod = |mode| set_mode(scene.root(), mode);
     chmod(0o777);
-    let call =
-        doctor(&scene).status(1).out("mode 0777: anybody can put another file in the place of one that is locked");
-    call.out("hint: `chmod go-w ").out("1 thing is wrong\n").run();
+    let call = doctor(&scene).status(1).out("mode 0777: every user can replace a locked file");
+    call.out("hint: run `chmod go-w ").out("1 thing is wrong\n").run();
     chmod(0o1777);
-    doctor(&scene).out("note   state root: ").out("mode 1777: for all users").run();
+    doctor(&scene).out("note   state root: ").out("mode 1777: all users share it").run();
     chmod(0o770);
-    doctor(&scene).out("note   state root: ").out("hint: if that is not meant: `chmod g-w ").run();
+    doctor(&scene).out("note   state root: ").out("hint: if that is not intended, run `chmod g-w ").run();
     chmod(0o750);
     doctor(&scene).out("fine   state root: ").run();
 }
@@ -170,7 +170,7 @@ fn a_read_only_state_root_is_wrong() {
     let root = scene.root();
     let mounts = format!("mount --bind {0} {0}; mount -o remount,bind,ro {0}", root.display());
     let call = doctor_with_mounts(&scene, &mounts).status(1);
-    call.out("no file can be made in it: Read-only file system").out("wrong  locking: not tried in ").run();
+    call.out("cannot create files in it: Read-only file system").out("wrong  locking: cannot test locks in ").run();
 }
 
 #[test]
@@ -183,9 +183,9 @@ fn a_full_file_system_is_wrong() {
     let call = doctor_with_mounts(&scene, &full).status(1).err("No space left on device");
     call.out("fine   file system: tmpfs, mounted at ")
         .out("wrong  free space: ")
-        .out("wrong  locking: not tried in ")
-        .out("could not write a file in it: No space left on device")
-        .out("hint: make room")
+        .out("wrong  locking: cannot test locks in ")
+        .out("cannot write to a file: No space left on device")
+        .out("hint: free some disk space")
         .run();
 }
 
@@ -195,12 +195,12 @@ fn locks_that_do_not_exclude_each_other_are_wrong() {
     scene.make_root();
     let found = "wrong  locking: locks do not work in ";
     for (inject, how) in [
-        ("inject=flock:retval=0", "two opens of a file had the exclusive lock at once"),
+        ("inject=flock:retval=0", "two descriptors held the exclusive lock at the same time"),
         ("inject=flock:error=ENOLCK", "flock(2) fails: No locks available"),
-        ("inject=flock:error=EAGAIN", "a new file of our own was locked by another"),
-        ("inject=flock:retval=0:when=3", "had a shared lock beside the exclusive one"),
-        ("inject=flock:error=EAGAIN:when=6", "two opens could not share a lock"),
-        ("inject=flock:retval=0:when=7", "had the exclusive lock beside a shared one"),
+        ("inject=flock:error=EAGAIN", "a new file was already locked"),
+        ("inject=flock:retval=0:when=3", "got a shared lock while another one held the exclusive lock"),
+        ("inject=flock:error=EAGAIN:when=6", "two descriptors could not share a lock"),
+        ("inject=flock:retval=0:when=7", "got the exclusive lock while another one held a shared lock"),
         ("inject=flock:error=EAGAIN:when=11", "a lock was not released when its file was closed"),
     ] {
         doctor_with_fault(&scene, &["-e", inject]).status(1).out(found).out(how).out("hint: set ABA_LOCK_DIR").run();
@@ -215,7 +215,7 @@ fn an_exclusive_lock_held_by_two_processes_is_wrong() {
     // strace counts the calls of each process separately. The first process makes its thirteenth call while the second holds
     // the lock.
     let call = doctor_with_fault(&scene, &["-e", "inject=flock:retval=0:when=13"]).status(1);
-    call.out("two processes had the exclusive lock at once").run();
+    call.out("two processes held the exclusive lock at the same time").run();
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn without_unnamed_files_a_temporary_file_is_used() {
     let root = scene.root().display().to_string();
     // The first openat(2) of the state root itself is that of the unnamed file.
     let call = doctor_with_fault(&scene, &["-P", &root, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
-    call.out("fine   locking: tried in ").run();
+    call.out("fine   locking: tested in ").run();
     assert!(list_root(&scene).is_empty(), "{:?}", list_root(&scene));
 }
 
@@ -234,7 +234,7 @@ fn without_unnamed_files_nothing_is_created_above_a_missing_state_root() {
     let scene = Scene::new();
     let above = scene.root().parent().unwrap().display().to_string();
     let call = doctor_with_fault(&scene, &["-P", &above, "-e", "inject=openat:error=EOPNOTSUPP:when=1"]);
-    call.out("note   locking: not tried: this file system has only files with names").run();
+    call.out("note   locking: not tested: this file system has no files without names").run();
     assert!(!scene.root().exists());
 }
 
@@ -282,7 +282,7 @@ fn an_overlay_file_system_is_worth_a_note() {
     if probe.output().unwrap().status.success() {
         let call = doctor_with_mounts(&scene, &mounts);
         call.out("note   file system: overlay, mounted at ")
-            .out("other containers and the host are not shut out")
+            .out("locks do not exclude processes of the host and of other containers")
             .run();
     }
     // The overlay made this directory without permissions, so that it could not be removed.
@@ -296,7 +296,7 @@ fn a_removed_lock_file_that_is_still_held_is_wrong() {
     fs::remove_file(scene.lock_file("a")).unwrap();
     scene.aba(["lock", "a", "--", "true"]).run();
     let call = doctor(&scene).status(1).out("wrong  locks: a: its file was removed while pid ");
-    call.out(format!("end it with `kill {}`", holder.pid())).run();
+    call.out(format!("end it: `kill {}`", holder.pid())).run();
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_lock_held_only_by_a_child_is_worth_a_note() {
     holder.signal(9);
     holder.wait();
     assert!(is_locked(&scene.lock_file("a")));
-    let call = doctor(&scene).out("note   locks: a: taken by pid ").out(format!("still held by pid {child} ("));
+    let call = doctor(&scene).out("note   locks: a: acquired by pid ").out(format!("still held by pid {child} ("));
     call.out(format!("or end it: `kill {child}`")).run();
     drop(holder);
     wait_until("the child has ended", || !is_alive(child));
@@ -318,11 +318,11 @@ fn an_invalid_or_unreadable_lock_file_is_wrong() {
     let scene = Scene::new();
     scene.aba(["lock", "other", "--", "true"]).run();
     symlink("/etc/passwd", scene.lock_file("a")).unwrap();
-    doctor(&scene).status(1).out("aba-a.lock is a symbolic link, not a regular file: it is refused").run();
+    doctor(&scene).status(1).out("aba-a.lock is a symbolic link, not a regular file: it cannot be locked").run();
     fs::remove_file(scene.lock_file("a")).unwrap();
     let file = scene.lock_file("other").display().to_string();
     let call = doctor_with_fault(&scene, &["-P", &file, "-e", "inject=faccessat2:error=EACCES"]).status(1);
-    call.out("aba-other.lock belongs to ").out("cannot be opened: Permission denied").out("`chmod a+r ").run();
+    call.out("locks: cannot open ").out("aba-other.lock: Permission denied (owner: ").out("`chmod a+r ").run();
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn many_free_lock_files_are_worth_a_note_and_none_of_them_is_touched() {
     for number in 0..501 {
         fs::write(scene.lock_file(&number.to_string()), "").unwrap();
     }
-    doctor(&scene).out("note   locks: 501 files, 0 held, 501 free").out("`aba-lock clean`").run();
+    doctor(&scene).out("note   locks: 501 files: 0 held, 501 free").out("`aba-lock clean`").run();
     assert_eq!(list_root(&scene).len(), 501);
 }
 
@@ -381,7 +381,7 @@ fn colours_are_used_on_terminals_unless_they_are_disabled() {
 #[test]
 fn control_characters_in_paths_are_escaped() {
     let scene = Scene::new();
-    let said = doctor(&scene).env("ABA_LOCK_DIR", scene.path("\x1b[2J")).out("?[2J, from ABA_LOCK_DIR").run().out;
+    let said = doctor(&scene).env("ABA_LOCK_DIR", scene.path("\x1b[2J")).out("?[2J (from ABA_LOCK_DIR)").run().out;
     assert!(!said.contains('\x1b'), "{said:?}");
 }
 
@@ -400,7 +400,7 @@ fn a_deadlock_of_flock_scripts_is_found() {
         scene.call("bash").args(["-c", &text]).hold()
     };
     let (one, two) = (script(&a, &b), script(&b, &a));
-    doctor(&scene).out("fine   deadlocks: nobody waits in a circle").run();
+    doctor(&scene).out("fine   deadlocks: none among the processes that can be seen").run();
     gate.open();
     gate.open();
     scene.wait_for_waiter("a");

@@ -4,7 +4,7 @@ use crate::doctor::{
     INSTALLED, doctor, doctor_after, doctor_with_fault, doctor_with_mounts, install, list_root, read_source,
 };
 use crate::process::write_program;
-use crate::scene::Scene;
+use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::path::PathBuf;
 
@@ -29,9 +29,9 @@ fn the_other_checks_run_without_proc() {
     let scene = Scene::new();
     scene.make_root();
     let call = doctor_with_mounts(&scene, "mount -t tmpfs x /proc").status(1);
-    let said = call.out("wrong  /proc: not mounted: who holds a lock cannot be told").run().out;
+    let said = call.out("wrong  /proc: not mounted: holders of locks are not shown").run().out;
     assert!(
-        said.contains("note   locking: tried in ") && said.contains("the kernel does not show who has one"),
+        said.contains("note   locking: tested in ") && said.contains("the kernel does not show their holders"),
         "{said}"
     );
     assert!(list_root(&scene).is_empty(), "{:?}", list_root(&scene));
@@ -41,14 +41,14 @@ fn the_other_checks_run_without_proc() {
 fn the_proc_of_another_pid_namespace_is_wrong() {
     let scene = Scene::new();
     let script = "set -- unshare --user --map-root-user --pid --fork --kill-child -- \"$@\"";
-    doctor_after(&scene, script, &[]).status(1).out("wrong  /proc: it is that of another pid namespace").run();
+    doctor_after(&scene, script, &[]).status(1).out("wrong  /proc: belongs to another pid namespace").run();
 }
 
 #[test]
 fn an_exhausted_inotify_limit_is_worth_a_note() {
     let scene = Scene::new();
     let call = doctor_with_fault(&scene, &["-e", "inject=inotify_init1:error=EMFILE"]);
-    call.out("note   inotify: not to be had (Too many open files)").out("fs.inotify.max_user_instances").run();
+    call.out("note   inotify: not available (Too many open files)").out("fs.inotify.max_user_instances").run();
 }
 
 #[test]
@@ -60,18 +60,18 @@ fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note
     assert!(text.contains(&version), "the library and the helper have one version");
     fs::write(&library, text.replace(&version, "\n__aba_version=0.0.9\n")).unwrap();
     let call = doctor(&scene).status(1).out("wrong  shell library: ");
-    call.out(format!("is 0.0.9, and this helper {}", env!("CARGO_PKG_VERSION"))).run();
+    call.out(format!("has version 0.0.9, but this helper has {}", env!("CARGO_PKG_VERSION"))).run();
     fs::write(&library, text.replace(&version, "\n")).unwrap();
-    doctor(&scene).status(1).out("does not tell its version: it is older than this helper").run();
+    doctor(&scene).status(1).out("names no version, so it is older than this helper").run();
     fs::write(&library, format!("{text}\n# changed\n").replacen("locks for shell", "Locks for shell", 1)).unwrap();
-    doctor(&scene).out("note   shell library: ").out("but not the same text").out("diff <(aba-lock init bash)").run();
+    doctor(&scene).out("note   shell library: ").out("but its text differs").out("diff <(aba-lock init bash)").run();
     fs::remove_file(&library).unwrap();
     doctor(&scene).out("note   shell library: none is installed").run();
     // The output of `init` is the library, too.
     let text = scene.aba(["init", "bash"]).out("").run().out;
     fs::write(scene.path("copy.bash"), text).unwrap();
     let copy = scene.path("copy.bash").display().to_string();
-    doctor_after(&scene, "", &["--library", &copy]).out(format!("fine   shell library: {copy} is ")).run();
+    doctor_after(&scene, "", &["--library", &copy]).out(format!("fine   shell library: {copy} has version ")).run();
     doctor_after(&scene, "", &["--library", "/dev/null"]).status(1).out("/dev/null is not the shell library").run();
 }
 
@@ -80,10 +80,11 @@ fn a_script_that_sourced_another_version_of_the_library_is_wrong() {
     let scene = Scene::new();
     install(&scene);
     let call = doctor_after(&scene, "", &["--sourced", "0.0.9", "--library", "-"]).status(1);
-    call.out("wrong  shell library: 0.0.9 is sourced, from `aba-lock init bash`, beside helper ").run();
+    call.out("wrong  shell library: version 0.0.9 is sourced from `aba-lock init bash`, but this helper has version ")
+        .run();
     let version = env!("CARGO_PKG_VERSION");
     doctor_after(&scene, "", &["--sourced", version])
-        .out(format!("fine   shell library: {version} is sourced, from "))
+        .out(format!("fine   shell library: version {version} is sourced from "))
         .run();
 }
 
@@ -101,19 +102,27 @@ fn another_helper_first_on_path_is_wrong() {
     program("echo aba-lock 0.0.9");
     let first = format!("PATH={path}:$PATH");
     let call = doctor_after(&scene, &first, &[]).status(1);
-    call.out(format!("wrong  helper: {path}/aba-lock is the first on PATH, which scripts get, and is 0.0.9")).run();
+    call.out(format!(
+        "wrong  helper: {path}/aba-lock, which scripts use because it is the first on PATH, has version 0.0.9"
+    ))
+    .run();
     // A helper later on PATH does not affect scripts.
     let last = format!("PATH=$PATH:{path}");
-    doctor_after(&scene, &last, &[]).out(format!("note   helper: {path}/aba-lock on PATH is 0.0.9")).run();
+    doctor_after(&scene, &last, &[]).out(format!("note   helper: {path}/aba-lock on PATH has version 0.0.9")).run();
+    // `--version` also prints the commit and the target.
+    fs::remove_file(other.join("aba-lock")).unwrap();
+    fs::copy(HELPER, other.join("aba-lock")).unwrap();
+    doctor_after(&scene, &first, &[]).out(format!("fine   helper: {path}/aba-lock on PATH has the same version")).run();
+    program("echo aba-lock 0.0.9");
     // ABA_LOCK_BIN overrides PATH, even if it is wrong.
     let chosen = format!("{first}; export ABA_LOCK_BIN=$HELPER");
     doctor_after(&scene, &chosen, &[]).out("fine   helper: ABA_LOCK_BIN is ").out("note   helper: ").run();
     let chosen = format!("export ABA_LOCK_BIN={path}/aba-lock");
-    doctor_after(&scene, &chosen, &[]).status(1).out("which scripts get, and is 0.0.9").run();
-    doctor_after(&scene, "export ABA_LOCK_BIN=/nowhere", &[]).status(1).out("which is no program").run();
+    doctor_after(&scene, &chosen, &[]).status(1).out("which has version 0.0.9").run();
+    doctor_after(&scene, "export ABA_LOCK_BIN=/nowhere", &[]).status(1).out("which is not an executable file").run();
     // A program that never answers, and whose child keeps its output open.
     program("sleep 60 & wait");
-    doctor_after(&scene, &first, &[]).status(1).out("and does not tell its version").run();
+    doctor_after(&scene, &first, &[]).status(1).out("prints no version").run();
 }
 
 #[test]
@@ -130,10 +139,13 @@ fn completions_that_are_missing_or_of_another_version_are_worth_a_note() {
     doctor(&scene).out("fine   completions: bash: ").run();
     fs::remove_file(prefix.join("share/bash-completion/bash_completion")).unwrap();
     if !PathBuf::from("/etc/bash_completion").exists() {
-        doctor(&scene).out("note   completions: bash: ").out("but there is no bash-completion to load it").run();
+        doctor(&scene)
+            .out("note   completions: bash: ")
+            .out("but bash-completion, which loads it, is not installed")
+            .run();
     }
     fs::write(prefix.join(INSTALLED[1].1), "older").unwrap();
-    doctor(&scene).out("note   completions: bash: ").out("is not what this version installs").run();
+    doctor(&scene).out("note   completions: bash: ").out("is not from this version").run();
     fs::remove_file(prefix.join(INSTALLED[1].1)).unwrap();
     let command = doctor(&scene).out("note   completions: bash: not installed");
     command.out("source <(ABA_LOCK_COMPLETE=bash aba-lock)").run();
@@ -145,7 +157,7 @@ fn invalid_environment_variables_are_wrong() {
     let call = doctor(&scene).env("ABA_LOCK_TIMEOUT", "soon").status(1);
     call.out("wrong  environment: ABA_LOCK_TIMEOUT is \"soon\"").out("ABA_LOCK_DIR=").run();
     let call = doctor(&scene).env("ABA_LOCK_ON_CONFLICT", "panic").status(1);
-    call.out("wrong  environment: ABA_LOCK_ON_CONFLICT is \"panic\"").run();
+    call.out("wrong  environment: ABA_LOCK_ON_CONFLICT is \"panic\", which is not exit").run();
     let call = doctor(&scene).env("ABA_LOCK_FDS", "77");
     call.out("note   environment: ABA_LOCK_FDS names descriptors that are not open: 77").run();
     doctor(&scene).env("RUN_ONCE_DIR", "tasks").status(1).out("wrong  task root: RUN_ONCE_DIR is ").run();

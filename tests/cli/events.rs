@@ -355,7 +355,7 @@ fn the_doctor_checks_that_the_log_is_writable() {
     assert!(said.contains("fine   event log: ") && !log(&scene).exists(), "{said}");
     let said = doctor(scene.path("none/log"));
     assert!(
-        said.contains("wrong  event log: ") && said.contains("No such file or directory: no event is kept"),
+        said.contains("wrong  event log: ") && said.contains("No such file or directory: events are not logged"),
         "{said}"
     );
     let _socket = UnixDatagram::bind(scene.path("socket")).unwrap();
@@ -412,10 +412,10 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
         scene.in_mount_namespace().args(["sh", "-c", &script]).env(LOG, value)
     };
     for (value, path, why) in [
-        ("syslog", "/dev/log", "there is no socket"),
-        ("journald", "/run/systemd/journal/dev-log", "there is no socket"),
-        ("/dev/log", "/dev/log", "there is no such device, and no file is made in /dev"),
-        ("/dev/no/log", "/dev/no/log", "there is no such device, and no file is made in /dev"),
+        ("syslog", "/dev/log", "no such socket"),
+        ("journald", "/run/systemd/journal/dev-log", "no such socket"),
+        ("/dev/log", "/dev/log", "no such device; aba-lock creates no file in /dev"),
+        ("/dev/no/log", "/dev/no/log", "no such device; aba-lock creates no file in /dev"),
     ] {
         inside("", value).err(format!("cannot write to the event log {path}: {why}; this has no other effect")).run();
         assert!(list_files(&dev).is_empty() && list_files(run.join("systemd/journal")).is_empty(), "{value}");
@@ -424,16 +424,16 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
         if value != "journald" {
             scene.in_mount_namespace().args(["sh", "-c", &script]).env(LOG, value).run();
             let said = fs::read_to_string(doctor).unwrap();
-            assert!(said.contains(&format!("{path} cannot be written to: {why}: no event is kept")), "{said}");
+            assert!(said.contains(&format!("cannot write to {path}: {why}: events are not logged")), "{said}");
         }
     }
     // Links into /dev: /dev/log itself may be a link to the socket of journald.
     symlink("/dev/log", scene.path("link")).unwrap();
     symlink("link", scene.path("second")).unwrap();
     let second = scene.path("second").display().to_string();
-    inside("", &second).err("there is no such device, and no file is made in /dev").run();
+    inside("", &second).err("no such device; aba-lock creates no file in /dev").run();
     symlink("/run/systemd/journal/dev-log", dev.join("log")).unwrap();
-    inside("", "syslog").err("there is no socket").run();
+    inside("", "syslog").err("no such socket").run();
     assert!(list_files(run.join("systemd/journal")).is_empty());
     // A file that another program created there is not a socket either.
     fs::remove_file(dev.join("log")).unwrap();

@@ -35,8 +35,8 @@ fn a_file_system_without_locks_is_named_and_refused() {
     for error in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {
         injected(&scene, &format!("flock:error={error}"), &["lock", "a", "--", "echo", "not reached"])
             .status(125)
-            .err(" does not lock files: ")
-            .err("hint: set ABA_LOCK_DIR to a directory of yours on a local disk")
+            .err(" does not support locks: ")
+            .err("hint: set ABA_LOCK_DIR to a writable directory on a local disk")
             .run();
     }
 }
@@ -44,8 +44,7 @@ fn a_file_system_without_locks_is_named_and_refused() {
 #[test]
 fn a_failed_lock_call_is_not_reported_as_contention() {
     let scene = Scene::new();
-    let said =
-        injected(&scene, "flock:error=EIO", &["lock", "a", "--", "true"]).status(125).err("could not lock ").run();
+    let said = injected(&scene, "flock:error=EIO", &["lock", "a", "--", "true"]).status(125).err("cannot lock ").run();
     assert!(!said.err.contains("held"), "{}", said.err);
 }
 
@@ -90,16 +89,16 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
     let scene = Scene::new();
     fs::write(scene.path("file"), "").unwrap();
     let below = scene.path("file/locks");
-    let command = scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_DIR", &below).status(125).err("could not ");
+    let command = scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_DIR", &below).status(125).err("cannot ");
     command.err(below.to_str().unwrap()).err("Not a directory").run();
     injected(&scene, "mkdir:error=EACCES", &["lock", "a", "--", "true"])
         .status(125)
-        .err(format!("could not make the directory for locks {}: Permission denied", scene.root().display()))
+        .err(format!("cannot create the directory for locks {}: Permission denied", scene.root().display()))
         .err("hint: set ABA_LOCK_DIR to ")
         .run();
     scene.make_root();
     let call = injected(&scene, "openat:error=ENOSPC:when=2", &["lock", "a", "--", "true"]).status(125);
-    call.err(format!("could not open lock file {}: No space left on device", scene.lock_file("a").display())).run();
+    call.err(format!("cannot open lock file {}: No space left on device", scene.lock_file("a").display())).run();
 }
 
 #[test]
@@ -111,9 +110,9 @@ fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
     let root = is_root();
     fs::write(scene.lock_file("a"), "").unwrap();
     set_mode(scene.lock_file("a"), if root { 0o600 } else { 0 });
-    let call = scene.unprivileged().args(["lock", "a", "--", "true"]).status(125).err("could not open lock file ");
+    let call = scene.unprivileged().args(["lock", "a", "--", "true"]).status(125).err("cannot open lock file ");
     let said = call.err("Permission denied").run();
-    assert_eq!(said.err.contains("(it belongs to root)"), root, "{}", said.err);
+    assert_eq!(said.err.contains("(owner: root)"), root, "{}", said.err);
     assert!(said.err.contains("hint: "), "{}", said.err);
 }
 
@@ -143,14 +142,14 @@ fn lock_files_that_are_not_regular_files_are_refused() {
             .aba(["lock", "-w", name, "--", "true"])
             .status(125)
             .err(format!(
-                "refused to use lock file {}: it is a {kind}, not a regular file",
+                "cannot use lock file {}: it is a {kind}, not a regular file",
                 scene.lock_file(name).display()
             ))
-            .err("hint: another program put it there: ")
+            .err("hint: see its owner with `ls -ld ")
             .run();
     }
     let named = ["lock", "--file", "/dev/null", "--", "true"];
-    scene.aba(named).status(125).err("it is a device").err("hint: name a regular file, or a directory\n").run();
+    scene.aba(named).status(125).err("it is a device").err("hint: use a regular file or a directory\n").run();
     assert_eq!(fs::read_to_string(scene.path("target")).unwrap(), "precious");
     assert!(!scene.path("nowhere").exists());
     // A descriptor that a script opened through the link is refused, too.
@@ -182,7 +181,7 @@ fn a_lock_file_that_is_replaced_again_and_again_is_an_error() {
     scene.aba(["lock", "a", "--", "true"]).run();
     // Each round makes three statx(2) calls. The second checks that the name still leads to the file.
     let command = injected(&scene, "statx:error=ENOENT:when=2+3", &["lock", "a", "--", "true"]).status(125);
-    command.err("was replaced each time that it was opened").err("hint: find what removes it").run();
+    command.err("was replaced each time it was opened").err("hint: stop the program that removes or replaces it").run();
 }
 
 #[test]

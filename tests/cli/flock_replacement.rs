@@ -85,7 +85,7 @@ fn a_file_that_always_seems_replaced_is_locked_unless_it_was_contended() {
     let first = holder(&scene, &[]);
     let command = scene.strace(["-P", "f", "-e", "inject=statx:error=ENOENT"]).arg(scene.path("flock"));
     let command = command.args(["f", "echo", "ran"]).current_dir(scene.path("")).status(65);
-    let waiter = command.err("flock: lock file f was replaced each time that it was opened").start();
+    let waiter = command.err("flock: lock file f was replaced each time it was opened").start();
     wait_until("it waits", || count_waiters(&scene.path("f")) == 1);
     first.release();
     waiter.finish();

@@ -184,7 +184,7 @@ fn control_characters_in_commands_are_escaped() {
 fn an_unreadable_state_root_is_an_error() {
     let scene = Scene::new();
     std::fs::write(scene.root(), "").unwrap();
-    let sentence = format!("aba-lock: could not open {}: Not a directory\n", scene.root().display());
+    let sentence = format!("aba-lock: cannot open {}: Not a directory\n", scene.root().display());
     for command in ["list", "clean", "metrics"] {
         let said = scene.aba([command]).status(125).err(&sentence).run();
         assert!(said.err.starts_with(&sentence), "{command}: {}", said.err);

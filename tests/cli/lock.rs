@@ -180,7 +180,7 @@ fn a_file_is_locked_by_its_path_and_keeps_its_content() {
     scene.aba(["lock", "--file", scene.path("new").to_str().unwrap(), "--", "true"]).run();
     assert!(scene.path("new").is_file());
     let command = scene.aba(["lock", "--file", scene.path("no/such/dir").to_str().unwrap(), "--", "true"]).status(125);
-    command.err("could not open lock file ").err("No such file or directory").run();
+    command.err("cannot open lock file ").err("No such file or directory").run();
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn of_twenty_concurrent_callers_eleven_get_the_eleven_numbers() {
         assert!(
             failed.iter().all(|(status, out, err)| *status == 75
                 && out.is_empty()
-                && err.starts_with("aba-lock: no number of ports is free in 5000-5010: 11 reserved")),
+                && err.starts_with("aba-lock: no number of pool ports is free in 5000-5010: 11 reserved")),
             "round {round}: {failed:?}"
         );
         fs::remove_dir_all(scene.path(&root)).unwrap();

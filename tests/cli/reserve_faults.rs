@@ -78,7 +78,7 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
         ("sync_file_range:error=EIO:when=1", "Input/output error"),
         ("rename:error=EROFS", "Read-only file system"),
         ("write:error=EFBIG", "File too large"),
-        ("flock:error=ENOLCK", "does not lock files"),
+        ("flock:error=ENOLCK", "does not support locks"),
     ] {
         let inject = format!("inject={inject}");
         let watched = [path.clone(), path.with_file_name(".ports.aba-lock.d"), path.with_file_name("ports.lock")];
@@ -94,7 +94,7 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
     // If the last fsync(2) fails, there is a row, but the number is not printed.
     let (status, said) = trace_reserve(&scene, &["-e", "inject=fsync:error=EIO"], &["reserve", "--probe", "none"]);
     assert_eq!(status, Some(125), "{said}");
-    assert!(said.contains("is changed, but the system did not say that it is on the disk: "), "{said}");
+    assert!(said.contains("was changed, but cannot be synced to the disk: "), "{said}");
     // If the file system does not support the call, another one syncs the file.
     let args = ["reserve", "--probe", "none", "--tag", "other"];
     let (status, said) = trace_reserve(&scene, &["-e", "inject=sync_file_range:error=ENOSYS"], &args);
@@ -120,7 +120,7 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
             &["reserve", "--range", "5100-5101", "--dry-run"],
         );
         assert_eq!(ended, Some(status), "{inject}: {said}");
-        assert!(status == 0 || said.contains("could not find out whether 5100 is in use: "), "{said}");
+        assert!(status == 0 || said.contains("cannot find out whether 5100 is in use: "), "{said}");
     }
 }
 

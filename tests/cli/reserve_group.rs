@@ -23,11 +23,11 @@ fn a_group_gets_the_lowest_adjacent_numbers_or_none() {
     let before = fs::read(registry(&scene, "ports")).unwrap();
     reserve(&scene, "c", &["--group", "k,l,m", "--range", "5003-5006"])
         .status(75)
-        .err("there is no place in 5003-5006 of ports for a group of 3: 2 reserved, 0 leased, 0 excluded, 0 in use, 2 free")
+        .err("no place for a group of 3 numbers of pool ports in 5003-5006: 2 reserved, 0 leased, 0 excluded, 0 in use, 2 free")
         .run();
     assert_eq!(fs::read(registry(&scene, "ports")).unwrap(), before, "nothing is left of it");
     reserve(&scene, "c", &["--group", "k,k"]).status(2).err("given twice").run();
-    reserve(&scene, "c", &["--group", "k,,l"]).status(2).err("is not a tag").run();
+    reserve(&scene, "c", &["--group", "k,,l"]).status(2).err("invalid tag \"").run();
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn a_group_file_sets_offsets_and_variable_names() {
     fs::write(scene.path("group.yaml"), file.replace("aux", "a;b")).unwrap();
     reserve(&scene, "c", &args).status(2).err("group.yaml, line 8: ").run();
     fs::write(scene.path("group.yaml"), file.replace("DATABASE", "X=$(id)")).unwrap();
-    reserve(&scene, "c", &args).status(2).err("line 7: ").err("is not a name for a variable").run();
+    reserve(&scene, "c", &args).status(2).err("line 7: ").err("invalid variable ").run();
     let command = reserve(&scene, "c", &["--group-file", "none.yaml"]).status(125);
-    command.err("could not read none.yaml: No such file").run();
+    command.err("cannot read none.yaml: No such file").run();
     assert_eq!(rows(&scene, "ports").len(), 6);
 }
 
@@ -58,9 +58,7 @@ fn output_for_eval_has_only_names_and_numbers() {
     let script =
         "eval \"$(\"$HELPER\" reserve --probe none --group web-1,db.x --format export)\"; echo $WEB_1_PORT $DB_X_PORT";
     assert_eq!(scene.bash(script).out("").run().out, "5000 5001\n");
-    for (group, why) in
-        [("9a", "\"9A_PORT\", for the tag \"9a\", is not a name for a variable"), ("a-b,a.b", "A_B_PORT")]
-    {
+    for (group, why) in [("9a", "invalid variable \"9A_PORT\" for tag \"9a\""), ("a-b,a.b", "A_B_PORT")] {
         let said = reserve(&scene, "a", &["--group", group, "--format", "export"]).status(2).err(why).run();
         assert!(said.out.is_empty());
         // The plain format has no names.
@@ -147,7 +145,7 @@ fn a_group_file_is_never_read_partially() {
     let args = ["--group-file", "group.yaml"];
     let group = "reservations:\n  services:\n    web:\n";
     fs::write(scene.path("a/group.yaml"), format!("\u{feff}{group}")).unwrap();
-    reserve(&scene, "a", &args).status(2).err("line 1: it begins with a byte order mark").run();
+    reserve(&scene, "a", &args).status(2).err("line 1: the file begins with a byte order mark").run();
     // The part after the first megabyte is not just ignored.
     let filler = "# filler\n".repeat((1 << 20) / 9);
     fs::write(scene.path("a/group.yaml"), format!("{group}{filler}    db:\n    cache:\n")).unwrap();
@@ -164,12 +162,18 @@ fn variables_with_a_meaning_of_their_own_are_refused() {
             fs::create_dir_all(scene.path("a")).unwrap();
             fs::write(scene.path("a/group.yaml"), format!("reservations:\n  services:\n    web: {text}\n")).unwrap();
             let command = reserve(&scene, "a", &["--group-file", "group.yaml", "--format", "export"]).status(2);
-            command.err(format!("the variable {name} has a meaning of its own")).run();
+            command.err(format!("cannot use the variable {name}: it has a special meaning")).run();
         }
     }
     let path = ["--pool", "path", "--range", "1-9"];
-    reserve(&scene, "a", &[&path[..], &["--format", "export"]].concat()).status(2).err("the variable PATH ").run();
-    reserve(&scene, "a", &[&path[..], &["--dotenv", "f"]].concat()).status(2).err("the variable PATH ").run();
+    reserve(&scene, "a", &[&path[..], &["--format", "export"]].concat())
+        .status(2)
+        .err("cannot use the variable PATH: ")
+        .run();
+    reserve(&scene, "a", &[&path[..], &["--dotenv", "f"]].concat())
+        .status(2)
+        .err("cannot use the variable PATH: ")
+        .run();
     reserve(&scene, "a", &path).out("1\n").run();
     reserve(&scene, "a", &["--format", "export", "--group", "path,user"]).out("export PATH_PORT=5000\n").run();
 }
@@ -180,7 +184,7 @@ fn a_dry_run_checks_the_dotenv_file_and_creates_none() {
     for more in [&[][..], &["--dry-run"]] {
         let said = reserve(&scene, "a", &[&["--dotenv", "none/x"][..], more].concat())
             .status(125)
-            .err("could not write none/x: No such file or directory\nhint: make its directory first: `mkdir -p none`")
+            .err("cannot write none/x: No such file or directory\nhint: create its directory first: `mkdir -p ./none`")
             .run();
         assert!(!said.err.contains("--create"), "{}", said.err);
         reserve(&scene, "a", &[&["--dotenv", "."][..], more].concat()).status(125).err("").run();

@@ -34,10 +34,10 @@ fn a_leased_number_is_free_as_soon_as_its_command_ends() {
         ("5001", "5002"),
         "others than the one that is kept"
     );
-    let none = "no number of ports is free in 5000-5002: 1 reserved, 2 leased, 0 excluded, 0 in use";
+    let none = "no number of pool ports is free in 5000-5002: 1 reserved, 2 leased, 0 excluded, 0 in use";
     reserve(&scene, "b", &["--range", "5000-5002"]).status(75).err(none).run();
     reserve(&scene, "b", &["--range", "5000-5002", "--", "true"]).status(75).err(none).run();
-    reserve(&scene, "b", &["--require", "5001"]).status(75).err("it is leased to a command").run();
+    reserve(&scene, "b", &["--require", "5001"]).status(75).err("it is leased to a running command").run();
     first.signal(9);
     assert_eq!(first.wait(), 137);
     reserve(&scene, "b", &["--range", "5000-5002", "--", "sh", "-c", "echo $ABA_NUMBER"]).out("5001\n").run();
@@ -62,7 +62,7 @@ fn a_lease_is_an_ordinary_lock() {
     // With -o, the command and its children do not inherit the lease.
     assert_eq!(reserve(&scene, "a", &["-o", "--", "bash", "-c", script]).out("").run().out, "\nheld\n");
     reserve(&scene, "a", &["--", "no-such-command"]).status(127).err("command not found: no-such-command").run();
-    reserve(&scene, "a", &["--", "/"]).status(126).err("could not run /").run();
+    reserve(&scene, "a", &["--", "/"]).status(126).err("cannot run /").run();
     reserve(&scene, "a", &["--group", "w,d", "--", "sh", "-c", "echo $ABA_NUMBER $W_PORT $D_PORT"])
         .out("5000 5000 5001\n")
         .run();

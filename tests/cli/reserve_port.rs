@@ -89,7 +89,7 @@ fn a_port_that_the_user_may_not_bind_is_reported() {
     let (status, said) =
         trace_reserve(&scene, &["-e", "inject=bind:error=EACCES"], &["reserve", "--range", "80-81", "--require", "80"]);
     assert_eq!(status, Some(75));
-    assert!(said.contains("80 cannot be had: it is not for this user to bind to"), "{said}");
+    assert!(said.contains("cannot reserve 80: it cannot be bound by this user"), "{said}");
 }
 
 #[test]

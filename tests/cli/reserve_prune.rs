@@ -128,7 +128,9 @@ fn an_exhausted_range_reuses_removed_and_expired_reservations() {
     let command = reserve(&scene, "d", &range).out("5002\n");
     command.err(format!("released 5002 of {} (old): it was not requested for 100 days\n", b.display())).run();
     let command = reserve(&scene, "e", &range).status(75);
-    command.err("no number of ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ").run();
+    command
+        .err("no number of pool ports is free in 5000-5003: 3 reserved, 0 leased, 1 excluded, 0 in use\nhint: ")
+        .run();
     // An old row of the caller is in use now, and cannot be reused for its other number.
     let lines = format!("{}{}", make_row(&b, 5000, "p", 100), make_row(&b, 5001, "x", 0));
     set_registry(&scene, "ports", &lines);
@@ -259,7 +261,7 @@ fn a_required_number_of_a_removed_directory_is_reused() {
     let said = reserve(&scene, "a", &["--require", "5005"]).out("5005\n").err("its directory no longer exists").run();
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
     let there = fs::canonicalize(scene.path("there")).unwrap();
-    let why = format!("5007 cannot be had: it is reserved for {}", there.display());
+    let why = format!("cannot reserve 5007: it is reserved for {}", there.display());
     reserve(&scene, "b", &["--require", "5007"]).status(75).err(why).run();
     assert_eq!(rows(&scene, "ports").len(), 3);
 }

@@ -20,11 +20,11 @@ fn a_damaged_registry_is_reported_kept_and_never_treated_as_empty() {
     for content in damaged {
         fs::write(registry(&scene, "ports"), content).unwrap();
         let path = registry(&scene, "ports");
-        let sentence = format!("aba-lock: the registry {} is damaged, and nothing is given out of it", path.display());
+        let sentence = format!("aba-lock: the registry {} is damaged, so its numbers cannot be used", path.display());
         // Every call fails, even for keys whose row can be read.
         for tag in ["a", "b", "new", "new"] {
             let command = reserve(&scene, "d", &["--tag", tag]).status(125).err(sentence.clone());
-            command.err("\nhint: take what can be read of it with `aba-lock reserve --recover --pool ports`\n").run();
+            command.err("\nhint: recover its readable lines: `aba-lock reserve --recover --pool ports`\n").run();
         }
         for args in [
             &["reserve", "--list"][..],
@@ -70,7 +70,7 @@ fn a_registry_of_another_version_is_left_alone() {
     fs::write(registry(&scene, "ports"), new).unwrap();
     for args in [&["reserve"][..], &["reserve", "--list"], &["release"], &["reserve", "--recover"], &["exclude", "5"]] {
         let command = call(&scene, "d", args).status(125);
-        command.err("is of version 3, which this aba-lock does not know\nhint: use the aba-lock that wrote it\n").run();
+        command.err("has version 3, which this aba-lock does not support\nhint: use the version of aba-lock that wrote it\n").run();
     }
     assert_eq!(fs::read_to_string(registry(&scene, "ports")).unwrap(), new);
     assert!(!registry(&scene, "ports.damaged").exists());
@@ -199,7 +199,7 @@ fn read_only_commands_keep_a_copy_of_a_damaged_registry() {
         let scene = Scene::new();
         reserve(&scene, "d", &[]).out("5000\n").run();
         fs::write(registry(&scene, "ports"), "garbage\n").unwrap();
-        call(&scene, "d", ["reserve"].iter().chain(args)).status(125).err("it is also kept as ").run();
+        call(&scene, "d", ["reserve"].iter().chain(args)).status(125).err("; a copy is ").run();
         assert_eq!(fs::read_to_string(registry(&scene, "ports.damaged")).unwrap(), "garbage\n", "{args:?}");
     }
 }
@@ -225,7 +225,7 @@ fn an_impossibly_large_registry_is_refused_and_not_read() {
     fs::File::create(registry(&scene, "ports")).unwrap().set_len(20 << 30).unwrap();
     let limited = |args: &str| scene.bash(&format!("ulimit -v 1000000; exec \"$HELPER\" reserve {args}"));
     for args in ["", "--list", "--check", "--prune", "--recover"] {
-        limited(args).status(125).err("could not read ").err("File too large").run();
+        limited(args).status(125).err("cannot read ").err("File too large").run();
     }
 }
 

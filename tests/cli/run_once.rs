@@ -69,7 +69,7 @@ fn invalid_ids_are_refused_and_no_file_is_touched() {
     let long = "x".repeat(129);
     for id in ["../x", "", ".", "..", "a/b", "a b", "-x", ".x", "ä", &long] {
         for mode in ["-r", "-s", "-w", "-p", "-o", "-E"] {
-            scene.once([mode, &format!("--id={id}")]).status(2).err("is not an id for a task").run();
+            scene.once([mode, &format!("--id={id}")]).status(2).err("invalid task id \"").run();
         }
     }
     assert!(scene.path("locks/x/exit").exists());
@@ -123,7 +123,7 @@ fn an_invalid_task_root_is_an_error_in_every_mode() {
 fn a_new_task_without_a_command_is_an_error() {
     let scene = Scene::new();
     for mode in ["-s", "-w"] {
-        scene.once([mode, "-i", "a"]).status(1).err("nothing to run for a").run();
+        scene.once([mode, "-i", "a"]).status(1).err("no such task: a (never started, or reset)").run();
     }
     assert!(!scene.root().exists());
 }
@@ -134,7 +134,7 @@ fn a_command_that_cannot_be_run_fails_with_126_or_127() {
     scene.once(["-i", "a", "--", "no-such-command"]).status(127).err("command not found: no-such-command").run();
     assert_eq!(scene.task_text("a", "exit"), "127\n");
     scene.once(["-wi", "a"]).status(127).err("  | aba-lock: command not found: no-such-command").run();
-    scene.once(["-wi", "b", "--", "/"]).status(126).err("could not run /").run();
+    scene.once(["-wi", "b", "--", "/"]).status(126).err("cannot run /").run();
     assert_eq!(scene.task_text("b", "exit"), "126\n");
 }
 
@@ -181,7 +181,7 @@ fn the_logs_of_the_previous_run_and_before_a_reset_are_kept() {
     let history = scene.task_text("a", "history");
     let events: Vec<&str> = history.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
     assert_eq!(events, ["STARTED", "COMPLETE", "STARTED", "COMPLETE", "RESET"]);
-    scene.once(["-wi", "a"]).status(1).err("nothing to run").run();
+    scene.once(["-wi", "a"]).status(1).err("no such task: ").run();
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_start_that_cannot_write_fails_and_runs_nothing() {
     call().env("RUN_ONCE_DIR", scene.path("file/tasks")).status(125).err("Not a directory").run();
     // Because of the limit no file may grow, as on a full disk.
     let script = format!("ulimit -f 0; exec \"$HELPER\" run-once -i a -- touch '{}'", ran.display());
-    scene.bash(&script).status(125).err("could not use ").run();
+    scene.bash(&script).status(125).err("cannot use ").run();
     assert!(!ran.exists());
     scene.once(["-A", "-i", "a"]).status(1).run();
     call().run();
@@ -280,8 +280,8 @@ fn a_removed_working_directory_fails_with_126() {
     scene.aba(["run-once", "-qwi", "a", "--", "true"]).current_dir(scene.path("there")).run();
     fs::write(scene.task_file("a", "exit"), "143\n").unwrap();
     fs::remove_dir(scene.path("there")).unwrap();
-    scene.once(["-wi", "a"]).status(126).err("could not run true in ").run();
-    scene.once(["-wi", "a"]).status(126).err("could not enter ").run();
+    scene.once(["-wi", "a"]).status(126).err("cannot run true in ").run();
+    scene.once(["-wi", "a"]).status(126).err("cannot enter ").run();
 }
 
 #[test]

@@ -193,7 +193,7 @@ fn a_task_whose_lock_is_held_counts_as_running() {
     }
     scene.once(["-A", "-i", "zombie"]).run();
     // The task has no process that could be ended.
-    scene.once(["-r", "-i", "zombie"]).status(75).err("task zombie is held by a process that does not run it").run();
+    scene.once(["-r", "-i", "zombie"]).status(75).err("task zombie is locked by a process that does not run it").run();
     for holder in held {
         assert_eq!(holder.release(), 0, "it was not signalled");
     }

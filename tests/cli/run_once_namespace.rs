@@ -177,7 +177,7 @@ rm "$ABA_LOCK_DIR/runner/a/pid"
 "$HELPER" run-once -qw -i a -- echo again || exit 84
 "#;
     without_proc(&scene, script)
-        .err("task a is not run again: it was interrupted, and /proc does not show whether a process of that run is left")
+        .err("cannot run task a again: it was interrupted, and /proc does not show whether processes of that run still exist")
         .err("mount -t proc proc /proc")
         .out("again\n")
         .run();

@@ -20,12 +20,12 @@ fn a_command_with_quoted_dollars_is_saved_and_run_again() {
     // A saved command that cannot be parsed is an error. The task does not count as new.
     for list in ["[0]=$'a\\tb'", "[0]=echo [1]=\"$HOME\"", "[0]=echo [1]=~/x", "[0]=echo [1]=`id`"] {
         fs::write(scene.task_file("a", "cmd.sh"), format!("declare -a command=({list})\n")).unwrap();
-        scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
+        scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh: unknown format").run();
     }
     // Text after the command is an error, too.
     for more in ["cd /\n", "declare -- directory='/tmp'", "declare -- directory=/tmp; cd /\n"] {
         fs::write(scene.task_file("a", "cmd.sh"), format!("declare -a command=([0]=pwd)\n{more}")).unwrap();
-        scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh is not understood").run();
+        scene.once(["-qwi", "a", "-t", "0"]).status(125).err("cmd.sh: unknown format").run();
     }
 }
 
@@ -315,7 +315,7 @@ fn an_unreadable_outcome_is_an_error_and_not_a_reason_to_run_again() {
         for error in ["EIO", "EMFILE", "ENOMEM"] {
             let command = scene.strace(["-f", "-P"]).arg(&exit);
             let said = command.args(["-e", &format!("inject=openat:error={error}"), HELPER]).args(&words);
-            said.status(125).err(format!("could not use {}: ", exit.display())).run();
+            said.status(125).err(format!("cannot use {}: ", exit.display())).run();
         }
     }
     assert_eq!(fs::read_to_string(scene.path("log")).unwrap(), "ran\n");

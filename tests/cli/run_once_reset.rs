@@ -98,7 +98,7 @@ fn reset_failed_reports_tasks_whose_lock_is_held() {
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "false"]).status(1).run();
     let holder = hold_lock(&scene, "a");
-    scene.once(["-F"]).status(75).err("task a is held by a process that does not run it").run();
+    scene.once(["-F"]).status(75).err("task a is locked by a process that does not run it").run();
     holder.release();
 }
 

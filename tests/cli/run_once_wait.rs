@@ -57,7 +57,7 @@ fn a_wait_with_a_timeout_leaves_the_task_running() {
     let gate = scene.gate("gate");
     scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
     let said = scene.once(["-qw", "-W", "0.05", "-i", "a"]).status(124).err("timed out after 0.05 s").run();
-    assert!(said.err.contains("hint: end it with `aba-lock run-once -r -i a`"), "{}", said.err);
+    assert!(said.err.contains("hint: stop it with `aba-lock run-once -r -i a`"), "{}", said.err);
     assert!(is_alive(scene.task_pid("a")));
     // The same if the wait itself started the task. (The task may have printed something or nothing by then.)
     let other = scene.gate("other");

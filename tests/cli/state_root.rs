@@ -27,11 +27,11 @@ fn a_missing_home_directory_is_never_created() {
     let home = scene.path("nobody/home");
     let variables = [("HOME", home.as_path())];
     let hint = format!(
-        "hint: the home directory {} does not exist: set ABA_LOCK_DIR to a directory of yours on a local disk\n",
+        "hint: the home directory {} does not exist: set ABA_LOCK_DIR to a writable directory on a local disk\n",
         home.display()
     );
     for args in MAKERS {
-        call(&scene, &variables, args).status(125).err("could not make the directory for locks ").err(&hint).run();
+        call(&scene, &variables, args).status(125).err("cannot create the directory for locks ").err(&hint).run();
         assert!(!scene.path("nobody").exists(), "{args:?}");
     }
     // The shell library passes the directory in the variable.
@@ -42,7 +42,7 @@ fn a_missing_home_directory_is_never_created() {
     let mut doctor = scene.program(HELPER);
     doctor.env_remove("ABA_LOCK_DIR").env("HOME", &home).arg("doctor");
     let said = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
-    let found = format!("the home directory {}, from HOME, does not exist: no lock can be made", home.display());
+    let found = format!("the home directory {} (from HOME) does not exist: no lock can be acquired", home.display());
     assert!(said.contains(&found) && !scene.path("nobody").exists(), "{said}");
     // In an existing home, the directory is created.
     fs::create_dir_all(&home).unwrap();
@@ -76,7 +76,7 @@ fn a_file_in_place_of_a_directory_is_named() {
     symlink(scene.path("nowhere"), &link).unwrap();
     let below = |path: &Path| path.join("sub/locks");
     let (file_says, link_says) =
-        (format!("{} is not a directory", file.display()), format!("{} is a link that leads nowhere", link.display()));
+        (format!("{} is not a directory", file.display()), format!("{} is a link to a missing file", link.display()));
     let null = ("/dev/null is not a directory".to_owned(), Path::new("/dev/null").to_owned());
     let places = [
         null,
@@ -88,7 +88,7 @@ fn a_file_in_place_of_a_directory_is_named() {
     for (what, place) in &places {
         for variable in ["HOME", "ABA_LOCK_DIR"] {
             let variables = [(variable, place.as_path())];
-            let hint = format!("hint: {what}: set ABA_LOCK_DIR to a directory of yours on a local disk\n");
+            let hint = format!("hint: {what}: set ABA_LOCK_DIR to a writable directory on a local disk\n");
             let missing_home = variable == "HOME" && place.ends_with("sub/locks") && place.starts_with(&link);
             for args in MAKERS {
                 let call = call(&scene, &variables, args).status(125);
@@ -108,7 +108,7 @@ fn a_file_in_place_of_a_directory_is_named() {
         let variables = [("ABA_LOCK_DIR", scene.root()), ("RUN_ONCE_DIR", place.clone())];
         let variables = variables.each_ref().map(|(name, path)| (*name, path.as_path()));
         let call = call(&scene, &variables, MAKERS[3]).status(125);
-        call.err(format!("hint: {what}: set RUN_ONCE_DIR to a directory of yours on a local disk\n")).run();
+        call.err(format!("hint: {what}: set RUN_ONCE_DIR to a writable directory on a local disk\n")).run();
     }
     assert!(!scene.path("nowhere").exists());
     // The hint is about these directories only.

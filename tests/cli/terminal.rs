@@ -77,14 +77,14 @@ fn ctrl_c_ends_the_wait_and_the_script_but_not_the_task() {
     let mut command = scene.program("bash");
     command.args(["-c", "\"$HELPER\" run-once -wi a -- \"$@\"; echo after", "bash", &bash, &option, &task]);
     command.process_group(0);
-    let call = Call::new(command).status(130).out("begun").err("task a goes on in the background (pid ").start();
+    let call = Call::new(command).status(130).out("begun").err("task a continues in the background (pid ").start();
     wait_until("it runs", || scene.task_text("a", "log.out") == "begun\n");
     let pid = scene.task_pid("a");
     wait_until("it is followed", || a_child_watches(call.pid()));
     interrupt_group(call.pid());
     let said = call.finish();
     assert!(!said.out.contains("after"), "the script went on: {}", said.out);
-    assert!(said.err.contains("hint: end it with `aba-lock run-once -r -i a`"), "{}", said.err);
+    assert!(said.err.contains("hint: stop it with `aba-lock run-once -r -i a`"), "{}", said.err);
     assert!(is_alive(pid));
     gate.open();
     scene.once(["-qwi", "a"]).run();

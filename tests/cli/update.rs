@@ -67,9 +67,9 @@ fn a_command_edits_a_private_copy() {
     call(&scene, ["update", "-i", "f", "--", "sh", "-c", script, "sh", "{}"]).out("f\n700\n").run();
     assert_eq!(text(&scene, "f"), "y\n");
     call(&scene, ["update", "-i", "f", "--", "sh", "-c", "echo z >\"$0\"; exit 4", "{}"]).status(4).run();
-    call(&scene, ["update", "-i", "f", "--", "rm", "{}"]).status(125).err("it is unchanged").run();
+    call(&scene, ["update", "-i", "f", "--", "rm", "{}"]).status(125).err("the file is unchanged").run();
     let command = call(&scene, ["update", "-i", "f", "--", "ln", "-sf", "/etc/passwd", "{}"]).status(125);
-    command.err("it is unchanged").run();
+    command.err("the file is unchanged").run();
     call(&scene, ["update", "-i", "f", "--", "true"]).status(2).err("has no {}").run();
     assert_eq!(text(&scene, "f"), "y\n");
     assert_eq!(names(&scene), ["f"]);
@@ -99,7 +99,7 @@ fn a_command_that_fails_or_prints_nothing_changes_nothing() {
     call(&scene, ["update", "f", "--", "sh", "-c", "echo half; exit 7"]).status(7).run();
     call(&scene, ["update", "f", "--", "sh", "-c", "echo half; kill -9 $$"]).status(137).run();
     call(&scene, ["update", "f", "--", "no-such-command"]).status(127).err("command not found").run();
-    call(&scene, ["update", "f", "--", "/"]).status(126).err("could not run /").run();
+    call(&scene, ["update", "f", "--", "/"]).status(126).err("cannot run /").run();
     call(&scene, ["update", "f", "--", "true"]).status(1).err("hint: if that is intended, use `--allow-empty`").run();
     let after = fs::metadata(scene.path("f")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
@@ -178,7 +178,7 @@ fn check_backup_diff_and_dry_run_work_together() {
     let command = call(&scene, ["update", "--check", "sh -c 'echo no; exit 3'", "f", "--", "tr", "a", "x"]).status(1);
     command.err("no\n").err("(status 3)").run();
     let command = call(&scene, ["update", "--check", "no-such-check", "f", "--", "tr", "a", "x"]).status(127);
-    command.err("no-such-check: ").err("the check of f could not be run (status 127); it is unchanged").run();
+    command.err("no-such-check: ").err("cannot run the check of f (status 127); the file is unchanged").run();
     call(&scene, ["update", "--check", "'", "f", "--", "tr", "a", "x"]).status(1).err("the check refused").run();
     call(&scene, ["update", "--check", " ", "f", "--", "cat"]).status(2).err("the command of --check is empty").run();
     assert_eq!(text(&scene, "f"), "a\nb\n");

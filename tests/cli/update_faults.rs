@@ -127,21 +127,21 @@ fn an_update_killed_at_any_system_call_leaves_the_old_or_the_new_content() {
 #[test]
 fn an_error_at_any_step_leaves_the_old_content_and_is_reported() {
     let cases = [
-        ("write:error=ENOSPC:when=1", "could not write f: No space left on device"),
-        ("write:error=EDQUOT:when=1", "could not write f: "),
-        ("write:error=EIO:when=1", "could not write f: "),
-        ("fsync:error=EIO:when=1", "could not write f: Input/output error"),
-        ("fsync:error=ENOSPC:when=1", "could not write f: No space left on device"),
-        ("rename,renameat,renameat2:error=EROFS", "could not replace f: Read-only file system"),
-        ("rename,renameat,renameat2:error=EDQUOT", "could not replace f: "),
-        ("fchmod:error=EPERM", "could not keep the mode of f: Operation not permitted"),
+        ("write:error=ENOSPC:when=1", "cannot write f: No space left on device"),
+        ("write:error=EDQUOT:when=1", "cannot write f: "),
+        ("write:error=EIO:when=1", "cannot write f: "),
+        ("fsync:error=EIO:when=1", "cannot write f: Input/output error"),
+        ("fsync:error=ENOSPC:when=1", "cannot write f: No space left on device"),
+        ("rename,renameat,renameat2:error=EROFS", "cannot replace f: Read-only file system"),
+        ("rename,renameat,renameat2:error=EDQUOT", "cannot replace f: "),
+        ("fchmod:error=EPERM", "cannot keep the mode of f: Operation not permitted"),
     ];
     for (inject, sentence) in cases {
         let scene = scene_with("old\n");
         let (status, said) =
             trace_update(&scene, &["-e", &format!("inject={inject}")], &["update", "f", "--", "sed", "s/old/new/"]);
         assert_eq!(status, Some(125), "{inject}: {said}");
-        assert!(said.contains(sentence) && said.contains("it is unchanged"), "{inject}: {said}");
+        assert!(said.contains(sentence) && said.contains("the file is unchanged"), "{inject}: {said}");
         assert_eq!(text(&scene, "f"), "old\n", "{inject}");
         assert_eq!(names(&scene), ["f", "trace"], "{inject}");
     }
@@ -155,7 +155,7 @@ fn a_file_that_cannot_be_verified_is_not_reported_as_changed() {
     let options = ["-P", path.to_str().unwrap(), "-e", "inject=pread64:error=EIO:when=3+"];
     let (status, said) = trace_update(&scene, &options, &["update", "f", "--", "sed", "s/old/new/"]);
     assert_eq!(status, Some(125), "{said}");
-    assert!(said.contains("could not read f: Input/output error; it is unchanged"), "{said}");
+    assert!(said.contains("cannot read f: Input/output error; the file is unchanged"), "{said}");
     assert_eq!((text(&scene, "f"), names(&scene)), ("old\n".to_owned(), vec!["f".to_owned(), "trace".to_owned()]));
 }
 

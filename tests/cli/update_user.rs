@@ -56,7 +56,7 @@ fn group_members_may_update_a_file_without_widening_access() {
     make(0o666);
     update_as(&scene, "60002", &["60002"], update).run();
     is(60_002, 60_002, 0o666, "b\n");
-    let refused = "could not keep the owner of f: Operation not permitted; it is unchanged";
+    let refused = "cannot keep the owner of f: Operation not permitted; the file is unchanged";
     for (mode, groups) in [
         // Another group would get the rights of this one, or this group those of others.
         (0o676, &["60002"][..]),

@@ -12,10 +12,10 @@ fn an_invalid_name_is_refused_with_the_rule() {
         scene
             .aba(["lock", name, "--", "true"])
             .status(2)
-            .err("is not a name for a lock: a name is 1 to 128 of the letters A-Z and a-z, digits and . _ - : @ +")
+            .err("a name is 1 to 128 of the characters A-Z a-z 0-9 . _ - : @ +")
             .run();
-        scene.aba(["status", name]).status(2).err("is not a name").run();
-        scene.aba(["path", "--create", name]).status(2).err("is not a name").run();
+        scene.aba(["status", name]).status(2).err("invalid lock name ").run();
+        scene.aba(["path", "--create", name]).status(2).err("invalid lock name ").run();
     }
     assert!(!scene.root().exists(), "a refused name leaves nothing behind");
 }

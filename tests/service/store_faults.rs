@@ -333,7 +333,7 @@ fn a_missing_home_directory_is_not_created_for_the_store() {
     let store = format!("sqlite:{}/lockd.db", link.display());
     let (status, output) = start("HOME", directory.path().to_str().unwrap(), &["--store", &store]);
     assert!(
-        status == Some(125) && output.contains(&format!("{} is a link that leads nowhere", link.display())),
+        status == Some(125) && output.contains(&format!("{} is a link to a missing file", link.display())),
         "{output}"
     );
 }

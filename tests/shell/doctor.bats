@@ -11,11 +11,11 @@ ABA_LOCK_ON_CONFLICT=return RUN_ONCE_DIR=${PWD}/tasks
 aba_lock_doctor
 END
     run ./ask
-    expect_text "ABA_LOCK_BIN is ${ABA_LOCK_BIN}, of the same version"
-    expect_text "is sourced, from ${LIBRARY}"
-    expect_text "fine   shell library: ${LIBRARY} is "
+    expect_text "ABA_LOCK_BIN is ${ABA_LOCK_BIN}, which has the same version"
+    expect_text "is sourced from ${LIBRARY}"
+    expect_text "fine   shell library: ${LIBRARY} has version "
     expect_text "ABA_LOCK_ON_CONFLICT=return RUN_ONCE_DIR=${PWD}/tasks"
-    expect_text 'fine   locking: tried in '
+    expect_text 'fine   locking: tested in '
 }
 
 @test "the doctor works in a strict script, with --json, and with the library from init" {
@@ -28,13 +28,13 @@ END
     run -0 ./ask
     expect_silence
     run -0 python3 -c 'import json; print(*[f["found"] for f in json.load(open("said"))["findings"] if f["check"] == "shell library"], sep="\n")'
-    expect_text 'is sourced, from `aba-lock init bash`'
+    expect_text 'is sourced from `aba-lock init bash`'
 }
 
 @test "the doctor reports a script that has sourced an older library" {
     sed 's/^__aba_version=.*/__aba_version=0.0.9/' "${LIBRARY}" >older.bash
     run -1 bash -c 'source ./older.bash; aba_lock_doctor'
-    expect_text 'wrong  shell library: 0.0.9 is sourced, from ./older.bash, beside helper '
+    expect_text 'wrong  shell library: version 0.0.9 is sourced from ./older.bash, but this helper has version '
 }
 
 @test "without a helper, aba_lock_doctor reports that and ends with 125" {

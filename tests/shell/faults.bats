@@ -214,7 +214,7 @@ aba_lock_operation save
 echo 'not reached'
 END
     run -125 ./tool
-    expect_text 'aba-lock: could not '
+    expect_text 'aba-lock: cannot '
     expect_text 'Not a directory'
     [[ ${output} != *running* && ${output} != *'not reached'* ]]
 }
@@ -225,7 +225,7 @@ aba_lock_operation mirror/save
 echo 'not reached'
 END
     run -125 ./tool
-    expect_text '"mirror/save" is not a name for a lock: a name is 1 to 128 of'
+    expect_text 'invalid lock name "mirror/save": a name is 1 to 128 of'
     [[ ${output} != *running* && ${output} != *'not reached'* ]]
 }
 

@@ -40,7 +40,7 @@ aba_reserve --nonsense
 echo 'not reached'
 END
     run -2 ./tool
-    expect_text $'6 cannot be had: it is not in 5\n'
+    expect_text $'cannot reserve 6: it is not in 5\n'
     expect_text $'\n75\n7\n'
     [[ ${output} != *'not reached'* ]]
 }

@@ -543,7 +543,7 @@ run_once -w -i four --
 END
     run -1 ./call
     expect_text '-w|--|-i|two|-q||--id=x|'
-    expect_text 'nothing to run for four'
+    expect_text 'no such task: four (never started, or reset)'
 }
 
 @test "a message may begin with a dash" {

@@ -37,7 +37,7 @@ echo 'went on'
 END
     echo a >f
     run -7 ./tool
-    [[ ${output} == $'7\n1\naba-lock: the new content of f is empty; it is unchanged\nhint: if that is intended, use `--allow-empty`\n1\ntrap: 7' ]]
+    [[ ${output} == $'7\n1\naba-lock: the new content of f is empty; the file is unchanged\nhint: if that is intended, use `--allow-empty`\n1\ntrap: 7' ]]
     [[ $(<f) == a ]]
 }
 
@@ -50,8 +50,8 @@ aba_update f cat
 END
     echo a >f
     run -125 ./tool
-    expect_text '<CMD>'
-    expect_text 'could not open none: No such file or directory'
+    expect_text 'missing argument: CMD'
+    expect_text 'cannot open none: No such file or directory'
     expect_text 'the helper /none/aba-lock (from ABA_LOCK_BIN) was not found'
     [[ $(<f) == a && ! -e none.lock ]]
 }

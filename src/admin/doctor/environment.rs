@@ -14,25 +14,27 @@ pub(super) fn check_environment(report: Report) {
     let settings = settings();
     let list: Vec<String> =
         settings.iter().map(|(name, value)| format!("{name}={}", shell_words::quote(value))).collect();
-    let list = if list.is_empty() { "none of our variables is set".to_owned() } else { list.join(" ") };
+    let list = if list.is_empty() { "no variable of aba-lock is set".to_owned() } else { list.join(" ") };
     report(Finding::fine(ENVIRONMENT, list));
     if let Err(error) = default_timeout() {
         report(
-            Finding::wrong(ENVIRONMENT, format!("{error}: nothing can be locked")).hint("set it right, or unset it"),
+            Finding::wrong(ENVIRONMENT, format!("{error}: no lock can be acquired"))
+                .hint("set it to a number of seconds, or unset it"),
         );
     }
     if let Some(word) = on_conflict()
         && !["exit", "return", "ask", "warn"].contains(&word.as_str())
     {
-        let found = format!("ABA_LOCK_ON_CONFLICT is {word:?}: aba_lock_operation ends each script with 2");
-        report(Finding::wrong(ENVIRONMENT, found).hint("set it to exit, return, ask or warn"));
+        let found =
+            format!("ABA_LOCK_ON_CONFLICT is {word:?}, which is not exit, return, ask or warn: no script can lock");
+        report(Finding::wrong(ENVIRONMENT, found).hint("set it to one of these, or unset it"));
     }
     if let Some(log) = event_log() {
         report(match events::check_writable(&log) {
-            Ok(()) => Finding::fine(EVENT_LOG, format!("{} can be written to", log.path.display())),
+            Ok(()) => Finding::fine(EVENT_LOG, format!("{} is writable", log.path.display())),
             Err(error) => {
                 let found = format!(
-                    "{} cannot be written to: {}: no event is kept",
+                    "cannot write to {}: {}: events are not logged",
                     log.path.display(),
                     format_io_error(&error)
                 );
@@ -48,7 +50,8 @@ pub(super) fn check_environment(report: Report) {
     if !closed.is_empty() {
         let found = format!("ABA_LOCK_FDS names descriptors that are not open: {}", closed.join(" "));
         report(Finding::note(ENVIRONMENT, found).hint(
-            "what stands between here and the script closes them; a nested call finds its own script in the way",
+            "a program between the script and this process, such as sudo, closed them: a nested call cannot share the lock of \
+             the script",
         ));
     }
 }

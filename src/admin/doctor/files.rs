@@ -1,7 +1,7 @@
 //! The checks of the lock files, the deadlocks and the tasks in the state root.
 
 use super::finding::{Finding, Level, Report};
-use crate::base::text::format_io_error;
+use crate::base::text::{format_io_error, quote_path};
 use crate::lock::deadlock;
 use crate::lock::holders::{self, Availability, Belief, LockState};
 use crate::os::proc::process;
@@ -26,11 +26,11 @@ const MAX_FINDINGS: usize = 20;
 /// Checks the lock files: files that cannot be used, and states that a waiter does not expect.
 pub(super) fn check_locks(store: &Store, report: Report) {
     if let Err(error) = os::may(Right::Read, store.root()) {
-        return report(Finding::note(LOCKS, format!("which there are is not known: {}", format_io_error(&error))));
+        return report(Finding::note(LOCKS, format!("cannot be listed: {}", format_io_error(&error))));
     }
     let states = match holders::observe_store(store) {
         Ok(states) => states,
-        Err(error) => return report(Finding::note(LOCKS, format!("which there are is not known: {error}"))),
+        Err(error) => return report(Finding::note(LOCKS, format!("cannot be listed: {error}"))),
     };
     let paths: Vec<PathBuf> = states.iter().map(|(name, _)| store.lock_path(name)).collect();
     let held = states.iter().filter(|(_, state)| state.holding.is_some()).count();
@@ -39,16 +39,16 @@ pub(super) fn check_locks(store: &Store, report: Report) {
     let free = states.iter().filter(|(_, state)| free(state)).count();
     let unknown = match paths.len() - held - free {
         0 => String::new(),
-        unknown => format!(", {unknown} of which that cannot be known from here"),
+        unknown => format!(", {unknown} unknown"),
     };
     let found = format!(
-        "{} files, {held} held, {free} free{unknown}; of the free ones {left} tell of an earlier holder, which is as it should be",
+        "{} files: {held} held, {free} free{unknown}; {left} of the free files name an earlier holder, which is normal",
         paths.len(),
     );
     report(if paths.is_empty() {
         Finding::fine(LOCKS, "no files yet")
     } else if free > MANY_FREE {
-        Finding::note(LOCKS, found).hint("they harm nobody; `aba-lock clean` takes the free ones away")
+        Finding::note(LOCKS, found).hint("free files do no harm; `aba-lock clean` removes them")
     } else {
         Finding::fine(LOCKS, found)
     });
@@ -62,7 +62,7 @@ pub(super) fn check_locks(store: &Store, report: Report) {
     findings.sort_by_key(|finding| finding.level != Level::Wrong);
     findings.into_iter().take(MAX_FINDINGS).for_each(&mut *report);
     if more > 0 {
-        report(Finding::note(LOCKS, format!("and {more} more of these")));
+        report(Finding::note(LOCKS, format!("{more} more findings about locks are not shown")));
     }
 }
 
@@ -73,19 +73,20 @@ fn find_unusable(path: &Path) -> Option<Finding> {
     if !data.is_file() {
         let kind = word_for(data.file_type());
         return Some(
-            Finding::wrong(LOCKS, format!("{name} is a {kind}, not a regular file: it is refused"))
-                .hint("somebody put it there: see whose it is with `ls -l`"),
+            Finding::wrong(LOCKS, format!("{name} is a {kind}, not a regular file: it cannot be locked")).hint(
+                format!("see its owner with `ls -ld {}`, and move it away, or use another name", quote_path(path)),
+            ),
         );
     }
     let error = os::may(Right::Read, path).err()?;
     let owner = process::user_name(data.uid());
     let me = process::user_name(os::user_id());
-    let who = if data.uid() == 0 { owner.clone() } else { format!("{owner} or root") };
-    let file = shell_words::quote(&path.to_string_lossy()).into_owned();
-    Some(
-        Finding::wrong(LOCKS, format!("{name} belongs to {owner} and cannot be opened: {}", format_io_error(&error)))
-            .hint(format!("{who} can open it to you: `chmod a+r {file}`, or `chown {me} {file}`")),
-    )
+    let file = quote_path(path);
+    Some(Finding::wrong(LOCKS, format!("cannot open {name}: {} (owner: {owner})", format_io_error(&error))).hint(
+        format!(
+            "to share this lock, {owner} can run `chmod a+r {file}`; if it is yours, root can run `chown {me} {file}`"
+        ),
+    ))
 }
 
 /// Returns the findings for states of a lock that a waiter does not expect.
@@ -93,27 +94,25 @@ fn find_notable(name: &str, state: &LockState) -> Vec<Finding> {
     let mut findings = Vec::new();
     for holder in &state.removed {
         let found = format!(
-            "{name}: its file was removed while pid {} ({}) held it: it shuts nobody out any more",
+            "{name}: its file was removed while pid {} ({}) held the lock, so a second process can acquire it",
             holder.pid, holder.command
         );
         findings.push(Finding::wrong(LOCKS, found).hint(format!(
-            "let that come to its end, or end it with `kill {}`; find what removes lock files, and stop that",
+            "wait until it ends, or end it: `kill {}`; stop the program that removes or replaces lock files",
             holder.pid
         )));
     }
-    if let Some((record, Belief::OtherHost | Belief::OtherNamespace)) = &state.unseen {
-        let found = format!(
-            "{name}: last taken by pid {} on {} in another pid namespace or on another machine, which may have it still",
-            record.pid, record.host
-        );
-        findings.push(Finding::note(LOCKS, found).hint(format!("ask there: `aba-lock status {name}`")));
+    if let Some((record, belief @ (Belief::OtherHost | Belief::OtherNamespace))) = &state.unseen {
+        let place = if *belief == Belief::OtherHost { "on another machine" } else { "in another pid namespace" };
+        let found = format!("{name}: pid {} {place} ({}) acquired it, and may still hold it", record.pid, record.host);
+        findings.push(Finding::note(LOCKS, found).hint(format!("run `aba-lock status {name}` there")));
     }
     if let Some(holding) = &state.holding
         && let Some((record, Belief::Ended | Belief::Closed)) = &holding.record
         && let Some(holder) = holding.holders.first()
     {
         let found = format!(
-            "{name}: taken by pid {}, which has ended or let go; still held by pid {} ({}), which has inherited it",
+            "{name}: acquired by pid {}, which has ended or closed its descriptor; still held by pid {} ({}), which inherited it",
             record.pid, holder.pid, holder.command
         );
         findings.push(Finding::note(LOCKS, found).hint(format!(
@@ -131,11 +130,13 @@ pub(super) fn check_deadlocks(store: &Store, report: Report) {
     let mut circles = deadlock::search::find_all_circles();
     circles.retain(|circle| circle.files.iter().any(|file| file.starts_with(&root)));
     if circles.is_empty() {
-        return report(Finding::fine(DEADLOCKS, "nobody waits in a circle, as far as can be seen"));
+        return report(Finding::fine(DEADLOCKS, "none among the processes that can be seen"));
     }
     for circle in circles {
         let last = circle.steps.last().map_or(0, |step| step.pid);
-        let hint = format!("end one of them: `kill {last}`; and have all take these locks in the same order");
+        let hint = format!(
+            "end one of the processes, for example: `kill {last}`; acquire these locks in the same order everywhere"
+        );
         report(Finding::wrong(DEADLOCKS, circle.to_string()).hint(hint));
     }
 }
@@ -156,8 +157,9 @@ pub(super) fn check_tasks(root: &TaskRoot, report: Report) {
         count(TaskState::Succeeded)
     );
     report(if failed + interrupted > 0 {
-        Finding::note(TASKS, found)
-            .hint("see them with `aba-lock run-once --list`; a failure stands until `run-once -F` or a TTL forgets it")
+        Finding::note(TASKS, found).hint(
+            "list them with `aba-lock run-once --list`; a failure is kept until `aba-lock run-once -F` or its TTL",
+        )
     } else {
         Finding::fine(TASKS, found)
     });

@@ -63,7 +63,7 @@ impl Finding {
         let finding = Self::wrong(check, error.to_string());
         match error.hint() {
             Some(hint) => finding.hint(hint),
-            None => finding.hint("set it to a directory of yours on a local disk"),
+            None => finding.hint("set it to the absolute path of a writable directory on a local disk"),
         }
     }
 }

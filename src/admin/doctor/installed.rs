@@ -46,7 +46,7 @@ const VERSION: &str = "__aba_version=";
 /// Checks this helper, the helper that scripts start, and the other helpers on `PATH`.
 pub(super) fn check_helpers(bundled: &BundledFiles, report: Report) {
     let here = std::env::current_exe().ok();
-    let place = here.as_ref().map_or_else(|| "its path is not known".to_owned(), |here| here.display().to_string());
+    let place = here.as_ref().map_or_else(|| "path unknown".to_owned(), |here| here.display().to_string());
     report(Finding::fine(HELPER, format!("aba-lock {}, {place}", bundled.version)));
     let chosen = environment::helper();
     if let Some(chosen) = &chosen {
@@ -62,18 +62,22 @@ pub(super) fn check_helpers(bundled: &BundledFiles, report: Report) {
         let version = query_version(bundled, here.as_deref(), path);
         if version.as_deref() == Some(bundled.version) {
             if here.as_deref().is_none_or(|here| !is_same(here, path)) {
-                report(Finding::fine(HELPER, format!("{} on PATH is of the same version", path.display())));
+                report(Finding::fine(HELPER, format!("{} on PATH has the same version", path.display())));
             }
             continue;
         }
-        let version = version.map_or_else(|| "does not tell its version".to_owned(), |version| format!("is {version}"));
+        let version =
+            version.map_or_else(|| "prints no version".to_owned(), |version| format!("has version {version}"));
         // If ABA_LOCK_BIN is set, scripts do not use PATH.
         let finding = if at == 0 && chosen.is_none() {
-            Finding::wrong(HELPER, format!("{} is the first on PATH, which scripts get, and {version}", path.display()))
+            Finding::wrong(
+                HELPER,
+                format!("{}, which scripts use because it is the first on PATH, {version}", path.display()),
+            )
         } else {
-            Finding::note(HELPER, format!("{} on PATH {version}: another PATH may lead to it", path.display()))
+            Finding::note(HELPER, format!("{} on PATH {version}: scripts with another PATH may use it", path.display()))
         };
-        report(finding.hint("keep one of them, or set ABA_LOCK_BIN to the one that is meant"));
+        report(finding.hint("remove one of the two, or set ABA_LOCK_BIN to the one that scripts should use"));
     }
     if seen.is_empty() && chosen.is_none() {
         let hint = here.map_or_else(String::new, |here| format!(": `export ABA_LOCK_BIN={}`", quote_lossy(&here)));
@@ -91,14 +95,19 @@ fn check_chosen_helper(bundled: &BundledFiles, here: Option<&Path>, chosen: &Pat
     };
     let name = format!("ABA_LOCK_BIN is {}", chosen.display());
     let Some(found) = found else {
-        return Finding::wrong(HELPER, format!("{name}, which is no program: scripts cannot lock anything"))
-            .hint("unset it, or set it to the path of aba-lock");
+        return Finding::wrong(
+            HELPER,
+            format!("{name}, which is not an executable file: no script can acquire a lock"),
+        )
+        .hint("unset it, or set it to the path of aba-lock");
     };
     match query_version(bundled, here, &found) {
-        Some(version) if version == bundled.version => Finding::fine(HELPER, format!("{name}, of the same version")),
-        Some(version) => Finding::wrong(HELPER, format!("{name}, which scripts get, and is {version}"))
-            .hint("unset it, or set it to the one that is meant"),
-        None => Finding::wrong(HELPER, format!("{name}, which does not tell its version as aba-lock does"))
+        Some(version) if version == bundled.version => {
+            Finding::fine(HELPER, format!("{name}, which has the same version"))
+        }
+        Some(version) => Finding::wrong(HELPER, format!("{name}, which has version {version}"))
+            .hint("unset it, or set it to the helper that scripts should use"),
+        None => Finding::wrong(HELPER, format!("{name}, which does not print a version as aba-lock does"))
             .hint("unset it, or set it to the path of aba-lock"),
     }
 }
@@ -135,8 +144,9 @@ fn query_version(bundled: &BundledFiles, here: Option<&Path>, path: &Path) -> Op
     let _ = child.kill();
     let _ = child.wait();
     let answered = String::from_utf8_lossy(&answered[..length]);
-    let version = answered.lines().next()?.strip_prefix("aba-lock ")?.trim();
-    (!version.is_empty()).then(|| version.to_owned())
+    // The commit and the target of the build follow in parentheses.
+    let version = answered.lines().next()?.strip_prefix("aba-lock ")?.split_whitespace().next();
+    version.map(str::to_owned)
 }
 
 /// Checks the shell libraries that scripts may source.
@@ -146,10 +156,13 @@ pub(super) fn check_library(bundled: &BundledFiles, library: ShellLibrary, repor
         let from = library.path.filter(|path| is_library(path));
         let place = from.map_or_else(|| "`aba-lock init bash`".to_owned(), |path| path.display().to_string());
         report(if version == bundled.version {
-            Finding::fine(LIBRARY, format!("{version} is sourced, from {place}"))
+            Finding::fine(LIBRARY, format!("version {version} is sourced from {place}"))
         } else {
-            Finding::wrong(LIBRARY, format!("{version} is sourced, from {place}, beside helper {}", bundled.version))
-                .hint("start the script or shell again; if that does not help, install both from one version")
+            Finding::wrong(
+                LIBRARY,
+                format!("version {version} is sourced from {place}, but this helper has version {}", bundled.version),
+            )
+            .hint("restart the script or shell; if that does not help, install both from one version")
         });
     } else if let Some(path) = library.path {
         report(compare_library(bundled, path));
@@ -170,10 +183,9 @@ pub(super) fn check_library(bundled: &BundledFiles, library: ShellLibrary, repor
         }
     }
     if none {
-        report(
-            Finding::note(LIBRARY, "none is installed beside this helper, or where it usually is")
-                .hint("scripts can do without: `eval \"$(aba-lock init bash)\"`; another copy: `--library FILE`"),
-        );
+        report(Finding::note(LIBRARY, "none is installed next to this helper or in the usual directories").hint(
+            "scripts can use `eval \"$(aba-lock init bash)\"` instead; to check another copy, use `--library FILE`",
+        ));
     }
 }
 
@@ -186,30 +198,32 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) => {
-            return Finding::wrong(LIBRARY, format!("{name} cannot be read: {}", format_io_error(&error)))
-                .hint("`eval \"$(aba-lock init bash)\"` does the same");
+            return Finding::wrong(LIBRARY, format!("cannot read {name}: {}", format_io_error(&error)))
+                .hint("scripts can use `eval \"$(aba-lock init bash)\"` instead");
         }
     };
     // The output of `init` has one more line.
     if text.starts_with(bundled.library.as_bytes()) {
-        return Finding::fine(LIBRARY, format!("{name} is {}, as this helper", bundled.version));
+        return Finding::fine(LIBRARY, format!("{name} has version {}, as this helper", bundled.version));
     }
     let text = String::from_utf8_lossy(&text);
     if !text.starts_with(FIRST_WORDS) {
         return Finding::wrong(LIBRARY, format!("{name} is not the shell library"))
-            .hint("name the file that scripts source");
+            .hint("give the file that scripts source: `--library FILE`");
     }
     let install = "install the helper and the library from one version";
     match text.lines().find_map(|line| line.strip_prefix(VERSION)) {
         Some(version) if version == bundled.version => {
-            Finding::note(LIBRARY, format!("{name} is {version}, as this helper, but not the same text"))
-                .hint(format!("see what was changed: `diff <(aba-lock init bash) {}`", quote_lossy(path)))
+            Finding::note(LIBRARY, format!("{name} has version {version}, as this helper, but its text differs"))
+                .hint(format!("see the changes: `diff <(aba-lock init bash) {}`", quote_lossy(path)))
         }
         Some(version) => {
-            Finding::wrong(LIBRARY, format!("{name} is {version}, and this helper {}", bundled.version)).hint(install)
+            Finding::wrong(LIBRARY, format!("{name} has version {version}, but this helper has {}", bundled.version))
+                .hint(install)
         }
-        None => Finding::wrong(LIBRARY, format!("{name} does not tell its version: it is older than this helper"))
-            .hint(install),
+        None => {
+            Finding::wrong(LIBRARY, format!("{name} names no version, so it is older than this helper")).hint(install)
+        }
     }
 }
 
@@ -225,22 +239,24 @@ pub(super) fn check_completions(bundled: &BundledFiles, report: Report) {
             Some(path) if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) => {
                 let found = format!("{shell}: {}", path.display());
                 if shell == "bash" && !has_bash_completion() {
-                    Finding::note(COMPLETIONS, format!("{found}, but there is no bash-completion to load it"))
-                        .hint(format!("install bash-completion, or source {} in ~/.bashrc", path.display()))
+                    Finding::note(
+                        COMPLETIONS,
+                        format!("{found}, but bash-completion, which loads it, is not installed"),
+                    )
+                    .hint(format!("install bash-completion, or source {} in ~/.bashrc", path.display()))
                 } else {
                     Finding::fine(COMPLETIONS, found)
                 }
             }
-            Some(path) => {
-                Finding::note(COMPLETIONS, format!("{shell}: {} is not what this version installs", path.display()))
-                    .hint("install this version: `make install`")
+            Some(path) => Finding::note(COMPLETIONS, format!("{shell}: {} is not from this version", path.display()))
+                .hint("install this version: `make install`"),
+            None => {
+                Finding::note(COMPLETIONS, format!("{shell}: not installed in the usual directories")).hint(match shell
+                {
+                    "fish" => "install it, or run `ABA_LOCK_COMPLETE=fish aba-lock | source`".to_owned(),
+                    _ => format!("install it, or run `source <(ABA_LOCK_COMPLETE={shell} aba-lock)`"),
+                })
             }
-            None => Finding::note(COMPLETIONS, format!("{shell}: not installed, where it is looked for")).hint(
-                match shell {
-                    "fish" => "install it, or `ABA_LOCK_COMPLETE=fish aba-lock | source`".to_owned(),
-                    _ => format!("install it, or `source <(ABA_LOCK_COMPLETE={shell} aba-lock)`"),
-                },
-            ),
         });
     }
 }

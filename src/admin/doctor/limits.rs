@@ -18,7 +18,7 @@ pub(super) fn check_limits(report: Report) {
         if hard_limit > files && hard_limit > FIRST_FD { "`ulimit -n 1024`" } else { "as root, or in limits.conf(5)" };
     report(match files {
         0..=FIRST_FD => {
-            let found = format!("ulimit -n is {files}: aba_lock_operation holds its lock on descriptor {FIRST_FD}");
+            let found = format!("ulimit -n is {files}, but aba_lock_operation needs descriptor {FIRST_FD}");
             Finding::wrong(LIMITS, found).hint(format!("raise it: {raise}"))
         }
         _ if files <= LAST_FD => {
@@ -29,7 +29,7 @@ pub(super) fn check_limits(report: Report) {
     });
     let size = os::limit_of_file_size();
     if size < MAX_RECORD {
-        let found = format!("ulimit -f allows files of {size} bytes: who holds a lock cannot be written down");
+        let found = format!("ulimit -f allows only files of {size} bytes: the holder of a lock cannot be recorded");
         report(Finding::note(LIMITS, found).hint("raise it: `ulimit -f unlimited`"));
     }
 }

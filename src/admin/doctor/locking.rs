@@ -53,7 +53,7 @@ pub(super) fn try_locking(directory: &Path, naming: Naming) -> LockingOutcome {
     };
     match files {
         Ok(files) => try_files(files),
-        Err(error) => LockingOutcome::Failed("could not make a file in it", error),
+        Err(error) => LockingOutcome::Failed("cannot create a file", error),
     }
 }
 
@@ -108,7 +108,7 @@ fn open_named(directory: &Path) -> io::Result<Opens> {
 fn try_files(files: Opens) -> LockingOutcome {
     // A quota or a full disk causes an error only when data is written.
     if let Err(error) = os::without_size_signal(|| files[0].write_all_at(&[b'\n'; 1024], 0)) {
-        return LockingOutcome::Failed("could not write a file in it", error);
+        return LockingOutcome::Failed("cannot write to a file", error);
     }
     match check_exclusion(files) {
         Ok((None, shown)) => LockingOutcome::Excludes(shown),
@@ -116,7 +116,7 @@ fn try_files(files: Opens) -> LockingOutcome {
         Err(LockingFailure::Lock(error)) => {
             LockingOutcome::DoesNotExclude(format!("flock(2) fails: {}", format_io_error(&error)))
         }
-        Err(LockingFailure::Process(error)) => LockingOutcome::Failed("could not start a second process", error),
+        Err(LockingFailure::Process(error)) => LockingOutcome::Failed("cannot start a second process", error),
     }
 }
 
@@ -139,27 +139,30 @@ fn check_exclusion([a, b, c]: Opens) -> Result<(Option<&'static str>, LockVisibi
         };
     }
 
-    expect!(try_lock(&a, Mode::Exclusive)?, "a new file of our own was locked by another");
-    expect!(!try_lock(&b, Mode::Exclusive)?, "two opens of a file had the exclusive lock at once");
-    expect!(!try_lock(&b, Mode::Shared)?, "an open had a shared lock beside the exclusive one of another");
+    expect!(try_lock(&a, Mode::Exclusive)?, "a new file was already locked");
+    expect!(!try_lock(&b, Mode::Exclusive)?, "two descriptors held the exclusive lock at the same time");
+    expect!(!try_lock(&b, Mode::Shared)?, "a descriptor got a shared lock while another one held the exclusive lock");
     shown = check_visibility(&a);
     unlock(&a)?;
 
-    expect!(try_lock(&a, Mode::Shared)?, "a lock was not to be had after it was released");
-    expect!(try_lock(&b, Mode::Shared)?, "two opens could not share a lock");
-    expect!(!try_lock(&b, Mode::Exclusive)?, "an open had the exclusive lock beside a shared one of another");
+    expect!(try_lock(&a, Mode::Shared)?, "a lock was not free after its release");
+    expect!(try_lock(&b, Mode::Shared)?, "two descriptors could not share a lock");
+    expect!(
+        !try_lock(&b, Mode::Exclusive)?,
+        "a descriptor got the exclusive lock while another one held a shared lock"
+    );
     unlock(&a)?;
     unlock(&b)?;
 
-    expect!(try_lock(&a, Mode::Exclusive)?, "a lock was not to be had after it was released");
+    expect!(try_lock(&a, Mode::Exclusive)?, "a lock was not free after its release");
     drop(a);
     expect!(try_lock(&b, Mode::Exclusive)?, "a lock was not released when its file was closed");
     unlock(&b)?;
 
     let rival = Rival::with_lock(c, &[&b]).map_err(LockingFailure::Process)?;
-    expect!(rival.is_some(), "a second process could not have the lock that nobody had");
-    expect!(!try_lock(&b, Mode::Exclusive)?, "two processes had the exclusive lock at once");
-    expect!(!try_lock(&b, Mode::Shared)?, "a process had a shared lock beside the exclusive one of another");
+    expect!(rival.is_some(), "a second process could not acquire a free lock");
+    expect!(!try_lock(&b, Mode::Exclusive)?, "two processes held the exclusive lock at the same time");
+    expect!(!try_lock(&b, Mode::Shared)?, "a process got a shared lock while another one held the exclusive lock");
     drop(rival);
     let killed = Instant::now();
     while !try_lock(&b, Mode::Exclusive)? {

@@ -63,40 +63,44 @@ pub(super) fn assess_file_system(path: &Path) -> (Level, String, Option<&'static
     }
 }
 
-const LOCAL: Option<&str> = Some("if others are to be shut out, set ABA_LOCK_DIR to a directory that shares locks");
-const DISK: Option<&str> = Some("for locks of this machine alone, set ABA_LOCK_DIR to a directory on a local disk");
+const LOCAL: Option<&str> =
+    Some("to exclude processes there, too, set ABA_LOCK_DIR to a directory that shares locks with them");
+const DISK: Option<&str> = Some("for locks of this machine only, set ABA_LOCK_DIR to a directory on a local disk");
 
 fn assess_mount(mount: &Mount) -> (Level, &'static str, Option<&'static str>) {
     let has = |names: &[&str]| mount.options.iter().any(|option| names.contains(&option.as_str()));
     let note = |means, hint| (Level::Note, means, hint);
     match mount.kind.as_str() {
         "nfs" | "nfs4" if has(&["nolock", "local_lock=flock", "local_lock=all"]) => {
-            note(": its options keep locks on this machine, and other machines are not shut out", LOCAL)
+            note(": because of its mount options, locks do not exclude processes of other machines", LOCAL)
         }
-        "nfs" | "nfs4" => {
-            note(": locks go through the server, and holders on other machines are known by their record alone", DISK)
-        }
+        "nfs" | "nfs4" => note(
+            ": locks are shared through the server; holders on other machines are known only from their records",
+            DISK,
+        ),
         "cifs" | "smb3" | "smbfs" if has(&["nobrl"]) => {
-            note(": nobrl keeps locks on this machine, and other machines are not shut out", LOCAL)
+            note(": because of its option nobrl, locks do not exclude processes of other machines", LOCAL)
         }
         "cifs" | "smb3" | "smbfs" => {
-            note(": locks go through the server, where they also keep others from reading the file", DISK)
+            note(": locks are shared through the server; while a file is locked, other machines cannot read it", DISK)
         }
         "lustre" if has(&["localflock"]) => {
-            note(": localflock keeps locks on this machine, and other machines are not shut out", LOCAL)
+            note(": because of its option localflock, locks do not exclude processes of other machines", LOCAL)
         }
         "ceph" | "lustre" | "gfs2" | "ocfs2" | "afs" => {
-            note(": locks reach other machines, and holders there are known by their record alone", DISK)
+            note(": locks are shared with other machines; holders there are known only from their records", DISK)
         }
         "9p" | "virtiofs" | "vboxsf" | "prl_fs" | "fuse.vmhgfs-fuse" => {
-            note(": whether locks in here shut out those on the host depends on how it is shared", LOCAL)
+            note(": whether locks also exclude processes of the host depends on how it is shared", LOCAL)
         }
         // fuseblk serves local disks.
         "fuseblk" => (Level::Fine, "", None),
         kind if kind == "fuse" || kind.starts_with("fuse.") => {
-            note(": whether locks reach beyond this machine depends on the program that serves it", DISK)
+            note(": whether locks also exclude processes of other machines depends on its server", DISK)
         }
-        "overlay" => note(": the layer of a container, and other containers and the host are not shut out", LOCAL),
+        "overlay" => {
+            note(": a container layer; locks do not exclude processes of the host and of other containers", LOCAL)
+        }
         _ => (Level::Fine, "", None),
     }
 }
@@ -112,7 +116,7 @@ mod tests {
         assert_eq!((read.kind.as_str(), read.point.as_path()), ("nfs4", Path::new("/mnt/a b")));
         assert!(read.options.contains(&"noatime".to_owned()));
         assert_eq!(assess_mount(&read).0, Level::Note);
-        assert!(assess_mount(&read).1.contains("not shut out"));
+        assert!(assess_mount(&read).1.contains("do not exclude"));
         assert_eq!(parse_mount(b""), None);
         assert_eq!(parse_mount(b"36 35 98:0 / /"), None);
     }

@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 const PROC: &str = "/proc";
-const WITHOUT: &str = "who holds a lock cannot be told, and a nested call finds its own script in the way";
+const WITHOUT: &str = "holders of locks are not shown, and a nested call cannot share the lock of its script";
 const INOTIFY: &str = "inotify";
 
 pub(super) fn check_proc(report: Report) {
@@ -18,10 +18,10 @@ pub(super) fn check_proc(report: Report) {
         report(examine_proc());
     }
     report(match os::can_watch(Path::new("/")) {
-        Ok(()) => Finding::fine(INOTIFY, "tells at once of what changes in a directory"),
+        Ok(()) => Finding::fine(INOTIFY, "works: changes in a directory are reported immediately"),
         Err(error) => {
             let found =
-                format!("not to be had ({}): who waits for a task looks 20 times a second", format_io_error(&error));
+                format!("not available ({}): a wait for a task polls 20 times a second", format_io_error(&error));
             Finding::note(INOTIFY, found).hint("raise fs.inotify.max_user_instances or max_user_watches: sysctl(8)")
         }
     });
@@ -30,8 +30,7 @@ pub(super) fn check_proc(report: Report) {
         let does = if value == "0" {
             "off"
         } else {
-            "where all may write, such as in /tmp, a file of another's cannot be opened as flock(1) and `exec 200>` do; \
-             aba-lock can"
+            "in /tmp and similar directories, flock(1) and `exec 200>` cannot open a file of another user; aba-lock can"
         };
         report(Finding::fine("fs.protected_regular", format!("{value}: {does}")));
     }
@@ -43,21 +42,22 @@ fn examine_proc() -> Finding {
         return Finding::wrong(PROC, format!("cannot be read: {}: {WITHOUT}", format_io_error(&error)));
     }
     if process::start_time(me).is_none() {
-        let hint = "mount it: `mount -t proc proc /proc`; for a container, let its runtime do that";
+        let hint = "mount it with `mount -t proc proc /proc`, or through the container runtime";
         return match fs::read_link("/proc/self") {
             // This /proc belongs to another pid namespace, in which this process has another number.
             Ok(link) if link.to_str() != Some(&me.to_string()) => {
-                Finding::wrong(PROC, "it is that of another pid namespace: who holds a lock cannot be told").hint(hint)
+                Finding::wrong(PROC, "belongs to another pid namespace: holders of locks are not shown").hint(hint)
             }
             _ => Finding::wrong(PROC, format!("not mounted: {WITHOUT}")).hint(hint),
         };
     }
     if fs::read_link("/proc/self").is_ok_and(|link| link.to_str() != Some(&me.to_string())) {
-        return Finding::wrong(PROC, "it is that of another pid namespace: other processes are taken for the holders")
-            .hint("mount that of this one: `unshare --mount-proc`, or `mount -t proc proc /proc`");
+        return Finding::wrong(PROC, "belongs to another pid namespace: other processes are shown as the holders")
+            .hint("mount the one of this namespace: `unshare --mount-proc`, or `mount -t proc proc /proc`");
     }
     if fs::read("/proc/locks").is_err() {
-        return Finding::note(PROC, "without /proc/locks, holders whose descriptors we may not see are not noticed");
+        return Finding::note(PROC, "/proc/locks cannot be read: holders of other users are not shown")
+            .hint("to see them, run `aba-lock status` as root");
     }
     let hides = mounts::find_mount(Path::new("/proc")).and_then(|mount| {
         let option = mount.options.iter().find_map(|option| option.strip_prefix("hidepid="))?.to_owned();
@@ -65,10 +65,10 @@ fn examine_proc() -> Finding {
     });
     match hides {
         Some(option) if os::user_id() != 0 => {
-            Finding::note(PROC, format!("mounted with hidepid={option}: holders of other users are not seen"))
-                .hint("ask as root")
+            Finding::note(PROC, format!("mounted with hidepid={option}: holders of other users are not shown"))
+                .hint("to see them, run `aba-lock status` as root")
         }
-        _ if os::user_id() == 0 => Finding::fine(PROC, "there: holders are seen"),
-        _ => Finding::fine(PROC, "there: holders are seen; what other users hold, by root alone"),
+        _ if os::user_id() == 0 => Finding::fine(PROC, "mounted: holders of locks are shown"),
+        _ => Finding::fine(PROC, "mounted: holders of locks are shown; those of other users, only to root"),
     }
 }

@@ -20,7 +20,8 @@ const FILE_SYSTEM: &str = "file system";
 const SPACE: &str = "free space";
 const LOCKING: &str = "locking";
 
-const ELSEWHERE: &str = "set ABA_LOCK_DIR to a directory of yours on a local disk";
+const ELSEWHERE: &str = "set ABA_LOCK_DIR to a writable directory on a local disk";
+const TASKS_ELSEWHERE: &str = "set RUN_ONCE_DIR to a writable directory on a local disk";
 
 /// With less space than this, records can fail to be written.
 const NO_ROOM: u64 = 1 << 20;
@@ -40,11 +41,11 @@ pub(super) fn check_root(report: Report) {
     let root = match store.missing_home() {
         Some(home) => {
             let found =
-                format!("the home directory {}, from {from}, does not exist: no lock can be made", home.display());
+                format!("the home directory {} (from {from}) does not exist: no lock can be acquired", home.display());
             report(Finding::wrong(ROOT, found).hint(ELSEWHERE));
             None
         }
-        None => check_directory(ROOT, store.root(), &format!(", from {from}"), report),
+        None => check_directory(ROOT, store.root(), &format!(" (from {from})"), report),
     };
     let place = root.as_ref().map(|_| store.root().to_owned()).or_else(|| find_nearest(store.root()));
     if let Some(place) = place.and_then(|place| fs::canonicalize(place).ok()) {
@@ -69,31 +70,34 @@ pub(super) fn check_root(report: Report) {
 /// Checks that `path` is a directory for locks, or can be created. Returns `None` if it does not exist or is not a
 /// directory.
 fn check_directory(check: &'static str, path: &Path, from: &str, report: Report) -> Option<Metadata> {
+    let elsewhere = if check == TASKS { TASKS_ELSEWHERE } else { ELSEWHERE };
     let name = path.display();
     let data = match fs::metadata(path) {
         Ok(data) => data,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             report(if fs::symlink_metadata(path).is_ok() {
-                Finding::wrong(check, format!("{name}{from}, is a link that leads nowhere")).hint(ELSEWHERE)
+                Finding::wrong(check, format!("{name}{from} is a link to a missing file")).hint(elsewhere)
             } else {
                 describe_missing(check, path, from)
             });
             return None;
         }
         Err(error) => {
-            report(Finding::wrong(check, format!("{name}{from}: {}", format_io_error(&error))).hint(ELSEWHERE));
+            report(
+                Finding::wrong(check, format!("cannot use {name}{from}: {}", format_io_error(&error))).hint(elsewhere),
+            );
             return None;
         }
     };
     if !data.is_dir() {
         let kind = if data.is_file() { "file" } else { word_for(data.file_type()) };
-        report(Finding::wrong(check, format!("{name}{from}, is a {kind}, not a directory")).hint(ELSEWHERE));
+        report(Finding::wrong(check, format!("{name}{from} is a {kind}, not a directory")).hint(elsewhere));
         return None;
     }
-    let found = format!("{name}{from}, of {}, mode {:04o}", process::user_name(data.uid()), data.mode() & 0o7777);
+    let found = format!("{name}{from}, owner {}, mode {:04o}", process::user_name(data.uid()), data.mode() & 0o7777);
     if let Err(error) = os::may(Right::MakeIn, path) {
-        let found = format!("{found}: no file can be made in it: {}", format_io_error(&error));
-        report(Finding::wrong(check, found).hint(ELSEWHERE));
+        let found = format!("{found}: cannot create files in it: {}", format_io_error(&error));
+        report(Finding::wrong(check, found).hint(elsewhere));
     } else {
         report(check_owner(check, &data, found, path));
     }
@@ -101,18 +105,21 @@ fn check_directory(check: &'static str, path: &Path, from: &str, report: Report)
 }
 
 fn describe_missing(check: &'static str, path: &Path, from: &str) -> Finding {
-    let found = format!("{}{from}, is not there: the first lock makes it", path.display());
+    let found = format!("{}{from} does not exist yet: the first lock creates it", path.display());
     let Some(above) = find_nearest(path) else { return Finding::note(check, found) };
     match os::may(Right::MakeIn, &above) {
-        Ok(()) if above.is_dir() => Finding::note(check, found).hint(
-            "if there should be locks, they are elsewhere: look whether ABA_LOCK_DIR and HOME are those of the script",
-        ),
-        Ok(()) => Finding::wrong(check, format!("{found}, but {} is not a directory", above.display())).hint(ELSEWHERE),
+        Ok(()) if above.is_dir() => Finding::note(check, found)
+            .hint("if you expect locks here, compare ABA_LOCK_DIR and HOME with those of the script"),
+        Ok(()) => Finding::wrong(
+            check,
+            format!("cannot create {}{from}: {} is not a directory", path.display(), above.display()),
+        )
+        .hint(ELSEWHERE),
         Err(error) => {
             let why = format_io_error(&error);
             Finding::wrong(
                 check,
-                format!("{}{from}, is not there, and cannot be made in {}: {why}", path.display(), above.display()),
+                format!("{}{from} does not exist, and cannot be created in {}: {why}", path.display(), above.display()),
             )
             .hint(ELSEWHERE)
         }
@@ -129,27 +136,24 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path)
     let path = shell_words::quote(&path.to_string_lossy()).into_owned();
     let sticky = data.mode() & 0o1000 != 0;
     if data.mode() & 0o002 != 0 && !sticky {
-        return Finding::wrong(
-            check,
-            format!("{found}: anybody can put another file in the place of one that is locked"),
-        )
-        .hint(format!("`chmod go-w {path}`, or, if it is for all users, `chmod +t {path}`"));
+        return Finding::wrong(check, format!("{found}: every user can replace a locked file"))
+            .hint(format!("run `chmod go-w {path}`, or, if all users share it, `chmod +t {path}`"));
     }
     if data.uid() != os::user_id() {
         let owner = process::user_name(data.uid());
         let me = process::user_name(os::user_id());
-        return Finding::note(check, format!("{found}: another's, and what {me} makes in it may be closed to {owner}"))
-            .hint(format!("work as {owner}, or set ABA_LOCK_DIR to a directory of your own"));
+        return Finding::note(check, format!("{found}: {owner} may be unable to open files that {me} creates in it"))
+            .hint(format!("run as {owner}, or {}", if check == TASKS { TASKS_ELSEWHERE } else { ELSEWHERE }));
     }
     if data.mode() & 0o020 != 0 && !sticky {
-        return Finding::note(
-            check,
-            format!("{found}: its group can put another file in the place of one that is locked"),
-        )
-        .hint(format!("if that is not meant: `chmod g-w {path}`"));
+        return Finding::note(check, format!("{found}: members of its group can replace a locked file"))
+            .hint(format!("if that is not intended, run `chmod g-w {path}`"));
     }
     if data.mode() & 0o002 != 0 {
-        return Finding::note(check, format!("{found}: for all users, each of whom can keep the others from a lock"));
+        return Finding::note(
+            check,
+            format!("{found}: all users share it, and each of them can block the locks of the others"),
+        );
     }
     Finding::fine(check, found)
 }
@@ -162,17 +166,17 @@ fn check_file_system(place: &Path, report: Report) {
 fn check_space(place: &Path, report: Report) {
     let room = match os::room(place) {
         Ok(room) => room,
-        Err(error) => return report(Finding::note(SPACE, format!("not known: {}", format_io_error(&error)))),
+        Err(error) => return report(Finding::note(SPACE, format!("unknown: {}", format_io_error(&error)))),
     };
     let files = room.files.map_or_else(|| "no limit on files".to_owned(), |files| format!("{files} files"));
     let found = format!("{} and {files}", format_bytes(room.bytes));
     let number = room.files.unwrap_or(u64::MAX);
     report(if room.bytes < NO_ROOM || number < NO_FILES {
-        Finding::wrong(SPACE, format!("{found}: new lock files, or the notes of who holds one, cannot be written"))
-            .hint("make room: see what takes it with `du`, or `du --inodes`")
+        Finding::wrong(SPACE, format!("{found}: too little for new lock files and holder records"))
+            .hint("free some space: find large directories with `du`, many files with `du --inodes`")
     } else if room.bytes < LITTLE_ROOM || number < FEW_FILES {
-        Finding::note(SPACE, format!("{found}: not much"))
-            .hint("make room: see what takes it with `du`, or `du --inodes`")
+        Finding::note(SPACE, format!("{found}: low"))
+            .hint("free some space: find large directories with `du`, many files with `du --inodes`")
     } else {
         Finding::fine(SPACE, found)
     });
@@ -191,21 +195,19 @@ fn check_locking(place: &Path, naming: Naming) -> Finding {
     let name = place.display();
     match locking::try_locking(place, naming) {
         LockingOutcome::Excludes(shown) => {
-            let found = format!(
-                "tried in {name}: exclusive and shared, between two opens and two processes, until closed, released or killed"
-            );
+            let found = format!("tested in {name}: exclusive and shared locks, with two descriptors and two processes");
             match shown {
                 LockVisibility::Everywhere => Finding::fine(LOCKING, found),
                 LockVisibility::OnlyDescriptors => Finding::note(
                     LOCKING,
-                    format!("{found}; /proc/locks has it under another device, so holders of other users are not noticed"),
+                    format!("{found}; /proc/locks names another device, so holders of other users are not shown"),
                 )
-                .hint("ask `aba-lock status` as root"),
+                .hint("to see them, run `aba-lock status` as root"),
                 LockVisibility::Nowhere => Finding::note(
                     LOCKING,
-                    format!("{found}; the kernel does not show who has one, so a nested call finds its own script in the way"),
+                    format!("{found}; the kernel does not show their holders, so a nested call cannot share the lock of its script"),
                 )
-                .hint("see what is said of /proc"),
+                .hint("see the finding about /proc"),
             }
         }
         LockingOutcome::DoesNotExclude(how) => {
@@ -213,18 +215,22 @@ fn check_locking(place: &Path, naming: Naming) -> Finding {
         }
         LockingOutcome::NotWithoutName => Finding::note(
             LOCKING,
-            format!("not tried: this file system has only files with names, and nothing is made in {name}"),
+            format!("not tested: this file system has no files without names, and doctor creates no file in {name}"),
         )
-        .hint("ask again when the state root is there"),
+        .hint("run doctor again when the state root exists"),
         LockingOutcome::Failed(what, error) => {
             let hint = match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files: `ulimit -n`",
                 Some(libc::EAGAIN | libc::ENOMEM) => "raise the limit of processes (`ulimit -u`), or end some",
-                Some(libc::ENOSPC | libc::EDQUOT) => "make room",
+                Some(libc::ENOSPC | libc::EDQUOT) => "free some disk space",
                 _ => ELSEWHERE,
             };
-            Finding::new(LOCKING, Level::Wrong, format!("not tried in {name}: {what}: {}", format_io_error(&error)))
-                .hint(hint)
+            Finding::new(
+                LOCKING,
+                Level::Wrong,
+                format!("cannot test locks in {name}: {what}: {}", format_io_error(&error)),
+            )
+            .hint(hint)
         }
     }
 }

@@ -94,13 +94,10 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
     options.append(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     let opened = match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && log.is_socket => {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "there is no socket"));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no such socket"));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && is_in_dev(path) => {
-            return Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "there is no such device, and no file is made in /dev",
-            ));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no such device; aba-lock creates no file in /dev"));
         }
         // O_CREAT is set only for a missing file: in a sticky directory, `fs.protected_regular` refuses it for an existing
         // file of another user.
@@ -115,7 +112,7 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
     };
     let file = opened?;
     if file.metadata()?.file_type().is_block_device() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a block device is no log"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a block device"));
     }
     if log.is_socket {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a socket"));

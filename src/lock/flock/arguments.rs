@@ -111,7 +111,7 @@ impl fmt::Display for FlockUsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoArguments => write!(f, "not enough arguments"),
-            Self::NoTarget => write!(f, "a descriptor, file or directory is needed"),
+            Self::NoTarget => write!(f, "missing file, directory or file descriptor"),
             Self::UnknownLetter(letter) => write!(f, "invalid option -- '{}'", OsStr::from_bytes(&[*letter]).display()),
             Self::UnknownName(word) => write!(f, "unrecognized option '{}'", word.display()),
             Self::Ambiguous(word, names) => {
@@ -121,9 +121,11 @@ impl fmt::Display for FlockUsageError {
             Self::UnexpectedValue(name) => write!(f, "option '--{name}' takes no value"),
             Self::MissingValue(option) => write!(f, "option '{option}' needs a value"),
             Self::InvalidValue(what, word) => write!(f, "invalid {what}: '{}'", word.display()),
-            Self::InvalidStatus => write!(f, "the exit status is to be from 0 to 255"),
+            Self::InvalidStatus => write!(f, "the exit status must be from 0 to 255"),
             Self::ShellArguments => write!(f, "-c needs exactly one argument, the command"),
-            Self::NoForkAndClose => write!(f, "--no-fork and --close do not go together: nobody would hold the lock"),
+            Self::NoForkAndClose => {
+                write!(f, "--no-fork and --close cannot be combined: no process would hold the lock")
+            }
         }
     }
 }

@@ -79,7 +79,7 @@ fn judge_from(place: &Place, outcome: &Outcome, old: &str) -> Verdict {
     let (content, new) = (place.read("data/f"), format!("{old}two\n"));
     must(content == old || content == new, format!("neither the old content nor the new: {content:?}"))?;
     must(outcome.status != 0 || content == new, "status 0, and the update is lost")?;
-    let said_changed = outcome.err.contains("is changed, but") || was_killed(outcome);
+    let said_changed = outcome.err.contains("was changed, but") || was_killed(outcome);
     must(outcome.status == 0 || content == old || said_changed, "it failed, and the file is changed")?;
     judge_next(place, &content)
 }

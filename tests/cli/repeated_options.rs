@@ -212,3 +212,29 @@ fn seconds_as_a_separate_argument_are_refused() {
     scene.aba(["lock", "60", "a", "--", "true"]).run();
     scene.aba(["lock", "a", "-w", "b", "60", "--", "true", "-w", "60"]).run();
 }
+
+#[test]
+fn a_number_after_a_flag_is_not_taken_for_a_name_next_to_other_names() {
+    let scene = Scene::new();
+    for (flag, hint) in [
+        ("-n", "to run at most 3 commands, use `aba-lock reserve --pool POOL --range 1-3 -- CMD`"),
+        ("--nonblock", "to run at most 3 commands"),
+        ("-qn", "to run at most 3 commands"),
+        ("-s", "to lock a descriptor of a script, use --fd=3"),
+        ("-x", "to lock a descriptor of a script, use --fd=3"),
+        ("--shared", "to lock a descriptor of a script, use --fd=3"),
+    ] {
+        let text =
+            format!("aba-lock: lock: 3 would be the name of a lock, because {flag} takes no value\nhint: {hint}");
+        for names in [[flag, "3", "a"], ["a", flag, "3"]] {
+            let call = scene.aba(["lock"]).args(names).args(["--", "true"]).status(2).err(&text);
+            call.err("; to lock 3, write it after the other names\n").run();
+        }
+    }
+    scene.aba(["lock", "-x", "3", "a", "--fd", "9", "--fd", "8"]).status(2).err("because -x takes no value").run();
+    assert!(!scene.root().exists());
+    for names in [["-n", "3", "4"], ["-n", "a", "3"], ["-q", "3", "a"], ["3", "a", "-n"], ["-t", "3", "a"]] {
+        scene.aba(["lock"]).args(names).args(["--", "true", "-n", "3"]).run();
+    }
+    scene.aba(["lock", "-n", "3", "--", "true"]).run();
+}

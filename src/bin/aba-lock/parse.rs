@@ -86,12 +86,21 @@ fn parse_only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
     A::from_arg_matches(&definition.try_get_matches_from(words).ok()?).ok()
 }
 
-/// Returns the word that follows `--wait`, `-w`, or several short options in one word that ends in `w`. The user may
-/// have meant it as the time to wait.
-pub(crate) fn find_word_after_wait() -> Option<String> {
-    let mut words = os::words().skip(1).take_while(|word| word != "--").skip_while(|word| {
-        let word = word.to_string_lossy();
-        word != "--wait" && (word.starts_with("--") || !word.starts_with('-') || !word.ends_with('w'))
-    });
-    words.nth(1)?.into_string().ok()
+/// Returns the first number that follows one of the long options, or a word of short options that ends in one of
+/// `letters`, such as `-qw`, and that option. The user may have meant the number as a value.
+pub(crate) fn find_number_after(long: &[&str], letters: &[char]) -> Option<(String, String)> {
+    let mut previous = String::new();
+    for word in os::words().skip(1).take_while(|word| word != "--") {
+        let word = word.to_string_lossy().into_owned();
+        let is_short = previous.starts_with('-') && !previous.starts_with("--") && previous.ends_with(letters);
+        if is_number(&word) && (is_short || long.contains(&previous.as_str())) {
+            return Some((previous, word));
+        }
+        previous = word;
+    }
+    None
+}
+
+pub(crate) fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }

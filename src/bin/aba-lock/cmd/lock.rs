@@ -38,6 +38,17 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         stream::print_message(&text, Some(&format!("to wait for at most {seconds} seconds, use --wait={seconds}")));
         return Ok(exit::USAGE);
     }
+    if let Some((flag, number)) = find_number_after_flag(args) {
+        let text = format!("lock: {number} would be the name of a lock, because {flag} takes no value");
+        let meant = if flag == "--nonblock" || flag.ends_with('n') {
+            format!("to run at most {number} commands, use `aba-lock reserve --pool POOL --range 1-{number} -- CMD`")
+        } else {
+            format!("to lock a descriptor of a script, use --fd={number}")
+        };
+        let hint = format!("{meant}; to lock {number}, write it after the other names");
+        stream::print_message(&text, Some(&hint));
+        return Ok(exit::USAGE);
+    }
     if let Some(mistake) = find_mistake(args, &targets) {
         stream::print_misuse("lock", &mistake);
         return Ok(exit::USAGE);
@@ -199,8 +210,18 @@ fn reject_lease_options(args: &LockArgs) -> bool {
 /// Returns the name that the user probably meant as the time to wait, because flock(1) takes the seconds as a separate word.
 fn find_separate_seconds(args: &LockArgs) -> Option<String> {
     let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) else { return None };
-    let is_number = |word: &String| word.bytes().all(|byte| byte.is_ascii_digit());
-    [Some(first.clone()), parse::find_word_after_wait()].into_iter().flatten().find(is_number)
+    let after_wait = parse::find_number_after(&["--wait"], &['w']).map(|(_, number)| number);
+    Some(first).filter(|name| parse::is_number(name)).cloned().or(after_wait)
+}
+
+/// Returns an option without a value, and the number after it that the user probably meant as its value, as in
+/// `-n 3 NAME`. If all names are numbers, it is a name.
+fn find_number_after_flag(args: &LockArgs) -> Option<(String, String)> {
+    let [_, _, ..] = args.names.as_slice() else { return None };
+    if args.names.iter().all(|name| parse::is_number(name)) {
+        return None;
+    }
+    parse::find_number_after(&["--nonblock", "--shared", "--exclusive"], &['n', 's', 'x'])
 }
 
 /// Returns the error in a combination of options that clap cannot check.

@@ -138,7 +138,12 @@ run_once() {
     if [[ ${__run_once_mode} == --wait && -z ${__run_once_quiet} ]]; then
         __run_once_print_wait "${__run_once_message-Waiting for task: ${__run_once_id}}"
     fi
-    __run_once_run_helper "${__run_once_kept[@]}" -- "$@" || builtin return "$?"
+    # For the older function, an unknown task had no output, which was no failure.
+    [[ ${__run_once_mode} != --std* ]] || __run_once_kept+=(--quiet)
+    __run_once_run_helper "${__run_once_kept[@]}" -- "$@" || {
+        __run_once_index=$?
+        [[ ${__run_once_index}${__run_once_mode} == 1--std* ]] || builtin return "${__run_once_index}"
+    }
 }
 
 # Prints message $1, with the pid, if the task runs.

@@ -65,6 +65,8 @@ pub enum TaskError {
     WaitsForItself { id: String },
     /// The supervisor could not be started, or ended before it reported the start.
     Supervisor { id: String, source: Option<io::Error> },
+    /// The output of a task was requested that was never started or was reset.
+    NoSuchTask { id: String },
 }
 
 impl TaskError {
@@ -77,7 +79,7 @@ impl TaskError {
             Self::Lock(error) => error.class(),
             Self::Command(error) => error.class(),
             Self::Interrupted { .. } => ErrorClass::Interrupted,
-            Self::NothingToRun { .. } => ErrorClass::Refused,
+            Self::NothingToRun { .. } | Self::NoSuchTask { .. } => ErrorClass::Refused,
             Self::Busy { .. } | Self::WaitsForItself { .. } => ErrorClass::Busy,
             Self::TimedOut { .. } => ErrorClass::TimedOut,
             Self::Unusable { .. }
@@ -125,6 +127,7 @@ impl TaskError {
             Self::Busy { path, .. } => {
                 format!("see that process with `aba-lock status --file {}`", quote_path(path))
             }
+            Self::NoSuchTask { .. } => "see all tasks with `aba-lock run-once --list`".to_owned(),
             _ => return None,
         })
     }
@@ -140,7 +143,9 @@ impl fmt::Display for TaskError {
             Self::Unusable { path, source } => {
                 write!(f, "cannot use {}: {}", path.display(), format_io_error(source))
             }
-            Self::NothingToRun { id } => write!(f, "no such task: {id} (never started, or reset)"),
+            Self::NothingToRun { id } | Self::NoSuchTask { id } => {
+                write!(f, "no such task: {id} (never started, or reset)")
+            }
             Self::NotUnderstood { path } => {
                 write!(f, "cannot read the saved command in {}: unknown format", path.display())
             }

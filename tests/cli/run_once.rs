@@ -51,7 +51,6 @@ fn each_state_answers_peek_active_and_running() {
 fn outcomes_are_printed_and_an_edited_one_is_respected() {
     let scene = Scene::new();
     scene.once(["-E", "-i", "a"]).status(1).run();
-    scene.once(["-o", "-i", "a"]).run();
     scene.once(["-qwi", "a", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]).status(7).out("out").err("err").run();
     assert_eq!(scene.once(["-E", "-i", "a"]).out("7").run().out, "7\n");
     assert_eq!(scene.once(["-o", "-i", "a"]).out("out").run().out, "out\n");
@@ -59,6 +58,31 @@ fn outcomes_are_printed_and_an_edited_one_is_respected() {
     fs::write(scene.task_file("a", "exit"), "0").unwrap();
     scene.once(["-wi", "a"]).run();
     assert_eq!(scene.once(["-E", "-i", "a"]).out("0").run().out, "0\n");
+}
+
+#[test]
+fn the_output_of_a_task_that_was_never_started_is_an_error() {
+    let scene = Scene::new();
+    for letter in ["-o", "-e"] {
+        let said = scene.once([letter, "-i", "a"]).status(1).err("no such task").run();
+        assert_eq!(
+            said.err,
+            "aba-lock: no such task: a (never started, or reset)\nhint: see all tasks with `aba-lock run-once --list`\n"
+        );
+        scene.once([letter, "-q", "-i", "a"]).status(1).run();
+    }
+    // A task without output, and one whose log was removed.
+    scene.once(["-qwi", "a", "--", "true"]).run();
+    for letter in ["-o", "-e"] {
+        scene.once([letter, "-i", "a"]).run();
+    }
+    fs::remove_file(scene.task_file("a", "log.out")).unwrap();
+    scene.once(["-o", "-i", "a"]).run();
+    scene.once(["-r", "-i", "a"]).run();
+    scene.once(["-o", "-i", "a"]).status(1).err("no such task").run();
+    // A reset can be repeated.
+    scene.once(["-r", "-i", "a"]).run();
+    scene.once(["-r", "-i", "b"]).run();
 }
 
 #[test]
@@ -177,7 +201,7 @@ fn the_logs_of_the_previous_run_and_before_a_reset_are_kept() {
     assert_eq!(scene.task_text("a", "log.out.1"), "first\n");
     scene.once(["-r", "-i", "a"]).run();
     assert_eq!(scene.task_text("a", "log.out.prev"), "second\n");
-    scene.once(["-o", "-i", "a"]).run();
+    scene.once(["-o", "-i", "a"]).status(1).err("no such task: a").run();
     let history = scene.task_text("a", "history");
     let events: Vec<&str> = history.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
     assert_eq!(events, ["STARTED", "COMPLETE", "STARTED", "COMPLETE", "RESET"]);
@@ -324,7 +348,10 @@ fn queries_create_no_directory_and_a_reset_removes_it() {
         scene.once([letter, "-i", "a"]).status(1).run();
         scene.once([letter, "-t", "5", "-i", "a"]).status(1).run();
     }
-    for letter in ["-o", "-e", "-r", "--list", "--json"] {
+    for letter in ["-o", "-e"] {
+        scene.once([letter, "-i", "a"]).status(1).err("no such task").run();
+    }
+    for letter in ["-r", "--list", "--json"] {
         let call = scene.once([letter, "-i", "a"]);
         if letter == "--json" {
             call.out("[]").run()

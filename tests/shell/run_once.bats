@@ -472,10 +472,12 @@ run_once -qw -S -i fg -- sh -c 'echo out; echo err >&2' >/dev/null 2>&1
 echo "out: $(run_once -o -i fg)"
 run_once -i missing -- no-such-command || echo "status $?"
 echo "out: $(run_once -o -i missing)"
+run_once -o -i unknown && run_once -e -i unknown && echo 'no output'
+run_once -o -i ../invalid 2>/dev/null || echo "invalid $?"
 END
     run -0 timeout "${PATIENCE}" ./both
     expected=$'out: child end err out \nerr: err child \nout: out\n'
-    [[ ${output} == "${expected}"*$'status 127\nout: aba-lock: '*'no-such-command'* ]]
+    [[ ${output} == "${expected}"*$'status 127\nout: aba-lock: '*$'no-such-command\nno output\ninvalid 2' ]]
 }
 
 @test "letters may share a word with each other and with values, and the last mode counts" {
@@ -515,7 +517,7 @@ END
 @test "options that have no effect in a mode are ignored" {
     tool call <<'END'
 run_once -W 60 -c --follow -i one -- true
-run_once -w -S -i one
+run_once -q -w -S -i one
 for mode in -p -A -E -o -e; do
     run_once "${mode}" -S -c -q -W 60 -t 60 --follow --combined-log -m text -i one >/dev/null
 done
@@ -523,7 +525,7 @@ run_once -R -W 60 -t 60 -i one || echo 'does not run'
 run_once -r -c -W 60 -t 60 -i one
 run_once -p -i one || echo 'was reset'
 run_once -i two--purge -- true
-run_once -w -S -i two--purge
+run_once -q -w -S -i two--purge
 run_once --list -c -t 60 -W 5 -i two--purge
 run_once --json -c -t 60 -W 5 -i two--purge
 run_once -F -c -t 60 -W 5

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
     ("0", "the task was started, is running or has finished; the answer is yes"),
-    ("1", "the answer is no; or there is no command to run"),
+    ("1", "the answer is no; there is no such task, or no command to run"),
     ("2", "wrong usage"),
     ("75", "the task would wait for itself, or another program holds its lock without running it"),
     ("124", "timed out while waiting; the task continues"),
@@ -93,6 +93,8 @@ pub(crate) struct RunOnceArgs {
     pub(crate) running: bool,
 
     /// Print what the task wrote to standard output, in this run or the last one
+    ///
+    /// If the task was never started or was reset, exit with 1. With --quiet, this is not reported.
     #[arg(short = 'o', long, overrides_with_all = MODES)]
     pub(crate) stdout: bool,
 
@@ -106,7 +108,7 @@ pub(crate) struct RunOnceArgs {
 
     /// End the task if it is running, and forget its result
     ///
-    /// The task gets SIGTERM, and SIGKILL after 5 seconds.
+    /// The task gets SIGTERM, and SIGKILL after 5 seconds. It is not an error if there is no such task.
     #[arg(short, long, overrides_with_all = MODES)]
     pub(crate) reset: bool,
 

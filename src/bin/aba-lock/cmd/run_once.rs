@@ -38,9 +38,7 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
 
 fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     if args.stdout || args.stderr {
-        task.try_look()?;
-        tasks::print_log(&task, if args.stdout { Stream::Out } else { Stream::Err });
-        return Ok(exit::DONE);
+        return print_log(args, &task);
     }
     let task = &task.with_ttl(args.ttl);
     task.expire()?;
@@ -68,6 +66,19 @@ fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
         task.start(&args.command, args.combined_log)?;
         Ok(exit::DONE)
     }
+}
+
+/// Prints a log. A task that runs, or has finished, may have printed nothing; a task that was never started is an error.
+fn print_log(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
+    task.try_look()?;
+    let stream = if args.stdout { Stream::Out } else { Stream::Err };
+    if tasks::print_log(task, stream) || task.is_known() || task.find_foreign_run().is_some() {
+        return Ok(exit::DONE);
+    }
+    if args.quiet {
+        return Ok(exit::NO);
+    }
+    Err(TaskError::NoSuchTask { id: task.id.to_string() }.into())
 }
 
 fn wait_for_task(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {

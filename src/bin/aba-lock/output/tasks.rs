@@ -22,14 +22,14 @@ use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Prints a log as the task wrote it.
-pub(crate) fn print_log(task: &Task, stream: Stream) {
-    if let Some(mut log) = task.log(stream) {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(len @ 1..) = log.read(&mut buffer) {
-            print_bytes(&buffer[..len]);
-        }
+/// Prints a log as the task wrote it. Returns false if there is none.
+pub(crate) fn print_log(task: &Task, stream: Stream) -> bool {
+    let Some(mut log) = task.log(stream) else { return false };
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(len @ 1..) = log.read(&mut buffer) {
+        print_bytes(&buffer[..len]);
     }
+    true
 }
 
 /// Reports the failure of a task, with the end of its log.

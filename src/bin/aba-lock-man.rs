@@ -283,7 +283,7 @@ fn write_page(command: &Command, subcommand: Option<&str>, directory: &Path) -> 
         )]);
     }
     let mut examples: Vec<_> =
-        page::EXAMPLES.iter().filter(|(of, ..)| subcommand.is_none_or(|name| name == *of)).collect();
+        args::examples::EXAMPLES.iter().filter(|(of, ..)| subcommand.is_none_or(|name| name == *of)).collect();
     if subcommand.is_none() {
         // This page has only the first example of each command.
         examples.dedup_by_key(|(of, ..)| of);

@@ -174,6 +174,25 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock write --create out.conf", Waits(Update("out.conf"), "changed out.conf")),
     ("aba-lock reserve --tag web --prefer", Guard(Number("ports"), REST)),
     ("aba-lock migrate", Plain),
+    ("aba-lock lock --wait=600 apt -- apt-get", Waits(Name("apt"), "apt-get")),
+    ("aba-lock unlock deploy --kill && aba-lock lock deploy", Not("ends the holder, and then holds the lock itself")),
+    ("aba-lock list --json | jq -r '.locks[] | select", Plain),
+    ("flock \"$(aba-lock path --create backup)\" ./backup.sh", Waits(Name("backup"), "./backup.sh")),
+    ("ls -l \"$(aba-lock path backup)\"", Plain),
+    ("select(.level ==", Plain),
+    ("aba-lock doctor --library", Plain),
+    ("aba-lock metrics | grep", Plain),
+    ("aba-lock metrics --log", Plain),
+    ("ABA_LOCK_DIR=/srv/locks", Not("is about a directory outside of the test")),
+    ("aba-lock metrics | curl", Plain),
+    ("| aba-lock write --backup hosts.txt", Waits(Update("hosts.txt"), "changed hosts.txt")),
+    ("| aba-lock write --dry-run --diff", Plain),
+    ("| aba-lock write -n --verbose f.conf", Guard(Update("f.conf"), "changed f.conf")),
+    ("aba-lock release", Plain),
+    ("command -v aba-lock >/dev/null", Plain),
+    ("eval \"$(aba-lock init bash)\" && aba_lock_operation backup", Guard(Name("backup"), REST)),
+    ("aba-lock init bash >lib/aba-lock.bash", Plain),
+    ("aba-lock init bash | grep", Plain),
     ("aba-lock lease", Not(LEASES)),
     ("eval \"$(aba-lock init bash)\"", Plain),
     // Examples of the service.
@@ -220,7 +239,7 @@ pub(crate) fn read_snippets() -> Vec<String> {
     let (lists, mut snippets): (Vec<String>, Vec<String>) = blocks.into_iter().partition(is_list);
     assert_eq!(lists.len(), LISTS.len(), "{lists:#?}");
     snippets.extend(lists.iter().flat_map(|list| list.lines()).map(str::to_owned));
-    snippets.extend(args::page::EXAMPLES.iter().map(|(_, typed, _)| (*typed).to_owned()));
+    snippets.extend(args::examples::EXAMPLES.iter().map(|(_, typed, _)| (*typed).to_owned()));
     for source in ["src/bin/aba-lockd/manual.rs", "src/bin/aba-lock-keeper/args.rs"] {
         snippets.extend(find_examples(&read_file(source)));
     }

@@ -53,7 +53,7 @@ impl SnippetScene {
                 *) echo '{}' ;;
             esac
         "#;
-        let programs = "bin/Xvfb bin/curl bin/docker bin/logger bin/make bin/prepare bin/registry bin/rest bin/rsync bin/sed \
+        let programs = "bin/Xvfb bin/apt-get bin/curl bin/docker bin/logger bin/make bin/prepare bin/registry bin/rest bin/rsync bin/sed \
                         bin/tmux bin/yq work/backup.sh work/build.sh work/deploy.sh work/generate work/look-up work/migrate \
                         work/migrate.sh work/notify.sh work/publish work/run-tests work/tests work/train";
         write_program(&place.scene.path("stub"), stub);

@@ -1,6 +1,7 @@
 //! Names, paths, options and the general output of the helper.
 
 use crate::args::Cli;
+use crate::args::examples::EXAMPLES;
 use crate::process::file_mode;
 use crate::scene::Scene;
 use clap::CommandFactory;
@@ -96,6 +97,14 @@ fn the_help_lists_every_command_in_a_group() {
     let help = Scene::new().aba(["--help"]).out("Examples:\n  aba-lock lock backup -- ").run().out;
     for command in Cli::command().get_subcommands() {
         assert!(help.contains(&format!("\n  {:10}", command.get_name())), "{}: {help}", command.get_name());
+    }
+}
+
+#[test]
+fn every_command_has_at_least_five_examples() {
+    for command in Cli::command().get_subcommands().map(clap::Command::get_name).filter(|command| *command != "lease") {
+        let number = EXAMPLES.iter().filter(|(of, ..)| *of == command).count();
+        assert!(number >= 5, "{command} has only {number}");
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod clean;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod examples;
 pub(crate) mod flock;
 pub(crate) mod lock;
 pub(crate) mod metrics;

@@ -224,7 +224,7 @@ impl fmt::Display for LockError {
             Self::NotRegular { path, kind } => {
                 write!(f, "cannot use lock file {}: it is a {kind}, not a regular file", path.display())
             }
-            Self::NoProc => write!(f, "cannot tell which locks are held: /proc cannot be read"),
+            Self::NoProc => write!(f, "cannot determine which locks are held: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
             Self::Replaced { fd, path } => {
                 write!(f, "file descriptor {fd} is not, or no longer, open on lock file {}", path.display())
@@ -242,7 +242,7 @@ impl fmt::Display for LockError {
             }
             Self::Unknown { fd, path, source } => write!(
                 f,
-                "cannot tell whether file descriptor {fd} holds the lock on {}: /proc/self/fdinfo: {}",
+                "cannot determine whether file descriptor {fd} holds the lock on {}: /proc/self/fdinfo: {}",
                 path.display(),
                 format_io_error(source)
             ),

@@ -141,7 +141,7 @@ fn without_proc_a_held_descriptor_is_not_reported_as_unlocked() {
     let mut command = unshared_call(&scene, &["--map-root-user", "--mount"], &["bash", "-c", script]);
     command.env("LIBRARY", library).env("ABA_LOCK_BIN", HELPER);
     let said =
-        Call::new(command).out("").err("cannot tell whether file descriptor ").err(": /proc/self/fdinfo: ").run();
+        Call::new(command).out("").err("cannot determine whether file descriptor ").err(": /proc/self/fdinfo: ").run();
     assert_eq!(said.out, "125\n1\n0\n", "{}", said.err);
 }
 

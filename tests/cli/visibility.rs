@@ -53,7 +53,10 @@ fn without_proc_no_lock_is_reported_as_free() {
     let said = without_proc(&scene, &["list"]).out("/proc cannot be read").run().out;
     assert!(said.contains("\na     unknown "), "{said}");
     without_proc(&scene, &["list", "--held"]).out("\na     unknown ").run();
-    without_proc(&scene, &["metrics"]).status(125).err("cannot tell which locks are held: /proc cannot be read").run();
+    without_proc(&scene, &["metrics"])
+        .status(125)
+        .err("cannot determine which locks are held: /proc cannot be read")
+        .run();
     without_proc(&scene, &["clean", "--dry-run"]).out("would remove lock a, unless another process holds it").run();
     without_proc(&scene, &["clean"]).out("left lock a: ").out("0 removed, 1 left\n").run();
     without_proc(&scene, &["lock", "a", "--", "true"]).status(75).err("a is held by an unknown process: ").run();

@@ -2,6 +2,7 @@
 //!
 //! `make messages` writes the catalogue anew. The test here compares it with the source.
 
+mod collector;
 mod facts;
 mod format_string;
 mod message;
@@ -14,7 +15,7 @@ use crate::files;
 use crate::finding::Finding;
 use crate::modules::Program;
 use crate::programs;
-use rust::Extent;
+use collector::Extent;
 
 /// The folder of the catalogue.
 const FOLDER: &str = "tests/messages";
@@ -41,7 +42,7 @@ const OTHER_TEXT: &[(&str, &str)] = &[
 ];
 
 /// The files of the catalogue whose language is checked.
-const CHECKED: &[&str] = &["keeper", "service"];
+const CHECKED: &[&str] = &["helper", "keeper", "library", "service"];
 
 /// One file of the catalogue: its path and its text.
 struct Part {

@@ -102,8 +102,8 @@ __aba_pid_files=${__aba_pid_files-0}
 # Acquires the locks, all or none, and holds them until the script ends. Options: see __aba_print_usage. With a server,
 # ABA_LOCK_TOKEN becomes the fencing token of the lease (or the tokens, in the order of the operations).
 #
-# Status 1: another process holds a lock. 3: the script may continue without the lock, as `ask` or `warn` allowed. 125:
-# locking failed. 1 and 125 end the script, unless the shell is interactive or --on-conflict is `return`.
+# Status 1: another process holds a lock. 3: the script may continue without the lock, as `ask` or `warn` allowed. 2: wrong
+# usage. 125: locking failed. 1, 2 and 125 end the script, unless the shell is interactive or --on-conflict is `return`.
 aba_lock_operation() {
     __aba_check_shell || \return "$?"
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
@@ -171,11 +171,10 @@ aba_lock_operation() {
                     *) ;;
                 esac
                 ;;
-            '')
-                __aba_fail 125 'invalid lock name "": it is empty' || builtin return "$?"
-                ;;
-            *[$' \t\n\v\f\r']*)
-                __aba_fail 125 "invalid lock name \"${__aba_word}\": a name must not contain blanks" || builtin return "$?"
+            '' | *[$' \t\n\v\f\r']*)
+                # A list cannot contain this name. The helper reports the mistake.
+                (__aba_find_helper && "${__aba_bin}" path -- "${__aba_word}" >/dev/null) || __aba_end_call "$?" ||
+                    builtin return "$?"
                 ;;
             *)
                 __aba_contains "${__aba_names}" "${__aba_word} " || __aba_names+="${__aba_word} "
@@ -244,9 +243,11 @@ __aba_acquire_locks() {
     # The script may change its directory.
     [[ -z ${__aba_pid_file} || ${__aba_pid_file} == /* ]] || __aba_pid_file=${PWD}/${__aba_pid_file}
     while ((1)); do
-        if ! __aba_open_lock_files; then
+        __aba_status=0
+        __aba_open_lock_files || __aba_status=$?
+        if ((__aba_status != 0)); then
             __aba_discard_new_locks
-            __aba_end_call 125 || builtin return "$?"
+            __aba_end_call "${__aba_status}" || builtin return "$?"
         fi
         __aba_request_locks
         if ((__aba_status == 0)); then
@@ -320,8 +321,9 @@ __aba_open_lock_file() {
             if ((__aba_status != 0)); then
                 ((__aba_status <= 125)) ||
                     __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
-                ((__aba_status != 2)) || __aba_check_version
-                builtin return 125
+                ((__aba_status == 2)) || builtin return 125
+                __aba_check_version
+                builtin return 2
             fi
         fi
         # Not 255, from which bash reads the script itself.

@@ -64,7 +64,7 @@ END
     REAL=${real} ABA_LOCK_BIN=${PWD}/helper REPORTED=${old} REFUSED=--reopen run -2 ./tool
     expect_text "aba-lock: the helper ${PWD}/helper is aba-lock 0.0.9, but aba-lock.bash is 0.1.0"
     rm -r "${ABA_LOCK_DIR}"
-    REAL=${real} ABA_LOCK_BIN=${PWD}/helper REPORTED=${old} REFUSED=--create run -125 ./tool
+    REAL=${real} ABA_LOCK_BIN=${PWD}/helper REPORTED=${old} REFUSED=--create run -2 ./tool
     expect_text 'hint: install both from the same release'
     # With the same version, the caller has made a mistake.
     REAL=${real} ABA_LOCK_BIN=${PWD}/helper REPORTED=${this} REFUSED=--reopen run -2 ./tool

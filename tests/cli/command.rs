@@ -69,7 +69,7 @@ fn an_inherited_lock_outlives_the_command_unless_no_inherit_is_set() {
                 .err(format!("), which has ended; it is still held by pid {} (", holder.first_line))
                 .err("which inherited it\n")
                 .err(format!(
-                    "hint: start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
+                    "hint: end it with `kill {}`; next time, start it with `aba_lock_detach`, or use --no-inherit, so that it does not keep the lock",
                     holder.first_line
                 ))
                 .run();

@@ -190,3 +190,22 @@ fn an_unreadable_state_root_is_an_error() {
         assert!(said.err.starts_with(&sentence), "{command}: {}", said.err);
     }
 }
+
+#[test]
+fn control_characters_in_user_names_do_not_reach_the_terminal() {
+    let scene = Scene::new();
+    let passwd = scene.path("passwd");
+    fs::write(&passwd, "a\x1b[2Jb:x:1234:1234::/:/bin/sh\n").unwrap();
+    let script = format!(
+        "mount --bind {} /etc/passwd || exit
+        \"$HELPER\" lock a -- sleep 600 & until \"$HELPER\" status -q a; do :; done
+        \"$HELPER\" lock -qw a -- true & until \"$HELPER\" status a | grep -q '1. waits: '; do :; done
+        \"$HELPER\" status a; \"$HELPER\" list; \"$HELPER\" unlock a --kill 2>&1; wait",
+        passwd.display()
+    );
+    // The name of root is not read from the file.
+    let call = scene.call("unshare").args(["--user", "--map-user=1234", "--keep-caps", "--mount", "--"]);
+    let said = call.args(["bash", "-c", &script]).out("").run().out;
+    assert_eq!(said.matches("a?[2Jb").count(), 4, "{said}");
+    assert!(!said.contains('\x1b'), "{said:?}");
+}

@@ -330,7 +330,7 @@ save ${STARTED_PID} ends"
     expect_text "; it is still held by pid ${daemon} ("
     expect_text '/aba -d mirror registry), by '
     expect_text ', which inherited it'
-    expect_text "hint: start it with \`aba_lock_detach\` so that it does not keep the lock, or end it: \`kill ${daemon}\`"
+    expect_text "hint: end it with \`kill ${daemon}\`; next time, start it with \`aba_lock_detach\`, or use --no-inherit"
     run -0 aba-lock status registry-install
     expect_text "  pid ${daemon}, "
     expect_text '/aba -d mirror registry (inherited)'

@@ -21,7 +21,7 @@ END
     expect_text "save was taken by pid ${STARTED_PID} ("
     expect_text "), which has ended; it is still held by pid ${daemon} (sleep 1000), by "
     expect_text ", which inherited it"
-    expect_text "hint: start it with \`aba_lock_detach\` so that it does not keep the lock, or end it: \`kill ${daemon}\`"
+    expect_text "hint: end it with \`kill ${daemon}\`; next time, start it with \`aba_lock_detach\`, or use --no-inherit"
     run -0 aba-lock status save
     expect_text "pid ${daemon}, "
     expect_text "sleep 1000 (inherited)"

@@ -5,7 +5,7 @@ use super::holder::{
     describe_holder, describe_processes, describe_range_holders, describe_unknown, describe_unseen_holder,
 };
 use super::progress::LockProgress;
-use super::stream::{print_error, print_message, report_log_failure};
+use super::stream::{print_message, report_log_failure};
 use super::text::{escape_controls, format_command, format_target};
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
@@ -56,7 +56,13 @@ pub(crate) enum HintReader {
 pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: HintReader) {
     let Error::Lock(LockError::Busy { label, path, kind } | LockError::TimedOut { label, path, kind, .. }) = error
     else {
-        let Some(instead) = instead else { return print_error(error) };
+        let Some(instead) = instead else {
+            // A script acquires several locks with a function of the library.
+            let of_script =
+                |hint: String| hint.replace("`aba-lock lock NAME NAME -- CMD`", "`aba_lock_operation NAME NAME`");
+            let hint = error.hint().map(|hint| if reader == HintReader::User { hint } else { of_script(hint) });
+            return print_message(&error.to_string(), hint.as_deref());
+        };
         return print_message(&format!("{error}; running `{}`", escape_controls(instead)), None);
     };
     let state = holders::observe_briefly(path);

@@ -26,7 +26,7 @@ pub(crate) fn hint_for_kin(kin: Kin, waits: bool) -> String {
 pub(crate) fn hint_for_inherited(holding: &Holding) -> Option<String> {
     match (&holding.record, holding.holders.as_slice()) {
         (Some((_, Belief::Ended | Belief::Closed)), [_, ..]) if holding.mode == Mode::Exclusive => Some(format!(
-            "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
+            "end it with `kill {}`; next time, start it with `aba_lock_detach`, or use --no-inherit, so that it does not keep the lock",
             holders::format_pids(&holding.holders)
         )),
         _ => None,
@@ -83,7 +83,7 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
                 .to_owned()
         }
         (None, None) if !state.removed.is_empty() => {
-            "a process removed the file while it was locked, so a second process can hold the lock now: to remove lock files, use `aba-lock clean`".to_owned()
+            "a process removed the file while it was locked, so a second process can hold the lock now; remove lock files only with `aba-lock clean`".to_owned()
         }
         (None, None) => return None,
     })

@@ -68,7 +68,9 @@ pub(crate) fn report_plan(plan: &NumberPlan, directory: &Path, probe: Probe) {
             Some((number, Unavailable::HasOther(has))) => {
                 let tag = format_tag(&given.tag);
                 let text = format!("{number} is not reserved: {}{tag} already has {has}", directory.display());
-                print_message(&text, Some("to get another number, release that one first: `aba-lock release`"));
+                let name = if given.tag.as_str().is_empty() { String::new() } else { format!(" --tag {}", given.tag) };
+                let hint = format!("to get another number, release that one first: `aba-lock release{name}`");
+                print_message(&text, Some(&hint));
             }
             Some((number, why)) => {
                 let hint = matches!(why, Unavailable::OutOfRange(_)).then_some("choose a wider range with --range");

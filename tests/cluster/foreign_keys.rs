@@ -72,7 +72,7 @@ fn a_foreign_key_in_the_place_of_a_mark_is_kept_and_reported() {
             machine
                 .aba(&["lock", how, "deploy", "--", "echo", "ran"])
                 .status(125)
-                .err("the key deploy!holder in etcd prevents the lock")
+                .err("the key deploy!holder in etcd was not written by aba-lock")
                 .err("hint: ");
         }
         assert_eq!((read_value(&etcd, "deploy!holder"), etcd.read_leases()), (text.to_owned(), Vec::new()));

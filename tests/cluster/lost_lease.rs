@@ -25,7 +25,7 @@ fn a_script_that_is_cut_off_is_warned_and_has_ended_before_another_gets_the_lock
         relay.cut();
         assert_eq!(script.read_line(), "told");
         assert!(other.try_read_line().is_none());
-        assert!(script.read_error().contains("aba-lock: the lease on deploy cannot be renewed at etcd://"));
+        assert!(script.read_error().contains("aba-lock: cannot renew the lease on deploy at etcd://"));
         // The script ignores the warning.
         assert_eq!(script.wait(), 137);
         assert_eq!(other.read_line(), "alive: 1");
@@ -144,7 +144,7 @@ fn a_holder_that_was_frozen_for_longer_than_its_lease_is_killed_before_it_contin
         assert_eq!(script.wait(), 137);
         assert_eq!(script.try_read_line(), None);
         let said = script.read_error();
-        assert!(said.contains("ended while its holder was stopped") && said.contains("killed the holder"), "{said}");
+        assert!(said.contains("expired while its holder was stopped") && said.contains("killed the holder"), "{said}");
         wait_until("the keeper has ended", || machine.find_keepers("deploy").is_empty());
         assert!(!marker.exists());
     }

@@ -26,7 +26,7 @@ fn the_option_chooses_the_reaction_to_a_lost_lease() {
         script
     };
     let mut warned = script("warn");
-    assert!(warned.read_error().contains("the lease on deploy is gone from etcd://"));
+    assert!(warned.read_error().contains("the lease on deploy at etcd://"));
     warned.send_line();
     assert_eq!(warned.read_line(), "done");
     assert_eq!(warned.wait(), 0);
@@ -50,7 +50,7 @@ fn an_invalid_reaction_is_refused_and_a_failing_command_ends_the_script() {
         machine
             .aba(&["lock", "--on-lost", how, "deploy", "--", "echo", "ran"])
             .status(2)
-            .err(&format!("aba-lock: command for a lost lease not found: {how}"))
+            .err(&format!("aba-lock: command not found: {how} (to run if the lease is lost)"))
             .err("hint: ");
     }
     let wrong = machine
@@ -99,7 +99,7 @@ fn the_message_is_written_to_a_stderr_that_is_a_socket() {
     BufReader::new(ours).read_line(&mut said).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(said.starts_with("aba-lock: the lease on deploy is gone from etcd://"), "{said:?}");
+    assert!(said.starts_with("aba-lock: the lease on deploy at etcd://"), "{said:?}");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_script_does_not_overwrite_the_message_in_a_stderr_that_is_a_file() {
     let said = said();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!((lines.len(), lines[0], lines[2]), (3, "before", "after"), "{said:?}");
-    assert!(lines[1].starts_with("aba-lock: the lease on deploy is gone from etcd://"), "{said:?}");
+    assert!(lines[1].starts_with("aba-lock: the lease on deploy at etcd://"), "{said:?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn the_command_of_lock_gets_the_lease_and_its_token() {
     assert!(first < second && second < third, "{first} {second} {third}");
     machine.aba(&["lock", "-w", "a", "--", "sh", "-c", "exit 9"]).status(9).silent();
     machine.aba(&["lock", "-w", "a", "--", "sh", "-c", "kill -TERM $$"]).status(143);
-    machine.aba(&["lock", "-w", "a", "--", "/nowhere"]).status(127).err("aba-lock: command not found: /nowhere");
+    machine.aba(&["lock", "-w", "a", "--", "/nowhere"]).status(127).err("command not found: /nowhere");
     machine
         .aba(&["lock", "-w", "a", "b", "--", "sh", "-c", "test \"$(\"$HELPER\" lease list | wc -l)\" = 3"])
         .status(0);
@@ -334,7 +334,7 @@ fn the_check_fails_without_a_keeper() {
     machine.kill_keepers("deploy");
     script.send_line();
     assert_eq!(script.read_line(), "1");
-    assert!(script.read_error().contains("the lease on deploy has no keeper any more"));
+    assert!(script.read_error().contains("the lease on deploy is not renewed: its keeper has ended"));
 }
 
 #[test]
@@ -386,5 +386,5 @@ fn the_keeper_reports_an_event_log_that_cannot_be_written() {
         )
         .status(0)
         .out("0\n");
-    assert_eq!(said.err.matches("cannot write to the event log /nowhere/log: No such file or directory").count(), 1);
+    assert_eq!(said.err.matches("could not write to the event log /nowhere/log: No such file or directory").count(), 1);
 }

@@ -31,8 +31,8 @@ pub(crate) struct ServerAddress {
 impl ServerAddress {
     pub(crate) fn parse(address: &str) -> Result<Self, Fault> {
         let invalid = || Fault::Misused {
-            what: format!("{} is not the address of a server", hide_secret(address)),
-            hint: "give an address such as https://locks.example.org:8080 or etcd://10.0.0.1:2379,10.0.0.2:2379"
+            what: format!("invalid server address: {}", hide_secret(address)),
+            hint: "use an address such as https://locks.example.org:8080 or etcd://10.0.0.1:2379,10.0.0.2:2379"
                 .to_owned(),
         };
         let (scheme, rest) = address.split_once("://").ok_or_else(invalid)?;
@@ -52,7 +52,7 @@ impl ServerAddress {
         }
         if hosts.contains('@') {
             return Err(Fault::Misused {
-                what: "the address of the server contains a password, which other users can see in it".to_owned(),
+                what: "the server address contains a password, which other users can see".to_owned(),
                 hint: "write USER:PASSWORD into a file that only you can read, and set ABA_LOCK_SERVER_SECRET_FILE to its path"
                     .to_owned(),
             });

@@ -37,7 +37,11 @@ pub(crate) fn read_file(name: &'static str) -> Result<Option<Vec<u8>>, Fault> {
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) => Err(Fault::Failed {
-            what: format!("cannot read {} ({name}): {}", path.display(), aba_lock::base::text::format_io_error(&error)),
+            what: format!(
+                "cannot read {} (from {name}): {}",
+                path.display(),
+                aba_lock::base::text::format_io_error(&error)
+            ),
             hint: None,
         }),
     }

@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     Failed { what: String, hint: Option<String> },
     /// The command cannot be run.
     NotRun { command: String, found: bool, reason: String },
-    /// The arguments or the environment are wrong.
+    /// The arguments or the environment are wrong. The hint may be empty.
     Misused { what: String, hint: String },
 }
 
@@ -40,8 +40,8 @@ impl Fault {
     /// The fault for an argument that is not the id of a lease.
     pub(crate) fn from_invalid_id(id: &str) -> Self {
         Self::Misused {
-            what: format!("{id:?} is not the id of a lease"),
-            hint: "give the id that `aba-lock lease acquire` printed".to_owned(),
+            what: format!("invalid lease id {id:?}"),
+            hint: "use the id that `aba-lock lease acquire` printed".to_owned(),
         }
     }
 }

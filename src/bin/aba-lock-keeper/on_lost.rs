@@ -24,9 +24,8 @@ pub(crate) fn read_on_lost(option: Option<&str>) -> Result<OnLost, Fault> {
         word if word.eq_ignore_ascii_case("term") => Ok(OnLost::Term),
         word if word.eq_ignore_ascii_case("warn") => Ok(OnLost::Warn),
         word if is_one_word(word) && !is_command(word) => Err(Fault::Misused {
-            what: format!("command for a lost lease not found: {word}"),
-            hint: "give term, warn or a shell command; the command runs in /, and programs are searched in PATH"
-                .to_owned(),
+            what: format!("command not found: {word} (to run if the lease is lost)"),
+            hint: "use term, warn or a shell command; the command runs in /, with programs from PATH".to_owned(),
         }),
         command => Ok(OnLost::Run(command.to_owned())),
     }

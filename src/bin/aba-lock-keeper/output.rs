@@ -94,17 +94,17 @@ pub(crate) fn report_fault(fault: &Fault, wait: Option<&str>) {
             )
         }
         Fault::Unreachable { what } => {
-            let hint = "check that the server is running and that this machine can reach it; without an answer, no lease is acquired";
+            let hint = "check that the server is running, and that this machine can reach it";
             (format!("no lease server answers: {what}"), Some(hint.to_owned()))
         }
         Fault::Gone { name } => {
-            let hint = "stop the work that it guards: another process may hold it now";
-            (format!("the lease on {name} is lost: it was not renewed in time, or was released"), Some(hint.to_owned()))
+            let hint = "stop the work that it protects: another process may hold the lease now";
+            (format!("the lease on {name} is lost: it expired or was released"), Some(hint.to_owned()))
         }
         Fault::NotRun { command, found: true, reason } => (format!("cannot run {command}: {reason}"), None),
         Fault::NotRun { command, .. } => (format!("command not found: {command}"), None),
         Fault::Failed { what, hint } => (what.clone(), hint.clone()),
-        Fault::Misused { what, hint } => (what.clone(), Some(hint.clone())),
+        Fault::Misused { what, hint } => (what.clone(), Some(hint.clone()).filter(|hint| !hint.is_empty())),
     };
     print_message(&text, hint.as_deref());
 }
@@ -126,7 +126,7 @@ pub(crate) fn report_wait(server: &str, holder: &QueueEntry) {
 
 /// Reports that no server answers, and that the acquisition tries again.
 pub(crate) fn report_silence(name: &str, what: &str) {
-    print_message(&format!("waiting for a lease server to answer, to acquire {name}: {what}"), None);
+    print_message(&format!("waiting for {name}: no lease server answers: {what}"), None);
 }
 
 /// Reports an acquisition, for `--verbose`.
@@ -137,14 +137,14 @@ pub(crate) fn report_acquisition(server: &str, lease: &Lease, took: Duration) {
 
 /// Reports that a script has no keeper any more.
 pub(crate) fn report_missing_keeper(name: &str) {
-    let hint = "stop the work that it guards: another process may hold it now";
-    print_message(&format!("the lease on {name} has no keeper any more, so it is not renewed"), Some(hint));
+    let hint = "stop the work that it protects: another process may hold the lease now";
+    print_message(&format!("the lease on {name} is not renewed: its keeper has ended"), Some(hint));
 }
 
 /// Reports that the script has lost its lease, and names the holder, if there is one.
 pub(crate) fn report_lost_lease(name: &str, holder: Option<&QueueEntry>) {
-    let held = holder.map_or_else(|| "it is free".to_owned(), |holder| format!("held by {}", describe_entry(holder)));
-    print_message(&format!("the lease on {name} is lost: {held}"), None);
+    let held = holder.map_or_else(|| "now free".to_owned(), |holder| format!("now held by {}", describe_entry(holder)));
+    print_message(&format!("the lease on {name} is lost: {held}"), Some("stop the work that it protects"));
 }
 
 fn describe_refusal(holder: &QueueEntry) -> String {

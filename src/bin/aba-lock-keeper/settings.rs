@@ -34,7 +34,7 @@ impl Settings {
         let Some(address) = address.or_else(|| environment::read_variable(SERVER)) else {
             return Err(Fault::Misused {
                 what: "no lease server is given".to_owned(),
-                hint: "give `--server URL`, or set ABA_LOCK_SERVER to a URL such as etcd://127.0.0.1:2379".to_owned(),
+                hint: "use `--server URL`, or set ABA_LOCK_SERVER to a URL such as etcd://127.0.0.1:2379".to_owned(),
             });
         };
         let secret = environment::read_file(SECRET_FILE)?
@@ -66,15 +66,15 @@ impl Settings {
         let mut found = Vec::new();
         if let Some(endpoint) = self.address.find_exposed_endpoint().filter(|_| self.secret.is_some()) {
             let hint = match self.address.kind {
-                ServerKind::Service => "give the server an address with https://",
-                ServerKind::Etcd => "give the server an address with etcds://",
+                ServerKind::Service => "use an address that starts with https://",
+                ServerKind::Etcd => "use an address that starts with etcds://",
             };
             found.push((format!("the secret in {SECRET_FILE} is sent to {endpoint} in clear text"), hint));
         }
         for name in [SECRET_FILE, KEY] {
             let Some(path) = environment::read_variable(name) else { continue };
             if fs::metadata(&path).is_ok_and(|data| data.mode() & 0o004 != 0) {
-                let sentence = format!("every user of this machine can read the secret in {path} ({name})");
+                let sentence = format!("every user of this machine can read the secret in {path} (from {name})");
                 let hint = "run `chmod o-r` on the file, and replace the secret";
                 found.push((sentence, hint));
             }
@@ -94,17 +94,14 @@ pub(crate) fn read_ttl(option: Option<Duration>) -> Result<Duration, Fault> {
         (Some(ttl), _) => ttl,
         (None, None) => DEFAULT,
         (None, Some(value)) => aba_lock::base::duration::parse_span(&value).ok_or_else(|| Fault::Misused {
-            what: format!("ABA_LOCK_TTL is {value}, which is not a time span"),
+            what: format!("ABA_LOCK_TTL is {value:?}, which is not a time span"),
             hint: "set it to a time span such as 30s or 2m".to_owned(),
         })?,
     };
     if ttl < SHORTEST {
         return Err(Fault::Misused {
-            what: format!("a lease of {} s is too short", ttl.as_secs_f64()),
-            hint: format!(
-                "give at least {} s: the election of a leader at the server takes a part of the time to live",
-                SHORTEST.as_secs()
-            ),
+            what: format!("a time to live of {} s is too short", ttl.as_secs_f64()),
+            hint: format!("use at least {}s", SHORTEST.as_secs()),
         });
     }
     Ok(ttl)

@@ -37,7 +37,7 @@ pub(super) fn read_wait_limit(options: &WaitOptions) -> Result<WaitLimit, Fault>
         (Some(_), Some(Some(_))) => {
             return Err(Fault::Misused {
                 what: "give either --wait=SECONDS or --timeout, not both".to_owned(),
-                hint: "give only one of them".to_owned(),
+                hint: String::new(),
             });
         }
         (None, Some(None)) => return Ok(WaitLimit::Forever),

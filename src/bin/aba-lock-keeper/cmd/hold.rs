@@ -32,8 +32,8 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
     let locks: Option<Vec<LocalLock>> = args.locks.iter().map(|text| LocalLock::parse(text)).collect();
     let Some(locks) = locks.map(Arc::<[LocalLock]>::from) else {
         return Err(Fault::Misused {
-            what: "the value of --lock is malformed".to_owned(),
-            hint: "only `aba-lock lock` of the same version may call this command".to_owned(),
+            what: "invalid value of --lock".to_owned(),
+            hint: "install aba-lock and aba-lock-keeper from the same release".to_owned(),
         });
     };
     let blocked = BlockedSignals::block();

@@ -33,7 +33,7 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Result<i32, Fault> {
     blocked.restore();
     let Err(error) = printed else { return Ok(exit::DONE) };
     let is_given_back = server.release(&lease.id).is_ok();
-    let end = if is_given_back { "the lease was released" } else { "the lease stays until its time to live is over" };
+    let end = if is_given_back { "the lease was released" } else { "the lease stays until it expires" };
     let reason = aba_lock::base::text::format_io_error(&error);
     Err(Fault::Failed { what: format!("cannot print the id of the lease on {name}: {reason}; {end}"), hint: None })
 }

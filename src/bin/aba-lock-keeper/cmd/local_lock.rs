@@ -58,8 +58,7 @@ impl LocalLock {
         Err(Fault::Failed {
             what: format!("{} is already held on this machine without a lease{by}", self.name),
             hint: Some(
-                "acquire the lease in the script that holds the lock, or call this with `--server=` to use no server"
-                    .to_owned(),
+                "use the server in the script that holds the lock, too, or use no server here: `--server=`".to_owned(),
             ),
         })
     }
@@ -79,12 +78,12 @@ impl LocalLock {
         }
         Err(Fault::Failed {
             what: format!(
-                "{} already has a lease at {}, so it cannot get one at {}",
+                "{} already has a lease at {}, and cannot get one at {}",
                 self.name,
                 note.server,
                 settings.label()
             ),
-            hint: Some("use the first server, or use another name at the second server".to_owned()),
+            hint: Some("use the same server, or another name".to_owned()),
         })
     }
 
@@ -98,7 +97,7 @@ impl LocalLock {
                 self.fd,
                 aba_lock::base::text::format_io_error(&error)
             ),
-            hint: Some("set ABA_LOCK_DIR to a directory on a local disk that you may write to".to_owned()),
+            hint: Some("set ABA_LOCK_DIR to a writable directory on a local disk".to_owned()),
         })
     }
 }

@@ -27,9 +27,9 @@ pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, le
     let Some(script) = script else { return };
     let (name, server) = (&kept.lease.name, kept.settings.label());
     let cause = if is_gone {
-        format!("the lease on {name} is gone from {server}: it was not renewed in time, or was released")
+        format!("the lease on {name} at {server} is lost: it expired or was released")
     } else {
-        format!("the lease on {name} cannot be renewed at {server}, and ends in {} s", left.as_secs())
+        format!("cannot renew the lease on {name} at {server}: it expires in {} s", left.as_secs())
     };
     let reaction = match &kept.on_lost {
         OnLost::Term => {
@@ -72,7 +72,7 @@ pub(crate) fn kill_script(kept: &KeptLease, file: &File) -> Option<KilledScript>
 pub(crate) fn report_freeze(kept: &KeptLease, script: Option<KilledScript>) {
     let (name, server) = (&kept.lease.name, kept.settings.label());
     let text = format!(
-        "the lease on {name} at {server} ended while its holder was stopped or the machine was suspended; killed the \
+        "the lease on {name} at {server} expired while its holder was stopped or the machine was suspended; killed the \
          holder, because another process may hold {name} now"
     );
     let stderr = script.and_then(|script| script.stderr);

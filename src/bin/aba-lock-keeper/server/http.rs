@@ -51,7 +51,8 @@ impl HttpClient {
             tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
         }
         if let Some((certificate, key)) = &settings.identity {
-            let key = PrivateKey::from_pem(key).map_err(|error| not_pem("key", &error))?;
+            let key = PrivateKey::from_pem(key)
+                .map_err(|error| not_pem("key in the file that ABA_LOCK_SERVER_KEY names", &error))?;
             tls = tls.client_cert(Some(ClientCert::new_with_certs(&parse_certificates(certificate)?, key)));
         }
         let config = Agent::config_builder()
@@ -149,7 +150,7 @@ impl HttpClient {
             ureq::Error::Timeout(_) => format!("{endpoint} does not answer"),
             ureq::Error::Io(error) => format!("{endpoint}: {}", aba_lock::base::text::format_io_error(error)),
             ureq::Error::HostNotFound => format!("{endpoint}: no such host"),
-            ureq::Error::ConnectionFailed => format!("{endpoint}: no connection"),
+            ureq::Error::ConnectionFailed => format!("{endpoint}: cannot connect"),
             error => format!("{endpoint}: {error}"),
         }
     }
@@ -158,14 +159,16 @@ impl HttpClient {
 fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
     let mut found = Vec::new();
     for item in ureq::tls::parse_pem(pem) {
-        if let ureq::tls::PemItem::Certificate(certificate) = item.map_err(|error| not_pem("certificate", &error))? {
+        if let ureq::tls::PemItem::Certificate(certificate) = item
+            .map_err(|error| not_pem("certificate that ABA_LOCK_SERVER_CACERT or ABA_LOCK_SERVER_CERT names", &error))?
+        {
             found.push(certificate);
         }
     }
     if found.is_empty() {
         return Err(Fault::Failed {
-            what: "the file that ABA_LOCK_SERVER_CACERT or ABA_LOCK_SERVER_CERT names holds no certificate".to_owned(),
-            hint: Some("give a file in PEM format".to_owned()),
+            what: "no certificate in the file that ABA_LOCK_SERVER_CACERT or ABA_LOCK_SERVER_CERT names".to_owned(),
+            hint: Some("use a file in PEM format".to_owned()),
         });
     }
     Ok(found)
@@ -174,6 +177,6 @@ fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
 fn not_pem(what: &str, error: &ureq::Error) -> Fault {
     Fault::Failed {
         what: format!("cannot read the {what}: {error}"),
-        hint: Some("give a file in PEM format".to_owned()),
+        hint: Some("use a file in PEM format".to_owned()),
     }
 }

@@ -72,8 +72,8 @@ impl Gateway {
     fn authenticate(&mut self) -> Result<(), Fault> {
         let Some((name, password)) = self.secret.as_deref().and_then(|secret| secret.split_once(':')) else {
             return Err(Fault::Misused {
-                what: "the secret for an etcd server is not of the form USER:PASSWORD".to_owned(),
-                hint: "write USER:PASSWORD into the file that ABA_LOCK_SERVER_SECRET_FILE names".to_owned(),
+                what: "invalid secret for etcd: it must be USER:PASSWORD".to_owned(),
+                hint: "correct the file that ABA_LOCK_SERVER_SECRET_FILE names".to_owned(),
             });
         };
         let reply = self.try_endpoints("/v3/auth/authenticate", &json!({ "name": name, "password": password }))?;
@@ -222,7 +222,7 @@ fn not_etcd(endpoint: &str) -> Fault {
     Fault::Failed {
         what: format!("{endpoint} does not answer like an etcd server"),
         hint: Some(
-            "give the client address of etcd 3.4 or newer; a lock service has an address with http:// or https://"
+            "use the client address of etcd 3.4 or newer; the address of a lock service starts with https:// or http://"
                 .to_owned(),
         ),
     }

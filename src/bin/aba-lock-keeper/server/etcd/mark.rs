@@ -61,7 +61,7 @@ impl Mark {
         }
         let key = Self::key(holder);
         Self::parse(&key, kv).map(Some).ok_or_else(|| Fault::Failed {
-            what: format!("the key {key} in etcd prevents the lock: it is not a mark that aba-lock wrote"),
+            what: format!("cannot acquire the lease: the key {key} in etcd was not written by aba-lock"),
             hint: Some(
                 "delete the key, or give the locks a prefix of their own, such as etcd://127.0.0.1:2379/locks"
                     .to_owned(),

@@ -86,7 +86,7 @@ impl EtcdCluster {
         let limit = WaitLimit::Until(Moment::now());
         if !self.put_mark(lease, number, (revision, term), limit, &mut SilentObserver)? {
             return Err(Fault::Unreachable {
-                what: "the mark of the holder was changed during the renewal".to_owned(),
+                what: "etcd: the data of the lease changed during the renewal".to_owned(),
             });
         }
         if let Some(mark) = mark {

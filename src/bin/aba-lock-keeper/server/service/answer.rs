@@ -108,7 +108,7 @@ pub(super) fn not_service(endpoint: &str) -> Fault {
     Fault::Failed {
         what: format!("{endpoint} does not answer like a lock service"),
         hint: Some(
-            "check the address: an etcd cluster has an address with etcd://; if /api is below another path, the address ends with that path".to_owned(),
+            "check the address: for an etcd cluster, it starts with etcd://; behind a proxy, it ends with the path of the service".to_owned(),
         ),
     }
 }

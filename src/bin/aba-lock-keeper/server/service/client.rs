@@ -118,7 +118,7 @@ impl ServiceClient {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.is_in_doubt = true;
-                    return Err(Fault::Unreachable { what: "a request ended without an answer".to_owned() });
+                    return Err(Fault::Unreachable { what: "the request ended without an answer".to_owned() });
                 }
             }
             // If no endpoint answers now, the request may still wait.

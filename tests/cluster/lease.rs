@@ -86,6 +86,17 @@ fn invalid_arguments_are_refused_with_a_reason() {
     machine.lease(&["acquire", "--server", "etcd://h", "--ttl", "9", "d"]).status(2).err("hint: use at least 10s\n");
     let said = machine.lease(&["acquire", "--server", "etcd://h", "a/b"]).status(2).err("\"a/b\"");
     assert!(!said.err.contains("hint: \n"), "{said:?}");
+    let calls = [
+        (
+            &["acquire"][..],
+            "aba-lock: lease acquire: missing argument: NAME\nhint: see `aba-lock lease acquire --help`\n",
+        ),
+        (&["acquire", "--foo", "d"], "aba-lock: lease acquire: no such option: --foo\n"),
+        (&["acquir", "d"], "aba-lock: lease: no such command: acquir\nhint: did you mean `acquire`?\n"),
+    ];
+    for (args, message) in calls {
+        machine.lease(args).status(2).err(message);
+    }
     // No process listens at this port.
     let port = choose_ports(1)[0];
     let server = format!("etcd://127.0.0.1:{port}");

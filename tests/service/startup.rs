@@ -33,7 +33,10 @@ fn the_service_warns_about_settings_that_expose_tokens() {
 fn an_address_that_other_machines_reach_is_refused_without_a_guard_or_insecure() {
     for args in [&["--listen", "0.0.0.0:0"][..], &["--listen", "[::]:0"], &["--grpc-listen", "0.0.0.0:0"]] {
         let output = Start::new().args(args).run_and_expect(2);
-        assert!(output.contains("other machines can reach ") && output.contains("\nhint: "), "{output}");
+        assert!(
+            output.contains("without access control: other machines can reach it") && output.contains("\nhint: "),
+            "{output}"
+        );
     }
     let start = || Start::new().args(&["--listen", "0.0.0.0:0"]).store(NO_STORE);
     start().args(&["--insecure"]).run_and_expect(125);
@@ -48,16 +51,17 @@ fn the_reason_why_the_service_cannot_start_is_reported() {
     write_file(&nonsense, &"neither a database nor a certificate\n".repeat(100));
     let (tokens, nonsense) = (tokens.to_str().unwrap(), nonsense.to_str().unwrap());
     for (args, status, message) in [
-        (&["--token-file", tokens][..], 125, "lock:everything is neither lock:read nor lock:write"),
-        (&["--token-file", "/nonexistent"], 125, "cannot use token file /nonexistent"),
+        (&["--token-file", tokens][..], 125, "unknown scope lock:everything: use lock:read or lock:write"),
+        (&["--token-file", "/nonexistent"], 125, "cannot use token file /nonexistent: No such file or directory\n"),
         (&["--store", &format!("sqlite:{nonsense}")], 125, "cannot open store"),
-        (&["--store", "postgres:x"], 2, "--store postgres:x is not a valid store"),
-        (&["--store", "sqlite:"], 2, "--store sqlite: is not a valid store"),
+        (&["--store", "postgres:x"], 2, "invalid store: --store postgres:x\n"),
+        (&["--store", "sqlite:"], 2, "invalid store: --store sqlite:\n"),
         (&["--tls-cert", nonsense, "--tls-key", nonsense], 125, "cannot use"),
         (&["--tls-cert", nonsense], 2, "--tls-key"),
-        (&["--store", "etcd://"], 2, "--store etcd:// is not a valid store: it names no endpoint"),
+        (&["--store", "etcd://"], 2, "invalid store: --store etcd://: it names no endpoint"),
         (&["--store", "etcd://127.0.0.1:1"], 125, "cannot open store etcd://127.0.0.1:1"),
-        (&["--listen", "nowhere"], 2, "--listen nowhere is not a valid address"),
+        (&["--listen", "nowhere"], 2, "invalid address: --listen nowhere: "),
+        (&["--lisen", "nowhere"], 2, "aba-lockd: no such option: --lisen\nhint: did you mean `--listen`?\n"),
     ] {
         let output = Start::new().args(args).run_and_expect(status);
         assert!(output.contains(message), "{args:?}: {output}");
@@ -65,7 +69,7 @@ fn the_reason_why_the_service_cannot_start_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = Start::new().args(&["--listen", &address]).run_and_expect(125);
-    assert!(output.contains(&format!("cannot listen on {address}")), "{output}");
+    assert!(output.contains(&format!("cannot listen on {address}: Address already in use\n")), "{output}");
 }
 
 #[test]

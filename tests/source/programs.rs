@@ -28,7 +28,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         name: "keeper",
         root: "src/bin/aba-lock-keeper/main.rs",
         layers: &[
-            &["args", "os"],
+            &["args", "misuse", "os"],
             &["lease"],
             &["binding", "fault"],
             &["address", "environment", "exit", "lease_note"],
@@ -42,7 +42,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         name: "service",
         root: "src/bin/aba-lockd/main.rs",
         layers: &[
-            &["model", "args", "environment", "file_mode", "shutdown"],
+            &["model", "args", "environment", "file_mode", "misuse", "shutdown"],
             &["error", "systemd"],
             &["report"],
             &["telemetry", "token_file", "tls", "exit"],

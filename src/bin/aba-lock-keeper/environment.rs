@@ -1,4 +1,5 @@
-//! The environment variables of the keeper, and the files that they name. No other module reads the environment.
+//! The environment variables and arguments of the keeper, and the files that the variables name. No other module reads
+//! the environment.
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
@@ -25,6 +26,11 @@ pub(crate) const TTL: &str = "ABA_LOCK_TTL";
 
 /// The reaction to the loss of a lease.
 pub(crate) const ON_LOST: &str = "ABA_LOCK_ON_LOST";
+
+/// Returns the arguments of this process.
+pub(crate) fn read_arguments() -> Vec<String> {
+    env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
 
 /// Returns the value of a variable, unless it is empty.
 pub(crate) fn read_variable(name: &str) -> Option<String> {

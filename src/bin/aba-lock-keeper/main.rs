@@ -10,7 +10,7 @@
 //!
 //! | modules | content |
 //! |---|---|
-//! | [`os`], [`args`] | system calls that the library does not make; the definitions of options and arguments |
+//! | [`os`], [`args`], [`misuse`] | system calls that the library does not make; the definitions of options and arguments; messages about wrong usage |
 //! | [`lease`] | plain data about leases |
 //! | [`fault`] | the error type |
 //! | [`exit`], [`environment`], [`address`] | exit statuses; the only reader of the environment; addresses of servers |
@@ -34,6 +34,7 @@ mod fault;
 mod keeper;
 mod lease;
 mod lease_note;
+mod misuse;
 mod on_lost;
 mod os;
 mod output;
@@ -61,7 +62,7 @@ extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
             })
         }
         Err(error) => {
-            let _ = error.print();
+            output::print_clap_answer(&error);
             error.exit_code()
         }
     }

@@ -1,13 +1,16 @@
-//! All messages to users, and all output of data. No other module prints, except that `main` prints the errors and the
-//! help of clap.
+//! All messages to users, and all output of data. No other module prints.
 
+use crate::args::Cli;
+use crate::environment;
 use crate::fault::Fault;
 use crate::lease::{Lease, LeaseOwner, QueueEntry};
+use crate::misuse;
 use crate::os::descriptor::{self, ForeignDescriptor};
 use crate::settings::Settings;
 use aba_lock::base::duration::format_span;
 use aba_lock::base::text::shorten;
 use aba_lock::os::{can_be_written, write_until_signal};
+use clap::CommandFactory;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -36,6 +39,25 @@ fn print_message(text: &str, hint: Option<&str>) {
 fn format_message(text: &str, hint: Option<&str>) -> String {
     let hint = hint.map(|hint| format!("hint: {}\n", escape_controls(hint))).unwrap_or_default();
     format!("aba-lock: {}\n{hint}", escape_controls(text))
+}
+
+/// Prints the help that was asked for, or the mistake in the command line.
+pub(crate) fn print_clap_answer(answer: &clap::Error) {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(answer.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+        let _ = answer.print();
+        return;
+    }
+    let all = Cli::command();
+    let (mut command, mut name) = (&all, String::new());
+    for word in &environment::read_arguments() {
+        let Some(found) = command.find_subcommand(word) else { break };
+        command = found;
+        let _ = write!(name, "{}{word}", if name.is_empty() { "" } else { " " });
+    }
+    let place = if name.is_empty() { String::new() } else { format!("{name}: ") };
+    let help = format!("aba-lock {name} --help");
+    print_message(&(place + &misuse::describe(answer)), Some(&misuse::find_hint(answer, &help)));
 }
 
 /// Writes a message to the stderr of another process, if that does not block.

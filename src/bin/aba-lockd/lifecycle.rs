@@ -15,6 +15,7 @@ use crate::rest::handlers::RestState;
 use crate::store::open::{OpenStore, open_store};
 use crate::telemetry::Telemetry;
 use crate::{grpc, report, rest, runtime, shutdown, systemd, tls, token_file};
+use aba_lock::base::text::format_io_error;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, RwLock};
@@ -29,7 +30,7 @@ const GRACE_PERIOD: Duration = Duration::from_secs(10);
 /// Serves until SIGTERM or SIGINT. Returns true if all calls were answered.
 pub(crate) fn run(options: ServeOptions) -> Result<bool, StartError> {
     let log = report::LogWriter::start();
-    let log = log.map_err(|error| StartError::new(format!("cannot start threads: {error}")))?;
+    let log = log.map_err(|error| StartError::new(format!("cannot start threads: {}", format_io_error(&error))))?;
     let result = prepare_and_serve(options);
     log.finish();
     result
@@ -41,9 +42,11 @@ fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
     let is_guarded = options.token_file.is_some() || options.tls_client_ca.is_some() || options.insecure;
     for address in [rest_address, grpc_address] {
         if !address.ip().is_loopback() && !is_guarded {
-            let message = format!("other machines can reach {address}, and every user there could release locks");
+            let message = format!(
+                "cannot listen on {address} without access control: other machines can reach it, and could release locks"
+            );
             return Err(StartError::usage(message)
-                .with_hint("give --token-file or --tls-client-ca, or allow all callers with --insecure"));
+                .with_hint("use --token-file or --tls-client-ca; to allow all callers, use --insecure"));
         }
     }
     let runtime = runtime::start_runtime()?;
@@ -59,7 +62,7 @@ fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
     if access.tokens.is_some() && tls.is_none() {
         for address in [rest_address, grpc_address].iter().filter(|address| !address.ip().is_loopback()) {
             report::log_warning(&format!(
-                "tokens are sent to {address} in clear text: give --tls-cert and --tls-key, or use a proxy that terminates TLS"
+                "tokens are sent to {address} in clear text: use --tls-cert and --tls-key, or a proxy that terminates TLS"
             ));
         }
     }
@@ -84,8 +87,9 @@ async fn serve(service: PreparedService, store: &OpenStore, telemetry: Arc<Telem
     let PreparedService { rest_address, grpc_address, reloader, reloads } = service;
     let access = Arc::clone(&reloader.access);
     let tls = || reloader.tls.as_ref().map(watch::Sender::subscribe);
-    let cannot_listen =
-        |address: SocketAddr, error: &io::Error| StartError::new(format!("cannot listen on {address}: {error}"));
+    let cannot_listen = |address: SocketAddr, error: &io::Error| {
+        StartError::new(format!("cannot listen on {address}: {}", format_io_error(error)))
+    };
     let limits = ConnectionLimits::new();
     let (stop, shutdown) = shutdown::channel();
     let rest_in = Listener::bind(rest_address, tls(), &["http/1.1"], Arc::clone(&limits), shutdown.clone()).await;
@@ -147,11 +151,11 @@ fn handle_signal(kind: SignalKind) -> Result<Signal, StartError> {
 }
 
 fn resolve_address(option: &str, text: &str) -> Result<SocketAddr, StartError> {
-    let found = text.to_socket_addrs().map_err(|error| error.to_string());
+    let found = text.to_socket_addrs().map_err(|error| format_io_error(&error));
     let found = found.and_then(|mut found| found.next().ok_or_else(|| "the name has no address".to_owned()));
     found.map_err(|why| {
-        StartError::usage(format!("{option} {text} is not a valid address: {why}"))
-            .with_hint("give HOST:PORT, such as 127.0.0.1:8080")
+        StartError::usage(format!("invalid address: {option} {text}: {why}"))
+            .with_hint("use HOST:PORT, such as 127.0.0.1:8080")
     })
 }
 

@@ -11,11 +11,11 @@
 //! | 4 | `telemetry`: log and metrics of calls; `token_file`, `tls`: the files of tokens and certificates; `exit`: exit statuses |
 //! | 3 | `report`: all output |
 //! | 2 | `error`; `systemd`: notifications |
-//! | 1 | `model`: locks and requests; `args`, `environment`, `file_mode`, `shutdown` |
+//! | 1 | `model`: locks and requests; `args`, `environment`, `file_mode`, `misuse`, `shutdown` |
 //!
-//! Only `report` prints, only `environment` reads the environment, only `args` knows clap, and only the modules below
-//! `store` know a database. A call passes through `connection`, `rest` or `grpc`, `lock_manager`, and a store. Start
-//! reading at `model`, `store/lock_store.rs` and `lock_manager`.
+//! Only `report` prints, only `environment` reads the environment, only `args` and `misuse` know clap, and only the
+//! modules below `store` know a database. A call passes through `connection`, `rest` or `grpc`, `lock_manager`, and a
+//! store. Start reading at `model`, `store/lock_store.rs` and `lock_manager`.
 
 mod access;
 mod args;
@@ -27,6 +27,8 @@ mod file_mode;
 mod grpc;
 mod lifecycle;
 mod lock_manager;
+#[path = "../aba-lock-keeper/misuse.rs"]
+mod misuse;
 mod model;
 mod reload;
 mod report;

@@ -4,6 +4,7 @@
 //! A thread of its own writes the log, so that a reader which stops reading delays no call. No other module prints.
 
 use crate::error::StartError;
+use crate::misuse;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::io::{self, Write};
@@ -30,7 +31,13 @@ pub(crate) fn print_start_error(error: &StartError) {
 
 /// Prints a usage error, or the help that was asked for.
 pub(crate) fn print_clap_error(error: &clap::Error) {
-    let _ = error.print();
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+        let _ = error.print();
+        return;
+    }
+    let (text, hint) = (misuse::describe(error), misuse::find_hint(error, "aba-lockd serve --help"));
+    let _ = io::stderr().write_all(format!("aba-lockd: {text}\nhint: {hint}\n").as_bytes());
 }
 
 /// The thread that writes the log.

@@ -22,7 +22,7 @@ pub(crate) fn start_runtime() -> Result<Runtime, StartError> {
     panic::set_hook(Box::new(|_| exit::abort_start(&failed("the system refuses to create more"))));
     let mut runtime = runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_keep_alive(Duration::from_secs(u32::MAX.into())).build();
-    let runtime = runtime.map_err(|error| failed(&error.to_string()))?;
+    let runtime = runtime.map_err(|error| failed(&aba_lock::base::text::format_io_error(&error)))?;
     // The store is read on threads that may block. The first of them stays forever; if the system refuses to create
     // another one, reads take turns on it.
     let blocking = async { time::timeout(THREAD_TIMEOUT, tokio::task::spawn_blocking(|| ())).await };

@@ -53,7 +53,7 @@ pub(crate) fn load_config(options: &ServeOptions) -> Result<Option<Arc<ServerCon
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
     let found = found.map_err(|error| unusable_file(file, &error))?;
-    if found.is_empty() { Err(unusable_file(file, &"it holds no certificate")) } else { Ok(found) }
+    if found.is_empty() { Err(unusable_file(file, &"it contains no certificate")) } else { Ok(found) }
 }
 
 fn unusable_file(file: &Path, why: &dyn std::fmt::Display) -> StartError {

@@ -6,6 +6,7 @@
 
 use crate::error::StartError;
 use crate::{file_mode, report};
+use aba_lock::base::text::format_io_error;
 use ring::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::fs;
@@ -44,12 +45,12 @@ impl TokenTable {
             }
             let words: Vec<&str> = line.split_whitespace().collect();
             let [name, scopes, token] = words[..] else {
-                return Err(format!("line {number} is not of the form NAME SCOPES TOKEN"));
+                return Err(format!("line {number}: expected NAME SCOPES TOKEN"));
             };
             let scopes = scopes.split(',').map(|scope| match scope {
                 "lock:read" => Ok(Scope::Read),
                 "lock:write" => Ok(Scope::Write),
-                _ => Err(format!("line {number}: {scope} is neither lock:read nor lock:write")),
+                _ => Err(format!("line {number}: unknown scope {scope}: use lock:read or lock:write")),
             });
             let scopes = scopes.collect::<Result<_, _>>()?;
             let key = if let Some(hex) = token.strip_prefix("sha256:") {
@@ -59,11 +60,11 @@ impl TokenTable {
                 digest(&SHA256, token.as_bytes()).as_ref().to_vec()
             };
             if by_digest.insert(key, TokenOwner { name: name.to_owned(), scopes }).is_some() {
-                return Err(format!("line {number} repeats the token of an earlier line"));
+                return Err(format!("line {number}: this token is already in an earlier line"));
             }
         }
         if by_digest.is_empty() {
-            return Err("it holds no token".to_owned());
+            return Err("it contains no token".to_owned());
         }
         Ok(Self { by_digest, has_secrets })
     }
@@ -82,7 +83,7 @@ fn decode_digest(hex: &str) -> Option<Vec<u8>> {
 
 /// Reads a token file, and logs a warning if its permissions expose the tokens.
 pub(crate) fn read(file: &Path) -> Result<Arc<TokenTable>, StartError> {
-    let text = fs::read_to_string(file).map_err(|error| error.to_string());
+    let text = fs::read_to_string(file).map_err(|error| format_io_error(&error));
     let tokens = text.and_then(|text| TokenTable::parse(&text));
     let tokens = tokens.map_err(|why| StartError::new(format!("cannot use token file {}: {why}", file.display())))?;
     if file_mode::is_world_writable(file) {

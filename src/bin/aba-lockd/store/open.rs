@@ -27,9 +27,7 @@ pub(crate) async fn open_store(
 ) -> Result<OpenStore, StartError> {
     if let Some(endpoints) = name.and_then(|name| name.strip_prefix("etcd://")) {
         let store = EtcdStore::open(endpoints, token_base, telemetry).await.map_err(|error| match error {
-            CallError::Invalid(why) => {
-                StartError::usage(format!("--store etcd://{endpoints} is not a valid store: {why}"))
-            }
+            CallError::Invalid(why) => StartError::usage(format!("invalid store: --store etcd://{endpoints}: {why}")),
             CallError::Fault(why) => StartError::new(format!("cannot open store etcd://{endpoints}: {why}")),
             error => StartError::new(format!("cannot open store etcd://{endpoints}: {error}")),
         })?;
@@ -39,17 +37,19 @@ pub(crate) async fn open_store(
         Some(name) => name.strip_prefix("sqlite:").map(|path| Path::new(path).to_owned()),
         None => Some(environment::default_store_path().ok_or_else(|| {
             StartError::new("no directory for the store: HOME is not set, or is not a directory".to_owned())
-                .with_hint("give --store sqlite:PATH")
+                .with_hint("use --store sqlite:PATH")
         })?),
     };
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
-        let message = format!("--store {} is not a valid store", name.unwrap_or_default());
-        return Err(StartError::usage(message).with_hint("give sqlite:PATH, or etcd://HOST:PORT,HOST:PORT"));
+        let message = format!("invalid store: --store {}", name.unwrap_or_default());
+        return Err(
+            StartError::usage(message).with_hint("use --store sqlite:PATH, or --store etcd://HOST:PORT,HOST:PORT")
+        );
     };
     // SQLite gives these names another meaning than the path of a file.
     if path.as_os_str() == ":memory:" || path.as_os_str().as_bytes().starts_with(b"file:") {
-        let message = format!("--store sqlite:{} is not a valid store: it is not the path of a file", path.display());
-        return Err(StartError::usage(message).with_hint("give sqlite:PATH, or sqlite:./PATH"));
+        let message = format!("invalid store: --store sqlite:{} does not name a file", path.display());
+        return Err(StartError::usage(message).with_hint("use --store sqlite:./PATH"));
     }
     let file_lock = file_lock::acquire(&path)?;
     let store = SqliteStore::open(&file_lock.path, token_base, telemetry).map_err(|error| StartError {

@@ -67,10 +67,12 @@ impl SqliteStore {
         let (commands, pending) = mpsc::channel();
         let writer = StoreWriter::open(path, token_base, Arc::clone(&queues), commands.clone(), telemetry)?;
         let files = writer.files();
-        thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || writer.run(&pending))
-            .map_err(|error| StoreFileError { why: format!("cannot start a thread: {error}"), hint: None })?;
+        thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&pending)).map_err(|error| {
+            StoreFileError {
+                why: format!("cannot start a thread: {}", aba_lock::base::text::format_io_error(&error)),
+                hint: None,
+            }
+        })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             commands,

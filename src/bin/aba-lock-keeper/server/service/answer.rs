@@ -108,7 +108,7 @@ pub(super) fn not_service(endpoint: &str) -> Fault {
     Fault::Failed {
         what: format!("{endpoint} does not answer like a lock service"),
         hint: Some(
-            "check the address: for an etcd cluster, it starts with etcd://; behind a proxy, it ends with the path of the service".to_owned(),
+            "check the address: for an etcd cluster, it starts with etcd://; if a proxy serves the API below a path, it ends with that path".to_owned(),
         ),
     }
 }

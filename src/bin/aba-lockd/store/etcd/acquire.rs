@@ -44,7 +44,7 @@ impl Drop for WaiterCount<'_> {
 }
 
 fn cannot_acquire() -> CallError {
-    CallError::Fault("etcd: the lock is free, but could not be acquired".to_owned())
+    CallError::Fault("etcd: the lock is free, but cannot be acquired; try again".to_owned())
 }
 
 impl Cluster {

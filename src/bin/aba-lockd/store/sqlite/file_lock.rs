@@ -7,6 +7,7 @@
 use crate::error::StartError;
 use crate::report;
 use aba_lock::base::target::{Kind, Target, Wait};
+use aba_lock::base::text::format_io_error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::flock::lockable::{FlockOperation, Lockable};
 use aba_lock::lock::request::{Acquired, Request};
@@ -33,7 +34,7 @@ pub(crate) struct StoreFileLock {
 
 /// The hint for a store that the user of the service may not create or change.
 pub(super) const PERMISSION_HINT: &str =
-    "the user of the service must be able to write to the store and to its directory; or give --store another path";
+    "make the store and its directory writable for the user of the service, or use another path with --store";
 
 /// Does not report contention: the service does not wait for the lock.
 struct NoReport;
@@ -50,14 +51,17 @@ impl Contention for NoReport {
 /// Creates the store and its directory if they do not exist, and locks the store.
 pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    store::make_directory(directory, 0o700, true)
-        .map_err(|error| with_hint(format!("cannot create directory {}: {error}", directory.display()), &error))?;
+    store::make_directory(directory, 0o700, true).map_err(|error| {
+        with_hint(format!("cannot create directory {}: {}", directory.display(), format_io_error(&error)), &error)
+    })?;
     // SQLite would create files next to a device, and opening a FIFO would block.
     if fs::metadata(path).is_ok_and(|data| !data.is_file()) {
         let message = format!("cannot open store {}: it is not a regular file", path.display());
-        return Err(StartError::new(message).with_hint("give --store the path of a file"));
+        return Err(StartError::new(message).with_hint("use the path of a file with --store"));
     }
-    let unusable = |error: io::Error| with_hint(format!("cannot open store {}: {error}", path.display()), &error);
+    let unusable = |error: io::Error| {
+        with_hint(format!("cannot open store {}: {}", path.display(), format_io_error(&error)), &error)
+    };
     // SQLite creates its other files with the same permissions.
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(unusable)?;
     let path = fs::canonicalize(path).map_err(unusable)?;
@@ -68,7 +72,7 @@ pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
     let request = Request { who: Some("aba-lockd"), ..Request::exclusive(Wait::No) };
     let locks = acquire::acquire(vec![target.clone()], None, &request, &mut NoReport);
     if let Some((log, error)) = events::take_failure() {
-        report::log_warning(&format!("could not write to the event log {}: {error}", log.display()));
+        report::log_warning(&format!("cannot write to the event log {}: {}", log.display(), format_io_error(&error)));
     }
     let locks = locks.map_err(|error| describe_lock_error(&path, &target.path, &error))?;
     let operation = FlockOperation { mode: Some(Mode::Exclusive), wait: Wait::No, range: None };
@@ -87,9 +91,13 @@ fn describe_lock_error(store: &Path, locked: &Path, error: &LockError) -> StartE
     }
     let holding = holders::observe_lock(locked)
         .holding
-        .map(|holding| format!(": pid {}", holders::format_pids(&holding.holders)));
-    StartError::new(format!("another process uses store {}{}", store.display(), holding.unwrap_or_default()))
-        .with_hint("only one service can use a store file: give this service its own --store")
+        .map(|holding| format!(" (pid {})", holders::format_pids(&holding.holders)));
+    StartError::new(format!(
+        "cannot open store {}: another process uses it{}",
+        store.display(),
+        holding.unwrap_or_default()
+    ))
+    .with_hint("only one service can use a store file: use another one with --store")
 }
 
 /// Adds the hint about permissions if the error is about them.

@@ -65,7 +65,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
     if mode != "wal" {
         return Err(StoreFileError {
             why: format!("SQLite cannot use a write-ahead log there (journal mode: {mode})"),
-            hint: None,
+            hint: Some("use a file on a local disk with --store"),
         });
     }
     connection.pragma_update(None, "synchronous", "full")?;
@@ -92,13 +92,13 @@ fn is_new(connection: &Connection) -> Result<bool, StoreFileError> {
         || owner == 0 && version == VERSION && count(" WHERE name IN ('lock', 'counter')")? == 2;
     if !is_own {
         let why = "it is a database of another program".to_owned();
-        return Err(StoreFileError { why, hint: Some("give --store the path of a new file") });
+        return Err(StoreFileError { why, hint: Some("use the path of a new file with --store") });
     }
     if version != VERSION {
         let why = format!("its format has version {version}, but this aba-lockd supports version {VERSION}");
         return Err(StoreFileError {
             why,
-            hint: Some("start the newer aba-lockd that created it, or give --store another file"),
+            hint: Some("start the version of aba-lockd that wrote it, or use another file with --store"),
         });
     }
     Ok(false)

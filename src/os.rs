@@ -58,7 +58,7 @@ mod watch;
 pub use append::write_once;
 pub use child::Child;
 pub use clock::{ticks_per_second, ticks_since_boot};
-pub use command::{PreparedCommand, by_execvp};
+pub use command::{PreparedCommand, run_with_sh};
 pub use copier::Copier;
 pub use descriptor::{
     callers_descriptor, can_overwrite, fill_standard_descriptors, hand_down, inherited_descriptors, keep_back,

@@ -169,12 +169,8 @@ fn build_command(edit: &Edit, words: &[OsString], output: Option<u64>) -> Comman
 }
 
 fn start_command(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, FileError> {
-    let child = match command.spawn() {
-        // A script without `#!`: execvp(3) runs it with sh, posix_spawn(3) does not.
-        Err(why) if why.raw_os_error() == Some(libc::ENOEXEC) => os::by_execvp(command).spawn(),
-        spawned => spawned,
-    }
-    .map_err(|why| CommandError::new(&words[0].to_string_lossy(), why))?;
+    let child = command.spawn().or_else(|error| os::run_with_sh(command, error)?.spawn());
+    let child = child.map_err(|why| CommandError::new(&words[0].to_string_lossy(), why))?;
     forward.to(child.id());
     Ok(child)
 }

@@ -27,8 +27,16 @@ impl PreparedCommand {
     #[cfg(target_os = "linux")]
     pub fn spawn(&self, tied: bool) -> io::Result<Child> {
         self.set_environment();
+        self.spawn_once(tied).or_else(|error| match self.as_script(&error) {
+            Some(script) => script.spawn_once(tied),
+            None => Err(error),
+        })
+    }
+
+    #[cfg(target_os = "linux")]
+    fn spawn_once(&self, tied: bool) -> io::Result<Child> {
         let words = self.pointers();
-        // execvp(3) needs room for a path, and for a copy of the words if the command is a script without `#!`.
+        // execvp(3) needs room for a path, and the one of glibc for a copy of the words.
         let mut stack: Vec<u128> = Vec::with_capacity(4096 + words.len());
         let signals = ChildSignals::block(ProcessGroup::Ours);
         let mask = signals.old_mask.0;

@@ -1,14 +1,19 @@
 //! A command and the environment that it gets, ready for execvp(3).
 //!
+//! A script without `#!` is run by sh. The execvp(3) of glibc does that, but not the one of musl, nor `posix_spawn(3)`. So each
+//! function that starts a command asks [`find_script_words`] if the kernel cannot execute the file.
+//!
 //! Unlike the commands of the standard library, it gets the signal mask and the signal actions that our parent gave to
 //! us.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use super::signal_action::SignalAction;
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::Command;
 use std::ptr;
 
 /// A command and the changes to its environment.
@@ -48,10 +53,18 @@ impl PreparedCommand {
     #[must_use]
     pub fn exec(&self) -> io::Error {
         self.set_environment();
-        let words = self.pointers();
-        // SAFETY: a list of texts that end in NUL, itself ended by a null pointer.
-        unsafe { libc::execvp(words[0], words.as_ptr()) };
-        io::Error::last_os_error()
+        let error = exec_words(&self.words);
+        match find_script_words(&self.words, &error) {
+            Some(words) => exec_words(&words),
+            None => error,
+        }
+    }
+
+    /// Returns the command that runs the script with sh, if starting this command failed with `error` because its file is
+    /// a script without `#!`. Its environment is the one that was set for this command.
+    pub(super) fn as_script(&self, error: &io::Error) -> Option<Self> {
+        let words = find_script_words(&self.words, error)?;
+        Some(Self { words, variables: Vec::new(), removed: Vec::new() })
     }
 
     /// Like [`PreparedCommand::exec`], for a command that needs the statuses of its children: gives SIGCHLD its default
@@ -64,7 +77,7 @@ impl PreparedCommand {
 
     /// The list of words for execvp(3).
     pub(super) fn pointers(&self) -> Vec<*const libc::c_char> {
-        self.words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
+        pointers(&self.words)
     }
 
     /// Changes the environment of this process to that of the command.
@@ -80,10 +93,72 @@ impl PreparedCommand {
     }
 }
 
-/// Makes the standard library start this command through execvp(3), as [`PreparedCommand`] does: execvp(3) runs a
-/// script without `#!` with sh.
-pub fn by_execvp(command: &mut std::process::Command) -> &mut std::process::Command {
-    // The standard library uses posix_spawn(3), which does not run such a script, unless it must call a closure before.
-    // SAFETY: this closure does nothing.
-    unsafe { std::os::unix::process::CommandExt::pre_exec(command, || Ok(())) }
+/// Makes the standard library run the file of `command` with sh. Its start has failed with `error`. Returns that error if
+/// the file is no script without `#!`.
+pub fn run_with_sh(command: &mut Command, error: io::Error) -> io::Result<&mut Command> {
+    let text = |word: &OsStr| CString::new(word.as_bytes()).map_err(io::Error::from);
+    let words =
+        [command.get_program()].into_iter().chain(command.get_args()).map(text).collect::<io::Result<Vec<_>>>()?;
+    let Some(words) = find_script_words(&words, &error) else { return Err(error) };
+    let variables: Vec<_> = command
+        .get_envs()
+        .map(|(key, value)| Ok((text(key)?, value.map(text).transpose()?)))
+        .collect::<io::Result<_>>()?;
+    let become_shell = move || {
+        // The standard library sets the environment only after this function.
+        for (key, value) in &variables {
+            // SAFETY: both end in NUL. This is a child after fork(2), which has one thread.
+            unsafe {
+                match value {
+                    Some(value) => libc::setenv(key.as_ptr(), value.as_ptr(), 1),
+                    None => libc::unsetenv(key.as_ptr()),
+                };
+            }
+        }
+        Err(exec_words(&words))
+    };
+    // SAFETY: the process has one thread when it starts commands, so the child may allocate memory.
+    Ok(unsafe { std::os::unix::process::CommandExt::pre_exec(command, become_shell) })
+}
+
+/// Replaces this process with the command of these words. Returns only if that fails, with the reason.
+fn exec_words(words: &[CString]) -> io::Error {
+    let words = pointers(words);
+    // SAFETY: a list of texts that end in NUL, itself ended by a null pointer.
+    unsafe { libc::execvp(words[0], words.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
+    words.iter().map(|word| word.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// Returns the words that run a script without `#!` with sh. `error` is the one with which execvp(3) failed. `None`: its
+/// reason is another one.
+fn find_script_words(words: &[CString], error: &io::Error) -> Option<Vec<CString>> {
+    if error.raw_os_error() != Some(libc::ENOEXEC) {
+        return None;
+    }
+    let script = find_executable(words.first()?)?;
+    Some([c"/bin/sh".to_owned(), script].into_iter().chain(words[1..].iter().cloned()).collect())
+}
+
+/// Returns the path of the file that execvp(3) tries to execute for this word.
+fn find_executable(word: &CStr) -> Option<CString> {
+    let word = word.to_bytes();
+    if word.contains(&b'/') {
+        return CString::new(word).ok();
+    }
+    // SAFETY: the name ends in NUL, and no other thread changes the environment.
+    let path = unsafe {
+        let path = libc::getenv(c"PATH".as_ptr());
+        if path.is_null() { c"/bin:/usr/bin" } else { CStr::from_ptr(path) }
+    };
+    path.to_bytes().split(|byte| *byte == b':').find_map(|directory| {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let file = CString::new([directory, b"/", word].concat()).ok()?;
+        let is_file = fs::metadata(OsStr::from_bytes(file.to_bytes())).is_ok_and(|data| data.is_file());
+        // SAFETY: the path ends in NUL.
+        (is_file && unsafe { libc::access(file.as_ptr(), libc::X_OK) } == 0).then_some(file)
+    })
 }

@@ -407,3 +407,42 @@ fn a_missing_command_exits_with_127_even_if_a_directory_on_path_is_unreadable() 
     let command = scene.strace(["-e", "inject=execve:error=EACCES:when=2+", HELPER, "lock", "a", "--", "no-such"]);
     command.status(127).err("command not found: no-such").run();
 }
+
+#[test]
+fn a_script_without_an_interpreter_line_is_run_by_sh() {
+    let scene = Scene::new();
+    for directory in ["text", "closed", "scripts"] {
+        fs::create_dir(scene.path(directory)).unwrap();
+    }
+    // The search skips a file that cannot be executed, and a directory.
+    fs::write(scene.path("text/bare"), "echo wrong").unwrap();
+    fs::create_dir(scene.path("closed/bare")).unwrap();
+    let script = scene.path("scripts/bare");
+    write_program(&script, "echo \"$0|$1|$2|$ABA_FILE\"; exit 3");
+    let name = script.to_str().unwrap();
+    let answer = format!("{name}|a b||\n");
+    let path =
+        ["text", "closed", "scripts"].map(|directory| scene.path(directory).to_str().unwrap().to_owned()).join(":");
+    let path = format!("{path}:{}", std::env::var("PATH").unwrap());
+    for word in ["bare", name] {
+        let call = |words: &[&str]| scene.aba(words).args(["--", word, "a b", ""]).env("PATH", &path).status(3);
+        call(&["lock", "a"]).out(&answer).run();
+        call(&["lock", "-o", "a"]).out(&answer).run();
+        call(&["lock", "--pid-file", scene.path("pid").to_str().unwrap(), "a"]).out(&answer).run();
+        call(&["reserve"]).out(&answer).run();
+        call(&["run-once", "-w", "-i", &format!("task{}", word.replace('/', "-"))])
+            .out(&answer)
+            .err("failed with status 3")
+            .run();
+        let flock = scene.aba(["flock", "f", word, "a b", ""]).env("PATH", &path).current_dir(scene.path(""));
+        flock.status(3).out(&answer).run();
+    }
+    write_program(&script, "sed s/old/\"$1\"/; echo \"$ABA_FILE\"");
+    let file = scene.path("file");
+    let name = file.to_str().unwrap();
+    for word in ["bare", script.to_str().unwrap()] {
+        fs::write(&file, "old\n").unwrap();
+        scene.aba(["update", name, "--", word, "new"]).env("PATH", &path).run();
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("new\n{name}\n"));
+    }
+}

@@ -118,8 +118,8 @@ pub(super) fn cannot_open(path: &Path, source: io::Error) -> LockError {
 }
 
 /// Fails if the state of a lock cannot be observed, because its directory cannot be searched or its file is of a type that
-/// cannot be locked. A file that does not exist is no error.
-pub fn check_lock_file(target: &Target) -> Result<(), LockError> {
+/// cannot be locked. Returns false if the file does not exist, which is no error.
+pub fn check_lock_file(target: &Target) -> Result<bool, LockError> {
     let path = &target.path;
     match fs::symlink_metadata(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -128,6 +128,6 @@ pub fn check_lock_file(target: &Target) -> Result<(), LockError> {
         Ok(data) if !(data.is_file() || data.is_dir() && target.kind == Kind::Users) => {
             Err(LockError::NotRegular { path: path.clone(), kind: word_for(data.file_type()) })
         }
-        _ => Ok(()),
+        found => Ok(found.is_ok()),
     }
 }

@@ -9,7 +9,12 @@ use std::fs;
 #[test]
 fn a_free_lock_is_reported_as_free() {
     let scene = Scene::new();
-    scene.aba(["status", "a"]).status(1).out("a: free\n").run();
+    let missing = scene.aba(["status", "a"]).status(1).out("a: free (no lock file: never used, or removed)\n").run();
+    assert!(missing.out.ends_with(&format!("\n  file: {}\n", scene.lock_file("a").display())), "{}", missing.out);
+    let file = scene.path("none").display().to_string();
+    scene.aba(["status", "--file", &file]).status(1).out(format!("{file}: free (no such file)\n")).run();
+    scene.aba(["status", "-q", "a"]).status(1).run();
+    scene.aba(["status", "--json", "a"]).status(1).out("\"state\": \"free\"").run();
     assert!(!scene.root().exists(), "looking makes nothing");
     scene.aba(["lock", "a", "--", "true"]).run();
     scene.aba(["status", "a"]).status(1).out("a: free\n").run();

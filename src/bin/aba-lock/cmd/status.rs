@@ -28,7 +28,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
-    open::check_lock_file(&target)?;
+    let has_file = open::check_lock_file(&target)?;
     let mut state = holders::observe_lock(&target.path);
     if args.file.is_some() {
         state.range = ranges::find_range_lock(&target.path);
@@ -45,8 +45,12 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         _ => OverallState::Unknown,
     };
     if !args.quiet {
-        let print = if args.json { print_status_json } else { print_status };
-        print(&target, &state, overall, elsewhere.as_ref().map(|answer| answer.text.as_str()));
+        let elsewhere = elsewhere.as_ref().map(|answer| answer.text.as_str());
+        if args.json {
+            print_status_json(&target, &state, overall, elsewhere);
+        } else {
+            print_status(&target, has_file, &state, overall, elsewhere);
+        }
     }
     Ok(match overall {
         OverallState::Held | OverallState::HeldElsewhere => exit::DONE,

@@ -6,7 +6,7 @@ use super::lock_json::{OverallState, build_lock, find_age, parse_answer};
 use super::stream::print;
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
-use aba_lock::base::target::Target;
+use aba_lock::base::target::{Kind, Target};
 use aba_lock::lock::holders::{Availability, Belief, Holding, LockState};
 use aba_lock::os::Mode;
 use std::fmt::Write as _;
@@ -20,8 +20,14 @@ pub(crate) fn print_descriptor_status(target: &Target, fd: i32, held: Option<Mod
     });
 }
 
-/// Prints `status NAME`, and the answer of the lease server.
-pub(crate) fn print_status(target: &Target, state: &LockState, overall: OverallState, elsewhere: Option<&str>) {
+/// Prints `status NAME`, and the answer of the lease server. `has_file` is true if the lock file exists.
+pub(crate) fn print_status(
+    target: &Target,
+    has_file: bool,
+    state: &LockState,
+    overall: OverallState,
+    elsewhere: Option<&str>,
+) {
     let label = &escape_controls(&target.label);
     let mut text = match (&state.holding, state.availability(), state.blind_spot) {
         (Some(holding), _, _) => format_holding(label, holding),
@@ -31,6 +37,13 @@ pub(crate) fn print_status(target: &Target, state: &LockState, overall: OverallS
         }
         (None, Availability::Free, _) if overall == OverallState::Unknown => {
             format!("{label}: free on this machine; it is unknown whether its lease is held\n")
+        }
+        // A mistyped name looks like a free lock.
+        (None, Availability::Free, _) if !has_file && state.removed.is_empty() && elsewhere.is_none() => {
+            match target.kind {
+                Kind::Named => format!("{label}: free (no lock file: never used, or removed)\n"),
+                Kind::Users | Kind::Beside => format!("{label}: free (no such file)\n"),
+            }
         }
         (None, Availability::Free, _) => format!("{label}: free\n"),
         (None, _, Some(blind)) => {

@@ -82,6 +82,8 @@ impl Task<'_> {
         } else if first.outcome.is_none()
             && self.find_command(request.command)?.is_none()
             && self.find_foreign_run().is_none()
+            // A run of another program may have written its outcome, and ended, since the first look.
+            && self.look().outcome.is_none()
         {
             return Err(self.nothing_to_run_error());
         }

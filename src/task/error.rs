@@ -121,7 +121,7 @@ impl TaskError {
             }
             Self::Supervisor { source: None, .. } => "try again".to_owned(),
             Self::NotSeen { path, .. } => format!(
-                "mount the /proc of this PID namespace: `mount -t proc proc /proc`; or, if they do not, run `rm {}`",
+                "mount the /proc of this PID namespace: `mount -t proc proc /proc`; or, if no process of that run exists, run `rm {}`",
                 quote_path(path)
             ),
             Self::Busy { path, .. } => {
@@ -153,7 +153,7 @@ impl fmt::Display for TaskError {
                 write!(f, "cannot run the saved command of task {id}: another user saved it ({owner})")
             }
             Self::TimedOut { id, after } => {
-                write!(f, "timed out after {} s waiting for task {id}, which was not stopped", after.as_secs_f64())
+                write!(f, "timed out after {} s waiting for task {id}; the task continues", after.as_secs_f64())
             }
             Self::Busy { id, path } => {
                 write!(f, "task {id} is locked by a process that does not run it: lock file {}", path.display())

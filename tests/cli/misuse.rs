@@ -113,17 +113,14 @@ fn options_of_other_tools_have_a_hint() {
 
 #[test]
 fn an_option_for_leases_needs_a_server() {
-    let mistake = |option| format!("lock: {option} is for the lease of a server, and no server is named\n");
+    let mistake = |option| format!("lock: {option} needs a lease, and no server is named\n");
     let server = "hint: name the server with --server URL";
     refuse(
         "lock --ttl 10m a -- true",
         &[&mistake("--ttl"), &format!("{server}; to limit the time of the command: `-- timeout 600 CMD`\n")],
     );
     refuse("lock --on-lost warn a -- true", &[&mistake("--on-lost"), &format!("{server}\n")]);
-    refuse(
-        "lock --ttl 10s --file /dev/null -- true",
-        &["lock: --ttl is for the lease of a server, and a lock of --file"],
-    );
+    refuse("lock --ttl 10s --file /dev/null -- true", &["lock: --ttl needs a lease, and a lock of --file"]);
     refuse("lock --ttl 10s --fd 0 a", &[&mistake("--ttl"), &format!("{server}\n")]);
     let scene = Scene::new();
     scene.aba(["lock", "--ttl", "10s", "--on-lost", "warn", "--server", "", "a", "--", "true"]).run();

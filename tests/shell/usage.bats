@@ -104,9 +104,9 @@ END
 aba_lock_operation "$@" save
 END
     run -2 ./tool --ttl 10s
-    expect_text 'aba-lock: lock: --ttl is for the lease of a server, and no server is named'
+    expect_text 'aba-lock: lock: --ttl needs a lease, and no server is named'
     run -2 ./tool --on-lost warn
-    expect_text '--on-lost is for the lease of a server'
+    expect_text '--on-lost needs a lease'
     run -0 ./tool --ttl 10s --on-lost warn --server ''
     ABA_LOCK_TTL=10s ABA_LOCK_ON_LOST=warn run -0 ./tool
     expect_silence

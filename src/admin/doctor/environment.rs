@@ -38,7 +38,7 @@ pub(super) fn check_environment(report: Report) {
                     log.path.display(),
                     format_io_error(&error)
                 );
-                Finding::wrong(EVENT_LOG, found).hint("set ABA_LOCK_LOG to a file that you may write to, or unset it")
+                Finding::wrong(EVENT_LOG, found).hint("set ABA_LOCK_LOG to a file that you can write to, or unset it")
             }
         });
     }

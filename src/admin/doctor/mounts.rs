@@ -63,8 +63,9 @@ pub(super) fn assess_file_system(path: &Path) -> (Level, String, Option<&'static
     }
 }
 
-const LOCAL: Option<&str> =
-    Some("to exclude processes there, too, set ABA_LOCK_DIR to a directory that shares locks with them");
+const LOCAL: Option<&str> = Some(
+    "to exclude those processes, too, set ABA_LOCK_DIR to a directory on a file system that shares locks with them",
+);
 const DISK: Option<&str> = Some("for locks of this machine only, set ABA_LOCK_DIR to a directory on a local disk");
 
 fn assess_mount(mount: &Mount) -> (Level, &'static str, Option<&'static str>) {

@@ -281,5 +281,5 @@ fn parse_number(text: &str) -> Result<u32, &'static str> {
 }
 
 fn parse_probe(text: &str) -> Result<Probe, &'static str> {
-    Probe::parse(text).ok_or("not a list of tcp, udp and wildcard, and not none")
+    Probe::parse(text).ok_or("not a list of tcp, udp and wildcard, such as tcp,udp, and not none")
 }

@@ -192,17 +192,14 @@ fn reject_lease_options(args: &LockArgs) -> bool {
         _ => return false,
     };
     if !args.file.is_empty() {
-        stream::print_misuse(
-            "lock",
-            &format!("{option} is for the lease of a server, and a lock of --file has no lease"),
-        );
+        stream::print_misuse("lock", &format!("{option} needs a lease, and a lock of --file has none"));
         return true;
     }
     let mut hint = "name the server with --server URL".to_owned();
     if let (Some(ttl), false) = (args.ttl, args.command.is_empty()) {
         let _ = write!(hint, "; to limit the time of the command: `-- timeout {} CMD`", ttl.as_secs_f64());
     }
-    let text = format!("lock: {option} is for the lease of a server, and no server is named");
+    let text = format!("lock: {option} needs a lease, and no server is named");
     stream::print_message(&text, Some(&hint));
     true
 }

@@ -89,7 +89,10 @@ const COMMANDS: &[(&[&str], Advice)] = &[
         &["completion", "completions", "complete"],
         Text("load TAB completion in bash: `source <(ABA_LOCK_COMPLETE=bash aba-lock)`; also for zsh and fish"),
     ),
-    (&["config", "configure", "set", "settings", "env"], Text("the environment has all settings: see `aba-lock help`")),
+    (
+        &["config", "configure", "set", "settings", "env"],
+        Text("all settings are environment variables: see `aba-lock help`"),
+    ),
     (&["version"], Text("print the version: `aba-lock --version`")),
     (&["man", "manual", "usage", "examples", "example"], Command("help")),
 ];
@@ -128,7 +131,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (
         &["reserve"],
         &["-w", "--wait", "--nonblock", "--no-wait"],
-        "if no number is free, `reserve` fails with status 75; it only waits for other calls, for at most --timeout SECONDS",
+        "`reserve` does not wait for a free number, it fails with status 75; --timeout limits the wait for other calls",
     ),
     (
         &["run-once"],

@@ -65,7 +65,7 @@ pub(crate) fn print_status(
     }
     for holder in &state.removed {
         let holder = describe_process(holder);
-        let _ = writeln!(text, "  removed file: still locked by {holder}, which does not exclude other processes");
+        let _ = writeln!(text, "  removed file: still locked by {holder}, but that lock excludes no other process");
     }
     for (at, waiter) in state.waiters().iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, describe_waiter(waiter));

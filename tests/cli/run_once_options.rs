@@ -34,7 +34,7 @@ fn an_option_that_has_no_effect_in_the_mode_is_refused() {
         }
         let combined = scene.once([mode, "--combined-log", "-i", "a"]);
         if mode == "-s" {
-            combined.status(1).err("nothing to run").run();
+            combined.status(1).err("no such task: a").run();
         } else {
             combined.status(2).err("run-once: --combined-log has no effect without --start\n").run();
         }

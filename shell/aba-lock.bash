@@ -710,7 +710,7 @@ aba_unlock_operation() {
         __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"${__aba_lease}"} || __aba_status=$?
         # The helper reports other failures itself.
         ((__aba_status <= 128)) || __aba_print_message \
-            "cannot tell whether ${__aba_name} is released: the helper ${__aba_bin} ended with status ${__aba_status}" \
+            "cannot determine whether ${__aba_name} is released: the helper ${__aba_bin} ended with status ${__aba_status}" \
             "check the lock: \`aba-lock status ${__aba_name}\`"
         if ((__aba_status == 0)); then
             __aba_redirect_fd "${__aba_fd}" '>&-'

@@ -250,7 +250,7 @@ END
     run -75 aba-lock lock save -- true
     expect_text "save was taken by pid ${STARTED_PID} ("
     expect_text "which has closed the file; it is still held by pid ${child} (sleep 1000), by "
-    expect_text "end it: \`kill ${child}\`"
+    expect_text "end it with \`kill ${child}\`"
 }
 
 @test "warn names the locks that are missing, and not those that are held" {

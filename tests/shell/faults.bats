@@ -571,7 +571,7 @@ aba_lock_operation save
 aba_unlock_operation save || echo "status $?"
 SCRIPT
     run -0 ./tool
-    expect_text 'cannot tell whether save is released: the helper '
+    expect_text 'cannot determine whether save is released: the helper '
     expect_text $'helper ended with status 137\nhint: check the lock: `aba-lock status save`'
     expect_text 'status 125'
 }

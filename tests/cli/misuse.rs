@@ -94,6 +94,11 @@ fn options_of_other_tools_have_a_hint() {
             "reserve: no such option: --port",
             "`--prefer 8080`; fail if it is not: `--require 8080`",
         ),
+        (
+            "reserve --pool x --range 3 -- true",
+            "reserve: invalid value '3' for '--range <A-B>': write 1-3 for 3 numbers, or 3-3 for this number only\n",
+            "`aba-lock reserve --help`",
+        ),
         ("reserve --port=9", "reserve: no such option: --port", "`--prefer 9`"),
         ("run-once --wait=60 -i a -- true", "run-once: unexpected value '60'", "`--wait --timeout 60`"),
         ("update --wait f true", "update: no such option: --wait", "`--timeout 60`"),

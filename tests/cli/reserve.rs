@@ -196,7 +196,7 @@ fn pools_are_independent_and_need_a_range() {
     call(&scene, "c", ["reserve", "--pool", "gpu"]).status(2).err("the pool gpu has no default range").run();
     call(&scene, "c", ["reserve", "--range", "65000-66000"]).status(2).err("cannot probe 65000-66000: ").run();
     reserve(&scene, "d", &["--range", "70000-70001"]).out("70000\n").run();
-    call(&scene, "d", ["reserve", "--pool", "a/b"]).status(2).err("is not a name for a pool").run();
+    call(&scene, "d", ["reserve", "--pool", "a/b"]).status(2).err("invalid pool name").run();
     call(&scene, "d", ["reserve", "--tag", "a b"]).status(2).err("invalid tag \"").run();
 }
 

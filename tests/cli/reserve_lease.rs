@@ -37,6 +37,8 @@ fn a_leased_number_is_free_as_soon_as_its_command_ends() {
     let none = "no number of pool ports is free in 5000-5002: 1 reserved, 2 leased, 0 excluded, 0 in use";
     reserve(&scene, "b", &["--range", "5000-5002"]).status(75).err(none).run();
     reserve(&scene, "b", &["--range", "5000-5002", "--", "true"]).status(75).err(none).run();
+    reserve(&scene, "b", &["-q", "--range", "5000-5002", "--", "true"]).status(75).run();
+    reserve(&scene, "b", &["-q", "--range", "5000-5002"]).status(75).err(none).run();
     reserve(&scene, "b", &["--require", "5001"]).status(75).err("it is leased to a running command").run();
     first.signal(9);
     assert_eq!(first.wait(), 137);

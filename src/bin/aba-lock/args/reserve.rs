@@ -5,6 +5,7 @@ use aba_lock::number::probe::Probe;
 use aba_lock::number::range::NumberRange;
 use clap::{Args, ValueEnum, ValueHint};
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ pub(crate) struct ReserveArgs {
     pub(crate) pool: Option<String>,
 
     /// Choose from the numbers A to B [default for ports: 5000-7000]
-    #[arg(long, value_name = "A-B", value_parser = parse_range)]
+    #[arg(long, value_name = "A-B", value_parser = parse_own_range)]
     pub(crate) range: Option<NumberRange>,
 
     /// Choose N if it is free; otherwise print the reason and choose another number
@@ -167,7 +168,7 @@ pub(crate) struct ReserveArgs {
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with_all = ["list", "check"])]
     pub(crate) timeout: Option<Duration>,
 
-    /// Print no messages about preferences, numbers in use, and waiting
+    /// Print no messages about preferences, numbers in use, and waiting; with CMD, also none if no number is free
     #[arg(short, long, conflicts_with_all = ["list", "check"])]
     pub(crate) quiet: bool,
 
@@ -176,6 +177,9 @@ pub(crate) struct ReserveArgs {
     #[arg(conflicts_with = "format")]
     pub(crate) command: Vec<OsString>,
 }
+
+/// The numbers that are probably meant as a count, such as of commands that run at the same time. A count of 1 is the range 1.
+const COUNTS: RangeInclusive<u32> = 2..=100;
 
 /// The format of printed numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -274,6 +278,15 @@ pub(crate) struct MigrateArgs {
 
 fn parse_range(text: &str) -> Result<NumberRange, &'static str> {
     NumberRange::parse(text).ok_or("not a number, and not a range of at most a million numbers, such as 5000-7000")
+}
+
+/// Parses the range to choose from. A single small number is refused: the user probably means how many numbers there are.
+fn parse_own_range(text: &str) -> Result<NumberRange, String> {
+    let range = parse_range(text)?;
+    if !text.contains('-') && COUNTS.contains(&range.first) {
+        return Err(format!("write 1-{text} for {text} numbers, or {text}-{text} for this number only"));
+    }
+    Ok(range)
 }
 
 fn parse_number(text: &str) -> Result<u32, &'static str> {

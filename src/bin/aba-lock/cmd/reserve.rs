@@ -36,7 +36,11 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
     if args.command.is_empty() {
         reserve_numbers(args, &store, &group, &request, &directory)
     } else {
-        lease_numbers(args, &store, &group, &request, &directory)
+        match lease_numbers(args, &store, &group, &request, &directory) {
+            // As `lock --quiet` does if the lock is held.
+            Err(Error::Number(NumberError::Exhausted { .. })) if args.quiet => Ok(exit::BUSY),
+            done => done,
+        }
     }
 }
 

@@ -42,7 +42,7 @@ const OTHER_TEXT: &[(&str, &str)] = &[
 ];
 
 /// The files of the catalogue whose language is checked.
-const CHECKED: &[&str] = &["helper", "keeper", "library", "service"];
+const CHECKED: &[&str] = &["helper", "keeper", "library", "service", "shell"];
 
 /// One file of the catalogue: its path and its text.
 struct Part {

@@ -14,6 +14,11 @@ const LONG_FILES: &[(&str, &str)] = &[
 const RIGHT_PHRASES: &[(&str, &str, &str)] = &[
     ("tests/messages/helper.txt", "Files differ: {label}", "the sentence of diff(1)"),
     ("tests/messages/helper.txt", "Waiting for task: {id}", "the sentence of older versions of run_once"),
+    (
+        "tests/messages/shell.txt",
+        "[ABA] If this problem persists, re-run './install' from the ABA directory to clear the task cache.",
+        "the sentence of older versions of run_once",
+    ),
 ];
 
 pub(crate) struct Exceptions {

@@ -308,7 +308,7 @@ fn a_lock_held_only_by_a_child_is_worth_a_note() {
     holder.wait();
     assert!(is_locked(&scene.lock_file("a")));
     let call = doctor(&scene).out("note   locks: a: acquired by pid ").out(format!("still held by pid {child} ("));
-    call.out(format!("or end it: `kill {child}`")).run();
+    call.out(format!("hint: end it with `kill {child}`; next time, ")).run();
     drop(holder);
     wait_until("the child has ended", || !is_alive(child));
 }

@@ -329,9 +329,9 @@ fn the_advised_kill_command_ends_all_holders() {
     let mut first = start_holder(&scene, &script);
     first.wait();
     let pids = first.first_line.strip_prefix("ready ").unwrap().to_owned();
-    scene.aba(["status", "a"]).out(format!("or end it: `kill {pids}`\n")).run();
+    scene.aba(["status", "a"]).out(format!("remedy: end it with `kill {pids}`; next time, ")).run();
     let pid = pids.split(' ').next().unwrap();
-    let call = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("or end it: `kill {pids}`\n"));
+    let call = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("hint: end it with `kill {pids}`; next time, "));
     let said = call.err(format!("still held by pid {pid} (")).run().err;
     assert!(said.contains(", and 1 more, which inherited it\n"), "{said}");
     let call = scene.aba(["unlock", "a"]).status(75);

@@ -190,7 +190,7 @@ fn all_commands_use_colours_under_the_same_conditions() {
         let call = if on_terminal { scene.on_terminal("never=/dev/null").arg("sh") } else { scene.call("sh") };
         call.args(["-c", &line]).out("").run().out
     };
-    for command in ["list", "doctor", "--help", "flock --help", "list --wrong"] {
+    for command in ["list", "doctor", "--help", "flock --help"] {
         for (set, on_terminal, in_pipe) in rules {
             for (is_terminal, wanted) in [(true, on_terminal), (false, in_pipe)] {
                 let text = shown(is_terminal, set, command);

@@ -116,7 +116,7 @@ fn find_notable(name: &str, state: &LockState) -> Vec<Finding> {
             record.pid, holder.pid, holder.command
         );
         findings.push(Finding::note(LOCKS, found).hint(format!(
-            "start it with `aba_lock_detach` so that it does not keep the lock, or end it: `kill {}`",
+            "end it with `kill {}`; next time, start it with `aba_lock_detach`, or use --no-inherit, so that it does not keep the lock",
             holders::format_pids(&holding.holders)
         )));
     }

@@ -331,7 +331,8 @@ fn the_advised_kill_command_ends_all_holders() {
     let pids = first.first_line.strip_prefix("ready ").unwrap().to_owned();
     scene.aba(["status", "a"]).out(format!("remedy: end it with `kill {pids}`; next time, ")).run();
     let pid = pids.split(' ').next().unwrap();
-    let call = scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("hint: end it with `kill {pids}`; next time, "));
+    let call =
+        scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("hint: end it with `kill {pids}`; next time, "));
     let said = call.err(format!("still held by pid {pid} (")).run().err;
     assert!(said.contains(", and 1 more, which inherited it\n"), "{said}");
     let call = scene.aba(["unlock", "a"]).status(75);

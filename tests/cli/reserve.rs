@@ -376,3 +376,33 @@ fn a_link_to_a_removed_directory_stands_for_that_directory() {
     std::os::unix::fs::symlink("loop", scene.path("loop")).unwrap();
     call(&scene, ".", ["release", "--path", "loop"]).status(125).err("").run();
 }
+
+#[test]
+fn a_kept_number_that_the_options_rule_out_is_reported() {
+    let scene = Scene::new();
+    let call = |args: &[&str]| reserve(&scene, "a", args);
+    call(&["--tag", "web", "--range", "5002"]).out("5002\n").run();
+    let said = call(&["--tag", "web", "--range", "9000-9010"])
+        .out("5002\n")
+        .err("5002 is outside the range 9000-9010: ")
+        .run();
+    let expected =
+        "(web) already has it\nhint: to get another number, release that one first: `aba-lock release --tag web`\n";
+    assert!(said.err.ends_with(expected), "{}", said.err);
+    call(&["--tag", "web", "--exclude", "5000-5010"])
+        .out("5002\n")
+        .err("5002 is excluded by --exclude 5000-5010: ")
+        .run();
+    call(&["--tag", "web", "--range", "5000-5010"]).out("5002\n").run();
+    call(&["--tag", "web"]).out("5002\n").run();
+    call(&["-q", "--tag", "web", "--range", "9000-9010"]).out("5002\n").run();
+    // One message for each number.
+    let said =
+        call(&["--tag", "web", "--range", "9000-9010", "--prefer", "9001"]).out("5002\n").err("already has 5002").run();
+    assert_eq!(said.err.matches("aba-lock: ").count(), 1, "{}", said.err);
+    call(&["--pool", "gpu", "--range", "1-2"]).out("1\n").run();
+    let moved = call(&["--pool", "gpu", "--range", "5-6"]).out("1\n");
+    moved.err("1 is outside the range 5-6: ").err("`aba-lock release --pool gpu`").run();
+    // A number of a command is always in the range.
+    call(&["--tag", "web", "--range", "9000-9010", "--", "sh", "-c", "echo $ABA_NUMBER"]).out("9000\n").run();
+}

@@ -96,6 +96,8 @@ pub(crate) struct ReserveArgs {
     pub(crate) pool: Option<String>,
 
     /// Choose from the numbers A to B [default for ports: 5000-7000]
+    ///
+    /// A directory that already has a number keeps it. If that number is outside the range, this is reported.
     #[arg(long, value_name = "A-B", value_parser = parse_own_range)]
     pub(crate) range: Option<NumberRange>,
 
@@ -115,6 +117,8 @@ pub(crate) struct ReserveArgs {
     pub(crate) probe: Option<Probe>,
 
     /// Do not choose these numbers this time; may be repeated
+    ///
+    /// A directory that already has such a number keeps it, and this is reported.
     #[arg(long, value_name = "N|A-B", value_parser = parse_range, value_delimiter = ',')]
     pub(crate) exclude: Vec<NumberRange>,
 

@@ -110,6 +110,7 @@ fn reserve_numbers(
     }
     if !args.quiet {
         numbers::report_plan(&plan, directory, request.probe);
+        numbers::report_misfits(&plan, &group.pool, directory, args.range, &args.exclude);
     }
     numbers::print_numbers(&plan, &values, format);
     Ok(exit::DONE)

@@ -93,6 +93,30 @@ pub(crate) fn report_plan(plan: &NumberPlan, directory: &Path, probe: Probe) {
     }
 }
 
+/// Reports numbers that were reserved before, and that the options of this call would not choose.
+pub(crate) fn report_misfits(
+    plan: &NumberPlan,
+    pool: &Pool,
+    directory: &Path,
+    range: Option<NumberRange>,
+    exclude: &[NumberRange],
+) {
+    // If the number is not the preferred one, `report_plan` has said so.
+    for given in plan.numbers.iter().filter(|given| given.unmet.is_none()) {
+        let excluded = exclude.iter().find(|range| range.contains(given.number));
+        let why = match (range.filter(|range| !range.contains(given.number)), excluded) {
+            (Some(range), _) => format!("is outside the range {range}"),
+            (None, Some(range)) => format!("is excluded by --exclude {range}"),
+            (None, None) => continue,
+        };
+        let text = format!("{} {why}: {}{} already has it", given.number, directory.display(), format_tag(&given.tag));
+        let tag = if given.tag.as_str().is_empty() { String::new() } else { format!(" --tag {}", given.tag) };
+        let pool = if pool.is_ports() { String::new() } else { format!(" --pool {pool}") };
+        let hint = format!("to get another number, release that one first: `aba-lock release{tag}{pool}`");
+        print_message(&text, Some(&hint));
+    }
+}
+
 /// Describes why a number is not available.
 fn describe_unmet(number: u32, why: &Unavailable) -> String {
     let by = if *why == Unavailable::InUse { describe_user(number) } else { String::new() };

@@ -106,7 +106,7 @@ fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
     machine
         .aba(&["lock", "a", "--", "echo", "ran"])
         .status(125)
-        .err("aba-lock: aba-lock-keeper was not found")
+        .err("aba-lock: cannot acquire a lease: aba-lock-keeper was not found")
         .err("hint: install it with `make install WITH_SERVICE=yes`");
     machine
         .bash("source \"$LIBRARY\"; aba_lock_operation a; echo went on")
@@ -386,5 +386,5 @@ fn the_keeper_reports_an_event_log_that_cannot_be_written() {
         )
         .status(0)
         .out("0\n");
-    assert_eq!(said.err.matches("could not write to the event log /nowhere/log: No such file or directory").count(), 1);
+    assert_eq!(said.err.matches("cannot write to the event log /nowhere/log: No such file or directory").count(), 1);
 }

@@ -61,7 +61,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
 
 /// Show whether a lock is held, and by which process
 ///
-/// The exit status is 0 if the lock is held and 1 if it is free. The command acquires no lock, so it never makes an attempt of
+/// The exit status is 0 if the lock is held and 1 if it is free. For a free lock, the process that acquired it last is shown, if
+/// its file has a record of that. The command acquires no lock, so it never makes an attempt of
 /// another process fail. It shows the locks in `ABA_LOCK_DIR`. To see a lock of another user, set this variable to the directory of
 /// that user, `.aba` in the home directory. Only root can do that, and only root can see the processes of other users.
 #[derive(Debug, Default, Args)]

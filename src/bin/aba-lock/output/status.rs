@@ -51,6 +51,10 @@ pub(crate) fn print_status(
         }
         (None, _, None) => format!("{label}: no holder can be seen from here\n"),
     };
+    if let (OverallState::Free, Some(record)) = (overall, &state.record) {
+        // The lock is free, so it does not matter whether that process still runs.
+        let _ = writeln!(text, "  {}", describe_last_taker(record, Belief::Perhaps));
+    }
     if let Some((record, belief)) = &state.unseen {
         let _ = writeln!(text, "  {}, which may still hold it", describe_last_taker(record, *belief));
     }

@@ -179,6 +179,10 @@ pub(crate) const ENVIRONMENT: Rows = &[
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",
         "control colours: see https://no-color.org and https://bixense.com/clicolors",
     ),
+    (
+        "ABA_LOCK_COMPLETE",
+        "set by the scripts for TAB completion; to load one: `source <(ABA_LOCK_COMPLETE=bash aba-lock)`; also zsh and fish",
+    ),
     ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are inherited"),
     (
         "RUN_ONCE_DIR",

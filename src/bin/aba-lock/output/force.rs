@@ -70,7 +70,15 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
                 (Some(holding), _) if holding.changes_hands => "its holder changed during the check".to_owned(),
                 _ => format!("its holder cannot be seen from here: {}", describe_obstacle(state)),
             };
-            refused(&why, "end the holder as its user or as root, on its machine and in its container")
+            let is_brief = state.holding.as_ref().is_some_and(|holding| holding.changes_hands);
+            refused(
+                &why,
+                if is_brief {
+                    "run this command again"
+                } else {
+                    "end the holder as its user or as root, on its machine and in its container"
+                },
+            )
         }
         ReleaseOutcome::Refused(Refusal::NoProc) => {
             refused("/proc cannot be read, so its holder is unknown", "run this command where /proc is mounted")

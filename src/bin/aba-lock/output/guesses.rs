@@ -107,7 +107,7 @@ const WATCH: &str = "show changes full-screen: `aba-lock list --watch`";
 const NO_WAIT: &str = "`lock` does not wait without --wait; -n (--nonblock) also overrides ABA_LOCK_TIMEOUT";
 const WAITS: &str = "this command waits by itself; to give up after 60 seconds: `--timeout 60`";
 const RESET: &str = "end the task, and forget its result: `aba-lock run-once --reset -i ID`";
-const DIRECTORY: &str = "the environment variable ABA_LOCK_DIR is the directory of the lock files";
+const DIRECTORY: &str = "set the directory of the lock files with the environment variable ABA_LOCK_DIR";
 
 /// Options that do not exist: the commands that lack them, their names, and the hint. No commands means all of them.
 const OPTIONS: &[(&[&str], &[&str], &str)] = &[
@@ -117,7 +117,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (
         &["unlock"],
         &["-w", "-t", "--wait", "--timeout"],
-        "--kill waits until the lock is free, and sends SIGKILL after the seconds of --grace",
+        "--kill waits until the lock is free, and sends SIGKILL after --grace SECONDS",
     ),
     (&["unlock"], &["--file"], "show the processes that hold the lock on a file: `aba-lock status --file PATH`"),
     (&["unlock", "clean"], &["-a", "--all"], LIST),

@@ -79,7 +79,8 @@ impl Error {
             Self::File(error) => error.hint(),
             Self::Task(error) => error.hint(),
             Self::Number(error) => error.hint(),
-            Self::Context(_) | Self::Command(_) | Self::Terminal { .. } | Self::Write { .. } => None,
+            Self::Context(error) => error.hint(),
+            Self::Command(_) | Self::Terminal { .. } | Self::Write { .. } => None,
         }
     }
 }

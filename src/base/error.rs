@@ -1,8 +1,9 @@
 //! The classes of errors, and the errors in input of the caller: names, ids, variables and the current directory.
 
-use super::text::format_io_error;
+use super::text::{format_io_error, quote_path};
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 /// The rule for names of locks and ids of tasks, for messages.
 pub const NAME_RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 . _ - : @ +, not starting with . or -";
@@ -59,6 +60,20 @@ impl ContextError {
         match self {
             Self::LockName { .. } | Self::TaskId { .. } | Self::Variable { .. } => ErrorClass::Usage,
             Self::NoDirectory { .. } => ErrorClass::Failed,
+        }
+    }
+
+    /// The next step for the user, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::LockName { name } if name.contains('/') => {
+                Some(format!("to lock a file, use `--file {}`", quote_path(Path::new(name))))
+            }
+            Self::TaskId { id } if id.contains('/') => {
+                Some(format!("use another character for /, for example: {:?}", id.replace('/', "-")))
+            }
+            _ => None,
         }
     }
 }

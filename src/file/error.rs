@@ -96,6 +96,10 @@ impl FileError {
             Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "to create it, use `--create`".to_owned()
             }
+            Self::NothingNew { label } if !Path::new(label).exists() => {
+                "the file is new, so the input of the command was empty: use a command that needs none, such as `jq -n`"
+                    .to_owned()
+            }
             Self::NothingNew { .. } => "if that is intended, use `--allow-empty`".to_owned(),
             Self::ChangedMeanwhile { label, by_command: true, .. } => format!(
                 "try again; if the command wrote to the file, it must print the new content instead, or edit a copy: \

@@ -3,6 +3,7 @@
 use super::deadlock::circle::Circle;
 use crate::base::command_error::CommandError;
 use crate::base::error::ErrorClass;
+use crate::base::names::LockName;
 use crate::base::target::Kind;
 use crate::base::text::{format_io_error, quote_path};
 use crate::os::{self, Mode};
@@ -152,6 +153,9 @@ impl LockError {
             Self::Open { path, owner, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 hint_for_denied(path, owner.as_deref())
             }
+            Self::Examine { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("see the owners and modes of its directories with `namei -l {}`", quote_path(path))
+            }
             Self::NotRegular { path, .. } if store::name_of(path).is_some() => {
                 format!("see its owner with `ls -ld {}`, and move it away, or use another name", quote_path(path))
             }
@@ -180,7 +184,7 @@ fn hint_for_denied(path: &Path, owner: Option<&str>) -> String {
         Some(owner) => {
             let otherwise =
                 if is_named { "; for locks of your own, set ABA_LOCK_DIR to another directory" } else { "" };
-            format!("to share this lock, {owner} can run `chmod a+r {}`{otherwise}", quote_path(path))
+            format!("to share this lock, run as user {owner}: `chmod a+rw {}`{otherwise}", quote_path(path))
         }
         None if is_named => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
         None => "use a file that you may read, or a directory that you may write to".to_owned(),
@@ -200,8 +204,11 @@ fn hint_for_circle(circle: &Circle) -> String {
         [step] => {
             format!("pid {} started this command: run this without the lock, or release it there first", step.pid)
         }
-        _ => {
-            "acquire these locks in the same order everywhere, or at once: `aba-lock lock NAME NAME -- CMD`".to_owned()
+        steps => {
+            let names: Option<Vec<&str>> =
+                steps.iter().map(|step| LockName::parse(&step.holds).is_ok().then_some(step.holds.as_str())).collect();
+            let names = names.map_or_else(|| "NAME NAME".to_owned(), |names| names.join(" "));
+            format!("acquire these locks in the same order everywhere, or at once: `aba-lock lock {names} -- CMD`")
         }
     }
 }

@@ -227,10 +227,10 @@ fn hint_for_exhausted(pool: &str, tally: &Tally) -> String {
     if tally.reserved > 0 {
         return format!(
             "see the owners with `aba-lock reserve --list --pool {pool}`; release unused numbers (`aba-lock release`, \
-             `aba-lock reserve --expire DAYS`), or use a wider `--range`"
+             `aba-lock reserve --expire DAYS`), or choose a wider range with --range"
         );
     }
-    let widen = "or use a wider `--range`";
+    let widen = "or choose a wider range with --range";
     if tally.leased > 0 {
         format!(
             "see the commands with `aba-lock reserve --list --pool {pool}`, and try again when one has ended, {widen}"
@@ -238,14 +238,14 @@ fn hint_for_exhausted(pool: &str, tally: &Tally) -> String {
     } else if tally.excluded > 0 {
         format!("see the exclusions with `aba-lock exclude --list --pool {pool}`, {widen}")
     } else {
-        "use a wider `--range`".to_owned()
+        "choose a wider range with --range".to_owned()
     }
 }
 
 /// Returns the ways to get the number that the caller requires, or to do without it.
 fn hint_for_required(number: u32, reason: &Unavailable) -> String {
     let see = match reason {
-        Unavailable::OutOfRange(_) => return "use a wider `--range`".to_owned(),
+        Unavailable::OutOfRange(_) => return "choose a wider range with --range".to_owned(),
         Unavailable::HasOther(_) => {
             return "release that number first with `aba-lock release`, or use another `--tag`".to_owned();
         }

@@ -64,7 +64,7 @@ fn the_script_that_closes_a_circle_fails_at_once_and_the_other_continues() {
     assert!(second.starts_with(&format!("pid {mine} (bash -c 'source ")), "{said}");
     assert!(second.ends_with(") holds b and waits for a"), "{said}");
     assert!(sentence.chars().count() < 400, "long command lines are cut: {said}");
-    let all = "hint: acquire these locks in the same order everywhere, or at once: `aba_lock_operation NAME NAME`\n";
+    let all = "hint: acquire these locks in the same order everywhere, or at once: `aba_lock_operation a b`\n";
     assert_eq!(hint, all);
     one.finish();
 }

@@ -1,7 +1,7 @@
 //! `doctor`: the checks of the state root, of the kernel and of the locks. It must change nothing.
 
 use crate::call::{Call, RunningCall};
-use crate::process::{copy_program, is_alive, is_locked, list_files, set_mode, wait_until};
+use crate::process::{copy_program, is_alive, is_locked, is_root, list_files, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -164,6 +164,29 @@ fn a_state_root_writable_by_others_is_wrong_unless_it_is_sticky() {
 }
 
 #[test]
+fn a_state_root_of_another_user_is_usable_if_it_contains_locks() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.make_root();
+    let cannot = "(from ABA_LOCK_DIR), owner root, mode 0755: cannot create files in it: Permission denied";
+    set_mode(scene.root(), 0o755);
+    let call = scene.unprivileged().arg("doctor").status(1).out("wrong  state root: ").out(cannot);
+    call.out("       hint: set ABA_LOCK_DIR to ").run();
+    fs::write(scene.lock_file("a"), "").unwrap();
+    set_mode(scene.lock_file("a"), 0o666);
+    let said = scene.unprivileged().arg("doctor").status(0).out("note   state root: ").out(cannot).run().out;
+    assert!(
+        said.contains("only the locks that exist can be acquired\n       hint: to add one, run as user root: "),
+        "{said}"
+    );
+    set_mode(scene.root(), 0o1777);
+    let said = scene.unprivileged().arg("doctor").out("mode 1777: all users share it").run().out;
+    assert!(!said.contains("hint: run as root"), "{said}");
+}
+
+#[test]
 fn a_read_only_state_root_is_wrong() {
     let scene = Scene::new();
     scene.make_root();
@@ -322,7 +345,7 @@ fn an_invalid_or_unreadable_lock_file_is_wrong() {
     fs::remove_file(scene.lock_file("a")).unwrap();
     let file = scene.lock_file("other").display().to_string();
     let call = doctor_with_fault(&scene, &["-P", &file, "-e", "inject=faccessat2:error=EACCES"]).status(1);
-    call.out("locks: cannot open ").out("aba-other.lock: Permission denied (owner: ").out("`chmod a+r ").run();
+    call.out("locks: cannot open ").out("aba-other.lock: Permission denied (owner: ").out("`chmod a+rw ").run();
 }
 
 #[test]
@@ -400,7 +423,7 @@ fn a_deadlock_of_flock_scripts_is_found() {
         scene.call("bash").args(["-c", &text]).hold()
     };
     let (one, two) = (script(&a, &b), script(&b, &a));
-    doctor(&scene).out("fine   deadlocks: none among the processes that can be seen").run();
+    doctor(&scene).out("fine   deadlocks: none over the locks of the state root").run();
     gate.open();
     gate.open();
     scene.wait_for_waiter("a");

@@ -125,7 +125,7 @@ fn an_inaccessible_lock_file_is_not_reported_as_free() {
     for command in ["status", "unlock"] {
         let call = scene.call("strace").arg("-P").arg(scene.lock_file("a"));
         let call = call.args(["-o", "/dev/null", "-e", "inject=statx:error=EACCES", HELPER, command, "a"]).status(125);
-        call.err("cannot examine lock file ").err("Permission denied").run();
+        call.err("cannot examine lock file ").err("Permission denied\nhint: ").err("`namei -l /").run();
     }
 }
 

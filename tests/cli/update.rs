@@ -106,6 +106,10 @@ fn a_command_that_fails_or_prints_nothing_changes_nothing() {
     call(&scene, ["update", "--allow-empty", "f", "--", "true"]).run();
     assert_eq!(text(&scene, "f"), "");
     assert_eq!(names(&scene), ["f"]);
+    call(&scene, ["update", "--create", "new", "--", "cat"])
+        .status(1)
+        .err("hint: the file is new, so the input ")
+        .run();
 }
 
 #[test]

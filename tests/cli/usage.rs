@@ -18,6 +18,12 @@ fn an_invalid_name_is_refused_with_the_rule() {
         scene.aba(["status", name]).status(2).err("invalid lock name ").run();
         scene.aba(["path", "--create", name]).status(2).err("invalid lock name ").run();
     }
+    scene
+        .aba(["lock", "/var/lock/x", "--", "true"])
+        .status(2)
+        .err("hint: to lock a file, use `--file /var/lock/x`\n")
+        .run();
+    scene.once(["-wi", "library/nginx", "--", "true"]).status(2).err(", for example: \"library-nginx\"\n").run();
     assert!(!scene.root().exists(), "a refused name leaves nothing behind");
 }
 

@@ -84,7 +84,7 @@ fn find_unusable(path: &Path) -> Option<Finding> {
     let file = quote_path(path);
     Some(Finding::wrong(LOCKS, format!("cannot open {name}: {} (owner: {owner})", format_io_error(&error))).hint(
         format!(
-            "to share this lock, {owner} can run `chmod a+r {file}`; if it is yours, root can run `chown {me} {file}`"
+            "to share this lock, run as user {owner}: `chmod a+rw {file}`; to get it back, as root: `chown {me} {file}`"
         ),
     ))
 }
@@ -130,7 +130,7 @@ pub(super) fn check_deadlocks(store: &Store, report: Report) {
     let mut circles = deadlock::search::find_all_circles();
     circles.retain(|circle| circle.files.iter().any(|file| file.starts_with(&root)));
     if circles.is_empty() {
-        return report(Finding::fine(DEADLOCKS, "none among the processes that can be seen"));
+        return report(Finding::fine(DEADLOCKS, "none over the locks of the state root"));
     }
     for circle in circles {
         let last = circle.steps.last().map_or(0, |step| step.pid);

@@ -8,7 +8,7 @@ use crate::base::environment::root_variable;
 use crate::base::text::format_io_error;
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
-use crate::store::{Store, TaskRoot};
+use crate::store::{Store, TaskRoot, name_of};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -97,7 +97,14 @@ fn check_directory(check: &'static str, path: &Path, from: &str, report: Report)
     let found = format!("{name}{from}, owner {}, mode {:04o}", process::user_name(data.uid()), data.mode() & 0o7777);
     if let Err(error) = os::may(Right::MakeIn, path) {
         let found = format!("{found}: cannot create files in it: {}", format_io_error(&error));
-        report(Finding::wrong(check, found).hint(elsewhere));
+        report(if check == ROOT && has_locks(path) {
+            Finding::note(check, format!("{found}: only the locks that exist can be acquired")).hint(format!(
+                "to add one, run as user {}: `aba-lock path --create NAME`",
+                process::user_name(data.uid())
+            ))
+        } else {
+            Finding::wrong(check, found).hint(elsewhere)
+        });
     } else {
         report(check_owner(check, &data, found, path));
     }
@@ -126,6 +133,11 @@ fn describe_missing(check: &'static str, path: &Path, from: &str) -> Finding {
     }
 }
 
+/// Returns true if the directory contains a lock file.
+fn has_locks(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|entries| entries.flatten().any(|entry| name_of(&entry.path()).is_some()))
+}
+
 /// Returns the closest existing ancestor of `path`.
 fn find_nearest(path: &Path) -> Option<PathBuf> {
     path.ancestors().find(|above| fs::metadata(above).is_ok()).map(Path::to_owned)
@@ -139,6 +151,12 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path)
         return Finding::wrong(check, format!("{found}: every user can replace a locked file"))
             .hint(format!("run `chmod go-w {path}`, or, if all users share it, `chmod +t {path}`"));
     }
+    if data.mode() & 0o002 != 0 {
+        return Finding::note(
+            check,
+            format!("{found}: all users share it, and each of them can block the locks of the others"),
+        );
+    }
     if data.uid() != os::user_id() {
         let owner = process::user_name(data.uid());
         let me = process::user_name(os::user_id());
@@ -148,12 +166,6 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path)
     if data.mode() & 0o020 != 0 && !sticky {
         return Finding::note(check, format!("{found}: members of its group can replace a locked file"))
             .hint(format!("if that is not intended, run `chmod g-w {path}`"));
-    }
-    if data.mode() & 0o002 != 0 {
-        return Finding::note(
-            check,
-            format!("{found}: all users share it, and each of them can block the locks of the others"),
-        );
     }
     Finding::fine(check, found)
 }
@@ -218,6 +230,10 @@ fn check_locking(place: &Path, naming: Naming) -> Finding {
             format!("not tested: this file system has no files without names, and doctor creates no file in {name}"),
         )
         .hint("run doctor again when the state root exists"),
+        // The finding about the state root has the remedy.
+        LockingOutcome::Failed(what, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Finding::note(LOCKING, format!("not tested in {name}: {what}: {}", format_io_error(&error)))
+        }
         LockingOutcome::Failed(what, error) => {
             let hint = match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files: `ulimit -n`",

@@ -58,8 +58,12 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
     else {
         let Some(instead) = instead else {
             // A script acquires several locks with a function of the library.
-            let of_script =
-                |hint: String| hint.replace("`aba-lock lock NAME NAME -- CMD`", "`aba_lock_operation NAME NAME`");
+            let of_script = |hint: String| match hint.split_once("at once: `aba-lock lock ") {
+                Some((start, names)) => {
+                    format!("{start}at once: `aba_lock_operation {}", names.replace(" -- CMD`", "`"))
+                }
+                None => hint,
+            };
             let hint = error.hint().map(|hint| if reader == HintReader::User { hint } else { of_script(hint) });
             return print_message(&error.to_string(), hint.as_deref());
         };

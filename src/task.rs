@@ -52,6 +52,7 @@
 //! | the supervisor, after it noted the end in `lock` | `pid`, which is not locked | writes `exit` from that note |
 //! | the supervisor, after it wrote `exit` | `pid`, which is not locked | removes `pid` |
 //! | the command, or its process group | nothing: the supervisor writes 128 + n | runs the task again |
+//! | the command, while a process of the run outlives SIGKILL (it waits for a disk, or belongs to another user) | that process, and `pid`, which is not locked | kills the process, or fails and names it |
 //! | the process that copies stderr (`--combined-log`) | nothing: the command gets SIGPIPE when it writes to stderr | runs the task again if SIGPIPE killed the command |
 //! | a waiter | nothing | is not affected |
 //! | a process that resets the task, between two removals | some of the files, and a free lock | sees the state that follows from these files. `lock` is removed last |

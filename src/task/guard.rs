@@ -160,7 +160,7 @@ impl<'a> TaskGuard<'a> {
         if let Some(record) = &record
             && end.is_none_or(|end| TaskState::from_status(end.status) == TaskState::Interrupted)
         {
-            kill_leftovers(task, record)?;
+            kill_leftovers(task, record, end.is_some())?;
         } else if record.is_none() && matches!(outcome, Ok(None)) {
             kill_foreign_leftovers(task)?;
         }

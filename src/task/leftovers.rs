@@ -31,17 +31,27 @@ pub(super) fn build_run_mark(task: &Task, token: u64) -> String {
 /// that it is the session of the command, because a pid may be reused. (The pid of a session is not reused as long as a
 /// process is in it.)
 ///
-/// Processes of another PID namespace are not searched for.
-pub(super) fn kill_leftovers(task: &Task, record: &Record) -> Result<(), TaskError> {
+/// If the run was in another PID namespace, its pids mean nothing here. Then only the mark and the logs identify its processes,
+/// and only those that `/proc` shows are found.
+///
+/// `has_end` is true if the supervisor noted the end of the run. If `pid` exists nevertheless, the supervisor may have left
+/// processes that it could not kill, such as those of another user, whose environment cannot be read. So then a process of
+/// unknown origin in the session is an error.
+pub(super) fn kill_leftovers(task: &Task, record: &Record, has_end: bool) -> Result<(), TaskError> {
     if !process::can_be_seen() && cfg!(target_os = "linux") {
         return Err(TaskError::NotSeen { id: task.id.to_string(), path: task.file(files::PID) });
     }
-    if record.boot != process::boot_id() || record.ns != process::pid_namespace() {
+    // Where `/proc` is missing, a record names neither the boot nor the namespace.
+    if !record.boot.is_empty() && record.boot != process::boot_id() {
         return Ok(());
     }
+    let is_our_namespace = record.ns == process::pid_namespace();
     // `/proc` may show pids of another PID namespace. The pids in the record are of the namespace of this process.
     let has_our_numbers = process::has_our_numbers();
     let here = |seen: &ProcessStat| {
+        if !is_our_namespace {
+            return None;
+        }
         let same = Some(LocalNumbers { pid: seen.pid, session: seen.session });
         if has_our_numbers { same } else { process::local_numbers(seen.pid) }
     };
@@ -58,7 +68,7 @@ pub(super) fn kill_leftovers(task: &Task, record: &Record) -> Result<(), TaskErr
     let mut empty_passes = 0;
     while empty_passes < 2 {
         let (mut found, mut is_unsure) = (Vec::new(), false);
-        let leader = process::number_of(record.pid);
+        let leader = process::number_of(record.pid).filter(|_| is_our_namespace);
         let mut is_proved = leader.is_some_and(|number| process::is_alive(number, record.tick));
         let mut in_session = Vec::new();
         for seen in process::read_all_stats().into_iter().filter(|seen| seen.pid != ours) {
@@ -84,6 +94,10 @@ pub(super) fn kill_leftovers(task: &Task, record: &Record) -> Result<(), TaskErr
         let is_empty = found.is_empty() && (!is_unsure || spent > UNKNOWN_TIMEOUT);
         empty_passes = if is_empty { empty_passes + 1 } else { 0 };
         if let (Some(first), true) = (found.first(), spent > KILL_TIMEOUT) {
+            return Err(TaskError::NotEnded { id: task.id.to_string(), pid: Some(first.pid) });
+        }
+        let is_reused = leader.is_some_and(|number| process::start_time(number).is_some()) && !is_proved;
+        if let (Some(first), true, false) = (in_session.first(), has_end && is_unsure && is_empty, is_reused) {
             return Err(TaskError::NotEnded { id: task.id.to_string(), pid: Some(first.pid) });
         }
         signal_all(&found, libc::SIGKILL);

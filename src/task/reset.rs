@@ -98,7 +98,7 @@ impl Task<'_> {
         };
         // The command has ended. Other processes of its group may have ignored the signal.
         for record in &stop.stopped {
-            kill_leftovers(self, record)?;
+            kill_leftovers(self, record, false)?;
         }
         if stop.foreign_request.is_some() {
             kill_foreign_leftovers(self)?;

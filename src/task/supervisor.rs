@@ -135,8 +135,14 @@ impl Supervisor<'_> {
             // The task will run again, and then no process of this run may be left.
             let mark = build_run_mark(self.task, self.token);
             let is_alone = end_session(child.pid(), &mark).unwrap_or_else(|| child.end_group(BLIND_GRACE));
-            // If `end_group` left some of them, `pid` stays: the next starter finds and kills them, or refuses to run
-            // the task again.
+            // A process may outlive SIGKILL: it waits for a disk, or belongs to another user. Without `pid`, the next run
+            // would begin next to it:
+            //
+            // 1. The supervisor gives up, removes `pid`, and ends. That releases the lock.
+            // 2. A waiter gets the lock. It finds an interrupted run that is complete, and starts the task again.
+            //
+            // With `pid`, the waiter searches and kills the processes in step 2, and if one is still left, its call fails
+            // and names that process.
             is_complete &= is_alone;
         }
         // As long as `pid` exists, the next holder of the lock completes what this process could not write.
@@ -196,7 +202,7 @@ impl Supervisor<'_> {
 
 /// Ends the processes that a command left in its session and below. The command itself must not have been reaped, so
 /// that its pid still identifies the session. Returns `None` if `/proc` does not show this process and the command.
-/// Otherwise returns true, even if a process is left after twice the [`GRACE`].
+/// Otherwise returns false if a process is left after twice the [`GRACE`].
 fn end_session(leader: u32, mark: &str) -> Option<bool> {
     let started = Instant::now();
     let mut asked: Vec<ProcessStat> = Vec::new();
@@ -204,7 +210,7 @@ fn end_session(leader: u32, mark: &str) -> Option<bool> {
     loop {
         let left = find_remaining((ours, leader), mark, &process::read_all_stats());
         if left.is_empty() || started.elapsed() > GRACE * 2 {
-            return Some(true);
+            return Some(left.is_empty());
         }
         let force = started.elapsed() > GRACE;
         for seen in left {

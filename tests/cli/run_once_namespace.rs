@@ -125,6 +125,26 @@ expect_unharmed
     with_foreign_proc(&scene, script).run();
 }
 
+#[test]
+fn the_processes_of_a_killed_supervisor_are_found_in_a_pid_namespace_below() {
+    let scene = Scene::new();
+    let script = r#"
+export -f until_gone
+unshare --pid --fork --kill-child --mount-proc -- bash -c '"$HELPER" run-once -i a -- bash -c "
+        setsid sleep 600 >/dev/null 2>&1 & echo \$PPID >supervisor; echo >here; wait" || exit 80
+    read -r -t 60 _ <&7 || exit 81
+    kill -KILL "$(<supervisor)"; until_gone "$(<supervisor)"; echo >ready; read -r _ <gate' &
+read -r -t 60 _ <&8 || exit 82
+pgrep -x sleep || { echo 'nothing is left'; exit 83; }
+"$HELPER" run-once -qw -i a -- echo again || { echo "status $?"; exit 84; }
+if pgrep -x sleep; then exit 85; fi
+"#;
+    let script = format!("{PRELUDE}{script}");
+    let words = ["60", "unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
+    let call = scene.call("timeout").args(words).args(["bash", "-c", &script, "bash"]).arg(scene.path(""));
+    call.out("again\n").run();
+}
+
 /// Runs a bash script where an empty directory hides `/proc`.
 fn without_proc(scene: &Scene, script: &str) -> Call {
     let script = format!("mount -t tmpfs none /proc || exit 70\n{PRELUDE}{script}");

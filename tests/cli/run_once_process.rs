@@ -1,7 +1,9 @@
 //! `run-once`: the processes of a task: its supervisor, what it inherits, and what is left of it after a kill.
 
 use crate::call::Holder;
-use crate::process::{is_alive, is_locked, kill, parent_pid, set_modified, wait_until};
+use crate::process::{
+    copy_program, is_alive, is_locked, is_root, kill, parent_pid, set_mode, set_modified, wait_until,
+};
 use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
 use std::path::Path;
@@ -198,6 +200,45 @@ fn a_killed_supervisor_leaves_no_second_copy() {
     assert!(said.out.contains("\"pid\": null"), "{}", said.out);
     scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
     assert!(!is_alive(child));
+}
+
+#[test]
+fn a_process_that_outlives_the_supervisor_ends_before_the_next_run() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let script = format!("(trap '' TERM; echo $BASHPID; read _ <{gate}) & kill -9 $$");
+    // The signals of the supervisor have no effect.
+    let traced = scene.call("strace").args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_send_signal:retval=0"]);
+    let run = traced.args([HELPER, "run-once", "-qwi", "a", "--", "bash", "-c", &script]).status(137).out("").start();
+    let child = scene.wait_for_task_child("a");
+    let lock = scene.task_file("a", "lock");
+    wait_until("the run has ended", || scene.task_file("a", "exit").exists() && !is_locked(&lock));
+    assert!(is_alive(child) && scene.task_file("a", "pid").exists());
+    scene.once(["-qwi", "a", "--", "echo", "again"]).out("again\n").run();
+    assert!(!is_alive(child));
+    run.finish();
+}
+
+#[test]
+fn a_process_of_another_user_that_a_run_left_is_reported_and_not_joined_by_the_next_run() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.make_root();
+    set_mode(scene.root(), 0o777);
+    // A program like sudo: it becomes a process of root.
+    let setuid = scene.path("setpriv");
+    copy_program("/usr/bin/setpriv", &setuid);
+    set_mode(&setuid, 0o4755);
+    let command = format!("{} --reuid 0 --clear-groups sleep 60 & echo $!; sleep 1; kill -9 $$", setuid.display());
+    let once = |command: &[&str]| scene.unprivileged().args(["run-once", "-qwi", "a", "--"]).args(command);
+    let left: u32 = once(&["sh", "-c", &command]).status(137).out("").run().out.trim().parse().unwrap();
+    let call = once(&["echo", "again"]).status(125).out("").err(format!("aba-lock: cannot end pid {left} of task a\n"));
+    call.err(format!("hint: see its user and state with `ps -o user,stat,args -p {left}`")).run();
+    assert!(is_alive(left));
+    kill(left, 9);
+    once(&["echo", "again"]).out("again\n").run();
 }
 
 #[test]

@@ -1043,7 +1043,26 @@ aba_run_once() {
         # shellcheck disable=SC2034 # for the helper
         builtin export ABA_LOCK_DIR RUN_ONCE_DIR HOME
         builtin exec "${__aba_bin}" run-once "$@"
-    ) || builtin return "$?"
+    ) || __aba_explain_missing_command "$?" "$@" || builtin return "$?"
+}
+
+# Usage: __aba_explain_missing_command STATUS [WORD]...: returns STATUS. If it is 127, and the command in these arguments of
+# aba_run_once is a function, prints how to run it.
+__aba_explain_missing_command() {
+    builtin local __aba_status=$1 __aba_word='' __aba_previous=''
+    if ((__aba_status == 127)); then
+        for __aba_word; do
+            if [[ ${__aba_previous} == -- ]]; then
+                if builtin declare -F -- "${__aba_word}" >/dev/null 2>&1; then
+                    __aba_print_message "${__aba_word} is a function, and a task runs a program" \
+                        "run it with bash: \`export -f ${__aba_word}\`, then \`-- bash -c ${__aba_word}\`"
+                fi
+                builtin break
+            fi
+            __aba_previous=${__aba_word}
+        done
+    fi
+    builtin return "${__aba_status}"
 }
 
 # Usage: aba_update [OPTIONS] FILE CMD [ARG]...

@@ -936,6 +936,29 @@ END
     expect_file journal $'once\nonce'
 }
 
+@test "if the command of aba_run_once is a function, a message says how to run it" {
+    cat >call <<'END'
+set -euo pipefail
+source "${LIBRARY}"
+fetch_all() { echo "built $*"; }
+aba_run_once "$@" || echo "status $?"
+export -f fetch_all
+aba_run_once -q -w -i "works.$$" -- bash -c fetch_all
+END
+    for options in '-w -i one' '-i two'; do
+        run -0 bash call ${options} -- fetch_all
+        expect_text 'aba-lock: command not found: fetch_all'
+        expect_text 'aba-lock: fetch_all is a function, and a task runs a program'
+        expect_text 'hint: run it with bash: `export -f fetch_all`, then `-- bash -c fetch_all`'
+        expect_text 'status 127'
+    done
+    expect_text 'built '
+    run -0 bash call -w -i three -- no-such-command -- fetch_all
+    [[ ${output} != *'is a function'* ]]
+    run -0 bash call -w -i four -- bash -c 'exit 127' fetch_all
+    [[ ${output} != *'is a function'* ]]
+}
+
 @test "without a helper, aba_run_once prints a message and returns 125" {
     tool lost <<'END'
 source "${LIBRARY}"

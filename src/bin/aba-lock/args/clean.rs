@@ -19,6 +19,8 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 /// have it open. A lock that is held is therefore never removed, and a script that starts at this moment is not told that the
 /// lock is taken. Each file that is kept is printed with the reason. (A plain flock(1) that opens a file at the moment of its
 /// removal locks the removed file.)
+///
+/// A new lock file is private. If the removed file was opened to other users (`chmod a+rw`), open the new one to them, too.
 #[derive(Debug, Args)]
 pub(crate) struct CleanArgs {
     /// The locks whose files are removed [default: all locks]

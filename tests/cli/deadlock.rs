@@ -392,7 +392,7 @@ pub(crate) fn count_descriptor_lists(scene: &Scene, pid: &str) -> usize {
 pub(crate) fn trace_script(scene: &Scene, text: &str) -> Call {
     scene
         .call("strace")
-        .args(["-qq", "-f", "-e", "trace=openat", "-o"])
+        .args(["-qq", "-f", "-e", "trace=/^open(at)?$", "-o"])
         .arg(scene.path("trace"))
         .args(["bash", "-c", text])
 }

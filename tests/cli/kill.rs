@@ -350,7 +350,7 @@ fn an_invisible_holder_is_reported_once() {
     // Like a holder of another user.
     let sentence = "aba-lock: refused to release a: its holder cannot be seen from here: it belongs to another user, or is in \
                     another pid namespace\n";
-    let command = scene.strace(["-e", "inject=openat:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);
+    let command = scene.strace(["-e", "inject=/^open(at)?$:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);
     command.args([HELPER, "unlock", "a", "--kill"]).status(75).err(sentence).run();
     assert_eq!(holder.release(), 0);
 }

@@ -2,7 +2,7 @@
 
 use crate::process::{count_waiters, interrupt_group, is_locked, list_files, wait_until};
 use crate::reserve::{number, registry, reserve, rows, set_registry};
-use crate::scene::{HELPER, Scene};
+use crate::scene::{HELPER, Scene, error_text};
 use std::fs;
 
 /// Runs the helper under strace in directory `a`. Returns the exit status and stderr.
@@ -12,8 +12,19 @@ pub(crate) fn trace_reserve(scene: &Scene, options: &[&str], args: &[&str]) -> (
 }
 
 /// The system calls that change something, or whose result matters.
-const CALLS: [&str; 11] =
-    ["mkdir", "openat", "flock", "read", "write", "pwrite64", "bind", "rename", "sync_file_range", "fsync", "close"];
+const CALLS: [&str; 11] = [
+    "mkdir",
+    "/^open(at)?$",
+    "flock",
+    "read",
+    "write",
+    "pwrite64",
+    "bind",
+    "rename",
+    "sync_file_range",
+    "fsync",
+    "close",
+];
 
 /// Kills `reserve` at this system call, and checks the numbers that later calls get. Returns the exit status, and true if
 /// the killed call made a row.
@@ -62,7 +73,7 @@ fn a_reservation_killed_at_any_system_call_never_leads_to_duplicates() {
             }
         }
         let lease = args.contains(&"--");
-        assert!(without > 20 && (with > 1 || lease), "{with} times with the row, {without} times without");
+        assert!(without > 15 && (with > 1 || lease), "{with} times with the row, {without} times without");
     }
 }
 
@@ -75,7 +86,7 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
     for (inject, why) in [
         ("write:error=ENOSPC:when=1", "No space left on device"),
         ("write:error=EDQUOT:when=1", ""),
-        ("sync_file_range:error=EIO:when=1", "Input/output error"),
+        ("sync_file_range:error=EIO:when=1", &error_text(libc::EIO)),
         ("rename:error=EROFS", "Read-only file system"),
         ("write:error=EFBIG", "File too large"),
         ("flock:error=ENOLCK", "does not support locks"),

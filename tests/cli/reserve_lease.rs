@@ -174,7 +174,7 @@ fn a_number_that_changes_its_kind_is_listed_once() {
             .arg(&trace)
             .arg("-P")
             .arg(scene.root().join("reserve/ports.d"))
-            .args(["-e", "inject=openat:signal=STOP:when=1", HELPER, "reserve", "--list", "--format", "json"])
+            .args(["-e", "inject=/^open(at)?$:signal=STOP:when=1", HELPER, "reserve", "--list", "--format", "json"])
             .out("")
             .start();
         wait_until("the list is stopped", || {

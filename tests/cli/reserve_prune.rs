@@ -275,7 +275,7 @@ fn checking_for_removed_directories_does_not_block_other_reservations() {
     fs::remove_dir(&tree).unwrap();
     // The process stops when it looks at the directory, as if a mount did not answer.
     let mut command = scene.program("strace");
-    command.arg("-qq").arg("-P").arg(&tree).args(["-o", "trace", "-e", "inject=statx:signal=STOP:when=1"]);
+    command.arg("-qq").arg("-P").arg(&tree).args(["-o", "trace", "-e", "inject=/^(statx|l?stat)$:signal=STOP:when=1"]);
     command.args([HELPER, "reserve", "--probe", "none", "--range", "5000"]).current_dir(scene.path("."));
     let mut looks = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let children = format!("/proc/{0}/task/{0}/children", looks.id());

@@ -314,7 +314,7 @@ fn an_unreadable_outcome_is_an_error_and_not_a_reason_to_run_again() {
         }
         for error in ["EIO", "EMFILE", "ENOMEM"] {
             let command = scene.strace(["-f", "-P"]).arg(&exit);
-            let said = command.args(["-e", &format!("inject=openat:error={error}"), HELPER]).args(&words);
+            let said = command.args(["-e", &format!("inject=/^open(at)?$:error={error}"), HELPER]).args(&words);
             said.status(125).err(format!("cannot use {}: ", exit.display())).run();
         }
     }

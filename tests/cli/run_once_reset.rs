@@ -118,7 +118,15 @@ fn reset_failed_leaves_a_task_that_was_restarted_and_has_ended() {
         command.arg("-P").arg(scene.task_file("a", name));
     }
     // The helper opens `pid`, then `lock`. If the lock is held, it opens `pid` again, and once more if it looks again.
-    command.args(["-e", "trace=openat", "-e", "inject=openat:signal=SIGSTOP:when=2+2", HELPER, "run-once", "-F"]);
+    command.args([
+        "-e",
+        "trace=/^open(at)?$",
+        "-e",
+        "inject=/^open(at)?$:signal=SIGSTOP:when=2+2",
+        HELPER,
+        "run-once",
+        "-F",
+    ]);
     let mut call = Call::new(command).start();
     wait_until("it is about to take the lock", || stops(1));
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", call.pid())).unwrap();

@@ -8,13 +8,25 @@ use crate::process::{
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// The helper under test.
 pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_aba-lock");
+
+/// The text of a system error in the messages of the helper, which can be built for another C library than the tests.
+pub(crate) fn error_text(number: i32) -> String {
+    let version = Command::new(HELPER).arg("--version").output().unwrap().stdout;
+    let is_musl = String::from_utf8(version).unwrap().contains("musl");
+    match number {
+        libc::EIO if is_musl => "I/O error".to_owned(),
+        libc::EMFILE if is_musl => "No file descriptors available".to_owned(),
+        libc::ELOOP if is_musl => "Symbolic link loop".to_owned(),
+        _ => io::Error::from_raw_os_error(number).to_string().replace(&format!(" (os error {number})"), ""),
+    }
+}
 
 /// The shell library.
 pub(crate) const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
@@ -167,6 +179,9 @@ impl Scene {
     }
 
     /// A call of strace with these options. The program and its arguments are to be added.
+    ///
+    /// The C libraries make different system calls for the same function, so tests name them by patterns: glibc calls openat(2)
+    /// and statx(2) where musl calls open(2), stat(2), lstat(2) or fstat(2). The `when` of strace counts each of them alone.
     pub(crate) fn strace<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, options: I) -> Call {
         self.call("strace").args(["-qq", "-o", "/dev/null"]).args(options)
     }

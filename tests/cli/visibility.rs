@@ -28,7 +28,7 @@ fn call_with_fault(scene: &Scene, (calls, error): (&str, &str), paths: &[String]
 
 /// The helper for which the descriptors of the holder are unreadable, like those of another user.
 fn call_with_closed_holder(scene: &Scene, holder: &Holder, args: &[&str]) -> Call {
-    call_with_fault(scene, ("openat", "EACCES"), &[format!("/proc/{}/fd", holder.pid())], args)
+    call_with_fault(scene, ("/^open(at)?$", "EACCES"), &[format!("/proc/{}/fd", holder.pid())], args)
 }
 
 pub(crate) fn parse_json(text: &str) -> Value {
@@ -71,13 +71,13 @@ fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     let paths = ["/proc/locks".to_owned(), format!("/proc/{}/fd", holder.pid())];
-    let command = call_with_fault(&scene, ("openat", "EACCES"), &paths, &["status", "a"]).status(125);
+    let command = call_with_fault(&scene, ("/^open(at)?$", "EACCES"), &paths, &["status", "a"]).status(125);
     let command = command.out("a: cannot determine whether it is held: /proc/locks cannot be read, ");
     command.out(format!("last taken by pid {} (sh -c ", holder.pid())).run();
-    let said = call_with_fault(&scene, ("openat", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
+    let said = call_with_fault(&scene, ("/^open(at)?$", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
     assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
     // A visible holder is shown nevertheless.
-    call_with_fault(&scene, ("openat", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
+    call_with_fault(&scene, ("/^open(at)?$", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
     holder.release();
 }
 
@@ -88,7 +88,8 @@ fn a_holder_hidden_by_proc_is_not_reported_as_ended() {
     // Like hidepid=2: neither the holder nor pid 1 is in /proc.
     let at = |name: &str| format!("/proc/{}{name}", holder.pid());
     let paths = ["/proc/1".to_owned(), at(""), at("/fd"), at("/stat"), at("/cmdline"), at("/comm")];
-    let hiding = |args: &[&str]| call_with_fault(&scene, ("openat,statx,stat,newfstatat", "ENOENT"), &paths, args);
+    let hiding =
+        |args: &[&str]| call_with_fault(&scene, ("/^open(at)?$,statx,stat,lstat,newfstatat", "ENOENT"), &paths, args);
     let said = hiding(&["status", "a"]).out(format!("\n  pid {}, ", holder.pid())).run().out;
     assert!(!said.contains("ended"), "{said}");
     let said = hiding(&["status", "--json", "a"]).out("").run().out;
@@ -127,7 +128,7 @@ fn stop_status(scene: &Scene, when: &str, call: impl Fn(Call) -> Call, mut at_st
             .call("strace")
             .args(["-P", "/proc/locks", "-o"])
             .arg(&log)
-            .args(["-e", &format!("inject=openat:signal=STOP{when}")])
+            .args(["-e", &format!("inject=/^open(at)?$:signal=STOP{when}")])
             .args(["sh", "-c"])
             .arg(format!("echo $$ >'{}'; exec \"$HELPER\" status a", note.display())),
     )
@@ -220,7 +221,7 @@ fn a_refused_caller_reads_only_the_process_in_the_record() {
     // Otherwise a thousand callers on a machine with a thousand processes would read a million of them.
     let scene = Scene::new();
     let holder = scene.holder("a");
-    let (status, said) = scene.trace_helper(&["-f", "-e", "trace=openat"], &["lock", "a", "--", "true"], ".");
+    let (status, said) = scene.trace_helper(&["-f", "-e", "trace=/^open(at)?$"], &["lock", "a", "--", "true"], ".");
     assert_eq!(status, Some(75), "{said}");
     assert!(said.contains(&format!("is already running: pid {} (", holder.pid())), "{said}");
     let trace = fs::read_to_string(scene.path("trace")).unwrap();
@@ -240,7 +241,7 @@ fn a_lock_is_not_reported_as_free_after_a_read_error() {
             let mut call = scene.program("strace");
             let fds = format!("/proc/{}/fd", holder.pid());
             call.args(["-f", "-qq", "-o", "/dev/null", "-P", &fds, "-P", "/proc/locks"]);
-            call.args(["-e", &format!("inject=openat:error={error}"), HELPER, command]);
+            call.args(["-e", &format!("inject=/^open(at)?$:error={error}"), HELPER, command]);
             if command == "status" {
                 call.arg("a");
             }
@@ -249,7 +250,8 @@ fn a_lock_is_not_reported_as_free_after_a_read_error() {
             assert!(!out.contains("free"), "{out}");
         }
         let helper = scene.strace(["-P"]).arg(scene.root());
-        let helper = helper.args(["-e", &format!("inject=openat:error={error}:when=2"), HELPER, "list"]).status(125);
+        let helper =
+            helper.args(["-e", &format!("inject=/^open(at)?$:error={error}:when=2"), HELPER, "list"]).status(125);
         helper.err(format!("cannot open {}", scene.root().display())).run();
     }
     holder.release();

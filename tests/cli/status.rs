@@ -23,6 +23,21 @@ fn a_free_lock_is_reported_as_free() {
 }
 
 #[test]
+fn the_name_of_a_task_is_recognized() {
+    let scene = Scene::new();
+    scene.once(["-w", "-i", "a", "--", "true"]).run();
+    let hint = "\n  hint: a task has this name: show it with `aba-lock run-once --list -i a`\n";
+    scene.aba(["status", "a"]).status(1).out(hint).run();
+    let end = "hint: a task has this name: end it with `aba-lock run-once --reset -i a`\n";
+    scene.aba(["unlock", "a", "--kill"]).err(format!("aba-lock: a is free: no process to kill\n{end}")).run();
+    scene.aba(["status", "-q", "a"]).status(1).run();
+    scene.aba(["run-once", "--list", "-i", "a"]).out("a").run();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    let said = scene.aba(["status", "a"]).status(1).out("a: free\n").run().out;
+    assert!(!said.contains("task"), "{said}");
+}
+
+#[test]
 fn a_held_lock_is_shown_with_its_holder_and_file() {
     let scene = Scene::new();
     let holder = scene.holder_with(&["--who", "night\x1b[2Jly", "a"]);

@@ -1,11 +1,14 @@
 //! Hints: what the user can do about a lock that is held, or whose state is unknown.
 
 use super::text::{describe_file_type, escape_controls};
+use aba_lock::base::names::TaskId;
 use aba_lock::base::target::Target;
 use aba_lock::base::text::quote_path;
 use aba_lock::lock::holders::{self, Belief, BlindSpot, Holder, Holding, Kin, LockState};
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
+use aba_lock::store::TaskRoot;
+use aba_lock::task::Task;
 use std::path::Path;
 
 /// Returns the hint for a lock that is held by the calling process, or by a process that started it. `waits` is true
@@ -87,6 +90,13 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
         }
         (None, None) => return None,
     })
+}
+
+/// Returns the name of the lock if a task has this name, and the lock has no file: the user probably means the task.
+pub(crate) fn find_task(target: &Target, has_file: bool) -> Option<&str> {
+    let name = target.name().filter(|_| !has_file)?;
+    let root = TaskRoot::from_env().ok()?;
+    Task::new(&root, TaskId::parse(name).ok()?).directory().exists().then_some(name)
 }
 
 /// The maximum number of characters of a script's command line in a hint.

@@ -96,6 +96,12 @@ impl FileError {
             Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "to create it, use `--create`".to_owned()
             }
+            Self::Update { what: "open the lock file", label, source }
+                if source.kind() == io::ErrorKind::PermissionDenied && !Path::new(label).exists() =>
+            {
+                let directory = Path::new(label).parent().unwrap_or(Path::new("/"));
+                format!("an update creates files in {}: run it as a user who may do that", quote_path(directory))
+            }
             Self::NothingNew { label } if !Path::new(label).exists() => {
                 "the file is new, so the input of the command was empty: use a command that needs none, such as `jq -n`"
                     .to_owned()

@@ -108,6 +108,9 @@ impl TaskError {
         Some(match self {
             Self::Store(error) => return error.hint(),
             Self::Lock(error) => return error.hint(),
+            Self::Unusable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "run it as the user who started the task, or set RUN_ONCE_DIR to a writable directory".to_owned()
+            }
             Self::NothingToRun { id } => format!("give its command: `aba-lock run-once -i {id} -- CMD`"),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, after `--`".to_owned(),
             Self::TimedOut { id, .. } | Self::Interrupted { id, .. } => {

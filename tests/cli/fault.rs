@@ -123,6 +123,28 @@ fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
 }
 
 #[test]
+fn a_missing_permission_is_reported_with_the_next_step() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.make_root();
+    let user = |args: &[&str]| scene.unprivileged().args(args).status(125);
+    fs::write(scene.path("f"), "a\n").unwrap();
+    let file = scene.path("f").display().to_string();
+    user(&["update", &file, "--", "cat"]).err("; the file is unchanged\nhint: an update creates files in ").run();
+    set_mode(scene.root(), 0o700);
+    user(&["list"])
+        .err("Permission denied\nhint: run it as a user who may read the directory, or set ABA_LOCK_DIR ")
+        .run();
+    set_mode(scene.root(), 0o755);
+    scene.once(["-qwi", "a", "--", "true"]).run();
+    user(&["run-once", "-r", "-i", "a"])
+        .err("Permission denied\nhint: run it as the user who started the task, ")
+        .run();
+}
+
+#[test]
 fn a_lock_file_that_another_user_may_read_can_be_locked_by_them() {
     let scene = Scene::new();
     scene.make_root();

@@ -8,6 +8,13 @@ ifeq (,$(filter || |no| |yes|,|$(WITH_FLOCK)|))
 $(error WITH_FLOCK is yes or no, and not '$(WITH_FLOCK)')
 endif
 
+# The shell library searches for its helper as in PATH, where `:` separates directories.
+ifneq (,$(filter install,$(MAKECMDGOALS)))
+ifneq (,$(findstring :,$(PREFIX))$(word 2,$(PREFIX)))
+$(error PREFIX is '$(PREFIX)', and must not contain ':' or blanks)
+endif
+endif
+
 BINDIR  := $(DESTDIR)$(PREFIX)/bin
 DATADIR := $(DESTDIR)$(PREFIX)/share
 LIBDIR  := $(DATADIR)/aba-lock

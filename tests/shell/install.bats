@@ -200,6 +200,14 @@ END
     run -3 env PATH="${PWD}/tools" "${link}" -fuse-ld=lld
 }
 
+@test "make install refuses a PREFIX in which the helper would not be found" {
+    run -2 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/a:b
+    expect_text "PREFIX is '/opt/a:b', and must not contain ':' or blanks"
+    run -2 in_project install DESTDIR="${PWD}/root" PREFIX='/opt/a b'
+    expect_text "PREFIX is '/opt/a b', and must not contain ':' or blanks"
+    [[ ! -e root ]]
+}
+
 @test "the demonstration shows two scripts that contend" {
     run -0 in_project install demo PREFIX="${PWD}/there"
     expect_text 'aba-lock: mirror-save is already running: pid '

@@ -141,7 +141,7 @@ fn sighup_replaces_the_tokens_unless_the_new_token_file_is_unusable() {
     // The same connection is used before and after.
     assert_eq!((status("first"), status("second")), (401, 200));
     for (broken, why) in
-        [(Some("new lock:all third\n"), "lock:all is neither"), (Some(""), "no token"), (None, "No such file")]
+        [(Some("new lock:all third\n"), "unknown scope lock:all"), (Some(""), "no token"), (None, "No such file")]
     {
         match broken {
             Some(text) => write_file(&file, text),

@@ -58,12 +58,12 @@ impl Store {
         self.root.join("reserve")
     }
 
-    /// Creates the directory, private to its user, unless it exists.
+    /// Creates the directory, private to its user, unless it exists. Fails if its parent does not exist.
     ///
-    /// It also creates the parents of a directory that the user has named (`ABA_LOCK_DIR`), but not a home directory:
-    /// root could create one for a service user that must not have any, and no other program would use it.
+    /// A mistyped `ABA_LOCK_DIR` must not become a new tree of directories, in which the locks exclude no other process. A home
+    /// directory must not be created, either: root could create one for a service user that must not have any.
     pub fn make(&self) -> Result<(), StoreError> {
-        os::as_owner(&self.root, || make_directory(&self.root, 0o700, self.home().is_none()))
+        os::as_owner(&self.root, || make_directory(&self.root, 0o700, false))
             .map_err(|source| StoreError::StateRoot { path: self.root.clone(), source })
     }
 
@@ -85,8 +85,18 @@ impl Store {
     fn problem(&self) -> Option<String> {
         match self.missing_home() {
             Some(home) => Some(format!("the home directory {} does not exist", home.display())),
-            None => obstacle(&self.root),
+            None => obstacle(&self.root).or_else(|| {
+                self.missing_parent().map(|parent| format!("the directory {} does not exist", parent.display()))
+            }),
         }
+    }
+
+    /// The parent of the root, if it does not exist.
+    #[must_use]
+    pub fn missing_parent(&self) -> Option<&Path> {
+        self.root
+            .parent()
+            .filter(|parent| fs::symlink_metadata(parent).is_err_and(|error| error.kind() == io::ErrorKind::NotFound))
     }
 
     /// Returns an error if the directory exists and cannot be read. Then an empty list of names means nothing.

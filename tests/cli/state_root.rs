@@ -54,18 +54,46 @@ fn a_missing_home_directory_is_never_created() {
 }
 
 #[test]
-fn the_parents_of_a_configured_directory_are_created() {
+fn a_configured_directory_is_created_only_in_an_existing_one() {
     let scene = Scene::new();
-    let (locks, tasks) = (scene.path("a/b/locks"), scene.path("c/d/tasks"));
+    let locks = scene.path("mistyped/sub/locks");
+    let variables = [("ABA_LOCK_DIR", locks.as_path())];
+    let parent = scene.path("mistyped/sub");
+    let hint = format!(
+        "hint: the directory {} does not exist: set ABA_LOCK_DIR to a writable directory on a local disk\n",
+        parent.display()
+    );
+    for args in MAKERS {
+        call(&scene, &variables, args).status(125).err("cannot create the directory for locks ").err(&hint).run();
+    }
+    // A command that only reads finds no locks.
+    call(&scene, &variables, &["status", "a"]).status(1).out("a: free (no lock file").run();
+    let library =
+        scene.bash_with_library("aba_lock_operation a; echo 'not reached'").env("ABA_LOCK_DIR", &locks).status(125);
+    library.err(&hint).run();
+    let mut doctor = scene.program(HELPER);
+    doctor.env("ABA_LOCK_DIR", &locks).arg("doctor");
+    let said = String::from_utf8(doctor.output().unwrap().stdout).unwrap();
+    let found =
+        format!("the directory {} (from ABA_LOCK_DIR) does not exist: no lock can be acquired", parent.display());
+    assert!(said.contains(&found) && !scene.path("mistyped").exists(), "{said}");
+    fs::create_dir_all(&parent).unwrap();
+    for args in MAKERS {
+        call(&scene, &variables, args).out("").run();
+    }
+    assert_eq!(file_mode(&locks), 0o700);
+}
+
+#[test]
+fn the_parents_of_a_configured_directory_for_tasks_are_created() {
+    let scene = Scene::new();
+    let (locks, tasks) = (scene.path("locks"), scene.path("c/d/tasks"));
     let variables = [("ABA_LOCK_DIR", locks.as_path()), ("RUN_ONCE_DIR", tasks.as_path())];
     for args in MAKERS {
         call(&scene, &variables, args).out("").run();
     }
     let mode = |name: &str| file_mode(scene.path(name));
-    assert_eq!(
-        ["a", "a/b", "a/b/locks", "c", "c/d", "c/d/tasks"].map(mode),
-        [0o700, 0o700, 0o700, 0o711, 0o711, 0o711]
-    );
+    assert_eq!(["locks", "c", "c/d", "c/d/tasks"].map(mode), [0o700, 0o711, 0o711, 0o711]);
 }
 
 #[test]

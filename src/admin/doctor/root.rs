@@ -45,6 +45,10 @@ pub(super) fn check_root(report: Report) {
             report(Finding::wrong(ROOT, found).hint(ELSEWHERE));
             None
         }
+        None if store.missing_parent().is_some() => {
+            report(describe_missing_parent(&store, from));
+            None
+        }
         None => check_directory(ROOT, store.root(), &format!(" (from {from})"), report),
     };
     let place = root.as_ref().map(|_| store.root().to_owned()).or_else(|| find_nearest(store.root()));
@@ -109,6 +113,12 @@ fn check_directory(check: &'static str, path: &Path, from: &str, report: Report)
         report(check_owner(check, &data, found, path));
     }
     Some(data)
+}
+
+fn describe_missing_parent(store: &Store, from: &str) -> Finding {
+    let parent = store.missing_parent().unwrap_or(store.root()).display();
+    Finding::wrong(ROOT, format!("the directory {parent} (from {from}) does not exist: no lock can be acquired"))
+        .hint(ELSEWHERE)
 }
 
 fn describe_missing(check: &'static str, path: &Path, from: &str) -> Finding {

@@ -164,8 +164,8 @@ fn wrap_words(text: &str, indent: usize) -> String {
 pub(crate) const ENVIRONMENT: Rows = &[
     (
         "ABA_LOCK_DIR",
-        "the directory of the lock files: an absolute path, created if it is missing [default: ~/.aba, if the home \
-         directory exists]",
+        "the directory of the lock files: an absolute path, created if it is missing and its parent exists [default: \
+         ~/.aba]",
     ),
     ("ABA_LOCK_TIMEOUT", "give up after this number of seconds, if no option sets a timeout"),
     (

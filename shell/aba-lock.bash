@@ -1049,7 +1049,7 @@ aba_run_once() {
 # Usage: __aba_explain_missing_command STATUS [WORD]...: returns STATUS. If it is 127, and the command in these arguments of
 # aba_run_once is a function, prints how to run it.
 __aba_explain_missing_command() {
-    builtin local __aba_status=$1 __aba_word='' __aba_previous=''
+    builtin local __aba_status="$1" __aba_word='' __aba_previous=''
     if ((__aba_status == 127)); then
         for __aba_word; do
             if [[ ${__aba_previous} == -- ]]; then

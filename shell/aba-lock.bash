@@ -107,7 +107,7 @@ __aba_pid_files=${__aba_pid_files-0}
 aba_lock_operation() {
     __aba_check_shell || \return "$?"
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
-    builtin local __aba_wait_option='' __aba_conflict_option='' __aba_seconds=''
+    builtin local __aba_wait_option='' __aba_conflict_option='' __aba_seconds='' __aba_flag='' __aba_number=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
     __aba_options=(--reopen)
@@ -181,6 +181,9 @@ aba_lock_operation() {
                 if [[ ${__aba_previous} == --wait || (${__aba_previous} == -*w && ${__aba_previous} != --*) ]] &&
                     [[ -z ${__aba_word//[0-9]/} ]]; then
                     __aba_seconds=${__aba_word}
+                elif [[ ${__aba_previous} == -*[nsx] && ${__aba_previous} != --* && -z ${__aba_word//[0-9]/} ]]; then
+                    __aba_flag=${__aba_previous}
+                    __aba_number=${__aba_word}
                 fi
                 ;;
         esac
@@ -204,6 +207,11 @@ aba_lock_operation() {
     if [[ -n ${__aba_wait_option} && -n ${__aba_seconds} && ${__aba_names} == *' '*' ' ]]; then
         __aba_fail 2 "${__aba_seconds} would be the name of a lock, not a time to wait" \
             "to wait for at most ${__aba_seconds} seconds, use --wait=${__aba_seconds}" || builtin return "$?"
+    fi
+    # In `-n 3 save`, too. But all names may be numbers.
+    if [[ -n ${__aba_number} && -n ${__aba_names//[0-9 ]/} ]]; then
+        __aba_fail 2 "${__aba_number} would be the name of a lock, because ${__aba_flag} takes no value" \
+            "to lock ${__aba_number}, write it after the other names" || builtin return "$?"
     fi
     __aba_acquire_locks
 }

@@ -88,7 +88,7 @@ END
     done
     [[ ! -e ${ABA_LOCK_DIR}/aba-60.lock ]]
     run -0 ./waiter -w 60
-    run -0 ./waiter -w -n 60 save
+    run -0 ./waiter -w -n save 60
     run -0 ./waiter -w=60 60 save
     run -0 ./waiter save -w other 60
     start_holder save
@@ -97,6 +97,23 @@ END
     run -1 ./waiter -w=0.05 save
     expect_text 'timed out'
     let_go
+}
+
+@test "a number after a flag is not taken for a name next to other names" {
+    script tool <<'END'
+aba_lock_operation "$@"
+END
+    for call in '-n 3 save' '-x 3 save' 'save -qs 3'; do
+        # shellcheck disable=SC2086
+        run -2 ./tool ${call}
+        expect_text 'aba-lock: 3 would be the name of a lock, because -'
+        expect_text 'hint: to lock 3, write it after the other names'
+    done
+    [[ ! -e ${ABA_LOCK_DIR} ]]
+    run -0 ./tool -n save 3
+    run -0 ./tool -n 3 4
+    run -0 ./tool -x 3
+    run -0 ./tool -q 3 save
 }
 
 @test "an option for leases needs a server, but its variable does not" {

@@ -263,7 +263,7 @@ impl fmt::Display for LockError {
                 write!(f, "{label} is already held {held} by this script, and cannot become exclusive while it is held")
             }
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
-            Self::NoKeeper => f.write_str("cannot acquire a lease: aba-lock-keeper was not found"),
+            Self::NoKeeper => f.write_str("cannot use leases: aba-lock-keeper was not found"),
         }
     }
 }

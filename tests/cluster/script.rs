@@ -106,7 +106,7 @@ fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
     machine
         .aba(&["lock", "a", "--", "echo", "ran"])
         .status(125)
-        .err("aba-lock: cannot acquire a lease: aba-lock-keeper was not found")
+        .err("aba-lock: cannot use leases: aba-lock-keeper was not found")
         .err("hint: install it with `make install WITH_SERVICE=yes`");
     machine
         .bash("source \"$LIBRARY\"; aba_lock_operation a; echo went on")

@@ -173,3 +173,17 @@ fn every_call_in_the_hints_is_valid() {
     }
     assert!(number > 30, "{number}");
 }
+
+#[test]
+fn a_conflict_status_is_refused_with_a_command_for_contention() {
+    let scene = Scene::new();
+    for option in ["-E0", "--conflict-exit-code=0"] {
+        let call = ["lock", option, "--on-busy", "exit 9", "a", "--", "true"];
+        scene
+            .aba(call)
+            .status(2)
+            .err("lock: -E has no effect with --on-busy, whose command sets the exit status\n")
+            .run();
+    }
+    assert!(!scene.lock_file("a").exists());
+}

@@ -137,7 +137,8 @@ pub(crate) struct LockArgs {
 
     /// Run CMD with sh if another process holds the lock, such as 'tmux attach -t build'
     ///
-    /// `$1` and `$ABA_LOCK_NAME` are the lock.
+    /// `$1` and `$ABA_LOCK_NAME` are the lock. With a wait, CMD runs if the wait timed out or would be a deadlock. Its exit status
+    /// is that of the call.
     #[arg(long, value_name = "CMD", requires = "command", conflicts_with = "fd")]
     pub(crate) on_busy: Option<String>,
 

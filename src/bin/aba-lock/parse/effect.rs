@@ -9,6 +9,9 @@ use crate::args::run_once::RunOnceArgs;
 pub(super) fn find_ineffective_option(invocation: &Invocation) -> Option<String> {
     match invocation {
         Invocation::RunOnce(args) => find_in_run_once(args),
+        Invocation::Lock(args) if args.on_busy.is_some() && args.conflict_exit_code.is_some() => {
+            Some("-E has no effect with --on-busy, whose command sets the exit status".to_owned())
+        }
         _ => None,
     }
 }

@@ -106,11 +106,14 @@ END
 }
 
 @test "run_once passes on each option of the helper, by its long name and with its value in the same word" {
-    local short long value form word count=0
+    local short long value form word mode count=0
     setup_tool run-once
     while read -r short long value; do
         while read -r form; do
-            run -0 ./tool run_once -i task ${form} -- true -x
+            # These have an effect only with --wait.
+            mode=''
+            [[ ${long} != --purge && ${long} != --timeout ]] || mode=--wait
+            run -0 ./tool run_once -i task ${mode} ${form} -- true -x
             word=${long}
             [[ ${value} == none ]] || word+='=5'
             # run_once prints the message itself.

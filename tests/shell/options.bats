@@ -112,7 +112,10 @@ END
         while read -r form; do
             # These have an effect only with --wait.
             mode=''
-            [[ ${long} != --purge && ${long} != --timeout ]] || mode=--wait
+            case ${long} in
+                --follow | --purge | --timeout | --validate) mode=--wait ;;
+                *) ;;
+            esac
             run -0 ./tool run_once -i task ${mode} ${form} -- true -x
             word=${long}
             [[ ${value} == none ]] || word+='=5'

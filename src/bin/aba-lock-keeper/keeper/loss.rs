@@ -29,7 +29,7 @@ pub(crate) fn report_loss(kept: &KeptLease, holders: &Holders, is_gone: bool, le
     let cause = if is_gone {
         format!("the lease on {name} at {server} is lost: it expired or was released")
     } else {
-        format!("cannot renew the lease on {name} at {server}: it expires in {} s", left.as_secs())
+        format!("cannot renew the lease on {name} at {server}, which expires in {} s", left.as_secs())
     };
     let reaction = match &kept.on_lost {
         OnLost::Term => {

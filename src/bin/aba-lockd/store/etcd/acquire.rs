@@ -92,7 +92,7 @@ impl Cluster {
             let queue = self.read_queue(&name).await?;
             let position = queue.iter().position(|other| other.key == entry).ok_or_else(|| {
                 // The lease of the service has ended, and its queue entries with it.
-                CallError::Fault("etcd: the place in the queue was lost; try again".to_owned())
+                CallError::Fault("etcd: the service has lost the place in the queue; try again".to_owned())
             })?;
             if !request.event_id.is_empty()
                 && let Some(stored) = self.find_by_name(&name).await?
@@ -216,7 +216,7 @@ impl Cluster {
             leftovers.may_be_granted = true;
             self.token_base.raise(0).await?;
             self.latest_revision.store(revision, Ordering::SeqCst);
-            return Err(CallError::Fault("etcd: it was restored to an earlier state; try again".to_owned()));
+            return Err(CallError::Fault("etcd was restored to an earlier state; try again".to_owned()));
         }
         self.latest_revision.fetch_max(revision, Ordering::SeqCst);
         let succeeded = answer.succeeded;

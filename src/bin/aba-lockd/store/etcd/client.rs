@@ -76,7 +76,7 @@ impl EtcdClient {
         for turn in 0..self.endpoints.len() {
             let at = (first + turn) % self.endpoints.len();
             let answer = tokio::time::timeout(ENDPOINT_TIMEOUT, call(self.endpoints[at].clone())).await;
-            match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("it does not answer"))) {
+            match answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no endpoint answers"))) {
                 Ok(answer) => {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok((answer, is_in_doubt));
@@ -134,7 +134,7 @@ impl EtcdClient {
         let call = |channel| async move {
             let requests = once(LeaseKeepAliveRequest { id });
             let mut answers = LeaseClient::new(channel).lease_keep_alive(requests).await?.into_inner();
-            answers.message().await?.ok_or_else(|| Status::unavailable("it closed the connection"))
+            answers.message().await?.ok_or_else(|| Status::unavailable("the endpoint closed the connection"))
         };
         Ok(self.ask(call).await?.0.ttl > 0)
     }

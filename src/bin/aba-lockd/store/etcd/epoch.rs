@@ -103,7 +103,7 @@ impl EpochKeeper {
     /// Like [`Self::end`], for a caller that cannot wait indefinitely.
     pub(super) async fn try_end(&self, epoch: Epoch) -> Result<(), CallError> {
         let ended = time::timeout(SETTLE_TIMEOUT, self.end(epoch)).await;
-        ended.map_err(|_| CallError::Fault("etcd: it did not answer, so the change may have taken effect".to_owned()))
+        ended.map_err(|_| CallError::Fault("etcd did not answer, so the change may have taken effect".to_owned()))
     }
 
     /// Keeps the lease of the service alive, forever. If the lease is lost, so is the epoch key, and a new epoch

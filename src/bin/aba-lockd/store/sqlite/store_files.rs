@@ -33,16 +33,16 @@ impl StoreFiles {
         let why = self.files.iter().zip(&data).find_map(|((path, opened), data)| {
             let why = match data {
                 Ok(data) if (data.dev(), data.ino()) == *opened => return None,
-                Ok(_) => "was replaced".to_owned(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed".to_owned(),
-                Err(error) => format!("cannot be examined ({error})"),
+                Ok(_) => "was replaced during use".to_owned(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed during use".to_owned(),
+                Err(error) => format!("cannot be examined: {error}"),
             };
-            Some(format!("{} {why} while it is in use", path.display()))
+            Some(format!("{} {why}", path.display()))
         });
         // SQLite itself empties the write-ahead log, but never the database.
         let is_emptied = data[0].as_ref().is_ok_and(|data| data.len() == 0);
         let why =
-            why.or_else(|| is_emptied.then(|| format!("{} was emptied while it is in use", self.files[0].0.display())));
+            why.or_else(|| is_emptied.then(|| format!("{} was emptied during use", self.files[0].0.display())));
         why.map_or(Ok(()), |why| Err(CallError::Fault(why)))
     }
 }

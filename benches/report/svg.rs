@@ -37,9 +37,9 @@ text { fill: #f0f6fc } .page { fill: #0d1117 } .small { fill: #9198a1 }
 /// size.
 const PANELS: [(&str, &str, &str, bool); 6] = [
     ("Commands under one lock, a second", "throughput", "", false),
-    ("Release until all have had it", "waiters", "release until all have had it", true),
+    ("Release until all waiters have held it", "waiters", "release until all waiters have held it", true),
     ("Processor time of each, a second of waiting", "waiters", "processor time of each, a second of waiting", false),
-    ("Memory of each who waits", "waiters", "memory of each", false),
+    ("Memory of each waiter", "waiters", "memory of each", false),
     ("Looking at locks", "list", "", true),
     ("Looking at tasks", "run-once", "", true),
 ];

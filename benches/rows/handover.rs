@@ -68,7 +68,7 @@ fn measure_to_script(root: &Root) -> Row {
         turn(root.flock(&["200"])),
         turn(root.floor(&["-w", "200"])),
     ];
-    create_row("release until the next script goes on", run_in_turns(root.scene.rounds_of_slow(), &mut turns))
+    create_row("release until the next script continues", run_in_turns(root.scene.rounds_of_slow(), &mut turns))
 }
 
 fn wait_for_waiter(held: &Holder) {

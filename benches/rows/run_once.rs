@@ -125,7 +125,7 @@ impl<'a> Tasks<'a> {
         };
         let took = run_in_turns(self.root.scene.rounds_of_slow(), &mut [turn(OURS), turn(THEIRS)]);
         let sides = [OURS.0, THEIRS.0].into_iter().zip(took).map(|(name, took)| Side::new(name, took)).collect();
-        Row::new(PART, "the task ends until who waits has ended", Unit::Microseconds, sides)
+        Row::new(PART, "end of a task until its waiter has ended", Unit::Microseconds, sides)
     }
 
     /// Measures the peak memory of the process that waits for the command: the parent of the command for the helper, and the bash

@@ -51,7 +51,7 @@ pub(super) fn measure(scene: &Scene) -> Vec<Row> {
         Comparison::new(PART)
             .side("aba-lock", || ours.time())
             .side("flock(1)", || theirs.time())
-            .run("refuse, and say who has it (flock(1): in silence)", scene.rounds),
+            .run("refuse, and name the holder (flock(1): in silence)", scene.rounds),
     );
     rows
 }

@@ -43,7 +43,7 @@ pub(super) fn measure(scene: &Scene) -> Vec<Row> {
             let side = sides.map(|((side, _), costs)| Side::new(side, costs.iter().map(value).collect()));
             Row::new(PART, name, unit, side.collect()).with_size(waiters, "waiters")
         };
-        rows.push(row("release until all have had it", Unit::Microseconds, |cost| cost.drain));
+        rows.push(row("release until all waiters have held it", Unit::Microseconds, |cost| cost.drain));
         rows.push(row("processor time of each, to begin to wait", Unit::Microseconds, |cost| cost.begin));
         rows.push(row("processor time of each, a second of waiting", Unit::Microseconds, |cost| cost.cpu));
         rows.push(row("memory of each", Unit::Kibibytes, |cost| cost.memory));

@@ -44,7 +44,7 @@ use SnippetRule::{Guard, Lease, Not, Plain, Waits};
 const INSTALLS: &str = "installs";
 const BUILDS: &str = "builds, and runs for minutes";
 const SERVES: &str = "starts a service, for which tests/service has scenes";
-const LEASES: &str = "needs a lock server, for which tests/cluster has scenes";
+const LEASES: &str = "needs a lease server, for which tests/cluster has scenes";
 const OLD_WAY: &str = "the way that is replaced";
 const SCREEN: &str = "needs a terminal";
 const NO_SHELL: &str = "is no shell text";

@@ -71,7 +71,7 @@ pub(crate) struct PathArgs {
     pub(crate) create: bool,
 }
 
-/// Hold and show leases at a lock server that several machines share
+/// Hold and show leases at a lease server that several machines share
 ///
 /// The program aba-lock-keeper carries out these commands: see `aba-lock lease --help` or aba-lock-lease(1).
 #[derive(Debug, Args)]

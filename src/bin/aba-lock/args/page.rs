@@ -173,7 +173,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
         "append one line of JSON for each event to this file, or send it to this socket, syslog or journald; a \
          failure is reported on standard error, even with --quiet, and has no other effect",
     ),
-    ("ABA_LOCK_SERVER", "the lock server: also lock for all machines that use it; see aba-lock-lease(1)"),
+    ("ABA_LOCK_SERVER", "the lease server: also lock for all machines that use it; see aba-lock-lease(1)"),
     ("ABA_LOCK_KEEPER", "the path of aba-lock-keeper [default: in the directory of aba-lock, otherwise found in PATH]"),
     (
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",

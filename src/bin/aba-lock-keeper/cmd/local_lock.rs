@@ -69,7 +69,8 @@ impl LocalLock {
             return Err(Fault::Failed {
                 what: format!("{} has a lease, but its lock file does not name the lease", self.name),
                 hint: Some(
-                    "release the lock, and acquire it again; another program may have overwritten the lock file".to_owned(),
+                    "release the lock, and acquire it again; another program may have overwritten the lock file"
+                        .to_owned(),
                 ),
             });
         };

@@ -41,8 +41,7 @@ impl StoreFiles {
         });
         // SQLite itself empties the write-ahead log, but never the database.
         let is_emptied = data[0].as_ref().is_ok_and(|data| data.len() == 0);
-        let why =
-            why.or_else(|| is_emptied.then(|| format!("{} was emptied during use", self.files[0].0.display())));
+        let why = why.or_else(|| is_emptied.then(|| format!("{} was emptied during use", self.files[0].0.display())));
         why.map_or(Ok(()), |why| Err(CallError::Fault(why)))
     }
 }

@@ -1,4 +1,92 @@
 # aba-lock.bash: locks for shell scripts, to be sourced. See aba-lock.bash(7).
+# shellcheck shell=bash disable=SC1090,SC2016,SC2128,SC2250
+__aba_version=0.1.0
+if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
+    [[ ${FUNCNAME[1]-} != __aba_call || $__aba_version == "${__aba_part#all}" ]] || \return 1
+    __aba_aliases=-u
+    \builtin shopt -q expand_aliases && __aba_aliases=-s
+    \builtin shopt -u expand_aliases
+    __aba_eval() { \builtin eval "$1"; }
+else
+    echo 'aba-lock: aba-lock.bash works only in bash
+hint: run the script with bash, or use `aba-lock lock NAME -- CMD`' >&2
+    eval '__aba_call() {
+echo "aba-lock: $1 works only in bash" >&2
+[ "${-#*i}" != "$-" ] || \exit 125
+\return 125
+}
+__aba_eval() { eval "$1"; }'
+fi
+for __aba_name in lock_operation unlock_operation lock_held lock_check lock_detach run_once update reserve lock_doctor; do
+    __aba_eval "aba_$__aba_name() { __aba_call aba_$__aba_name \"\$@\"; }"
+done
+[[ -n "${BASH_VERSINFO-}" ]] 2>&- || return 125
+
+__aba_call() {
+    if [[ $1 == *_op* && $1$# != aba_l*1 && ${BASHPID-} == "$$" && $- != *k* && ${IFS-} == $' \t\n' &&
+        -n ${ABA_LOCK_DIR:-${HOME-}} &&
+        -z ${__aba_pending-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
+        ! { \builtin declare -F builtin || \builtin declare -F exec; } >/dev/null; then
+        builtin local __aba_acquiring=yes __aba_new=''
+        [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="$HOME/.aba"
+        builtin export ABA_LOCK_DIR
+        __aba_try "$@" && builtin return 0
+        builtin set -- __aba_resume "$?" "$@"
+    fi
+    if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ $__aba_part == all* ]]; then
+        "$@"
+    else
+        \printf '%s\n' "aba-lock: cannot load $__aba_file: unreadable or no longer version $__aba_part" 'hint: restart the script' >&2
+        [[ -z ${__aba_loading-} && $* != *aba_lock_op* ]] || \exit 125
+        \return 125
+    fi
+}
+
+__aba_try() {
+    builtin local __aba_name='' __aba_path='' __aba_fd='' __aba_fds="${ABA_LOCK_FDS-}"
+    __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
+    [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
+    if [[ $1 == aba_u* ]]; then
+        builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}/$__aba_fds/$$ " || builtin return 79
+        "$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" || builtin return "$?"
+        builtin eval "\\exec $__aba_fds>&-"
+        __aba_locks=''
+        builtin unset -v ABA_LOCK_FDS
+        builtin return 0
+    fi
+    builtin shift
+    for __aba_name; do
+        __aba_path=$ABA_LOCK_DIR/aba-$1.lock
+        [[ $1 != -* && " $__aba_locks$__aba_new" != *" $1/"* && -f $__aba_path && ! -L $__aba_path &&
+            ! -k $ABA_LOCK_DIR ]] || builtin return 79
+        for __aba_fd in ${ABA_LOCK_FDS-} ''; do
+            [[ -n $__aba_fd && ! /dev/fd/$__aba_fd -ef $__aba_path ]] || builtin break
+        done
+        if [[ -n $__aba_fd ]]; then
+            (($# == 1)) || builtin return 79
+            __aba_new="$1/$__aba_fd/0 "
+        else
+            __aba_fd=200
+            {
+                while ((__aba_fd < 255)) && builtin true <&"$__aba_fd"; do ((++__aba_fd)); done
+                [[ " $__aba_fds 255 " != *" $__aba_fd "* ]] && builtin eval "builtin true $__aba_fd<&0 && \\exec $__aba_fd<&0"
+            } 2>/dev/null <>"$__aba_path" || builtin return 79
+            __aba_new+="$1/$__aba_fd/$$ " __aba_fds+="${__aba_fds:+ }$__aba_fd"
+        fi
+        builtin set -- "${@:2}" --fd "$__aba_fd" "$1"
+    done
+    "$__aba_bin" lock --reopen "$@" || builtin return "$?"
+    __aba_locks+=$__aba_new
+    builtin export ABA_LOCK_FDS="$__aba_fds"
+}
+
+__aba_locks=${__aba_locks-} __aba_file=${BASH_SOURCE[0]-}
+[[ $__aba_file == /* ]] || __aba_file=${PWD-}/${__aba_file#./}
+[[ ${BASH_SOURCE[0]-} != "$0" && ${FUNCNAME[1]-} != __aba_call && $__aba_file == */aba-lock.bash && -r $__aba_file &&
+    $- != *i* && ${__aba_part-} != all* ]] && __aba_part=$__aba_version &&
+    \builtin shopt "$__aba_aliases" expand_aliases && \builtin return 0
+
+# How a script uses the library:
 #
 #     source /usr/local/share/aba-lock/aba-lock.bash
 #     aba_lock_operation mirror-save      # held on descriptor 200 until this script ends
@@ -8,7 +96,8 @@
 #
 # The parts of this file, with the public functions in each:
 #
-#     sourcing    other shells, aliases, the variables of the library
+#     (above)     the fast part: the usual calls, and the load of the rest
+#     sourcing    the variables of the library
 #     acquire     aba_lock_operation
 #     wait        a wait for a lock, during which the script handles its signals
 #     release     aba_unlock_operation
@@ -27,43 +116,74 @@
 # (4.0), `[[ -v ]]` (4.2), arrays that may be empty (an error under `nounset` until 4.4), and ranges, classes and
 # negations in brackets, except in `${x//[0-9]/}` (wrong until 4.4 if `-`, `:` or `!` is in IFS).
 #
-# shellcheck shell=bash
-# shellcheck disable=SC2016 # messages show commands in backquotes
-# shellcheck disable=SC2310 # functions called in conditions say so by their return status
-# shellcheck disable=SC2030,SC2031 # aba_lock_detach changes its copies in a subshell, on purpose
+# For shellcheck: messages show commands in backquotes (SC2016), and the fast part asks whether an array is set (SC2128),
+# sources this file (SC1090), and saves the braces of variables (SC2250).
+
+# ---- the fast part ----
+
+# Bash reads the whole file when a script sources it, but parses only the commands before a `return`. To parse the fast
+# part costs a seventh of the whole. A test keeps it within 4096 bytes, so it has no comments:
+#
+#  1. In another shell a script must not run without its locks, so each public function ends the script. (An array is
+#     never in the environment, but BASH_VERSION may be. Code is in quotes because aliases may be in force.)
+#  2. Bash expands aliases when it reads a function, so they are off while it reads these.
+#  3. Each public function calls __aba_call with its name and arguments.
+#  4. A script that sources the file gets only the fast part. An interactive shell, and code that has the library from
+#     another place than a file of its name, get the rest at once. In bash before 4.0, the first call loads the rest.
+#
+# __aba_call tries to lock or unlock with __aba_try if nothing is unusual: no option, no variable that changes what the
+# call does, no subshell, no function named `builtin` or `exec`, the usual IFS, and lock files that exist. Otherwise, and
+# if the helper fails, it sources this file again, which then defines all functions, and calls the function again, or
+# __aba_resume after an attempt.
+#
+# __aba_try returns 79 if the call needs the rest, and otherwise the status of the helper. It has the effects of
+# __aba_acquire_locks and aba_unlock_operation: a change there may be needed in both.
+#
+# __aba_part is the version of the fast part, with the prefix `all` after the rest was loaded. If the file has another
+# version by then, it returns before it defines anything, and the script gets a message. If the file is truncated,
+# __aba_loading is still set, and the script ends, because some of its functions would be missing.
+#
+# __aba_version is compared with the versions of the helper and of the installed library by aba_lock_doctor.
+#
+# __aba_locks has the locks of this shell, in the order in which it acquired them: `NAME/FD/PID `. PID is the shell
+# process that acquired the lock, or 0 if the script inherited the lock.
+
+__aba_loading=yes
+
+# All public functions call this first. While the rest is being loaded, a trap handler may call some of them before the
+# functions that they need are defined: then this loads the rest first.
+# shellcheck disable=SC2317
+__aba_check_shell() {
+    __aba_call __aba_check_shell
+}
+
+# Usage: __aba_resume STATUS FUNCTION [ARG]...
+#
+# Completes a call of aba_lock_operation or aba_unlock_operation after __aba_try returned STATUS. The files that it has
+# opened are in __aba_new: `NAME/FD/PID `.
+__aba_resume() {
+    builtin local __aba_status="$1" __aba_names='' __aba_held_locks='' __aba_on_conflict='exit' __aba_list='' __aba_name=''
+    builtin shift
+    while [[ -n ${__aba_new} ]]; do
+        __aba_name=${__aba_new%% *}
+        __aba_new=${__aba_new#* }
+        if [[ ${__aba_name} != */0 ]]; then
+            __aba_name=${__aba_name#*/}
+            __aba_close_fd "${__aba_name%/*}"
+        fi
+    done
+    if ((__aba_status == 79)) || { ((__aba_status == 76)) && [[ $1 == aba_lock_operation ]]; }; then
+        "$@"
+    elif [[ $1 == aba_unlock_operation ]]; then
+        __aba_end_unlock "${__aba_locks% }"
+    else
+        builtin shift
+        __aba_names="$* "
+        __aba_handle_failure
+    fi
+}
 
 # ---- sourcing ----
-
-# In another shell a script must not run without its locks, so each public function ends the script. (An array is never
-# in the environment, but BASH_VERSION may be. The functions are in quotes because aliases may be in force.)
-# shellcheck disable=SC2128,SC2292
-if [ -z "${BASH_VERSINFO:-}" ]; then
-    printf '%s\n' 'aba-lock: aba-lock.bash works only in bash' \
-        'hint: run the script with bash, or use `aba-lock lock NAME -- CMD`' >&2
-    eval '__aba_refuse() {
-            printf "%s\n" "aba-lock: $1 works only in bash" >&2
-            if [ "${-#*i}" = "$-" ]; then
-                \exit 125
-            fi
-            \return 125
-        }
-        for __aba_name in aba_lock_operation aba_unlock_operation aba_lock_held aba_lock_check aba_lock_detach aba_run_once \
-            aba_update aba_reserve aba_lock_doctor; do
-            eval "${__aba_name}() { __aba_refuse ${__aba_name}; }"
-        done'
-    return 125
-fi
-
-# Bash expands aliases when it reads a function, so they are off while it reads these.
-if \builtin shopt -q expand_aliases; then
-    \builtin shopt -u expand_aliases
-    __aba_aliases=-s
-else
-    __aba_aliases=-u
-fi
-
-# aba_lock_doctor compares this with the versions of the helper and of the installed library.
-__aba_version=0.1.0
 
 # `PREFIX/bin:`, searched first for the helper if this file is in PREFIX/share/aba-lock. PATH may lack it, as in cron.
 __aba_installed=${BASH_SOURCE[0]-}
@@ -74,10 +194,6 @@ if [[ ${__aba_installed} == */share/aba-lock ]]; then
 else
     __aba_installed=''
 fi
-
-# The locks of this shell, in the order in which it acquired them: `NAME/FD/PID `. PID is the shell process that
-# acquired the lock, or 0 if the script inherited the lock.
-__aba_locks=${__aba_locks-}
 
 # The locks of this shell that have a lease for other machines, too: `NAME/FD/PID/LOCAL/TOKEN/CALL `, with the tokens of
 # the local lock and of the lease, and the number of the call that asked for it.
@@ -716,19 +832,28 @@ aba_unlock_operation() {
         # The helper unlocks the file, and so also the copies of children. It refuses if the descriptor is not on the
         # lock file any more: then the script uses it for something else, and it stays open.
         __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"${__aba_lease}"} || __aba_status=$?
-        # The helper reports other failures itself.
-        ((__aba_status <= 128)) || __aba_print_message \
-            "cannot determine whether ${__aba_name} is released: the helper ${__aba_bin} ended with status ${__aba_status}" \
-            "check the lock: \`aba-lock status ${__aba_name}\`"
-        if ((__aba_status == 0)); then
-            __aba_redirect_fd "${__aba_fd}" '>&-'
-        else
-            __aba_status=125
-        fi
+        __aba_end_unlock "${__aba_entry}" || builtin return "$?"
+        builtin return 0
     elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
         __aba_redirect_fd "${__aba_fd}" '>&-'
     fi
     __aba_forget_lock "${__aba_entry}"
+}
+
+# Ends the release of the lock with entry $1 after the helper has ended with __aba_status. Returns the status of the call.
+__aba_end_unlock() {
+    builtin local __aba_name="${1%%/*}" __aba_fd="${1#*/}"
+    __aba_fd=${__aba_fd%/*}
+    # The helper reports other failures itself.
+    ((__aba_status <= 128)) || __aba_print_message \
+        "cannot determine whether ${__aba_name} is released: the helper ${__aba_bin} ended with status ${__aba_status}" \
+        "check the lock: \`aba-lock status ${__aba_name}\`"
+    if ((__aba_status == 0)); then
+        __aba_redirect_fd "${__aba_fd}" '>&-'
+    else
+        __aba_status=125
+    fi
+    __aba_forget_lock "$1"
     builtin return "${__aba_status}"
 }
 
@@ -1032,6 +1157,7 @@ aba_lock_detach() {
     (
         __aba_close_fds "${ABA_LOCK_FDS-} "
         builtin unset -v ABA_LOCK_FDS
+        # shellcheck disable=SC2030 # the copy of the subshell
         __aba_locks=''
         "$@"
     )
@@ -1225,6 +1351,7 @@ __aba_remove_entries() {
 }
 
 # Sets __aba_entry to the last entry of __aba_locks, or to the last one of operation $1, or to nothing.
+# shellcheck disable=SC2031 # aba_lock_detach changes only a copy
 __aba_find_entry() {
     builtin local __aba_rest=" ${__aba_locks% }"
     if [[ -z $1 ]]; then
@@ -1426,5 +1553,15 @@ if [[ $- == *i* ]]; then
         aba_run_once aba_update aba_reserve aba_lock_doctor 2>/dev/null || builtin true
 fi
 
+# The fast part uses this only for a public function that it could not replace.
+__aba_call() {
+    builtin printf '%s\n' "aba-lock: cannot replace the function $1: it is readonly" \
+        "hint: make it readonly after the first call of \`aba_lock_held\`" >&2
+    builtin exit 125
+}
+
+__aba_part=all${__aba_version}
+__aba_loading=''
+
 # One command, which bash reads as a whole before it expands aliases again.
-builtin shopt "${__aba_aliases}" expand_aliases && builtin unset -v __aba_aliases
+builtin shopt "${__aba_aliases:--u}" expand_aliases && builtin unset -v __aba_aliases

@@ -192,7 +192,6 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("command -v aba-lock >/dev/null", Plain),
     ("eval \"$(aba-lock init bash)\" && aba_lock_operation backup", Guard(Name("backup"), REST)),
     ("aba-lock init bash >lib/aba-lock.bash", Plain),
-    ("aba-lock init bash | grep", Plain),
     ("aba-lock lease", Not(LEASES)),
     ("eval \"$(aba-lock init bash)\"", Plain),
     // Examples of the service.

@@ -501,10 +501,11 @@ offers_leases() {
 }
 
 @test "the library and the completion define different functions" {
-    names() {
-        sed -n 's/^\([_a-z]*\)() {$/\1/p' "$@"
-    }
-    names "${LIBRARY}" "${PROJECT}/shell/run_once.bash" "${PROJECT}/completions/aba-lock.bash" | sort >all
+    local file
+    for file in "${LIBRARY}" "${PROJECT}/shell/run_once.bash" "${PROJECT}/completions/aba-lock.bash"; do
+        # The rest of the library replaces some functions of its fast part.
+        sed -n 's/^\([_a-z]*\)() {$/\1/p' "${file}" | sort -u
+    done | sort >all
     (($(grep -c . all) > 50))
     run -0 uniq -d all
     expect_silence

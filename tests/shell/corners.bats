@@ -220,9 +220,9 @@ END
     unset ABA_LOCK_DIR
     for variable in HOME= HOME; do
         if [[ ${variable} == HOME= ]]; then
-            run -0 env HOME= bash -c 'source "$LIBRARY"; ABA_LOCK_DIR=; __aba_find_directory; echo "$__aba_directory"'
+            run -0 env HOME= bash -c 'source "$LIBRARY"; __aba_call true; ABA_LOCK_DIR=; __aba_find_directory; echo "$__aba_directory"'
         else
-            run -0 env -u HOME bash -c 'source "$LIBRARY"; __aba_find_directory; echo "$__aba_directory"'
+            run -0 env -u HOME bash -c 'source "$LIBRARY"; __aba_call true; __aba_find_directory; echo "$__aba_directory"'
         fi
         [[ ${output} == "${home}/.aba" ]]
     done

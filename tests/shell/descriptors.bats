@@ -8,7 +8,8 @@ load helper
 aba_lock_operation save
 aba_unlock_operation save
 ls "/proc/$$/fd" >before
-# Without the helper, which would need most of the time.
+# Without the helper, which would need most of the time. The first call loads the functions.
+aba_lock_held save && exit 90
 __aba_directory=$ABA_LOCK_DIR
 for ((i = 0; i < 1000; i++)); do
     __aba_open_lock_file save && ((__aba_fd == 200)) || exit 91

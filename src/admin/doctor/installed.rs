@@ -22,6 +22,8 @@ const COMPLETIONS: &str = "completions";
 pub struct BundledFiles {
     pub version: &'static str,
     pub library: &'static str,
+    /// The library as `init` prints it, in two parts.
+    pub printed_library: (&'static str, &'static str),
     /// For each shell: its name, the path of its completions in a data directory, and their text.
     pub completions: [(&'static str, &'static str, &'static str); 3],
 }
@@ -203,7 +205,9 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
         }
     };
     // The output of `init` has one more line.
-    if text.starts_with(bundled.library.as_bytes()) {
+    let (before, after) = bundled.printed_library;
+    let is_printed = || text.strip_prefix(before.as_bytes()).is_some_and(|text| text.starts_with(after.as_bytes()));
+    if text.starts_with(bundled.library.as_bytes()) || is_printed() {
         return Finding::fine(LIBRARY, format!("{name} has version {}, as this helper", bundled.version));
     }
     let text = String::from_utf8_lossy(&text);

@@ -246,5 +246,5 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "in ~/.bashrc, which may also be read on machines without aba-lock",
     ),
     ("init", "aba-lock init bash >lib/aba-lock.bash", "keep the library in a project"),
-    ("init", "aba-lock init bash | grep '^aba_[a-z_]*()'", "print the names of the functions"),
+    ("init", "eval \"$(aba-lock init bash)\"; compgen -A function aba_", "print the names of the functions"),
 ];

@@ -1,6 +1,6 @@
 //! `doctor`: examines this machine and the installed files.
 
-use super::init::LIBRARY;
+use super::init::{LIBRARY, split_library};
 use crate::args::doctor::DoctorArgs;
 use crate::output::findings::Findings;
 use crate::{complete, exit};
@@ -8,8 +8,12 @@ use aba_lock::admin::doctor;
 use aba_lock::admin::doctor::installed::{BundledFiles, ShellLibrary};
 
 pub(crate) fn run(args: &DoctorArgs) -> i32 {
-    let bundled =
-        BundledFiles { version: env!("CARGO_PKG_VERSION"), library: LIBRARY, completions: complete::INSTALLED };
+    let bundled = BundledFiles {
+        version: env!("CARGO_PKG_VERSION"),
+        library: LIBRARY,
+        printed_library: split_library(),
+        completions: complete::INSTALLED,
+    };
     let library = ShellLibrary { path: args.library.as_deref(), sourced: args.sourced.as_deref() };
     let mut findings = Findings::new(args.json);
     doctor::examine_machine(&bundled, library, &mut |finding| findings.report(&finding));

@@ -137,8 +137,12 @@ fn a_lock_file_that_another_machine_may_hold_is_left() {
     scene.set_field("a", "host", "far");
     for option in ["--dry-run", "-q"] {
         let call = scene.aba(["clean", option, "a"]);
-        if option == "-q" { call } else { call.out(" on host far (true), by ").out(", which may still hold it\n") }
-            .run();
+        if option == "-q" {
+            call
+        } else {
+            call.out(" on host far (true), by ").out("; that process may still hold it\n")
+        }
+        .run();
         assert!(scene.lock_file("a").exists());
     }
     // A record of an earlier boot of this machine is not held.

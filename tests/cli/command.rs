@@ -65,7 +65,7 @@ fn an_inherited_lock_outlives_the_command_unless_no_inherit_is_set() {
             scene
                 .aba(["lock", "a", "--", "true"])
                 .status(75)
-                .err(format!("a was taken by pid {} (", holder.pid()))
+                .err(format!("a was acquired by pid {} (", holder.pid()))
                 .err(format!("), which has ended; it is still held by pid {} (", holder.first_line))
                 .err("which inherited it\n")
                 .err(format!(

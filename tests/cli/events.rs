@@ -231,7 +231,7 @@ fn an_unwritable_log_is_reported_once_and_changes_nothing_else() {
         ("/dev/full".to_owned(), "No space left on device"),
         ("log".to_owned(), "not an absolute path"),
     ] {
-        let says = format!("cannot write to the event log {value}: {why}; this has no other effect\nhint: ");
+        let says = format!("cannot write to the event log {value}: {why}; locks are not affected\nhint: ");
         for args in [&["lock", "a", "b", "--", "echo", "ran"][..], &["lock", "-o", "a", "--", "echo", "ran"]] {
             let said = scene.aba(args).env(LOG, &value).out("ran\n").err(&says).run();
             assert_eq!(said.err.lines().count(), 2, "{}", said.err);
@@ -259,7 +259,7 @@ fn a_fifo_as_the_log_never_blocks() {
     let scene = Scene::new();
     make_fifo(log(&scene));
     // Without a reader.
-    logged(&scene, &["lock", "a", "--", "true"]).err(": no process reads this FIFO; this has no other effect\n").run();
+    logged(&scene, &["lock", "a", "--", "true"]).err(": no process reads this FIFO; locks are not affected\n").run();
     // A process has the FIFO open and does not read from it, so that it fills up.
     let mut reader = fs::OpenOptions::new().read(true).write(true).open(log(&scene)).unwrap();
     logged(&scene, &["lock", "a", "--", "true"]).run();
@@ -417,7 +417,7 @@ fn the_log_is_never_created_in_dev_or_in_place_of_a_socket() {
         ("/dev/log", "/dev/log", "no such device; aba-lock creates no file in /dev"),
         ("/dev/no/log", "/dev/no/log", "no such device; aba-lock creates no file in /dev"),
     ] {
-        inside("", value).err(format!("cannot write to the event log {path}: {why}; this has no other effect")).run();
+        inside("", value).err(format!("cannot write to the event log {path}: {why}; locks are not affected")).run();
         assert!(list_files(&dev).is_empty() && list_files(run.join("systemd/journal")).is_empty(), "{value}");
         let doctor = scene.path("doctor");
         let script = format!("mount --bind {} /dev && \"$HELPER\" doctor >{}; :", dev.display(), doctor.display());

@@ -236,7 +236,7 @@ fn holders_that_cannot_be_seen_are_not_killed() {
     scene.set_field("a", "boot", "0-0");
     scene.set_field("a", "host", "far");
     let command = scene.aba(["unlock", "a", "--kill"]).status(75);
-    let command = command.err("refused to release a: its holder cannot be seen from here: last taken by pid ");
+    let command = command.err("refused to release a: its holder cannot be seen from here: last acquired by pid ");
     command.err(" on host far (true), by ").err("hint: end the holder as its user or as root").run();
     if !is_root() {
         return;

@@ -31,7 +31,7 @@ fn a_holder_in_another_pid_namespace_is_named_as_such() {
     look("\"$HELPER\" status a")
         .status(125)
         .out("a: no holder can be seen from here\n")
-        .out(format!("last taken by pid {pid} of another pid namespace ("))
+        .out(format!("last acquired by pid {pid} of another pid namespace ("))
         .run();
     drop(inside);
 }
@@ -80,8 +80,8 @@ fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_proce
     assert_eq!(said.status.code(), Some(125), "{said:?}");
     let holder = Holder::start(inside("\"$HELPER\" lock a -- sh -c 'echo held; read _'"));
     Call::new(inside("\"$HELPER\" clean"))
-        .out("left lock a: last taken by pid ")
-        .out("which may still hold it\n")
+        .out("left lock a: last acquired by pid ")
+        .out("that process may still hold it\n")
         .run();
     drop(holder);
     take();

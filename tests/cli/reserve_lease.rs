@@ -209,7 +209,7 @@ fn an_invalid_lock_file_only_blocks_its_own_number() {
     std::os::unix::fs::symlink("nowhere", registry(&scene, "ports.d/5001.lock")).unwrap();
     let command = reserve(&scene, "a", &[])
         .out("5002\n")
-        .err("ports.d/5000.lock is not a regular file\nhint: check its owner with `ls -l ");
+        .err("ports.d/5000.lock is not a regular file\nhint: show its owner with `ls -ld ");
     let said = command.err("ports.d/5001.lock is not a regular file\n").run();
     assert_eq!(said.err.lines().count(), 4, "{}", said.err);
     reserve(&scene, "a", &["--", "sh", "-c", "echo $ABA_NUMBER"]).out("5003\n").err("skipped a number").run();

@@ -224,8 +224,8 @@ fn a_wait_names_the_process_that_keeps_the_task_from_running() {
     scene.once(["-qwi", "a", "--", "sh", "-c", "kill -9 $$"]).status(137).run();
     let holder = hold_lock(&scene, "a");
     let said = "waiting for the lock of task a, held by pid ";
-    let waiter = scene.once(["-wi", "a", "--", "true"]).err(said).err("which does not run it").start();
-    waiter.wait_for_error("which does not run it");
+    let waiter = scene.once(["-wi", "a", "--", "true"]).err(said).err("which does not run the task").start();
+    waiter.wait_for_error("which does not run the task");
     holder.release();
     waiter.finish();
 }

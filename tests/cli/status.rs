@@ -17,7 +17,7 @@ fn a_free_lock_is_reported_as_free() {
     scene.aba(["status", "--json", "a"]).status(1).out("\"state\": \"free\"").run();
     assert!(!scene.root().exists(), "looking makes nothing");
     scene.aba(["lock", "a", "--", "true"]).run();
-    let said = scene.aba(["status", "a"]).status(1).out("a: free\n  last taken by pid ").run().out;
+    let said = scene.aba(["status", "a"]).status(1).out("a: free\n  last acquired by pid ").run().out;
     assert!(said.contains(" (true), by ") && said.contains("s ago, according to the record\n"), "{said}");
     scene.aba(["status", "-q", "a"]).status(1).run();
 }

@@ -41,7 +41,7 @@ fn without_proc_no_lock_is_reported_as_free() {
     let holder = scene.holder("a");
     let unknown = "a: cannot determine whether it is held: /proc cannot be read\n";
     let command = without_proc(&scene, &["status", "a"]).status(125).out(unknown);
-    command.out(format!("last taken by pid {} (sh -c ", holder.pid())).run();
+    command.out(format!("last acquired by pid {} (sh -c ", holder.pid())).run();
     let said = without_proc(&scene, &["status", "--json", "a"]).status(125).out("").run().out;
     assert_eq!(parse_json(&said)["state"], "unknown", "{said}");
     assert_eq!(
@@ -73,7 +73,7 @@ fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
     let paths = ["/proc/locks".to_owned(), format!("/proc/{}/fd", holder.pid())];
     let command = call_with_fault(&scene, ("/^open(at)?$", "EACCES"), &paths, &["status", "a"]).status(125);
     let command = command.out("a: cannot determine whether it is held: /proc/locks cannot be read, ");
-    command.out(format!("last taken by pid {} (sh -c ", holder.pid())).run();
+    command.out(format!("last acquired by pid {} (sh -c ", holder.pid())).run();
     let said = call_with_fault(&scene, ("/^open(at)?$", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
     assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
     // A visible holder is shown nevertheless.

@@ -212,7 +212,7 @@ save ${STARTED_PID} ends"
     terminal send-keys C-c
     expect_prompt 130
     run -1 aba -d mirror bundle
-    expect_text "bundle was taken by pid ${script} ("
+    expect_text "bundle was acquired by pid ${script} ("
     expect_text '/aba -d mirror bundle), which has ended; it is still held by '
     expect_text "held by pid ${worker} ("
     expect_text '/aba -d mirror part bundle), by '
@@ -238,7 +238,7 @@ save ${STARTED_PID} ends"
     kill -KILL "${STARTED_PID}"
     expect_end 137
     run -1 aba -d mirror sync
-    expect_text "mirror-sync was taken by pid ${STARTED_PID} ("
+    expect_text "mirror-sync was acquired by pid ${STARTED_PID} ("
     expect_text "which has ended; it is still held by pid ${READY_PID} ("
     expect_text '/aba -d mirror part sync), by '
     let_go
@@ -325,7 +325,7 @@ save ${STARTED_PID} ends"
     expect_end 0 "${install}"
     read -r daemon <mirror/registry.pid
     run -1 aba -d mirror install
-    expect_text "aba-lock: registry-install was taken by pid ${install} ("
+    expect_text "aba-lock: registry-install was acquired by pid ${install} ("
     expect_text '/aba -d mirror --careless install), which has ended; '
     expect_text "; it is still held by pid ${daemon} ("
     expect_text '/aba -d mirror registry), by '

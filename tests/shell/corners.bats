@@ -102,7 +102,7 @@ END
     echo >script-has-ended
     until_ready
     [[ $(<statuses) == $'1\n1' ]]
-    [[ $(<output) == *"crit was taken by pid ${STARTED_PID} ("*'), which has ended; it is still held by pid '* ]]
+    [[ $(<output) == *"crit was acquired by pid ${STARTED_PID} ("*'), which has ended; it is still held by pid '* ]]
 }
 
 @test "two subshells that ask again after a child has released the lock do not hold it at the same time" {
@@ -248,7 +248,7 @@ END
     start ./tool
     child=$(until_ready)
     run -75 aba-lock lock save -- true
-    expect_text "save was taken by pid ${STARTED_PID} ("
+    expect_text "save was acquired by pid ${STARTED_PID} ("
     expect_text "which has closed the file; it is still held by pid ${child} (sleep 1000), by "
     expect_text "end it with \`kill ${child}\`"
 }

@@ -18,7 +18,7 @@ END
     # The script may end before its child has become the daemon.
     until_true grep -qx sleep "/proc/${daemon}/comm"
     run -75 aba-lock lock save -- true
-    expect_text "save was taken by pid ${STARTED_PID} ("
+    expect_text "save was acquired by pid ${STARTED_PID} ("
     expect_text "), which has ended; it is still held by pid ${daemon} (sleep 1000), by "
     expect_text ", which inherited it"
     expect_text "hint: end it with \`kill ${daemon}\`; next time, start it with \`aba_lock_detach\`, or use --no-inherit"

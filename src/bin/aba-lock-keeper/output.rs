@@ -83,7 +83,7 @@ pub(crate) fn write_system_log(pid: u32, text: &str) {
 pub(crate) fn report_log_failure() {
     if let Some((log, reason)) = aba_lock::lock::events::take_failure() {
         let (log, reason) = (log.display(), aba_lock::base::text::format_io_error(&reason));
-        let text = format!("cannot write to the event log {log}: {reason}; this has no other effect");
+        let text = format!("cannot write to the event log {log}: {reason}; locks are not affected");
         print_message(&text, Some("set ABA_LOCK_LOG to a file that you can write to, or unset it"));
     }
 }

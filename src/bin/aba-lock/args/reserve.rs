@@ -281,7 +281,7 @@ pub(crate) struct MigrateArgs {
 }
 
 fn parse_range(text: &str) -> Result<NumberRange, &'static str> {
-    NumberRange::parse(text).ok_or("not a number, and not a range of at most a million numbers, such as 5000-7000")
+    NumberRange::parse(text).ok_or("neither a number nor a range of at most a million numbers, such as 5000-7000")
 }
 
 /// Parses the range to choose from. A single small number is refused: the user probably means how many numbers there are.
@@ -298,5 +298,5 @@ fn parse_number(text: &str) -> Result<u32, &'static str> {
 }
 
 fn parse_probe(text: &str) -> Result<Probe, &'static str> {
-    Probe::parse(text).ok_or("not a list of tcp, udp and wildcard, such as tcp,udp, and not none")
+    Probe::parse(text).ok_or("neither none nor a list of tcp, udp and wildcard, such as tcp,udp")
 }

@@ -34,7 +34,9 @@ impl CleanReport {
             }
             Fate::Depends => {
                 self.removed += 1;
-                format!("would remove {what} {name}, unless another process holds it, which cannot be seen from here\n")
+                format!(
+                    "would remove {what} {name}, unless another process holds it; holders cannot be seen from here\n"
+                )
             }
             Fate::Left(why) => {
                 self.left += 1;
@@ -67,7 +69,7 @@ fn describe_reason(why: &KeepReason) -> String {
         KeepReason::Missing => "it does not exist".to_owned(),
         KeepReason::Held(holding) => format!("held by {}", describe_holder(holding)),
         KeepReason::MayBeHeld(record, belief) => {
-            format!("{}, which may still hold it", describe_last_taker(record, *belief))
+            format!("{}; that process may still hold it", describe_last_taker(record, *belief))
         }
         KeepReason::Open => "another process has it open".to_owned(),
         KeepReason::TooNew(age) => format!("it was used {} ago", format_span(*age)),

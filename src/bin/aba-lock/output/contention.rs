@@ -111,7 +111,7 @@ fn describe_refusal(label: &str, holding: &Holding) -> String {
             let end = if *belief == Belief::Ended { "ended" } else { "closed the file" };
             let verb = if holding.mode == Mode::Exclusive { "which inherited it" } else { "which shares it" };
             format!(
-                "{label} was taken by pid {} ({}), which has {end}; it is still held by {}, {verb}",
+                "{label} was acquired by pid {} ({}), which has {end}; it is still held by {}, {verb}",
                 record.pid,
                 format_command(&record.command),
                 describe_processes(&holding.holders)

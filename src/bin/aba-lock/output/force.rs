@@ -116,7 +116,9 @@ fn describe_obstacle(state: &LockState) -> String {
             "it belongs to another user, or is in another pid namespace".to_owned()
         }
         (Some(holding), _) => format!("held by {}", describe_holder(holding)),
-        (None, Some((record, belief))) => format!("{}, which may still hold it", describe_last_taker(record, *belief)),
+        (None, Some((record, belief))) => {
+            format!("{}; that process may still hold it", describe_last_taker(record, *belief))
+        }
         (None, None) => "it was held a moment ago".to_owned(),
     }
 }

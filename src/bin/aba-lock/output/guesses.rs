@@ -131,7 +131,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (
         &["reserve"],
         &["-w", "--wait", "--nonblock", "--no-wait"],
-        "`reserve` does not wait for a free number, it fails with status 75; --timeout limits the wait for other calls",
+        "`reserve` does not wait for a free number: it fails with status 75; --timeout limits the wait for another call that runs",
     ),
     (
         &["run-once"],

@@ -50,7 +50,7 @@ pub(crate) fn hint_to_end(target: &Target, holders: &[Holder]) -> String {
 pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<String> {
     if let Some(kind) = state.wrong_type {
         return Some(format!(
-            "{}: check its owner with `ls -l {}`",
+            "{}: show its owner with `ls -ld {}`",
             describe_file_type(kind),
             quote_path(&target.path)
         ));

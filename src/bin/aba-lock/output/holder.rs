@@ -58,7 +58,7 @@ fn describe_place(record: &Record, belief: Belief) -> String {
 pub(crate) fn describe_last_taker(record: &Record, belief: Belief) -> String {
     let place = describe_place(record, belief);
     let age = record.age().map(|age| format!(", {} ago", format_span(age))).unwrap_or_default();
-    format!("last taken by pid {}{place} {}{age}, according to the record", record.pid, describe_taker(record))
+    format!("last acquired by pid {}{place} {}{age}, according to the record", record.pid, describe_taker(record))
 }
 
 /// Describes what a record says in addition to the pid.
@@ -104,7 +104,7 @@ pub(crate) fn describe_unknown(state: &LockState) -> String {
         (Some(blind), Some(last)) => {
             format!("cannot determine whether it is held: {}; {last}", describe_blind(blind))
         }
-        (None, Some(last)) => format!("no holder can be seen from here; {last}, which may still hold it"),
+        (None, Some(last)) => format!("no holder can be seen from here; {last}; that process may still hold it"),
         (None, None) => "cannot determine whether it is held".to_owned(),
     }
 }

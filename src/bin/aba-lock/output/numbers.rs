@@ -51,7 +51,7 @@ pub(crate) fn report_plan(plan: &NumberPlan, directory: &Path, probe: Probe) {
     }
     for path in &plan.unusable_locks {
         let text = format!("skipped a number: its lock file {} is not a regular file", path.display());
-        print_message(&text, Some(&format!("check its owner with `ls -l {}`", quote_path(path))));
+        print_message(&text, Some(&format!("show its owner with `ls -ld {}`", quote_path(path))));
     }
     if let Some((base, number, why)) = &plan.unmet_base {
         let instead = plan.numbers.first().map_or(0, |given| given.number);
@@ -109,7 +109,8 @@ pub(crate) fn report_misfits(
             (None, Some(range)) => format!("is excluded by --exclude {range}"),
             (None, None) => continue,
         };
-        let text = format!("{} {why}: {}{} already has it", given.number, directory.display(), format_tag(&given.tag));
+        let text =
+            format!("{} {why}, but {}{} already has it", given.number, directory.display(), format_tag(&given.tag));
         let tag = if given.tag.as_str().is_empty() { String::new() } else { format!(" --tag {}", given.tag) };
         let pool = if pool.is_ports() { String::new() } else { format!(" --pool {pool}") };
         let hint = format!("to get another number, release that one first: `aba-lock release{tag}{pool}`");

@@ -59,7 +59,7 @@ pub(crate) fn print_status(
         let _ = writeln!(text, "  {}", describe_last_taker(record, Belief::Perhaps));
     }
     if let Some((record, belief)) = &state.unseen {
-        let _ = writeln!(text, "  {}, which may still hold it", describe_last_taker(record, *belief));
+        let _ = writeln!(text, "  {}; that process may still hold it", describe_last_taker(record, *belief));
     }
     if let Some(range) = &state.range {
         let _ = writeln!(text, "  fcntl(2) lock, {}{}:", range.range.mode, format_range(&range.range));
@@ -114,10 +114,10 @@ fn format_holding(label: &str, holding: &Holding) -> String {
         let _ = match belief {
             Belief::Alive if holding.unseen_taker().is_some() => writeln!(text, "  pid {pid}, {user}, {what}"),
             Belief::Alive => Ok(()),
-            Belief::Closed => writeln!(text, "  taken by pid {pid}, {user}, {what}, which has closed the file"),
-            Belief::Ended => writeln!(text, "  taken by pid {pid}, {user}, {what}, which has ended"),
+            Belief::Closed => writeln!(text, "  acquired by pid {pid}, {user}, {what}, which has closed the file"),
+            Belief::Ended => writeln!(text, "  acquired by pid {pid}, {user}, {what}, which has ended"),
             Belief::Perhaps => {
-                writeln!(text, "  last taken, according to the record, by pid {pid}, {what}, which has ended")
+                writeln!(text, "  last acquired, according to the record, by pid {pid}, {what}, which has ended")
             }
             Belief::OtherNamespace | Belief::OtherHost | Belief::Unchecked => {
                 writeln!(text, "  {}", describe_remote_holder(record, *belief))

@@ -115,7 +115,7 @@ pub(crate) fn print_error(error: &Error) {
 pub(crate) fn report_log_failure() {
     if let Some((log, reason)) = events::take_failure() {
         let reason = format_io_error(&reason);
-        let text = format!("cannot write to the event log {}: {reason}; this has no other effect", log.display());
+        let text = format!("cannot write to the event log {}: {reason}; locks are not affected", log.display());
         print_message(&text, Some("set ABA_LOCK_LOG to a file that you can write to, or unset it"));
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn report_failure(task: &Task, result: &WaitResult, note: Option<&str
 
 /// Reports a directory that `run-once -G` did not remove.
 pub(crate) fn report_left_directory(directory: &Path) {
-    print_message(&format!("left {}: it has files that run-once did not write", directory.display()), None);
+    print_message(&format!("did not remove {}: it has files that run-once did not write", directory.display()), None);
 }
 
 /// Prints `run-once --list`.
@@ -238,11 +238,10 @@ impl TaskWaitObserver for TaskProgress<'_> {
     fn on_blocked(&mut self, task: &Task) {
         if !self.quiet {
             let path = task.directory().join("lock");
-            let who = holders::observe_briefly(&path)
-                .holding
-                .map(|holding| format!(", held by {}", describe_holder(&holding)));
-            let who = who.unwrap_or_default();
-            let text = format!("waiting for the lock of task {}{who}, which does not run it", task.id);
+            let who =
+                holders::observe_briefly(&path).holding.map(|holding| format!("{}, which", describe_holder(&holding)));
+            let who = who.as_deref().unwrap_or("a process that");
+            let text = format!("waiting for the lock of task {}, held by {who} does not run the task", task.id);
             print_message(&text, Some(&format!("show its holder with `aba-lock status --file {}`", quote_path(&path))));
         }
     }

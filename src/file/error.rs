@@ -100,7 +100,10 @@ impl FileError {
                 if source.kind() == io::ErrorKind::PermissionDenied && !Path::new(label).exists() =>
             {
                 let directory = Path::new(label).parent().unwrap_or(Path::new("/"));
-                format!("an update creates files in {}: run it as a user who may do that", quote_path(directory))
+                format!(
+                    "an update creates files in {}: run this command as a user who can do that",
+                    quote_path(directory)
+                )
             }
             Self::NothingNew { label } if !Path::new(label).exists() => {
                 "the file is new, so the input of the command was empty: use a command that needs none, such as `jq -n`"
@@ -147,8 +150,8 @@ impl fmt::Display for FileError {
                 write!(f, "the check changed the new content of {label}, which it may only read; the file is unchanged")
             }
             Self::ChangedMeanwhile { label, saved, by_command } => {
-                let who = if *by_command { "the command or by another process" } else { "a process" };
-                write!(f, "{label} was changed during the update by {who} without the lock; ")?;
+                let who = if *by_command { "the command or another process" } else { "another process" };
+                write!(f, "{label} was changed during the update, without the lock, by {who}; ")?;
                 match saved {
                     Some(saved) => write!(f, "the old content is in {}", saved.display()),
                     None => f.write_str("the update was discarded"),

@@ -154,13 +154,13 @@ impl LockError {
                 hint_for_denied(path, owner.as_deref())
             }
             Self::Examine { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!("see the owners and modes of its directories with `namei -l {}`", quote_path(path))
+                format!("show the owners and modes of its directories with `namei -l {}`", quote_path(path))
             }
             Self::NotRegular { path, .. } if store::name_of(path).is_some() => {
-                format!("see its owner with `ls -ld {}`, and move it away, or use another name", quote_path(path))
+                format!("show its owner with `ls -ld {}`; move it away, or use another name", quote_path(path))
             }
             Self::NotRegular { .. } => "use a regular file or a directory".to_owned(),
-            Self::NoProc => "run it where /proc is mounted".to_owned(),
+            Self::NoProc => "run this command where /proc is mounted".to_owned(),
             Self::BadDescriptor { fd } => format!("open it first: `exec {fd}<>\"$(aba-lock path --create NAME)\"`"),
             Self::NoKeeper => {
                 "install it with `make install WITH_SERVICE=yes`, or set ABA_LOCK_KEEPER to its path".to_owned()
@@ -234,7 +234,7 @@ impl fmt::Display for LockError {
             Self::NoProc => write!(f, "cannot determine which locks are held: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
             Self::Replaced { fd, path } => {
-                write!(f, "file descriptor {fd} is not, or no longer, open on lock file {}", path.display())
+                write!(f, "file descriptor {fd} is not open on lock file {}", path.display())
             }
             Self::KeepsChanging { path } => {
                 write!(f, "lock file {} was replaced each time it was opened", path.display())

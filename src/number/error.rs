@@ -207,7 +207,7 @@ impl NumberError {
                 format!("create its directory first: `mkdir -p {}`", quote_path(above))
             }
             Self::IntoItself { .. } => {
-                "if only directories below it were moved, call `aba-lock migrate` for each of them".to_owned()
+                "if only subdirectories were moved, run `aba-lock migrate` for each of them".to_owned()
             }
             Self::Version { .. } => "use the version of aba-lock that wrote it".to_owned(),
             Self::Occupied { path, tag, pool } => {
@@ -226,17 +226,17 @@ impl NumberError {
 fn hint_for_exhausted(pool: &str, tally: &Tally) -> String {
     if tally.reserved > 0 {
         return format!(
-            "see the owners with `aba-lock reserve --list --pool {pool}`; release unused numbers (`aba-lock release`, \
+            "show the owners with `aba-lock reserve --list --pool {pool}`; release unused numbers (`aba-lock release`, \
              `aba-lock reserve --expire DAYS`), or choose a wider range with --range"
         );
     }
     let widen = "or choose a wider range with --range";
     if tally.leased > 0 {
         format!(
-            "see the commands with `aba-lock reserve --list --pool {pool}`, and try again when one has ended, {widen}"
+            "show the commands with `aba-lock reserve --list --pool {pool}`, and try again when one has ended, {widen}"
         )
     } else if tally.excluded > 0 {
-        format!("see the exclusions with `aba-lock exclude --list --pool {pool}`, {widen}")
+        format!("show the exclusions with `aba-lock exclude --list --pool {pool}`, {widen}")
     } else {
         "choose a wider range with --range".to_owned()
     }
@@ -249,9 +249,9 @@ fn hint_for_required(number: u32, reason: &Unavailable) -> String {
         Unavailable::HasOther(_) => {
             return "release that number first with `aba-lock release`, or use another `--tag`".to_owned();
         }
-        Unavailable::Reserved(_) | Unavailable::Leased => "see the owner with `aba-lock reserve --list`; ",
-        Unavailable::Excluded => "see the exclusions with `aba-lock exclude --list`; ",
-        Unavailable::InUse => &format!("see the process with `ss -tulpn 'sport = :{number}'`; "),
+        Unavailable::Reserved(_) | Unavailable::Leased => "show the owner with `aba-lock reserve --list`; ",
+        Unavailable::Excluded => "show the exclusions with `aba-lock exclude --list`; ",
+        Unavailable::InUse => &format!("show the process with `ss -tulpn 'sport = :{number}'`; "),
         Unavailable::NotRegular(_) | Unavailable::NotAllowed => "",
     };
     format!("{see}if another number is acceptable, use `--prefer {number}`")
@@ -288,7 +288,7 @@ impl fmt::Display for NumberError {
                 write!(f, "cannot write {}: {}", path.display(), format_io_error(source))
             }
             Self::IntoItself { path } => {
-                write!(f, "cannot migrate into {}: a directory cannot be moved into itself", path.display())
+                write!(f, "cannot migrate into {}: `--to` is inside `--from`", path.display())
             }
             Self::SameTag { tag } => write!(f, "the tag {tag:?} is given twice"),
             Self::GroupFile { path, line, what } => write!(f, "{}, line {line}: {what}", path.display()),
@@ -307,7 +307,7 @@ impl fmt::Display for NumberError {
             }
             Self::Required { number, reason } => write!(f, "cannot reserve {number}: it {reason}"),
             Self::Probe { number, source } => {
-                write!(f, "cannot find out whether {number} is in use: {}", format_io_error(source))
+                write!(f, "cannot determine whether {number} is in use: {}", format_io_error(source))
             }
             Self::Damaged { path, kept } => {
                 write!(f, "the registry {} is damaged, so its numbers cannot be used", path.display())?;

@@ -37,7 +37,7 @@ impl fmt::Display for Unavailable {
             Self::Excluded => write!(f, "is excluded"),
             Self::InUse => write!(f, "is in use"),
             Self::NotAllowed => write!(f, "cannot be bound by this user"),
-            Self::HasOther(has) => write!(f, "is not the reserved number {has}"),
+            Self::HasOther(has) => write!(f, "differs from the reserved number {has}"),
         }
     }
 }

@@ -50,7 +50,7 @@ impl StoreError {
             Self::NoStateRoot => "set ABA_LOCK_DIR to a writable directory".to_owned(),
             Self::StateRoot { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "run it as a user who may read the directory, or set ABA_LOCK_DIR to another one".to_owned()
+                "run this command as a user who can read the directory, or set ABA_LOCK_DIR to another one".to_owned()
             }
             _ => return None,
         })

@@ -109,7 +109,8 @@ impl TaskError {
             Self::Store(error) => return error.hint(),
             Self::Lock(error) => return error.hint(),
             Self::Unusable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                "run it as the user who started the task, or set RUN_ONCE_DIR to a writable directory".to_owned()
+                "run this command as the user who started the task, or set RUN_ONCE_DIR to a writable directory"
+                    .to_owned()
             }
             Self::NothingToRun { id } => format!("give its command: `aba-lock run-once -i {id} -- CMD`"),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, after `--`".to_owned(),
@@ -117,20 +118,20 @@ impl TaskError {
                 format!("stop it with `aba-lock run-once -r -i {id}`")
             }
             Self::NotEnded { pid: Some(pid), .. } => {
-                format!("see its user and state with `ps -o user,stat,args -p {pid}`; end it, then try again")
+                format!("show its user and state with `ps -o user,stat,args -p {pid}`; end it, then try again")
             }
             Self::NotEnded { pid: None, .. } => {
                 "try again as the user who started it, or as root, outside of any container".to_owned()
             }
             Self::Supervisor { source: None, .. } => "try again".to_owned(),
             Self::NotSeen { path, .. } => format!(
-                "mount the /proc of this PID namespace: `mount -t proc proc /proc`; or, if no process of that run exists, run `rm {}`",
+                "mount the /proc of this pid namespace: `mount -t proc proc /proc`; or, if no process of that run exists, run `rm {}`",
                 quote_path(path)
             ),
             Self::Busy { path, .. } => {
-                format!("see that process with `aba-lock status --file {}`", quote_path(path))
+                format!("show that process with `aba-lock status --file {}`", quote_path(path))
             }
-            Self::NoSuchTask { .. } => "see all tasks with `aba-lock run-once --list`".to_owned(),
+            Self::NoSuchTask { .. } => "show all tasks with `aba-lock run-once --list`".to_owned(),
             _ => return None,
         })
     }

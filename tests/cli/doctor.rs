@@ -257,7 +257,7 @@ fn without_unnamed_files_nothing_is_created_above_a_missing_state_root() {
     let scene = Scene::new();
     let above = scene.root().parent().unwrap().display().to_string();
     let call = doctor_with_fault(&scene, &["-P", &above, "-e", "inject=/^open(at)?$:error=EOPNOTSUPP:when=1"]);
-    call.out("note   locking: not tested: this file system has no files without names").run();
+    call.out("note   locking: not tested: the test needs an unnamed file (O_TMPFILE)").run();
     assert!(!scene.root().exists());
 }
 

@@ -135,12 +135,12 @@ fn a_missing_permission_is_reported_with_the_next_step() {
     user(&["update", &file, "--", "cat"]).err("; the file is unchanged\nhint: an update creates files in ").run();
     set_mode(scene.root(), 0o700);
     user(&["list"])
-        .err("Permission denied\nhint: run it as a user who may read the directory, or set ABA_LOCK_DIR ")
+        .err("Permission denied\nhint: run this command as a user who can read the directory, or set ABA_LOCK_DIR ")
         .run();
     set_mode(scene.root(), 0o755);
     scene.once(["-qwi", "a", "--", "true"]).run();
     user(&["run-once", "-r", "-i", "a"])
-        .err("Permission denied\nhint: run it as the user who started the task, ")
+        .err("Permission denied\nhint: run this command as the user who started the task, ")
         .run();
 }
 
@@ -173,7 +173,7 @@ fn lock_files_that_are_not_regular_files_are_refused() {
                 "cannot use lock file {}: it is a {kind}, not a regular file",
                 scene.lock_file(name).display()
             ))
-            .err("hint: see its owner with `ls -ld ")
+            .err("hint: show its owner with `ls -ld ")
             .run();
     }
     let named = ["lock", "--file", "/dev/null", "--", "true"];

@@ -116,7 +116,7 @@ fn a_descriptor_of_a_redirected_link_exits_with_76() {
         flock -n -E 7 "/proc/$$/fd/9" true || exit 91
         exit $status"#;
     let command = scene.call("bash").args(["-c", script, "bash"]).arg(&link).status(76);
-    let waiter = command.err("is not, or no longer, open on").start();
+    let waiter = command.err("is not open on").start();
     wait_until("it waits", || count_waiters(&one) == 1);
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink(&two, &link).unwrap();
@@ -154,7 +154,7 @@ fn a_file_replaced_during_the_wait_for_the_next_descriptor_exits_with_76() {
         flock -n -E 7 "/proc/$$/fd/201" true || exit 92
         exit $status
     "#;
-    let waiter = scene.bash(script).status(76).err("file descriptor 200 is not, or no longer, open on").start();
+    let waiter = scene.bash(script).status(76).err("file descriptor 200 is not open on").start();
     scene.wait_for_waiter("b");
     fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
     holder.release();
@@ -184,7 +184,7 @@ fn a_file_replaced_during_the_wait_exits_with_76_and_is_not_locked() {
         flock -n -E 7 "/proc/$$/fd/200" true || exit 91
         exit $status
     "#;
-    let waiter = scene.bash(script).status(76).err("is not, or no longer, open on").start();
+    let waiter = scene.bash(script).status(76).err("is not open on").start();
     scene.wait_for_waiter("a");
     fs::rename(scene.lock_file("a"), scene.path("moved")).unwrap();
     holder.release();

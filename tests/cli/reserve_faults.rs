@@ -131,7 +131,7 @@ fn a_system_error_gives_no_number_and_changes_nothing() {
             &["reserve", "--range", "5100-5101", "--dry-run"],
         );
         assert_eq!(ended, Some(status), "{inject}: {said}");
-        assert!(status == 0 || said.contains("cannot find out whether 5100 is in use: "), "{said}");
+        assert!(status == 0 || said.contains("cannot determine whether 5100 is in use: "), "{said}");
     }
 }
 

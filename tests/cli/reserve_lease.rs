@@ -249,15 +249,15 @@ fn an_exhausted_range_is_reported_with_what_helps_for_its_numbers() {
     let scene = Scene::new();
     let ask = |range: &str| reserve(&scene, "b", &["--range", range]).status(75);
     let lease = start_lease(&scene, "a", &["--range", "5000"]);
-    ask("5000").err("hint: see the commands with `aba-lock reserve --list --pool ports`, and try again when ").run();
+    ask("5000").err("hint: show the commands with `aba-lock reserve --list --pool ports`, and try again when ").run();
     reserve(&scene, "a", &["--range", "5001"]).out("5001\n").run();
-    ask("5000-5001").err("hint: see the owners with `aba-lock reserve --list --pool ports`; release unused ").run();
+    ask("5000-5001").err("hint: show the owners with `aba-lock reserve --list --pool ports`; release unused ").run();
     call(&scene, "a", ["exclude", "5002"]).run();
-    ask("5002").err("hint: see the exclusions with `aba-lock exclude --list --pool ports`, or choose ").run();
+    ask("5002").err("hint: show the exclusions with `aba-lock exclude --list --pool ports`, or choose ").run();
     let (port, _socket) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
     let number = port.to_string();
     let in_use = |option: &str| call(&scene, "b", ["reserve", option, &number, "--range", &number]).status(75);
     in_use("--prefer").err("hint: choose a wider range with --range\n").run();
-    in_use("--require").err(format!("hint: see the process with `ss -tulpn 'sport = :{number}'`; ")).run();
+    in_use("--require").err(format!("hint: show the process with `ss -tulpn 'sport = :{number}'`; ")).run();
     lease.release();
 }

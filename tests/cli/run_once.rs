@@ -67,7 +67,7 @@ fn the_output_of_a_task_that_was_never_started_is_an_error() {
         let said = scene.once([letter, "-i", "a"]).status(1).err("no such task").run();
         assert_eq!(
             said.err,
-            "aba-lock: no such task: a (never started, or reset)\nhint: see all tasks with `aba-lock run-once --list`\n"
+            "aba-lock: no such task: a (never started, or reset)\nhint: show all tasks with `aba-lock run-once --list`\n"
         );
         scene.once([letter, "-q", "-i", "a"]).status(1).run();
     }

@@ -235,7 +235,7 @@ fn a_process_of_another_user_that_a_run_left_is_reported_and_not_joined_by_the_n
     let once = |command: &[&str]| scene.unprivileged().args(["run-once", "-qwi", "a", "--"]).args(command);
     let left: u32 = once(&["sh", "-c", &command]).status(137).out("").run().out.trim().parse().unwrap();
     let call = once(&["echo", "again"]).status(125).out("").err(format!("aba-lock: cannot end pid {left} of task a\n"));
-    call.err(format!("hint: see its user and state with `ps -o user,stat,args -p {left}`")).run();
+    call.err(format!("hint: show its user and state with `ps -o user,stat,args -p {left}`")).run();
     assert!(is_alive(left));
     kill(left, 9);
     once(&["echo", "again"]).out("again\n").run();

@@ -43,7 +43,8 @@ fn a_change_whose_modification_time_was_reset_is_not_lost() {
     let mut write = scene.program("bash");
     let script = format!("{{ read _ <{gate}; echo x; }} | \"$HELPER\" write f");
     write.args(["-c", &script]).current_dir(scene.path("."));
-    let write = Call::new(write).status(1).err("f was changed during the update by a process without the lock").start();
+    let write =
+        Call::new(write).status(1).err("f was changed during the update, without the lock, by another process").start();
     wait_until("it reads", || names(&scene).contains(&".f.aba-lock.d".to_owned()));
     scene.call("sh").args(["-c", WRITE_UNSEEN]).current_dir(scene.path(".")).run();
     gate.open();
@@ -92,7 +93,7 @@ fn a_command_that_writes_the_file_itself_is_reported() {
     let scene = scene_with("a\n");
     let told = |args: &[&str], status| {
         let command = call(&scene, [&["update"], args].concat()).status(status);
-        let said = command.err("f was changed during the update by the command or ").run();
+        let said = command.err("f was changed during the update, without the lock, by the command or ").run();
         assert!(said.err.contains("`aba-lock update --in-place ./f -- CMD {}`"), "{}", said.err);
         assert!(!said.err.contains("unchanged"), "{}", said.err);
     };

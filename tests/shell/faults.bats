@@ -557,8 +557,8 @@ aba_unlock_operation save && exit 94
 echo text >&201
 END
     run -0 ./tool
-    expect_text 'file descriptor 200 is not, or no longer, open on lock file'
-    expect_text 'file descriptor 201 is not, or no longer, open on lock file'
+    expect_text 'file descriptor 200 is not open on lock file'
+    expect_text 'file descriptor 201 is not open on lock file'
     [[ $(<mine) == text && $(<other) == text ]]
 }
 

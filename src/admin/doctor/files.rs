@@ -73,9 +73,8 @@ fn find_unusable(path: &Path) -> Option<Finding> {
     if !data.is_file() {
         let kind = word_for(data.file_type());
         return Some(
-            Finding::wrong(LOCKS, format!("{name} is a {kind}, not a regular file: it cannot be locked")).hint(
-                format!("see its owner with `ls -ld {}`, and move it away, or use another name", quote_path(path)),
-            ),
+            Finding::wrong(LOCKS, format!("{name} is a {kind}, not a regular file: it cannot be locked"))
+                .hint(format!("show its owner with `ls -ld {}`; move it away, or use another name", quote_path(path))),
         );
     }
     let error = os::may(Right::Read, path).err()?;
@@ -158,7 +157,7 @@ pub(super) fn check_tasks(root: &TaskRoot, report: Report) {
     );
     report(if failed + interrupted > 0 {
         Finding::note(TASKS, found).hint(
-            "list them with `aba-lock run-once --list`; a failure is kept until `aba-lock run-once -F` or its TTL",
+            "list them with `aba-lock run-once --list`; a failed task is kept until `aba-lock run-once -F`, or until its TTL ends",
         )
     } else {
         Finding::fine(TASKS, found)

@@ -208,7 +208,7 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
     let (before, after) = bundled.printed_library;
     let is_printed = || text.strip_prefix(before.as_bytes()).is_some_and(|text| text.starts_with(after.as_bytes()));
     if text.starts_with(bundled.library.as_bytes()) || is_printed() {
-        return Finding::fine(LIBRARY, format!("{name} has version {}, as this helper", bundled.version));
+        return Finding::fine(LIBRARY, format!("{name} has version {}, like this helper", bundled.version));
     }
     let text = String::from_utf8_lossy(&text);
     if !text.starts_with(FIRST_WORDS) {
@@ -218,8 +218,8 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
     let install = "install the helper and the library from one version";
     match text.lines().find_map(|line| line.strip_prefix(VERSION)) {
         Some(version) if version == bundled.version => {
-            Finding::note(LIBRARY, format!("{name} has version {version}, as this helper, but its text differs"))
-                .hint(format!("see the changes: `diff <(aba-lock init bash) {}`", quote_lossy(path)))
+            Finding::note(LIBRARY, format!("{name} has version {version}, like this helper, but its text differs"))
+                .hint(format!("show the changes: `diff <(aba-lock init bash) {}`", quote_lossy(path)))
         }
         Some(version) => {
             Finding::wrong(LIBRARY, format!("{name} has version {version}, but this helper has {}", bundled.version))

@@ -30,7 +30,7 @@ pub(super) fn check_proc(report: Report) {
         let does = if value == "0" {
             "off"
         } else {
-            "in /tmp and similar directories, flock(1) and `exec 200>` cannot open a file of another user; aba-lock can"
+            "in /tmp and other sticky directories, flock(1) and `exec 200>` cannot open a file of another user. aba-lock can open it"
         };
         report(Finding::fine("fs.protected_regular", format!("{value}: {does}")));
     }

@@ -237,7 +237,7 @@ fn check_locking(place: &Path, naming: Naming) -> Finding {
         }
         LockingOutcome::NotWithoutName => Finding::note(
             LOCKING,
-            format!("not tested: this file system has no files without names, and doctor creates no file in {name}"),
+            "not tested: the test needs an unnamed file (O_TMPFILE), which this file system does not support",
         )
         .hint("run doctor again when the state root exists"),
         // The finding about the state root has the remedy.

@@ -41,7 +41,7 @@ pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     match receiver.read_exact(&mut [0]) {
         Ok(()) => Ok(()),
         Err(_) => Err(Fault::Failed {
-            what: format!("cannot start a keeper for the lease on {}", kept.lease.name),
+            what: format!("cannot start a keeper for the lease on {}: it ended at once", kept.lease.name),
             hint: Some(
                 "the keeper must be able to write to the lock file: check its owner and mode with `ls -l`".to_owned(),
             ),

@@ -423,7 +423,7 @@ fn a_deadlock_of_flock_scripts_is_found() {
         scene.call("bash").args(["-c", &text]).hold()
     };
     let (one, two) = (script(&a, &b), script(&b, &a));
-    doctor(&scene).out("fine   deadlocks: none over the locks of the state root").run();
+    doctor(&scene).out("fine   deadlocks: none among the locks of the state root").run();
     gate.open();
     gate.open();
     scene.wait_for_waiter("a");

@@ -129,7 +129,7 @@ pub(super) fn check_deadlocks(store: &Store, report: Report) {
     let mut circles = deadlock::search::find_all_circles();
     circles.retain(|circle| circle.files.iter().any(|file| file.starts_with(&root)));
     if circles.is_empty() {
-        return report(Finding::fine(DEADLOCKS, "none over the locks of the state root"));
+        return report(Finding::fine(DEADLOCKS, "none among the locks of the state root"));
     }
     for circle in circles {
         let last = circle.steps.last().map_or(0, |step| step.pid);

@@ -103,6 +103,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock release --all-tags", Plain),
     ("aba-lock reserve --pool build --range 1-3 -- ./build.sh", Guard(Number("build"), "./build.sh")),
     ("aba-lock lock --wait \"build-$((RANDOM % 3))\"", Plain),
+    ("aba-lock run-once -w -i \"fetch-$(date +%F)\"", Plain),
     ("aba-lock lock backup -- timeout", Guard(Name("backup"), "./backup.sh")),
     ("aba-lock status --json backup | jq -e", Plain),
     ("aba-lock list              # the held", Plain),

@@ -179,6 +179,8 @@ pub(crate) struct LockArgs {
     pub(crate) verbose: bool,
 
     /// The command to run while the lock is held
+    ///
+    /// CMD is a program. For a builtin or a pipeline, use `-- sh -c '...'`. For a function of a script, call `aba_lock_operation` in the script.
     #[arg(index = 2, last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }

@@ -134,7 +134,7 @@ pub(crate) struct RunOnceArgs {
 
     /// First forget the result of the task if it is older than SECONDS
     ///
-    /// Only for --start, --wait, --peek, --active, --running and --exit-status. This is not a limit for the wait, which --timeout sets. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
+    /// Only for --start, --wait, --peek, --active, --running and --exit-status. This is not a limit for the wait, which --timeout sets. The age counts from the end of the run: for one run a day, put the date into the id. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     pub(crate) ttl: Option<Duration>,
 

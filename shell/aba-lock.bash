@@ -233,7 +233,7 @@ aba_lock_operation() {
         builtin shift
         case ${__aba_word} in
             -t | --timeout | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
-                [[ $# -gt 0 && (-n $1 || (${__aba_word} != -t && ${__aba_word} != --timeout)) ]] ||
+                [[ "$#" -gt 0 && (-n $1 || (${__aba_word} != -t && ${__aba_word} != --timeout)) ]] ||
                     __aba_fail 2 "option ${__aba_word} needs a value" 'see `aba_lock_operation --help`' ||
                     builtin return "$?"
                 # Joined into one word, because a value may begin with `-`.

@@ -223,7 +223,8 @@ __aba_pid_files=${__aba_pid_files-0}
 aba_lock_operation() {
     __aba_check_shell || \return "$?"
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
-    builtin local __aba_wait_option='' __aba_conflict_option='' __aba_seconds='' __aba_flag='' __aba_number=''
+    builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_seconds='' __aba_flag='' __aba_number=''
+    builtin local __aba_only_times=yes
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
     __aba_options=(--reopen)
@@ -272,10 +273,9 @@ aba_lock_operation() {
                 # An option of one letter, or several in one word.
                 if [[ ${__aba_word//[nwsxqv]/} != - || ${__aba_word} == - ]]; then
                     # flock(1) takes `-w60`.
-                    __aba_seconds=${__aba_word#-*w}
                     __aba_previous='see `aba_lock_operation --help`'
-                    if [[ -n ${__aba_seconds} && -z ${__aba_seconds//[0-9.]/} ]]; then
-                        __aba_previous="to wait for at most ${__aba_seconds} seconds, use --wait=${__aba_seconds}"
+                    if __aba_read_time "${__aba_word#-*w}"; then
+                        __aba_previous="to wait for at most ${__aba_seconds}, use --wait=${__aba_seconds% *}"
                     fi
                     __aba_fail 2 "aba_lock_operation: no such option: ${__aba_word}" "${__aba_previous}" || builtin return "$?"
                 fi
@@ -294,10 +294,11 @@ aba_lock_operation() {
                 ;;
             *)
                 __aba_contains "${__aba_names}" "${__aba_word} " || __aba_names+="${__aba_word} "
-                if [[ ${__aba_previous} == --wait || (${__aba_previous} == -*w && ${__aba_previous} != --*) ]] &&
-                    [[ -z ${__aba_word//[0-9]/} ]]; then
-                    __aba_seconds=${__aba_word}
-                elif [[ ${__aba_previous} == -*[nsx] && ${__aba_previous} != --* && -z ${__aba_word//[0-9]/} ]]; then
+                if ! __aba_read_time "${__aba_word}"; then
+                    __aba_only_times=''
+                elif [[ ${__aba_previous} == --wait || (${__aba_previous} == -*w && ${__aba_previous} != --*) ]]; then
+                    __aba_time=${__aba_word}
+                elif [[ ${__aba_previous} == -*[nsx] && ${__aba_previous} != --* ]]; then
                     __aba_flag=${__aba_previous}
                     __aba_number=${__aba_word}
                 fi
@@ -319,17 +320,41 @@ aba_lock_operation() {
     fi
     # In `-w 60 save`, flock(1) takes 60 as the time to wait. Here it would be a lock: refused before its file is made.
     __aba_word=${__aba_names%% *}
-    [[ -n ${__aba_word//[0-9]/} ]] || __aba_seconds=${__aba_word}
-    if [[ -n ${__aba_wait_option} && -n ${__aba_seconds} && ${__aba_names} == *' '*' ' ]]; then
-        __aba_fail 2 "${__aba_seconds} would be the name of a lock, not a time to wait" \
-            "to wait for at most ${__aba_seconds} seconds, use --wait=${__aba_seconds}" || builtin return "$?"
+    if __aba_read_time "${__aba_word}"; then
+        __aba_time=${__aba_word}
     fi
-    # In `-n 3 save`, too. But all names may be numbers.
-    if [[ -n ${__aba_number} && -n ${__aba_names//[0-9 ]/} ]]; then
+    if [[ -n ${__aba_wait_option} && -n ${__aba_time} && ${__aba_names} == *' '*' ' ]]; then
+        __aba_read_time "${__aba_time}" || builtin true
+        __aba_fail 2 "${__aba_time} would be the name of a lock, not a time to wait" \
+            "to wait for at most ${__aba_seconds}, use --wait=${__aba_seconds% *}" || builtin return "$?"
+    fi
+    # In `-n 3 save`, too. But all names may be numbers or times.
+    if [[ -n ${__aba_number} && -z ${__aba_only_times} ]]; then
         __aba_fail 2 "${__aba_number} would be the name of a lock, because ${__aba_flag} takes no value" \
             "to lock ${__aba_number}, write it after the other names" || builtin return "$?"
     fi
     __aba_acquire_locks
+}
+
+# Reads time $1, such as `60`, `0.5` or `1m`, into __aba_seconds: `60 seconds`. Returns 1 if it is no time.
+__aba_read_time() {
+    builtin local __aba_digits="${1%[smhdw]}" __aba_fraction='' __aba_unit=1
+    [[ $1 == [0-9]* && -z ${__aba_digits//[0-9.]/} && ${__aba_digits} != *.*.* ]] || builtin return 1
+    case $1 in
+        *m) __aba_unit=60 ;;
+        *h) __aba_unit=3600 ;;
+        *d) __aba_unit=86400 ;;
+        *w) __aba_unit=604800 ;;
+        *) ;;
+    esac
+    # More digits could overflow.
+    if ((__aba_unit > 1 && ${#__aba_digits} < 10)); then
+        [[ ${__aba_digits} != *.* ]] || __aba_fraction=${__aba_digits#*.}
+        __aba_fraction=$((10 ** ${#__aba_fraction}))
+        __aba_digits=$(((10#${__aba_digits//./} * __aba_unit + __aba_fraction - 1) / __aba_fraction))
+    fi
+    __aba_seconds="${__aba_digits} seconds"
+    [[ ${__aba_digits} != 1 ]] || __aba_seconds='1 second'
 }
 
 __aba_print_usage() {

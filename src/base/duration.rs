@@ -24,6 +24,18 @@ pub fn parse_span(text: &str) -> Option<Duration> {
     parse_seconds(number)?.checked_mul(seconds)
 }
 
+/// Converts a time span to the number of its seconds: `1.5m` to `90`.
+#[must_use]
+pub fn convert_to_seconds(text: &str) -> Option<String> {
+    parse_span(text).map(|span| span.as_secs_f64().to_string())
+}
+
+/// Writes the unit after a number of seconds: `1 second`, `60 seconds`.
+#[must_use]
+pub fn name_seconds(number: &str) -> String {
+    format!("{number} second{}", if number == "1" { "" } else { "s" })
+}
+
 /// Formats a time span: `13s`, `2m13s`, `3h05m`, `2d04h`.
 #[must_use]
 pub fn format_span(span: Duration) -> String {
@@ -46,6 +58,15 @@ mod tests {
         for bad in ["", ".", "-1", "1e9", "inf", "nan", "abc", "1s", "1.2.3", "99999999999999999999999"] {
             assert_eq!(parse_seconds(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_span_is_converted_to_seconds() {
+        for (text, seconds) in [("60", "60"), ("1m", "60"), ("1.5m", "90"), ("0.5s", "0.5"), ("1d", "86400")] {
+            assert_eq!(convert_to_seconds(text).as_deref(), Some(seconds), "{text}");
+        }
+        assert_eq!(convert_to_seconds("soon"), None);
+        assert_eq!([name_seconds("1"), name_seconds("0.5")], ["1 second", "0.5 seconds"]);
     }
 
     #[test]

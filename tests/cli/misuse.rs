@@ -83,6 +83,8 @@ fn options_of_other_tools_have_a_hint() {
         ("lock --timeout=1m backup -- true", "invalid value '1m' for '--timeout <SECONDS>'", "`--timeout 60`"),
         ("lock --wait=2h backup -- true", "invalid value '2h' for '--wait[=<SECONDS>]'", "`--wait=7200`"),
         ("lock -w60 backup -- true", "lock: no such option: -6", "`--wait=60`"),
+        ("lock -w1m backup -- true", "lock: no such option: -1", "wait for at most 60 seconds: `--wait=60`"),
+        ("lock -w1 backup -- true", "lock: no such option: -1", "wait for at most 1 second: `--wait=1`"),
         ("lock -t -1 backup -- true", "lock: no such option: -1", "cannot be negative"),
         ("run-once -w60 -i a -- true", "run-once: no such option: -6", "`--wait --timeout 60`"),
         ("run-once -t 1d -i a", "run-once: invalid value '1d'", "`--ttl 86400`"),

@@ -202,9 +202,27 @@ fn seconds_as_a_separate_argument_are_refused() {
     ] {
         scene.aba(call).status(2).err("60 would be the name of a lock, not a time to wait").err("use --wait=60").run();
     }
-    assert!(!scene.lock_file("60").exists() && !scene.lock_file("a").exists());
+    for (time, hint) in [
+        ("1m", "at most 60 seconds, use --wait=60\n"),
+        ("1.5h", "at most 5400 seconds, use --wait=5400\n"),
+        ("2d", "at most 172800 seconds, use --wait=172800\n"),
+        ("0.5s", "at most 0.5 seconds, use --wait=0.5\n"),
+        ("1s", "at most 1 second, use --wait=1\n"),
+        ("0.5", "at most 0.5 seconds, use --wait=0.5\n"),
+    ] {
+        for call in [["-w", time, "a"], ["--wait", time, "a"], ["-qw", time, "a"], ["a", "-w", time]] {
+            let call = scene.aba(["lock"]).args(call).args(["--", "true"]).status(2);
+            call.err(format!("lock: {time} would be the name of a lock, not a time to wait\n")).err(hint).run();
+        }
+        for flag in ["-n", "-s", "-x", "--shared"] {
+            let call = scene.aba(["lock", flag, time, "a", "--", "true"]).status(2);
+            let text = format!("lock: {time} would be the name of a lock, because {flag} takes no value\n");
+            call.err(text).err(format!("; to lock {time}, write it after the other names\n")).run();
+        }
+    }
+    assert!(!scene.root().exists());
     // Digits are a name if they are the only name, or do not follow the option.
-    for names in [["60"].as_slice(), &["a", "60"], &["60a", "a"]] {
+    for names in [["60"].as_slice(), &["1m"], &["a", "60"], &["a", "1m"], &["1x", "a"], &["60a", "a"]] {
         let call: Vec<&str> = [&["lock", "-w"], names, &["--", "true"]].concat();
         scene.aba(call).run();
     }

@@ -87,6 +87,23 @@ END
         fi
     done
     [[ ! -e ${ABA_LOCK_DIR}/aba-60.lock ]]
+    for call in '1m 60' '1.5h 5400' '2d 172800' '0.5s 0.5' '0.5 0.5' '1s 1' '08m 480' '0.01m 1'; do
+        for option in -w --wait -qw; do
+            run -2 ./waiter ${option} "${call% *}" save
+            expect_text "aba-lock: ${call% *} would be the name of a lock, not a time to wait"
+            [[ ${output} == *"hint: to wait for at most ${call#* } second"*", use --wait=${call#* }" ]]
+        done
+        run -2 ./waiter -x "${call% *}" save
+        expect_text "aba-lock: ${call% *} would be the name of a lock, because -x takes no value"
+    done
+    run -2 ./waiter -w 1s save
+    expect_text 'for at most 1 second, use --wait=1'
+    run -2 ./waiter -w1m save
+    expect_text 'for at most 60 seconds, use --wait=60'
+    [[ ! -e ${ABA_LOCK_DIR}/aba-1m.lock ]]
+    run -0 ./waiter -w 1m
+    run -0 ./waiter -w 1x save
+    run -0 ./waiter -n 1m 2m
     run -0 ./waiter -w 60
     run -0 ./waiter -w -n save 60
     run -0 ./waiter -w=60 60 save

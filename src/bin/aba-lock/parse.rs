@@ -6,6 +6,7 @@ mod plain;
 use crate::args::flock::{COMMAND, FlockArgs};
 use crate::args::repeat::allow_repeated_flags;
 use crate::args::{Cli, Invocation, LeaseArgs};
+use aba_lock::base::duration::parse_span;
 use aba_lock::os;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser};
@@ -86,14 +87,14 @@ fn parse_only<A: Args>(words: impl Iterator<Item = OsString>) -> Option<A> {
     A::from_arg_matches(&definition.try_get_matches_from(words).ok()?).ok()
 }
 
-/// Returns the first number that follows one of the long options, or a word of short options that ends in one of
-/// `letters`, such as `-qw`, and that option. The user may have meant the number as a value.
+/// Returns the first number or time, such as `60` or `1m`, that follows one of the long options, or a word of short options that ends in one of
+/// `letters`, such as `-qw`, and that option. The user may have meant it as a value.
 pub(crate) fn find_number_after(long: &[&str], letters: &[char]) -> Option<(String, String)> {
     let mut previous = String::new();
     for word in os::words().skip(1).take_while(|word| word != "--") {
         let word = word.to_string_lossy().into_owned();
         let is_short = previous.starts_with('-') && !previous.starts_with("--") && previous.ends_with(letters);
-        if is_number(&word) && (is_short || long.contains(&previous.as_str())) {
+        if is_time(&word) && (is_short || long.contains(&previous.as_str())) {
             return Some((previous, word));
         }
         previous = word;
@@ -103,4 +104,9 @@ pub(crate) fn find_number_after(long: &[&str], letters: &[char]) -> Option<(Stri
 
 pub(crate) fn is_number(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns true for a word that is a time to wait for flock(1) or timeout(1), such as `60`, `0.5` or `1m`.
+pub(crate) fn is_time(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit()) && (is_number(word) || parse_span(word).is_some())
 }

@@ -10,6 +10,7 @@ use crate::output::progress::LockProgress;
 use crate::output::stream;
 use crate::parse;
 use aba_lock::base::command_error::CommandError;
+use aba_lock::base::duration::{convert_to_seconds, name_seconds};
 use aba_lock::base::environment::TOKEN;
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::{Target, Wait};
@@ -33,20 +34,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             .collect::<Result<_, _>>()?,
         None => args.file.iter().map(|path| Target::file(path)).collect(),
     };
-    if let Some(seconds) = find_separate_seconds(args) {
-        let text = format!("lock: {seconds} would be the name of a lock, not a time to wait");
-        stream::print_message(&text, Some(&format!("to wait for at most {seconds} seconds, use --wait={seconds}")));
-        return Ok(exit::USAGE);
-    }
-    if let Some((flag, number)) = find_number_after_flag(args) {
-        let text = format!("lock: {number} would be the name of a lock, because {flag} takes no value");
-        let meant = if flag == "--nonblock" || flag.ends_with('n') {
-            format!("to run at most {number} commands, use `aba-lock reserve --pool POOL --range 1-{number} -- CMD`")
-        } else {
-            format!("to lock a descriptor of a script, use --fd={number}")
-        };
-        let hint = format!("{meant}; to lock {number}, write it after the other names");
-        stream::print_message(&text, Some(&hint));
+    if reject_time_as_name(args) {
         return Ok(exit::USAGE);
     }
     if let Some(mistake) = find_mistake(args, &targets) {
@@ -204,18 +192,48 @@ fn reject_lease_options(args: &LockArgs) -> bool {
     true
 }
 
-/// Returns the name that the user probably meant as the time to wait, because flock(1) takes the seconds as a separate word.
-fn find_separate_seconds(args: &LockArgs) -> Option<String> {
-    let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) else { return None };
-    let after_wait = parse::find_number_after(&["--wait"], &['w']).map(|(_, number)| number);
-    Some(first).filter(|name| parse::is_number(name)).cloned().or(after_wait)
+/// Reports a number or time that would be the name of a lock, and that the user probably meant as the value of the
+/// option before it.
+fn reject_time_as_name(args: &LockArgs) -> bool {
+    if let Some(name) = find_separate_time(args) {
+        let text = format!("lock: {name} would be the name of a lock, not a time to wait");
+        stream::print_message(&text, Some(&hint_to_wait(&name)));
+        return true;
+    }
+    if let Some((flag, number)) = find_number_after_flag(args) {
+        let text = format!("lock: {number} would be the name of a lock, because {flag} takes no value");
+        let meant = if !parse::is_number(&number) {
+            hint_to_wait(&number)
+        } else if flag == "--nonblock" || flag.ends_with('n') {
+            format!("to run at most {number} commands, use `aba-lock reserve --pool POOL --range 1-{number} -- CMD`")
+        } else {
+            format!("to lock a descriptor of a script, use --fd={number}")
+        };
+        let hint = format!("{meant}; to lock {number}, write it after the other names");
+        stream::print_message(&text, Some(&hint));
+        return true;
+    }
+    false
 }
 
-/// Returns an option without a value, and the number after it that the user probably meant as its value, as in
-/// `-n 3 NAME`. If all names are numbers, it is a name.
+/// Returns the hint that gives `time`, such as `60` or `1m`, as the time to wait.
+fn hint_to_wait(time: &str) -> String {
+    let seconds = convert_to_seconds(time).unwrap_or_else(|| time.to_owned());
+    format!("to wait for at most {}, use --wait={seconds}", name_seconds(&seconds))
+}
+
+/// Returns the name that the user probably meant as the time to wait, because flock(1) takes it as a separate word.
+fn find_separate_time(args: &LockArgs) -> Option<String> {
+    let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) else { return None };
+    let after_wait = parse::find_number_after(&["--wait"], &['w']).map(|(_, time)| time);
+    Some(first).filter(|name| parse::is_time(name)).cloned().or(after_wait)
+}
+
+/// Returns an option without a value, and the number or time after it that the user probably meant as its value, as in
+/// `-n 3 NAME`. If all names are numbers or times, it is a name.
 fn find_number_after_flag(args: &LockArgs) -> Option<(String, String)> {
     let [_, _, ..] = args.names.as_slice() else { return None };
-    if args.names.iter().all(|name| parse::is_number(name)) {
+    if args.names.iter().all(|name| parse::is_time(name)) {
         return None;
     }
     parse::find_number_after(&["--nonblock", "--shared", "--exclusive"], &['n', 's', 'x'])

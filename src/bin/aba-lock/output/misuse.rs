@@ -3,7 +3,7 @@
 use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_option_hint};
 use super::stream::{print_message, print_misuse_with_usage};
 use crate::args::Cli;
-use aba_lock::base::duration::{parse_seconds, parse_span};
+use aba_lock::base::duration::{convert_to_seconds, name_seconds};
 use aba_lock::base::programs::find_program;
 use aba_lock::base::text::shorten;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -151,7 +151,7 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         ErrorKind::UnknownArgument if word.starts_with('-') => {
             if let Some(seconds) = find_attached_seconds(words) {
                 let options = if name == "run-once" { "--wait --timeout " } else { "--wait=" };
-                return Some(format!("wait for at most {seconds} seconds: `{options}{seconds}`"));
+                return Some(format!("wait for at most {}: `{options}{seconds}`", name_seconds(&seconds)));
             }
             let Some(hint) = find_option_hint(name, &word) else {
                 let is_number = word[1..].starts_with(|c: char| c.is_ascii_digit());
@@ -173,19 +173,19 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
     }
 }
 
-/// Returns the number in a word such as `-w60`.
-fn find_attached_seconds(words: &[String]) -> Option<&str> {
-    let mut numbers = words.iter().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("-w"));
-    numbers.find(|number| number.starts_with(|c: char| c.is_ascii_digit()) && parse_seconds(number).is_some())
+/// Returns the time in a word such as `-w60` or `-w1m`, in seconds.
+fn find_attached_seconds(words: &[String]) -> Option<String> {
+    let times = words.iter().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("-w"));
+    times.filter(|time| time.starts_with(|c: char| c.is_ascii_digit())).find_map(convert_to_seconds)
 }
 
 /// Returns the hint about a time with a unit where the option takes seconds. `option` is its name, with the name of the value.
 fn advise_seconds(error: &clap::Error, option: &str) -> Option<String> {
     let (name, value) = option.split_once(['[', ' '])?;
     let given = find_context(error, ContextKind::InvalidValue)?;
-    let seconds = parse_span(&given).filter(|_| option.contains("SECONDS"))?.as_secs_f64();
+    let seconds = convert_to_seconds(&given).filter(|_| option.contains("SECONDS"))?;
     let gap = if value.starts_with('=') { '=' } else { ' ' };
-    Some(format!("{given} is {seconds} seconds: `{name}{gap}{seconds}`"))
+    Some(format!("{given} is {}: `{name}{gap}{seconds}`", name_seconds(&seconds)))
 }
 
 /// Returns the hint about `reserve --port`, with the number that the user gave.

@@ -71,6 +71,12 @@ fn words_of_other_tools_have_a_hint_with_the_command_to_type() {
     }
     refuse("free", &["`aba-lock reserve`", "`aba-lock unlock NAME --kill`"]);
     refuse("lst", &["did you mean", "`list`"]);
+    // A typing error in a command, and not the name of a lock.
+    for word in ["lokc", "lcok", "lok", "lockk", "lick"] {
+        refuse(&format!("{word} backup -- true"), &[&format!("no such command: {word}\nhint: did you mean `lock`?\n")]);
+    }
+    refuse("rnu-once -i fetch -- make", &["hint: did you mean `run-once`?\n"]);
+    refuse("staus backup", &["hint: did you mean `status`?\n"]);
     refuse("frobnicate", &["no such command: frobnicate\nUsage: ", "hint: see `aba-lock help`\n"]);
     refuse("help frobnicate", &["no such command: frobnicate\nUsage: ", "hint: see `aba-lock help`\n"]);
 }

@@ -219,3 +219,17 @@ pub(super) fn find_option_hint(command: &str, option: &str) -> Option<&'static s
 pub(super) fn find_argument_hint(command: &str) -> Option<&'static str> {
     ARGUMENTS.iter().find(|(commands, _)| commands.contains(&command)).map(|(_, hint)| *hint)
 }
+
+/// Returns true if one typing error turns `name` into `word`: a letter too many, a letter too few, a wrong letter, or two
+/// letters in the wrong order.
+pub(super) fn is_typing_error(word: &str, name: &str) -> bool {
+    let same = word.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    let (word, name) = (&word.as_bytes()[same..], &name.as_bytes()[same..]);
+    match (word, name) {
+        ([_, word @ ..], [_, name @ ..]) if word == name => true,
+        ([a, b, word @ ..], [c, d, name @ ..]) if a == d && b == c && word == name => true,
+        ([_, rest @ ..], _) if rest == name => true,
+        (_, [_, rest @ ..]) => word == rest,
+        _ => false,
+    }
+}

@@ -1,6 +1,6 @@
 //! Reports a command line that cannot be parsed: the mistake in one line, and the line that the user probably meant.
 
-use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_option_hint};
+use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_option_hint, is_typing_error};
 use super::stream::{print_message, print_misuse_with_usage};
 use crate::args::Cli;
 use aba_lock::base::duration::{convert_to_seconds, name_seconds};
@@ -82,6 +82,11 @@ fn find_hint_without_command(error: &clap::Error, words: &[String]) -> Option<St
     }
     if first == "help" {
         return find_similar(error);
+    }
+    if let Some(name) =
+        Cli::command().get_subcommands().map(Command::get_name).find(|name| is_typing_error(first, name))
+    {
+        return Some(format!("did you mean `{name}`?"));
     }
     let is_option = first.starts_with('-');
     if is_option && rest.iter().any(|word| Cli::command().find_subcommand(word).is_some()) {

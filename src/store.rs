@@ -7,11 +7,13 @@ use crate::base::environment::{self, value};
 use crate::base::error::ContextError;
 use crate::base::names::{LockName, TaskId};
 use crate::base::target::{Kind, Target};
+use crate::base::text::quote_path;
 use crate::os;
+use crate::os::proc::process;
 use error::StoreError;
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The name of the directory of locks in a home directory.
@@ -217,15 +219,46 @@ pub fn name_of(file: &Path) -> Option<LockName> {
 }
 
 /// Returns the reason and the remedy, if `path` cannot be used because there can be no directory at the place of its
-/// state root or task root.
+/// state root or task root, or because its directory belongs to another user.
 #[must_use]
 pub fn hint_about(path: &Path) -> Option<String> {
-    let (problem, variable) = match TaskRoot::from_env() {
-        Ok(TaskRoot { path: root, within: None }) if path.starts_with(&root) => (obstacle(&root), "RUN_ONCE_DIR"),
+    let (problem, variable, within) = match TaskRoot::from_env() {
+        Ok(TaskRoot { path: root, within: None }) if path.starts_with(&root) => (obstacle(&root), "RUN_ONCE_DIR", None),
         _ => {
             let store = Store::from_env().ok().filter(|store| path.starts_with(store.root()))?;
-            (store.problem(), "ABA_LOCK_DIR")
+            (store.problem(), "ABA_LOCK_DIR", Some(store))
         }
     };
-    Some(format!("{}: set {variable} to a writable directory on a local disk", problem?))
+    match problem {
+        Some(problem) => Some(format!("{problem}: set {variable} to a writable directory on a local disk")),
+        None => hint_to_share(path, within.as_ref()),
+    }
+}
+
+/// Returns the hint about a file that does not exist, and that this user may not create in a directory of another user.
+/// In a directory of its own, this user would not exclude the other users. `within` is the store, unless `path` is in
+/// the directory of `RUN_ONCE_DIR`.
+fn hint_to_share(path: &Path, within: Option<&Store>) -> Option<String> {
+    let is_denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let is_missing = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let directory = path.parent().filter(|_| is_missing && within.is_none_or(|store| store.root != path))?;
+    let owner = fs::metadata(directory).ok()?.uid();
+    if owner == os::user_id() || !os::may(os::Right::MakeIn, directory).is_err_and(is_denied) {
+        return None;
+    }
+    let belongs = format!("{} belongs to user {}", directory.display(), process::user_name(owner));
+    Some(match (within, name_of(path)) {
+        (Some(store), Some(name)) if store.lock_path(&name) == path => format!(
+            "{belongs}: to share the lock, run as root: `chmod a+rw \"$(ABA_LOCK_DIR={} aba-lock path --create {name})\"`; \
+             for locks of your own, set ABA_LOCK_DIR to another directory",
+            quote_path(&store.root)
+        ),
+        // No suggestion to set ABA_LOCK_DIR.
+        (Some(store), _) if path.starts_with(store.reservations()) => {
+            format!("{belongs}: run this command as that user; another directory would hand out the same numbers again")
+        }
+        _ => format!(
+            "{belongs}: run this command as that user; for tasks of your own, set RUN_ONCE_DIR to another directory"
+        ),
+    })
 }

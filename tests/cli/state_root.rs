@@ -1,7 +1,7 @@
 //! The directories for locks and tasks: when they are created, and the errors if they cannot be.
 
 use crate::call::Call;
-use crate::process::file_mode;
+use crate::process::{file_mode, is_root, set_mode};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -94,6 +94,35 @@ fn the_parents_of_a_configured_directory_for_tasks_are_created() {
     }
     let mode = |name: &str| file_mode(scene.path(name));
     assert_eq!(["locks", "c", "c/d", "c/d/tasks"].map(mode), [0o700, 0o711, 0o711, 0o711]);
+}
+
+#[test]
+fn a_new_file_in_a_directory_of_another_user_is_a_matter_for_root() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let (root, locks) = (scene.root(), scene.root().display().to_string());
+    fs::create_dir_all(&root).unwrap();
+    set_mode(&root, 0o755);
+    let user = |args: &[&str]| scene.unprivileged().args(args).env("ABA_LOCK_DIR", &root);
+    let create = format!("chmod a+rw \"$(ABA_LOCK_DIR={locks} aba-lock path --create other)\"");
+    let hint = format!(
+        "hint: {locks} belongs to user root: to share the lock, run as root: `{create}`; for locks of your own"
+    );
+    user(&["lock", "other", "--", "true"]).status(125).err("cannot open lock file ").err(hint).run();
+    let numbers = format!("hint: {locks} belongs to user root: run this command as that user; another directory would");
+    user(&["reserve", "--probe", "none"]).status(125).err(numbers).run();
+    let tasks = format!("hint: {locks} belongs to user root: run this command as that user; for tasks of your own");
+    user(&["run-once", "-i", "a", "--", "true"]).status(125).err(tasks).run();
+    // In the directory for tasks, too.
+    scene.aba(["run-once", "-qwi", "b", "--", "true"]).run();
+    let tasks = format!("hint: {locks}/runner belongs to user root: run this command as that user; for tasks");
+    user(&["run-once", "-i", "a", "--", "true"]).status(125).err(tasks).run();
+    // The command of the hint works.
+    let command = create.replace("aba-lock", HELPER);
+    scene.call("sh").args(["-c", &command]).run();
+    user(&["lock", "other", "--", "echo", "ran"]).out("ran\n").run();
 }
 
 #[test]

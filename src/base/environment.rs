@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
 use super::duration::parse_seconds;
-use super::error::ContextError;
+use super::error::{ContextError, SECONDS};
 use crate::os;
 use crate::os::proc::process;
 use std::env;
@@ -115,11 +115,7 @@ pub fn default_timeout() -> Result<Option<Duration>, ContextError> {
     let value = value.to_string_lossy();
     match parse_seconds(&value) {
         Some(timeout) => Ok(Some(timeout)),
-        None => Err(ContextError::Variable {
-            name: "ABA_LOCK_TIMEOUT",
-            value: value.into_owned(),
-            wanted: "a number of seconds",
-        }),
+        None => Err(ContextError::Variable { name: "ABA_LOCK_TIMEOUT", value: value.into_owned(), wanted: SECONDS }),
     }
 }
 

@@ -43,6 +43,20 @@ fn a_missing_separator_before_the_command_is_named() {
     refuse("lock ./backup.sh -v", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh -v`\n"]);
     refuse("lock -- ./backup.sh", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh`\n"]);
     refuse("run-once fetch -- make", &["hint: name the task with -i: `aba-lock run-once -i fetch -- make`\n"]);
+    for words in ["lock backup --", "lock backup -w --", "lock --file /tmp/f --"] {
+        let hint = format!("hint: write the command to run after `--`: `aba-lock {words} COMMAND`\n");
+        refuse(words, &["lock: missing argument: --fd N or CMD\n", &hint]);
+    }
+    for (words, meant) in [
+        ("run-once -r fetch", "run-once -r -i fetch"),
+        ("run-once -t 5 fetch", "run-once -t 5 -i fetch"),
+        ("run-once -w -- ./step", "run-once -w -i ID -- ./step"),
+        ("run-once -w", "run-once -w -i ID"),
+        ("run-once ./step", "run-once -i ID -- ./step"),
+        ("run-once -w ./step --all", "run-once -w -i ID -- ./step --all"),
+    ] {
+        refuse(words, &[&format!("hint: name the task with -i: `aba-lock {meant}`\n")]);
+    }
     // The command of `update` and `flock` needs no separator.
     refuse("update f.yaml", &["update: missing argument: CMD", "`COMMAND | aba-lock write FILE`\n"]);
 }
@@ -79,6 +93,48 @@ fn words_of_other_tools_have_a_hint_with_the_command_to_type() {
     refuse("staus backup", &["hint: did you mean `status`?\n"]);
     refuse("frobnicate", &["no such command: frobnicate\nUsage: ", "hint: see `aba-lock help`\n"]);
     refuse("help frobnicate", &["no such command: frobnicate\nUsage: ", "hint: see `aba-lock help`\n"]);
+}
+
+#[test]
+fn a_word_that_is_the_value_of_an_option_has_a_hint_with_the_option() {
+    for (words, meant) in [
+        ("reserve api", "reserve --tag api"),
+        ("reserve 3", "reserve --tag 3"),
+        ("reserve api -- true", "reserve --tag api -- true"),
+        ("reserve api ./run-tests", "reserve --tag api -- ./run-tests"),
+    ] {
+        refuse(words, &[&format!("hint: name the number with --tag: `aba-lock {meant}`\n")]);
+    }
+    for (words, meant) in [
+        ("run-once -w 5 -i x", "run-once -W 5 -i x"),
+        ("run-once -i x --wait 5s -- true", "run-once -i x -W 5 -- true"),
+        ("run-once -qw 5 -i x", "run-once -qw -W 5 -i x"),
+    ] {
+        refuse(words, &[&format!("hint: wait for at most 5 seconds: `aba-lock {meant}`\n")]);
+    }
+    refuse("help lock --wait", &["aba-lock: help: unexpected argument: --wait\nhint: ", "`aba-lock help lock`\n"]);
+    refuse(
+        "reserve --range 8000-7000",
+        &["invalid value '8000-7000' for '--range <A-B>': the range ends before it begins\n"],
+    );
+    let scene = Scene::new();
+    let call = |value: &str| scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_TIMEOUT", value).status(2);
+    call("1m")
+        .err("ABA_LOCK_TIMEOUT is \"1m\", which is not a number of seconds\n")
+        .err("hint: 1m is 60 seconds: `ABA_LOCK_TIMEOUT=60`\n")
+        .run();
+    let said = call("soon").err("is \"soon\", which is not a number of seconds\n").run().err;
+    assert!(!said.contains("hint"), "{said}");
+}
+
+#[test]
+fn a_mistake_in_a_call_of_the_library_names_its_help() {
+    let scene = Scene::new();
+    let call = scene
+        .bash_with_library("aba_lock_operation --wait=abc a")
+        .status(2)
+        .err("aba-lock: aba_lock_operation: invalid value 'abc' for ");
+    call.err("\nhint: see `aba_lock_operation --help`\n").run();
 }
 
 #[test]
@@ -160,6 +216,9 @@ fn a_command_that_cannot_be_run_has_a_hint_about_its_text_or_file() {
     call(path, 126).err(format!("hint: make it executable with `chmod +x {path}`")).run();
     write_program(&script, "#!/bin/no-such-shell\r\n");
     call(path, 127).err("hint: the file exists, but not the interpreter in its first line").run();
+    call("cd", 127).err("command not found: cd\nhint: cd is a builtin of the shell, not a program: run it in a shell, as in `-- sh -c 'cd ...'`\n").run();
+    let function = call("deploy", 127).env("BASH_FUNC_deploy%%", "() {  true\n}");
+    function.err("hint: deploy is a function of the shell, not a program: `-- bash -c 'deploy \"$@\"' deploy`\n").run();
     let said = call("no-such-program", 127).err("command not found: no-such-program\n").run().err;
     assert!(!said.contains("hint"), "{said}");
 }

@@ -281,6 +281,10 @@ pub(crate) struct MigrateArgs {
 }
 
 fn parse_range(text: &str) -> Result<NumberRange, &'static str> {
+    let bounds = text.split_once('-').and_then(|(first, last)| parse_number(first).ok().zip(parse_number(last).ok()));
+    if bounds.is_some_and(|(first, last)| first > last) {
+        return Err("the range ends before it begins");
+    }
     NumberRange::parse(text).ok_or("neither a number nor a range of at most a million numbers, such as 5000-7000")
 }
 

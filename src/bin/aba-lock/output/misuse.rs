@@ -22,13 +22,24 @@ pub(crate) fn report_usage_error(error: &clap::Error) {
         Some(command) => find_hint(error, command, &words[1..]),
         None => find_hint_without_command(error, &words),
     };
-    let text = describe(error, known.map(Command::get_name));
+    // The shell library calls `lock` with this hidden option.
+    let is_library = words.iter().take_while(|word| *word != "--").any(|word| word == "--reopen");
+    let place = if is_library { Some("aba_lock_operation") } else { known.map(Command::get_name) };
+    let text = match words.as_slice() {
+        [first, .., last] if first == "help" && last.starts_with('-') => format!("help: unexpected argument: {last}"),
+        _ => describe(error, place),
+    };
     if let Some(hint) = hint.or_else(|| find_similar(error)) {
         return print_message(&text, Some(&hint));
     }
     let usage = error.get(ContextKind::Usage).map(|usage| format!("{usage}\n")).unwrap_or_default();
-    let help = known.map_or_else(|| "help".to_owned(), |known| format!("{} --help", known.get_name()));
-    print_misuse_with_usage(&text, usage.trim_start(), &format!("see `aba-lock {help}`"));
+    let help = match known {
+        _ if is_library => "aba_lock_operation --help".to_owned(),
+        Some(known) => format!("aba-lock {} --help", known.get_name()),
+        None => "aba-lock help".to_owned(),
+    };
+    let usage = if is_library { "" } else { usage.trim_start() };
+    print_misuse_with_usage(&text, usage, &format!("see `{help}`"));
 }
 
 /// Describes the mistake in one line.
@@ -81,7 +92,13 @@ fn find_hint_without_command(error: &clap::Error, words: &[String]) -> Option<St
         None => {}
     }
     if first == "help" {
-        return find_similar(error);
+        let command = rest.first().filter(|word| Cli::command().find_subcommand(word).is_some());
+        return match (command, rest.last()) {
+            (Some(command), Some(last)) if last.starts_with('-') => {
+                Some(format!("print the help of the command: `aba-lock help {command}`"))
+            }
+            _ => find_similar(error),
+        };
     }
     if let Some(name) =
         Cli::command().get_subcommands().map(Command::get_name).find(|name| is_typing_error(first, name))
@@ -133,24 +150,28 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
     let name = command.get_name();
     let word = find_context(error, ContextKind::InvalidArg).unwrap_or_default();
     let has_dashes = words.iter().any(|word| word == "--");
-    match error.kind() {
-        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict
-            if !has_dashes =>
-        {
-            if let Some(line) = complete_line(name, words) {
-                let advice =
-                    if line.contains(&"NAME".to_owned()) { "name the lock" } else { "write `--` before the command" };
-                return Some(format!("{advice}: `{}`", join(name, &line)));
-            }
-        }
-        // `run-once ID -- CMD`
-        ErrorKind::UnknownArgument if name == "run-once" && !word.starts_with('-') => {
-            let mut line = words.to_vec();
-            let at = line.iter().position(|other| *other == word)?;
-            line.insert(at, "-i".to_owned());
-            return Some(format!("name the task with -i: `{}`", join(name, &line)));
-        }
-        _ => {}
+    let is_unexpected = error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-');
+    if is_unexpected && let Some(hint) = find_hint_for_value(name, words, &word) {
+        return Some(hint);
+    }
+    let kinds = [ErrorKind::UnknownArgument, ErrorKind::MissingRequiredArgument, ErrorKind::ArgumentConflict];
+    if !has_dashes
+        && kinds.contains(&error.kind())
+        && let Some(line) = complete_line(name, words)
+    {
+        let advice = if line.contains(&"NAME".to_owned()) {
+            "name the lock"
+        } else if line.contains(&"ID".to_owned()) {
+            "name the task with -i"
+        } else {
+            "write `--` before the command"
+        };
+        return Some(format!("{advice}: `{}`", join(name, &line)));
+    }
+    // `run-once ID -- CMD`
+    if is_unexpected && name == "run-once" {
+        let at = words.iter().position(|other| *other == word)?;
+        return Some(format!("name the task with -i: `{}`", join(name, &insert(words, at, "-i"))));
     }
     match error.kind() {
         ErrorKind::UnknownArgument if word.starts_with('-') => {
@@ -167,6 +188,10 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         }
         ErrorKind::UnknownArgument => find_argument_hint(name).map(|hint| fill_in(hint, Some(&word))),
         ErrorKind::ValueValidation => advise_seconds(error, &word),
+        ErrorKind::MissingRequiredArgument if word.contains("CMD") && has_dashes && name == "lock" => {
+            let line = insert(words, words.len(), "COMMAND");
+            Some(format!("write the command to run after `--`: `{}`", join(name, &line)))
+        }
         ErrorKind::MissingRequiredArgument => find_hint_for_missing(name, words, has_dashes),
         ErrorKind::TooManyValues if name == "run-once" && word.starts_with("--wait") => {
             Some("give up after 60 seconds: `--wait --timeout 60`".to_owned())
@@ -176,6 +201,30 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         }
         _ => None,
     }
+}
+
+/// Returns the hint about a word that is probably the value of an option: `reserve TAG`, `run-once -w SECONDS`.
+fn find_hint_for_value(name: &str, words: &[String], word: &str) -> Option<String> {
+    let at = words.iter().position(|other| other == word)?;
+    let has_tag = words.iter().any(|other| other.starts_with("--tag"));
+    if name == "reserve" && !has_tag && !word.contains('/') && find_program(word.as_ref(), Path::new(".")).is_err() {
+        let line = insert(words, at, "--tag");
+        let line = complete_line(name, &line).unwrap_or(line);
+        return Some(format!("name the number with --tag: `{}`", join(name, &line)));
+    }
+    let option = words.get(at.checked_sub(1)?)?;
+    if name == "run-once"
+        && (option == "--wait" || option.starts_with('-') && !option.starts_with("--") && option.ends_with('w'))
+        && let Some(seconds) = convert_to_seconds(word)
+    {
+        let mut line = insert(words, at, "-W");
+        line[at + 1].clone_from(&seconds);
+        if option == "-w" || option == "--wait" {
+            line.remove(at - 1);
+        }
+        return Some(format!("wait for at most {}: `{}`", name_seconds(&seconds), join(name, &line)));
+    }
+    None
 }
 
 /// Returns the time in a word such as `-w60` or `-w1m`, in seconds.
@@ -212,6 +261,10 @@ fn find_hint_for_missing(name: &str, words: &[String], has_dashes: bool) -> Opti
                 join(name, &line)
             )
         }
+        ("run-once", _) if !words.is_empty() => {
+            let at = words.iter().position(|word| word == "--").unwrap_or(words.len());
+            format!("name the task with -i: `{}`", join(name, &insert(&insert(words, at, "ID"), at, "-i")))
+        }
         ("status", _) => "show all locks and tasks: `aba-lock list`".to_owned(),
         ("update", [_]) => {
             "write the command after the file, or replace the file: `COMMAND | aba-lock write FILE`".to_owned()
@@ -237,6 +290,12 @@ fn complete_line(name: &str, words: &[String]) -> Option<Vec<String>> {
     // `lock ./backup.sh`
     if let Some(at) = positionals.first().filter(|at| name == "lock" && words[**at].contains('/')) {
         return Some(insert(&insert(words, *at, "--"), *at, "NAME"));
+    }
+    // `run-once ./step`
+    if let Some(at) = positionals.first().filter(|at| name == "run-once" && words[**at].contains('/'))
+        && !has_option("--id", "-i")
+    {
+        return Some(["--", "ID", "-i"].iter().fold(words.to_vec(), |line, word| insert(&line, *at, word)));
     }
     // The number of names before the command.
     let (least, named) = match name {

@@ -23,7 +23,7 @@ done
 [[ -n "${BASH_VERSINFO-}" ]] 2>&- || return 125
 
 __aba_call() {
-    if [[ $1 == *_op* && $1$# != aba_l*1 && ${BASHPID-} == "$$" && $- != *k* && ${IFS-} == $' \t\n' &&
+    if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-} == "$$" && $- != *k* && ${IFS-} == $' \t\n' &&
         -n ${ABA_LOCK_DIR:-${HOME-}} &&
         -z ${__aba_pending-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
         ! { \builtin declare -F builtin || \builtin declare -F exec; } >/dev/null; then
@@ -46,8 +46,8 @@ __aba_try() {
     builtin local __aba_name='' __aba_path='' __aba_fd='' __aba_fds="${ABA_LOCK_FDS-}"
     __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
     [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
-    if [[ $1 == aba_u* ]]; then
-        builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}/$__aba_fds/$$ " || builtin return 79
+    if [[ $1 == *_u* ]]; then
+        builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
         "$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" || builtin return "$?"
         builtin eval "\\exec $__aba_fds>&-"
         __aba_locks=''
@@ -831,6 +831,10 @@ aba_unlock_operation() {
     if (($# > 0)) && [[ -z $1 ]]; then
         __aba_print_message 'invalid lock name "": it is empty' \
             'to release the last lock, call aba_unlock_operation without a name'
+        builtin return 2
+    fi
+    if (($# > 1)); then
+        __aba_print_message 'aba_unlock_operation takes the name of one lock' 'call it once for each lock'
         builtin return 2
     fi
     builtin local __aba_entry='' __aba_name='' __aba_fd='' __aba_acquirer=''

@@ -164,3 +164,23 @@ END
     run -1 "${ABA_LOCK_BIN}" status -q a
     run -0 ./tool -q -q -x -x -n
 }
+
+@test "a second name for aba_unlock_operation is refused, and nothing is released" {
+    script tool <<'END'
+# An option, so that the whole library is loaded.
+aba_lock_operation $1 save
+status=0
+aba_unlock_operation save load || status=$?
+aba_unlock_operation save '' || echo "again: $?"
+aba_lock_held save && echo "held, ${status}"
+END
+    for _ in new existing; do
+        for option in '' -x; do
+            run -0 ./tool "${option}"
+            expect_text 'aba-lock: aba_unlock_operation takes the name of one lock'
+            expect_text 'hint: call it once for each lock'
+            expect_text 'again: 2'
+            expect_text 'held, 2'
+        done
+    done
+}

@@ -230,13 +230,12 @@ fn hint_for_exhausted(pool: &str, tally: &Tally) -> String {
              `aba-lock reserve --expire DAYS`), or choose a wider range with --range"
         );
     }
-    let widen = "or choose a wider range with --range";
     if tally.leased > 0 {
-        format!(
-            "show the commands with `aba-lock reserve --list --pool {pool}`, and try again when one has ended, {widen}"
-        )
+        format!("try again when a command has ended; show the commands with `aba-lock reserve --list --pool {pool}`")
     } else if tally.excluded > 0 {
-        format!("show the exclusions with `aba-lock exclude --list --pool {pool}`, {widen}")
+        format!(
+            "show the exclusions with `aba-lock exclude --list --pool {pool}`, or choose a wider range with --range"
+        )
     } else {
         "choose a wider range with --range".to_owned()
     }

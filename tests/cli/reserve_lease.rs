@@ -249,7 +249,11 @@ fn an_exhausted_range_is_reported_with_what_helps_for_its_numbers() {
     let scene = Scene::new();
     let ask = |range: &str| reserve(&scene, "b", &["--range", range]).status(75);
     let lease = start_lease(&scene, "a", &["--range", "5000"]);
-    ask("5000").err("hint: show the commands with `aba-lock reserve --list --pool ports`, and try again when ").run();
+    ask("5000")
+        .err(
+            "hint: try again when a command has ended; show the commands with `aba-lock reserve --list --pool ports`\n",
+        )
+        .run();
     reserve(&scene, "a", &["--range", "5001"]).out("5001\n").run();
     ask("5000-5001").err("hint: show the owners with `aba-lock reserve --list --pool ports`; release unused ").run();
     call(&scene, "a", ["exclude", "5002"]).run();

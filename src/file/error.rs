@@ -93,8 +93,15 @@ impl FileError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Lock(error) => return error.hint(),
-            Self::NoFile { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                "to create it, use `--create`".to_owned()
+            Self::NoFile { label, source } if source.kind() == io::ErrorKind::NotFound => {
+                match Path::new(label).parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) {
+                    Some(parent) => format!(
+                        "the directory {} does not exist: create it with `mkdir -p {}`",
+                        parent.display(),
+                        quote_path(parent)
+                    ),
+                    None => "to create it, use `--create`".to_owned(),
+                }
             }
             Self::Update { what: "open the lock file", label, source }
                 if source.kind() == io::ErrorKind::PermissionDenied && !Path::new(label).exists() =>

@@ -41,6 +41,16 @@ fn a_missing_separator_before_the_command_is_named() {
     }
     refuse("lock backup", &["lock: missing argument: ", "after `--`: `aba-lock lock backup -- COMMAND`"]);
     refuse("lock ./backup.sh -v", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh -v`\n"]);
+    let file = "hint: lock the file with --file: ";
+    for (words, meant) in [
+        ("lock /path/o.lock echo hi", "lock --file /path/o.lock -- echo hi"),
+        ("lock -q ./state sh -c 'echo hi'", "lock -q --file ./state -- sh -c 'echo hi'"),
+        ("lock /path/o.lock -c 'echo hi'", "lock --file /path/o.lock -- sh -c 'echo hi'"),
+        ("lock /path/o.lock", "lock --file /path/o.lock -- COMMAND"),
+    ] {
+        refuse(words, &[&format!("{file}`aba-lock {meant}`\n")]);
+    }
+    refuse("lock /bin/cp echo hi", &["hint: name the lock: `aba-lock lock NAME -- /bin/cp echo hi`\n"]);
     refuse("lock -- ./backup.sh", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh`\n"]);
     refuse("run-once fetch -- make", &["hint: name the task with -i: `aba-lock run-once -i fetch -- make`\n"]);
     for words in ["lock backup --", "lock backup -w --", "lock --file /tmp/f --"] {
@@ -153,6 +163,12 @@ fn options_of_other_tools_have_a_hint() {
         ("lock --fd x backup", "lock: invalid value 'x' for '--fd <N>': not a number\n", "`aba-lock lock --help`"),
         ("lock --no-inherit=1 a -- true", "lock: unexpected value '1'", "`aba-lock lock --help`"),
         ("unlock -9 backup", "unlock: no such option: -9", "`aba-lock unlock backup --kill=KILL`"),
+        ("unlock backup --kill 9", "unlock: unexpected argument: 9\n", "hint: write `--kill=9`\n"),
+        ("unlock --kill INT backup", "unlock: unexpected argument: backup\n", "hint: write `--kill=INT`\n"),
+        ("unlock a b", "unlock: unexpected argument: b\n", "hint: give one name; "),
+        ("lock -w 60 --file o.lock -- true", "lock: 60 would be the name of a lock, not a time", "use --wait=60\n"),
+        ("lock --file o.lock -qw 1m -- true", "lock: 1m would be the name of a lock, not a time", "use --wait=60\n"),
+        ("lock --wait 60 --file o true", "lock: 60 would be the name of a lock, not a time", "use --wait=60\n"),
         (
             "reserve --port 8080",
             "reserve: no such option: --port",

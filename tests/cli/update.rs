@@ -87,6 +87,13 @@ fn write_replaces_a_file_completely_or_not_at_all() {
     assert_eq!(text(&scene, "f"), "");
     pipe("\"$HELPER\" write f <&-").run();
     pipe("echo x | \"$HELPER\" write new").status(125).err("hint: to create it, use `--create`").run();
+    let directory =
+        "no/f: No such file or directory\nhint: the directory no does not exist: create it with `mkdir -p ./no`\n";
+    pipe("echo x | \"$HELPER\" write no/f").status(125).err(directory).run();
+    pipe("echo x | \"$HELPER\" write --create no/f").status(125).err(directory).run();
+    let forgotten = "hint: if sed is the command, FILE is missing before `--`: `aba-lock update FILE -- sed -n p`\n";
+    pipe("\"$HELPER\" update -- sed -n p").status(125).err(forgotten).run();
+    pipe("\"$HELPER\" update sed -- cat").status(125).err("hint: to create it, use `--create`").run();
     pipe("umask 027; echo x | \"$HELPER\" write --create new").run();
     assert_eq!(file_mode(scene.path("new")), 0o640);
     assert_eq!(names(&scene), ["f", "new", "new.lock"]);

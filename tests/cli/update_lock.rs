@@ -51,6 +51,36 @@ fn a_wait_names_the_holder_and_its_command() {
 }
 
 #[test]
+fn a_look_at_the_file_leads_to_the_lock_of_its_update() {
+    let scene = scene_with("a\n");
+    symlink("f", scene.path("link")).unwrap();
+    let file = fs::canonicalize(scene.path("f")).unwrap().display().to_string();
+    let status = |words: &[&str]| call(&scene, ["status"]).args(words).status(1).out("").run().out;
+    let kill =
+        || call(&scene, ["unlock", "f", "--kill"]).err("aba-lock: f is free: no process to kill\nhint: ").run().err;
+    assert!(!status(&["f"]).contains("hint") && !status(&["--file", "f"]).contains("hint"));
+    assert!(kill().ends_with("hint: no lock file has this name: show all locks with `aba-lock list`\n"));
+    let holder = scene.flock_holder(scene.path("f.lock"));
+    let held = "hint: the lock of updates of this file is held: show its holder with `aba-lock status --file ";
+    assert!(status(&["f"]).contains(&format!("removed)\n  {held}./f.lock`\n")), "{}", status(&["f"]));
+    assert!(status(&["--file", "f"]).contains(&format!("f: free\n  {held}./f.lock`\n")));
+    assert!(status(&["--file", "link"]).contains(&format!("link: free\n  {held}{file}.lock`\n")));
+    assert!(kill().ends_with(&format!("\n{held}./f.lock`\n")), "{}", kill());
+    call(&scene, ["unlock", "f", "--kill", "-q"]).run();
+    assert_eq!(status(&["-q", "f"]), "");
+    assert!(!status(&["--json", "f"]).contains("hint"));
+    holder.release();
+    let free = "hint: an update of this file uses another lock: `aba-lock status --file ./f.lock`\n";
+    assert!(status(&["f"]).contains(free) && status(&["--file", "f"]).contains(free));
+    assert!(kill().ends_with(free), "{}", kill());
+    fs::write(scene.path("other.lock"), "").unwrap();
+    assert!(!status(&["other"]).contains("hint"), "there is no file of this name");
+    // A lock with the name of the file was used, so the user probably means that lock.
+    call(&scene, ["lock", "f", "--", "true"]).run();
+    assert!(!status(&["f"]).contains("hint"));
+}
+
+#[test]
 fn an_update_through_a_link_names_the_lock_of_its_target() {
     let scene = scene_with("a\n");
     symlink("f", scene.path("link")).unwrap();

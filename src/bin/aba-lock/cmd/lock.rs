@@ -6,11 +6,11 @@ use super::wait::choose_wait;
 use crate::args::lock::LockArgs;
 use crate::exit;
 use crate::output::contention::{HintReader, report_acquired, report_contention};
+use crate::output::misuse::{hint_to_wait, report_time_as_name};
 use crate::output::progress::LockProgress;
 use crate::output::stream;
 use crate::parse;
 use aba_lock::base::command_error::CommandError;
-use aba_lock::base::duration::{convert_to_seconds, name_seconds};
 use aba_lock::base::environment::TOKEN;
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::{Target, Wait};
@@ -196,8 +196,7 @@ fn reject_lease_options(args: &LockArgs) -> bool {
 /// option before it.
 fn reject_time_as_name(args: &LockArgs) -> bool {
     if let Some(name) = find_separate_time(args) {
-        let text = format!("lock: {name} would be the name of a lock, not a time to wait");
-        stream::print_message(&text, Some(&hint_to_wait(&name)));
+        report_time_as_name(&name);
         return true;
     }
     if let Some((flag, number)) = find_number_after_flag(args) {
@@ -214,12 +213,6 @@ fn reject_time_as_name(args: &LockArgs) -> bool {
         return true;
     }
     false
-}
-
-/// Returns the hint that gives `time`, such as `60` or `1m`, as the time to wait.
-fn hint_to_wait(time: &str) -> String {
-    let seconds = convert_to_seconds(time).unwrap_or_else(|| time.to_owned());
-    format!("to wait for at most {}, use --wait={seconds}", name_seconds(&seconds))
 }
 
 /// Returns the name that the user probably meant as the time to wait, because flock(1) takes it as a separate word.

@@ -6,6 +6,7 @@ use crate::exit;
 use crate::output::progress::DelayedProgress;
 use crate::output::{stream, updates};
 use aba_lock::base::command_error::CommandError;
+use aba_lock::base::programs::find_program;
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::file::draft::ContentDraft;
@@ -15,9 +16,10 @@ use aba_lock::file::filter;
 use aba_lock::file::path::MissingFile;
 use aba_lock::file::update::{Conditions, Prepared, check_signals, prepare_draft};
 use aba_lock::lock::error::LockError;
-use aba_lock::os::Forward;
 use aba_lock::os::proc::process;
+use aba_lock::os::{self, Forward};
 use std::ffi::OsStr;
+use std::path::Path;
 
 pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {
     if args.in_place && !args.command.iter().any(|word| word.to_string_lossy().contains(filter::PLACE)) {
@@ -26,7 +28,21 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<i32, Error> {
     }
     let make = if args.in_place { filter::run_on_copy } else { filter::run_filter };
     let words = filter::build_words(&args.command, args.shell.as_deref(), args.state);
-    rewrite_file("update", &args.how, |edit, draft, forward| make(edit, &words, draft, forward))
+    let done = rewrite_file("update", &args.how, |edit, draft, forward| make(edit, &words, draft, forward));
+    match done {
+        Err(error @ Error::File(FileError::NoFile { .. })) if has_program_as_file(args) => {
+            updates::report_missing_argument(&error, args);
+            Ok(exit::status_for_error(&error))
+        }
+        done => done,
+    }
+}
+
+/// Returns true if FILE follows `--` and has the name of a program, as in `update -- jq .`.
+fn has_program_as_file(args: &UpdateArgs) -> bool {
+    let file = args.how.file.as_os_str();
+    !os::words().skip(2).take_while(|word| word != "--").any(|word| word == file)
+        && find_program(file, Path::new(".")).is_ok()
 }
 
 pub(crate) fn run_write(args: &WriteArgs) -> Result<i32, Error> {

@@ -1,6 +1,6 @@
 //! The output of `unlock --kill`.
 
-use super::hint::find_task;
+use super::hint::{find_task, find_update_hint};
 use super::holder::{describe_holder, describe_last_taker, describe_record};
 use super::stream::print_message;
 use super::text::{escape_controls, format_command};
@@ -98,10 +98,11 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
 /// Reports that no process had to be ended. The user may have mistyped the name.
 fn report_free(target: &Target) {
     let has_file = target.path.exists();
+    let no_file = || Some("no lock file has this name: show all locks with `aba-lock list`".to_owned());
     let hint = match find_task(target, has_file) {
         Some(name) => Some(format!("a task has this name: end it with `aba-lock run-once --reset -i {name}`")),
         None if has_file => None,
-        None => Some("no lock file has this name: show all locks with `aba-lock list`".to_owned()),
+        None => find_update_hint(target, has_file).or_else(no_file),
     };
     print_message(&format!("{} is free: no process to kill", target.label), hint.as_deref());
 }

@@ -2,14 +2,14 @@
 
 use super::text::{describe_file_type, escape_controls};
 use aba_lock::base::names::TaskId;
-use aba_lock::base::target::Target;
+use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::quote_path;
-use aba_lock::lock::holders::{self, Belief, BlindSpot, Holder, Holding, Kin, LockState};
+use aba_lock::lock::holders::{self, Availability, Belief, BlindSpot, Holder, Holding, Kin, LockState};
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
 use aba_lock::store::TaskRoot;
 use aba_lock::task::Task;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Returns the hint for a lock that is held by the calling process, or by a process that started it. `waits` is true
 /// for a call that asked for the lock.
@@ -97,6 +97,29 @@ pub(crate) fn find_task(target: &Target, has_file: bool) -> Option<&str> {
     let name = target.name().filter(|_| !has_file)?;
     let root = TaskRoot::from_env().ok()?;
     Task::new(&root, TaskId::parse(name).ok()?).directory().exists().then_some(name)
+}
+
+/// Returns the hint about a free lock that has the name of a file, or is the lock on a file, if updates of that file have a
+/// lock file. The user probably means that lock.
+pub(crate) fn find_update_hint(target: &Target, has_file: bool) -> Option<String> {
+    let named = || target.name().filter(|_| !has_file).map(PathBuf::from);
+    let file = match target.kind {
+        Kind::Named => named()?,
+        Kind::Users if target.link.is_some() => target.path.clone(),
+        Kind::Users => PathBuf::from(&target.label),
+        Kind::Beside => return None,
+    };
+    let mut path = file.clone().into_os_string();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    if !path.is_file() || !file.is_file() {
+        return None;
+    }
+    let command = format!("`aba-lock status --file {}`", quote_path(&path));
+    Some(match holders::observe_briefly(&path).availability() {
+        Availability::Held => format!("the lock of updates of this file is held: show its holder with {command}"),
+        _ => format!("an update of this file uses another lock: {command}"),
+    })
 }
 
 /// The maximum number of characters of a script's command line in a hint.

@@ -6,18 +6,22 @@ use crate::args::Cli;
 use aba_lock::base::duration::{convert_to_seconds, name_seconds};
 use aba_lock::base::programs::find_program;
 use aba_lock::base::text::shorten;
+use aba_lock::lock::kill;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory};
 use std::path::Path;
 
 /// The maximum number of characters of a command line in a hint.
-const MAX_LINE: usize = 160;
+pub(super) const MAX_LINE: usize = 160;
 
 /// Reports the error that clap found in the arguments of this process.
 pub(crate) fn report_usage_error(error: &clap::Error) {
     let words: Vec<String> = aba_lock::os::words().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let all = Cli::command();
     let known = words.first().and_then(|word| all.find_subcommand(word));
+    if let (ErrorKind::ArgumentConflict, Some(time)) = (error.kind(), find_separate_time(&words)) {
+        return report_time_as_name(&time);
+    }
     let hint = match known {
         Some(command) => find_hint(error, command, &words[1..]),
         None => find_hint_without_command(error, &words),
@@ -40,6 +44,29 @@ pub(crate) fn report_usage_error(error: &clap::Error) {
     };
     let usage = if is_library { "" } else { usage.trim_start() };
     print_misuse_with_usage(&text, usage, &format!("see `{help}`"));
+}
+
+/// Reports a time that would be the name of a lock, as in `lock -w 60 NAME`.
+pub(crate) fn report_time_as_name(time: &str) {
+    let text = format!("lock: {time} would be the name of a lock, not a time to wait");
+    print_message(&text, Some(&hint_to_wait(time)));
+}
+
+/// Returns the hint that gives `time`, such as `60` or `1m`, as the time to wait.
+pub(crate) fn hint_to_wait(time: &str) -> String {
+    let seconds = convert_to_seconds(time).unwrap_or_else(|| time.to_owned());
+    format!("to wait for at most {}, use --wait={seconds}", name_seconds(&seconds))
+}
+
+/// Returns the time that follows `--wait` of `lock` as a separate word.
+fn find_separate_time(words: &[String]) -> Option<String> {
+    let (_, words) = words.split_first().filter(|(command, _)| *command == "lock")?;
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let is_wait =
+        |word: &str| word == "--wait" || word.starts_with('-') && !word.starts_with("--") && word.ends_with('w');
+    let is_time = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && convert_to_seconds(word).is_some();
+    let mut pairs = words[..end].windows(2);
+    pairs.find(|pair| is_wait(&pair[0]) && is_time(&pair[1])).map(|pair| pair[1].clone())
 }
 
 /// Describes the mistake in one line.
@@ -159,7 +186,10 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         && kinds.contains(&error.kind())
         && let Some(line) = complete_line(name, words)
     {
-        let advice = if line.contains(&"NAME".to_owned()) {
+        let adds_file = line.contains(&"--file".to_owned()) && !words.contains(&"--file".to_owned());
+        let advice = if adds_file {
+            "lock the file with --file"
+        } else if line.contains(&"NAME".to_owned()) {
             "name the lock"
         } else if line.contains(&"ID".to_owned()) {
             "name the task with -i"
@@ -186,7 +216,9 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
             let given = find_positionals(name, words, true).first().map(|at| &words[*at]);
             Some(if hint == THIS_PORT { fill_in_port(words) } else { fill_in(hint, given) })
         }
-        ErrorKind::UnknownArgument => find_argument_hint(name).map(|hint| fill_in(hint, Some(&word))),
+        ErrorKind::UnknownArgument => find_separate_signal(name, words)
+            .map(|signal| format!("write `--kill={signal}`"))
+            .or_else(|| find_argument_hint(name).map(|hint| fill_in(hint, Some(&word)))),
         ErrorKind::ValueValidation => advise_seconds(error, &word),
         ErrorKind::MissingRequiredArgument if word.contains("CMD") && has_dashes && name == "lock" => {
             let line = insert(words, words.len(), "COMMAND");
@@ -231,6 +263,12 @@ fn find_hint_for_value(name: &str, words: &[String], word: &str) -> Option<Strin
 fn find_attached_seconds(words: &[String]) -> Option<String> {
     let times = words.iter().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("-w"));
     times.filter(|time| time.starts_with(|c: char| c.is_ascii_digit())).find_map(convert_to_seconds)
+}
+
+/// Returns the signal that follows `--kill` of `unlock` as a separate word.
+fn find_separate_signal<'a>(name: &str, words: &'a [String]) -> Option<&'a str> {
+    let mut pairs = words.windows(2).filter(|pair| name == "unlock" && pair[0] == "--kill");
+    pairs.find(|pair| kill::parse_signal(&pair[1]).is_some()).map(|pair| pair[1].as_str())
 }
 
 /// Returns the hint about a time with a unit where the option takes seconds. `option` is its name, with the name of the value.
@@ -288,8 +326,10 @@ fn complete_line(name: &str, words: &[String]) -> Option<Vec<String>> {
     let has_option =
         |long: &str, short: &str| words.iter().any(|word| word.starts_with(long) || word.starts_with(short));
     // `lock ./backup.sh`
-    if let Some(at) = positionals.first().filter(|at| name == "lock" && words[**at].contains('/')) {
-        return Some(insert(&insert(words, *at, "--"), *at, "NAME"));
+    let is_path = |at: &&usize| name == "lock" && !has_option("--file", "--file") && words[**at].contains('/');
+    if let Some(at) = positionals.first().filter(is_path) {
+        let named = || insert(&insert(words, *at, "--"), *at, "NAME");
+        return Some(complete_file_line(words, *at, positionals.get(1).copied()).unwrap_or_else(named));
     }
     // `run-once ./step`
     if let Some(at) = positionals.first().filter(|at| name == "run-once" && words[**at].contains('/'))
@@ -325,6 +365,28 @@ fn complete_line(name: &str, words: &[String]) -> Option<Vec<String>> {
         line.extend(["sh".to_owned(), "-c".to_owned()]);
     }
     line.extend_from_slice(command);
+    Some(line)
+}
+
+/// Returns the line with `--file` before the path at `at`, if that path is a lock file, as in `lock /path/o.lock echo hi`.
+/// flock(1) takes such a line. `next` is the place of the next word that is no option.
+fn complete_file_line(words: &[String], at: usize, next: Option<usize>) -> Option<Vec<String>> {
+    let is_program = |word: &str| find_program(word.as_ref(), Path::new(".")).is_ok();
+    let is_file = Path::new(&words[at]).extension().is_some_and(|end| end == "lock")
+        || next.is_some_and(|next| is_program(&words[next]));
+    if is_program(&words[at]) || !is_file {
+        return None;
+    }
+    let (options, command) = match &words[at + 1..] {
+        [option, text] if option == "-c" => (at + 1, vec!["sh".to_owned(), "-c".to_owned(), text.clone()]),
+        _ => match next {
+            Some(next) => (next, words[next..].to_vec()),
+            None => (words.len(), vec!["COMMAND".to_owned()]),
+        },
+    };
+    let mut line = insert(&words[..options], at, "--file");
+    line.push("--".to_owned());
+    line.extend(command);
     Some(line)
 }
 

@@ -1,6 +1,6 @@
 //! The output of `status`.
 
-use super::hint::{find_task, hint_for_state};
+use super::hint::{find_task, find_update_hint, hint_for_state};
 use super::holder::{describe_blind, describe_last_taker, describe_process, describe_remote_holder, describe_waiter};
 use super::lock_json::{OverallState, build_lock, find_age, parse_answer};
 use super::stream::print;
@@ -53,6 +53,11 @@ pub(crate) fn print_status(
     };
     if let (OverallState::Free, Some(name)) = (overall, find_task(target, has_file)) {
         let _ = writeln!(text, "  hint: a task has this name: show it with `aba-lock run-once --list -i {name}`");
+    }
+    if overall == OverallState::Free
+        && let Some(hint) = find_update_hint(target, has_file)
+    {
+        let _ = writeln!(text, "  hint: {hint}");
     }
     if let (OverallState::Free, Some(record)) = (overall, &state.record) {
         // The lock is free, so it does not matter whether that process still runs.

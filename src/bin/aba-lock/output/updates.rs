@@ -1,10 +1,11 @@
 //! The output of `update` and `write`.
 
 use super::holder::{describe_holder, describe_unseen_holder};
+use super::misuse::MAX_LINE;
 use super::stream::print_message;
 use super::text::escape_controls;
-use crate::args::update::Rewrite;
-use aba_lock::base::text::quote_path;
+use crate::args::update::{Rewrite, UpdateArgs};
+use aba_lock::base::text::{quote_path, shorten};
 use aba_lock::error::Error;
 use aba_lock::file::draft::ContentDraft;
 use aba_lock::file::edit::Edit;
@@ -34,6 +35,18 @@ pub(crate) fn report_contention(error: &Error, file: &Path) {
     let link =
         if file.is_symlink() { format!(" ({label} is a link; the lock is next to its target)") } else { String::new() };
     print_message(&text, Some(&(hint + &link)));
+}
+
+/// Reports a file that does not exist, and whose name is that of a program: the user probably forgot FILE.
+pub(crate) fn report_missing_argument(error: &Error, args: &UpdateArgs) {
+    let program = args.how.file.to_string_lossy();
+    let words = args.command.iter().map(|word| word.to_string_lossy());
+    let command = shell_words::join(std::iter::once(program.clone()).chain(words));
+    let hint = format!(
+        "if {program} is the command, FILE is missing before `--`: `{}`",
+        shorten(&format!("aba-lock update FILE -- {command}"), MAX_LINE)
+    );
+    print_message(&error.to_string(), Some(&hint));
 }
 
 pub(crate) fn report_unchanged(args: &Rewrite) {

@@ -1,17 +1,18 @@
-# aba-lock.bash: locks for shell scripts, to be sourced. See aba-lock.bash(7).
-# shellcheck shell=bash disable=SC1090,SC2016,SC2128,SC2250
+# Locks for shell scripts. See aba-lock.bash(7).
+# shellcheck disable=SC1090,SC2016,SC2128,SC2250
 __aba_version=0.1.0
 if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
     [[ ${FUNCNAME[1]-} != __aba_call || $__aba_version == "${__aba_part#all}" ]] || \return 1
-    __aba_aliases=-u
-    \builtin shopt -q expand_aliases && __aba_aliases=-s
+    __aba_alias=-u
+    \builtin shopt -q expand_aliases && __aba_alias=-s
     \builtin shopt -u expand_aliases
     __aba_eval() { \builtin eval "$1"; }
 else
     echo 'aba-lock: aba-lock.bash works only in bash
 hint: run the script with bash, or use `aba-lock lock NAME -- CMD`' >&2
     eval '__aba_call() {
-echo "aba-lock: $1 works only in bash" >&2
+echo "aba-lock: $1 works only in bash
+hint: run the script with bash" >&2
 [ "${-#*i}" != "$-" ] || \exit 125
 \return 125
 }
@@ -36,7 +37,7 @@ __aba_call() {
     if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ $__aba_part == all* ]]; then
         "$@"
     else
-        \printf '%s\n' "aba-lock: cannot load $__aba_file: unreadable or no longer version $__aba_part" 'hint: restart the script' >&2
+        \printf '%s\n' "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_part" 'hint: restart the script' >&2
         [[ -z ${__aba_loading-} && $* != *aba_lock_op* ]] || \exit 125
         \return 125
     fi
@@ -84,7 +85,7 @@ __aba_locks=${__aba_locks-} __aba_file=${BASH_SOURCE[0]-}
 [[ $__aba_file == /* ]] || __aba_file=${PWD-}/${__aba_file#./}
 [[ ${BASH_SOURCE[0]-} != "$0" && ${FUNCNAME[1]-} != __aba_call && $__aba_file == */aba-lock.bash && -r $__aba_file &&
     $- != *i* && ${__aba_part-} != all* ]] && __aba_part=$__aba_version &&
-    \builtin shopt "$__aba_aliases" expand_aliases && \builtin return 0
+    \builtin shopt "$__aba_alias" expand_aliases && \builtin return 0
 
 # How a script uses the library:
 #
@@ -1593,4 +1594,4 @@ __aba_part=all${__aba_version}
 __aba_loading=''
 
 # One command, which bash reads as a whole before it expands aliases again.
-builtin shopt "${__aba_aliases:--u}" expand_aliases && builtin unset -v __aba_aliases
+builtin shopt "${__aba_alias:--u}" expand_aliases && builtin unset -v __aba_alias

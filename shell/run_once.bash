@@ -18,7 +18,7 @@
 if [ -z "${BASH_VERSINFO:-}" ]; then
     printf '%s\n' 'aba-lock: run_once.bash works only in bash' 'hint: run the script with bash, or use `aba-lock run-once`' >&2
     eval 'run_once() {
-            printf "%s\n" "aba-lock: run_once works only in bash" >&2
+            printf "%s\n" "aba-lock: run_once works only in bash" "hint: run the script with bash" >&2
             if [ "${-#*i}" = "$-" ]; then
                 \exit 125
             fi

@@ -179,7 +179,7 @@ install_copy() {
                 printf '%s %s\n%s\n' "${change}" "${options}" "${output}"
                 return 1
             }
-            expect_text "aba-lock: cannot load ${PWD}/lib/aba-lock.bash: unreadable or no longer version "
+            expect_text "aba-lock: cannot load ${PWD}/lib/aba-lock.bash: it cannot be read, or has another version than "
             expect_text 'hint: restart the script'
             [[ ${output} != *'not reached'* ]]
         done

@@ -112,8 +112,15 @@ fn a_word_that_is_the_value_of_an_option_has_a_hint_with_the_option() {
         ("reserve 3", "reserve --tag 3"),
         ("reserve api -- true", "reserve --tag api -- true"),
         ("reserve api ./run-tests", "reserve --tag api -- ./run-tests"),
+        ("reserve --prefer 3 api true", "reserve --prefer 3 --tag api -- true"),
     ] {
         refuse(words, &[&format!("hint: name the number with --tag: `aba-lock {meant}`\n")]);
+    }
+    refuse("reserve web api", &["hint: name the numbers with --group: `aba-lock reserve --group web,api`\n"]);
+    // Not the next error.
+    for words in ["reserve --prune api", "run-once -G fetch"] {
+        let command = words.split(' ').next().unwrap();
+        refuse(words, &[&format!("hint: see `aba-lock {command} --help`\n")]);
     }
     for (words, meant) in [
         ("run-once -w 5 -i x", "run-once -W 5 -i x"),
@@ -145,6 +152,9 @@ fn a_mistake_in_a_call_of_the_library_names_its_help() {
         .status(2)
         .err("aba-lock: aba_lock_operation: invalid value 'abc' for ");
     call.err("\nhint: see `aba_lock_operation --help`\n").run();
+    let call = scene.bash_with_library("aba_lock_operation --wait=1 --timeout=2 a").status(2);
+    let text = "aba-lock: aba_lock_operation: give either --wait=SECONDS or --timeout, not both\n";
+    call.err(format!("{text}hint: see `aba_lock_operation --help`\n")).run();
 }
 
 #[test]

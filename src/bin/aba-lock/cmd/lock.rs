@@ -38,19 +38,16 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         return Ok(exit::USAGE);
     }
     if let Some(mistake) = find_mistake(args, &targets) {
-        stream::print_misuse("lock", &mistake);
+        report_misuse(args, &mistake);
         return Ok(exit::USAGE);
     }
     if args.on_busy.as_deref().is_some_and(|text| text.trim().is_empty()) {
-        stream::print_misuse("lock", "the command of --on-busy is empty");
+        report_misuse(args, "the command of --on-busy is empty");
         return Ok(exit::USAGE);
     }
     let keeper = if args.file.is_empty() && has_server(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
     if keeper.is_some() && args.shared {
-        stream::print_misuse(
-            "lock",
-            "a lock at a server cannot be shared: for a lock on this machine only, add --server=",
-        );
+        report_misuse(args, "a lock at a server cannot be shared: for a lock on this machine only, add --server=");
         return Ok(exit::USAGE);
     }
     if keeper.is_none() && reject_lease_options(args) {
@@ -94,7 +91,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         Ok(acquired) => {
             if let Some(path) = args.pid_file.as_deref().filter(|path| acquired.has_file_at(path)) {
                 release_locks(&args.fd, &acquired);
-                stream::print_misuse("lock", &format!("the pid file {} would replace the lock file", path.display()));
+                report_misuse(args, &format!("the pid file {} would replace the lock file", path.display()));
                 return Ok(exit::USAGE);
             }
             report_acquired(&acquired, &progress, args.quiet, args.verbose);
@@ -113,6 +110,16 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         }
         Err(Error::Lock(LockError::Replaced { .. })) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
+    }
+}
+
+/// Reports arguments that cannot be combined, with the help of the function if the shell library calls.
+fn report_misuse(args: &LockArgs, what: &str) {
+    if args.reopen {
+        let hint = "see `aba_lock_operation --help`";
+        stream::print_message(&format!("aba_lock_operation: {what}"), Some(hint));
+    } else {
+        stream::print_misuse("lock", what);
     }
 }
 
@@ -180,7 +187,7 @@ fn reject_lease_options(args: &LockArgs) -> bool {
         _ => return false,
     };
     if !args.file.is_empty() {
-        stream::print_misuse("lock", &format!("{option} needs a lease, and a lock of --file has none"));
+        report_misuse(args, &format!("{option} needs a lease, and a lock of --file has none"));
         return true;
     }
     let mut hint = "name the server with --server URL".to_owned();

@@ -1,18 +1,15 @@
 //! Reports a command line that cannot be parsed: the mistake in one line, and the line that the user probably meant.
 
 use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_option_hint, is_typing_error};
+use super::meant_line::{complete_line, find_positionals, insert, join};
 use super::stream::{print_message, print_misuse_with_usage};
 use crate::args::Cli;
 use aba_lock::base::duration::{convert_to_seconds, name_seconds};
 use aba_lock::base::programs::find_program;
-use aba_lock::base::text::shorten;
 use aba_lock::lock::kill;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, CommandFactory};
+use clap::{Command, CommandFactory, Parser};
 use std::path::Path;
-
-/// The maximum number of characters of a command line in a hint.
-pub(super) const MAX_LINE: usize = 160;
 
 /// Reports the error that clap found in the arguments of this process.
 pub(crate) fn report_usage_error(error: &clap::Error) {
@@ -185,6 +182,7 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
     if !has_dashes
         && kinds.contains(&error.kind())
         && let Some(line) = complete_line(name, words)
+        && is_valid(name, &line)
     {
         let adds_file = line.contains(&"--file".to_owned()) && !words.contains(&"--file".to_owned());
         let advice = if adds_file {
@@ -201,7 +199,8 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
     // `run-once ID -- CMD`
     if is_unexpected && name == "run-once" {
         let at = words.iter().position(|other| *other == word)?;
-        return Some(format!("name the task with -i: `{}`", join(name, &insert(words, at, "-i"))));
+        let line = insert(words, at, "-i");
+        return is_valid(name, &line).then(|| format!("name the task with -i: `{}`", join(name, &line)));
     }
     match error.kind() {
         ErrorKind::UnknownArgument if word.starts_with('-') => {
@@ -238,11 +237,8 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
 /// Returns the hint about a word that is probably the value of an option: `reserve TAG`, `run-once -w SECONDS`.
 fn find_hint_for_value(name: &str, words: &[String], word: &str) -> Option<String> {
     let at = words.iter().position(|other| other == word)?;
-    let has_tag = words.iter().any(|other| other.starts_with("--tag"));
-    if name == "reserve" && !has_tag && !word.contains('/') && find_program(word.as_ref(), Path::new(".")).is_err() {
-        let line = insert(words, at, "--tag");
-        let line = complete_line(name, &line).unwrap_or(line);
-        return Some(format!("name the number with --tag: `{}`", join(name, &line)));
+    if name == "reserve" && !words.iter().any(|other| other.starts_with("--tag") || other.starts_with("--group")) {
+        return hint_to_tag(words);
     }
     let option = words.get(at.checked_sub(1)?)?;
     if name == "run-once"
@@ -257,6 +253,27 @@ fn find_hint_for_value(name: &str, words: &[String], word: &str) -> Option<Strin
         return Some(format!("wait for at most {}: `{}`", name_seconds(&seconds), join(name, &line)));
     }
     None
+}
+
+/// Returns the hint about the words before the command in `reserve TAG... [CMD]`.
+fn hint_to_tag(words: &[String]) -> Option<String> {
+    let is_program = |word: &str| word.contains('/') || find_program(word.as_ref(), Path::new(".")).is_ok();
+    let places = find_positionals("reserve", words, false);
+    let tags: Vec<usize> = places.into_iter().take_while(|at| !is_program(&words[*at])).collect();
+    let first = *tags.first()?;
+    let given = tags.iter().map(|at| words[*at].as_str()).collect::<Vec<_>>().join(",");
+    let mut line: Vec<String> =
+        words.iter().enumerate().filter(|(at, _)| !tags.contains(at)).map(|(_, word)| word.clone()).collect();
+    let (what, option) = if tags.len() == 1 { ("number", "--tag") } else { ("numbers", "--group") };
+    line.splice(first..first, [option.to_owned(), given]);
+    let line = complete_line("reserve", &line).unwrap_or(line);
+    is_valid("reserve", &line).then(|| format!("name the {what} with {option}: `{}`", join("reserve", &line)))
+}
+
+/// Returns true if the line has no mistake that would lead from a hint to the next error.
+fn is_valid(command: &str, line: &[String]) -> bool {
+    let words = ["aba-lock", command].into_iter().chain(line.iter().map(String::as_str));
+    Cli::try_parse_from(words).is_ok()
 }
 
 /// Returns the time in a word such as `-w60` or `-w1m`, in seconds.
@@ -309,126 +326,4 @@ fn find_hint_for_missing(name: &str, words: &[String], has_dashes: bool) -> Opti
         }
         _ => return None,
     })
-}
-
-fn insert(words: &[String], at: usize, word: &str) -> Vec<String> {
-    let mut line = words.to_vec();
-    line.insert(at, word.to_owned());
-    line
-}
-
-/// Returns the line with a `--` before the command, if it has none and the command can be found.
-fn complete_line(name: &str, words: &[String]) -> Option<Vec<String>> {
-    if words.iter().any(|word| word == "--") {
-        return None;
-    }
-    let positionals = find_positionals(name, words, false);
-    let has_option =
-        |long: &str, short: &str| words.iter().any(|word| word.starts_with(long) || word.starts_with(short));
-    // `lock ./backup.sh`
-    let is_path = |at: &&usize| name == "lock" && !has_option("--file", "--file") && words[**at].contains('/');
-    if let Some(at) = positionals.first().filter(is_path) {
-        let named = || insert(&insert(words, *at, "--"), *at, "NAME");
-        return Some(complete_file_line(words, *at, positionals.get(1).copied()).unwrap_or_else(named));
-    }
-    // `run-once ./step`
-    if let Some(at) = positionals.first().filter(|at| name == "run-once" && words[**at].contains('/'))
-        && !has_option("--id", "-i")
-    {
-        return Some(["--", "ID", "-i"].iter().fold(words.to_vec(), |line, word| insert(&line, *at, word)));
-    }
-    // The number of names before the command.
-    let (least, named) = match name {
-        "lock" if has_option("--file", "--file") => (0, true),
-        "lock" => (1, true),
-        "run-once" => (usize::from(!has_option("--id", "-i")), has_option("--id", "-i")),
-        "reserve" => (0, true),
-        _ => return None,
-    };
-    let candidates = positionals.get(least..)?;
-    // All candidates but the command are names, so the command is the first word that names a program.
-    let is_program = |at: &&usize| {
-        let word = &words[**at];
-        word.contains('/') || find_program(word.as_ref(), Path::new(".")).is_ok()
-    };
-    let at = *candidates.iter().find(is_program).or(candidates.first())?;
-    let command = &words[at..];
-    let mut line = words[..at].to_vec();
-    if !named {
-        line.insert(positionals[0], "-i".to_owned());
-    }
-    line.push("--".to_owned());
-    // A command line in one word is for a shell.
-    if let [only] = command
-        && only.contains(' ')
-    {
-        line.extend(["sh".to_owned(), "-c".to_owned()]);
-    }
-    line.extend_from_slice(command);
-    Some(line)
-}
-
-/// Returns the line with `--file` before the path at `at`, if that path is a lock file, as in `lock /path/o.lock echo hi`.
-/// flock(1) takes such a line. `next` is the place of the next word that is no option.
-fn complete_file_line(words: &[String], at: usize, next: Option<usize>) -> Option<Vec<String>> {
-    let is_program = |word: &str| find_program(word.as_ref(), Path::new(".")).is_ok();
-    let is_file = Path::new(&words[at]).extension().is_some_and(|end| end == "lock")
-        || next.is_some_and(|next| is_program(&words[next]));
-    if is_program(&words[at]) || !is_file {
-        return None;
-    }
-    let (options, command) = match &words[at + 1..] {
-        [option, text] if option == "-c" => (at + 1, vec!["sh".to_owned(), "-c".to_owned(), text.clone()]),
-        _ => match next {
-            Some(next) => (next, words[next..].to_vec()),
-            None => (words.len(), vec!["COMMAND".to_owned()]),
-        },
-    };
-    let mut line = insert(&words[..options], at, "--file");
-    line.push("--".to_owned());
-    line.extend(command);
-    Some(line)
-}
-
-/// Returns the places of the words before `--` that are neither options nor their values, up to an unknown option, or also
-/// after it.
-fn find_positionals(name: &str, words: &[String], passes_unknown: bool) -> Vec<usize> {
-    let all = Cli::command();
-    let Some(command) = all.find_subcommand(name) else { return Vec::new() };
-    let mut places = Vec::new();
-    let mut at = 0;
-    while at < words.len() && words[at] != "--" {
-        let word = &words[at];
-        if !word.starts_with('-') || word == "-" {
-            places.push(at);
-        } else if let Some(arg) = find_option(command, word) {
-            // The next word is the value, unless the option requires `=` or the word has the value.
-            let separate = arg.get_action().takes_values() && !arg.is_require_equals_set() && !word.contains('=');
-            at += usize::from(separate && (word.starts_with("--") || word.chars().count() == 2));
-        } else if !passes_unknown {
-            break;
-        }
-        at += 1;
-    }
-    places
-}
-
-fn find_option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
-    let mut options = command.get_arguments().filter(|arg| !arg.is_positional());
-    match word.strip_prefix("--") {
-        Some(long) => options.find(|arg| arg.get_long() == long.split('=').next()),
-        None => options.find(|arg| arg.get_short() == word.chars().nth(1)),
-    }
-}
-
-/// Joins the words of a call for a shell.
-fn join(command: &str, words: &[String]) -> String {
-    // In an option, `=` needs no quotes.
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,".contains(c);
-    let quote = |word: &String| {
-        let plain = word.starts_with('-') && word.chars().all(is_plain);
-        if plain { word.clone() } else { shell_words::quote(word).into_owned() }
-    };
-    let words: Vec<String> = words.iter().map(quote).collect();
-    shorten(format!("aba-lock {command} {}", words.join(" ")).trim_end(), MAX_LINE)
 }

@@ -1,7 +1,7 @@
 //! The output of `update` and `write`.
 
 use super::holder::{describe_holder, describe_unseen_holder};
-use super::misuse::MAX_LINE;
+use super::meant_line::MAX_LINE;
 use super::stream::print_message;
 use super::text::escape_controls;
 use crate::args::update::{Rewrite, UpdateArgs};

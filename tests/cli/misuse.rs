@@ -33,6 +33,7 @@ fn a_missing_separator_before_the_command_is_named() {
         ("lock backup 'rsync -a src dst'", "lock backup -- sh -c 'rsync -a src dst'"),
         ("lock --file /tmp/f true -x", "lock --file /tmp/f -- true -x"),
         ("lock --file /tmp/f true", "lock --file /tmp/f -- true"),
+        ("lock --file /tmp/f ./run", "lock --file /tmp/f -- ./run"),
         ("run-once -i fetch make download", "run-once -i fetch -- make download"),
         ("run-once -w fetch sh -c true", "run-once -w -i fetch -- sh -c true"),
         ("reserve --tag test ./run-tests -v", "reserve --tag test -- ./run-tests -v"),

@@ -4,7 +4,7 @@ use crate::call::Holder;
 use crate::process::{
     copy_program, is_alive, is_locked, is_root, kill, parent_pid, set_mode, set_modified, wait_until,
 };
-use crate::scene::{HELPER, Scene, with_command};
+use crate::scene::{HELPER, NOBODY, Scene, with_command};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -231,7 +231,15 @@ fn a_process_of_another_user_that_a_run_left_is_reported_and_not_joined_by_the_n
     let setuid = scene.path("setpriv");
     copy_program("/usr/bin/setpriv", &setuid);
     set_mode(&setuid, 0o4755);
-    let command = format!("{} --reuid 0 --clear-groups sleep 60 & echo $!; sleep 1; kill -9 $$", setuid.display());
+    let user = NOBODY.to_string();
+    let drop = ["--reuid", &user, "--regid", &user, "--clear-groups", "--"];
+    let check = Command::new("setpriv").args(drop).arg(&setuid).args(["--reuid", "0", "true"]).status().unwrap();
+    if !check.success() {
+        eprintln!("not tested: the setuid bit of a file has no effect here");
+        return;
+    }
+    let wait = "until [ \"$(cat /proc/$!/comm)\" = sleep ]; do sleep 0.01; done";
+    let command = format!("{} --reuid 0 --clear-groups sleep 60 & {wait}; echo $!; kill -9 $$", setuid.display());
     let once = |command: &[&str]| scene.unprivileged().args(["run-once", "-qwi", "a", "--"]).args(command);
     let left: u32 = once(&["sh", "-c", &command]).status(137).out("").run().out.trim().parse().unwrap();
     let call = once(&["echo", "again"]).status(125).out("").err(format!("aba-lock: cannot end pid {left} of task a\n"));

@@ -102,8 +102,15 @@ start_flock() {
 }
 
 # Waits until a script reports that it is ready, and prints its text.
+#
+# A reader that opens the fifo before the writer of the last report has closed it reads an end without a line, and must
+# read again.
 until_ready() {
-    timeout "${PATIENCE}" head -n 1 ready
+    local text='' end=$((SECONDS + PATIENCE))
+    until [[ -n ${text} ]] || ((SECONDS > end)); do
+        text=$(timeout "${PATIENCE}" head -n 1 ready)
+    done
+    [[ -n ${text} ]] && printf '%s\n' "${text}"
 }
 
 # Lets a script go on that is in `hold`.

@@ -340,7 +340,7 @@ aba_lock_operation() {
 # Reads time $1, such as `60`, `0.5` or `1m`, into __aba_seconds: `60 seconds`. Returns 1 if it is no time.
 __aba_read_time() {
     builtin local __aba_digits="${1%[smhdw]}" __aba_fraction='' __aba_unit=1
-    [[ $1 == [0-9]* && -z ${__aba_digits//[0-9.]/} && ${__aba_digits} != *.*.* ]] || builtin return 1
+    [[ -n ${__aba_digits} && -z ${__aba_digits//[0-9.]/} && ${__aba_digits} != .* && ${__aba_digits} != *.*.* ]] || builtin return 1
     case $1 in
         *m) __aba_unit=60 ;;
         *h) __aba_unit=3600 ;;

@@ -1,4 +1,4 @@
-# Locks for shell scripts. See aba-lock.bash(7).
+# aba-lock.bash: shell locks; see aba-lock.bash(7)
 # shellcheck disable=SC1090,SC2016,SC2128,SC2250
 __aba_version=0.1.0
 if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then

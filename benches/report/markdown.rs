@@ -5,7 +5,7 @@ use crate::row::{Results, Row};
 use std::fmt::Write as _;
 
 pub(crate) fn write(results: &Results) -> String {
-    let mut text = "| | aba-lock | beside it | of it |\n|---|---|---|---|\n".to_owned();
+    let mut text = "| | aba-lock | compared with | ratio |\n|---|---|---|---|\n".to_owned();
     for row in &results.rows {
         lines(&mut text, row);
     }

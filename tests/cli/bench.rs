@@ -45,7 +45,7 @@ fn one_round_prints_the_times_of_each_side_as_json_and_leaves_no_files() {
 #[test]
 fn cost_by_size_is_drawn_as_svg_and_printed_as_a_table() {
     let scene = Scene::new();
-    let (file, text) = (scene.path("cost.svg"), "| | aba-lock | beside it | of it |");
+    let (file, text) = (scene.path("cost.svg"), "| | aba-lock | compared with | ratio |");
     let args = ["--rounds=1", "--only=throughput", "--up-to=8", "--markdown", "--svg", file.to_str().unwrap()];
     bench(&scene, &args).out(text).out("| commands under one lock: 8 contenders |").err("throughput").run();
     let drawn = fs::read_to_string(file).unwrap();

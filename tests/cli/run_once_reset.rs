@@ -165,7 +165,7 @@ fn a_reset_ends_helpers_of_the_task_but_not_other_supervisors() {
     let other = scene.path("helper-1.2");
     copy_program(HELPER, &other);
     let script = format!(
-        "setsid '{HELPER}' lock -o nn -- sleep 600 & '{}' run-once -i inner -- sleep 600; echo begun; read _ <{gate}",
+        "setsid '{HELPER}' lock -w -o nn -- sleep 600 & '{}' run-once -i inner -- sleep 600; echo begun; read _ <{gate}",
         other.display()
     );
     scene.once(["-i", "outer", "--", "bash", "-c", &script]).run();

@@ -26,10 +26,7 @@ const COMMANDS: &[(&[&str], Advice)] = &[
         Text("in a crontab, skip a run while the last one still runs: `aba-lock lock -q -E 0 NAME -- COMMAND`"),
     ),
     (&["timeout"], Text("give up after 60 seconds: `aba-lock lock --timeout 60 NAME -- COMMAND`")),
-    (
-        &["sem", "semaphore", "slot", "slots", "limit", "parallel", "jobs"],
-        Text("run at most 3 commands at the same time: `aba-lock reserve --pool POOL --range 1-3 -- COMMAND`"),
-    ),
+    (&["sem", "semaphore", "slot", "slots", "limit", "parallel", "jobs"], Text(SLOTS)),
     (
         &["kill", "stop", "end", "terminate", "break", "force", "steal", "force-unlock", "cancel", "abort"],
         Text(

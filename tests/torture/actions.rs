@@ -118,7 +118,7 @@ fn contend(slot: &mut Slot, command: Command, locks: &[&ChosenLock], waits: bool
     if let (Some(said), [lock], false) = (&said, locks, waits)
         && said.status == refused
     {
-        slot.note(&format!("busy {}", lock.id()));
+        slot.note(format!("busy {} {}", lock.id(), said.err.trim_end().replace('\n', " | ")).trim_end());
     }
     slot.note(&format!("done {}", said.map_or(137, |said| said.status)));
 }
@@ -133,7 +133,8 @@ fn lock_in_script(slot: &mut Slot) {
         if slot.random.chance(30) { "bash -c \"$NESTED\"; " } else { "" },
     );
     let in_trap = work.replacen("aba_lock_operation", "aba_lock_operation --on-conflict return", 1);
-    let in_trap = in_trap.replacen(';', " || exit 1;", 1);
+    // A bare `exit` would exit with the status from before the trap.
+    let in_trap = in_trap.replacen(';', " || exit \"$?\";", 1);
     let work = match slot.random.below(100) {
         0..15 => format!("trap '{in_trap}' EXIT; exit {STATUS_OF_TRAP}"),
         15..25 => format!("trap '{in_trap}' USR1; kill -s USR1 $$; exit {STATUS_OF_TRAP}"),

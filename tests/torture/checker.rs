@@ -8,7 +8,7 @@
 //! | `A doom` | A is about to be killed: from here on, another actor may hold the locks of A |
 //! | `A enter LOCK MODE INODE` / `A leave LOCK` | written by A itself, under the lock; INODE is that of the inherited lock file, or 0 if unknown |
 //! | `A together LOCK INODE LOCK INODE` | written by A itself, under both locks of one call |
-//! | `A tries LOCK` / `A busy LOCK` | A is about to ask for the lock / A did not wait, and was refused |
+//! | `A tries LOCK` / `A busy LOCK MESSAGE` | A is about to ask for the lock / A did not wait, and was refused |
 //! | `A free LOCK` | the helper reported to A that the lock is free |
 //! | `A remove LOCK INODE` / `A removed LOCK INODE` | a disturbance is about to remove or rename the lock file / has done so |
 //! | `A adds FILE TOKEN` / `A added FILE TOKEN` / `A refused FILE TOKEN` | an update is about to start / succeeded / failed |
@@ -152,7 +152,7 @@ impl Judge {
                 let tries = self.tries.entry((*lock).to_owned()).or_default();
                 tries.push(Attempt { actor: actor.to_owned(), from: self.line, to: None });
             }
-            ("busy", [lock]) => self.busy(actor, lock),
+            ("busy", [lock, message @ ..]) => self.busy(actor, lock, message),
             ("free", [lock]) => self.free(actor, lock),
             ("remove", [lock, inode]) => {
                 self.removed.insert(((*lock).to_owned(), inode.parse().unwrap_or(0)), (self.line, None));
@@ -291,8 +291,13 @@ impl Judge {
     }
 
     /// A refusal is right if another actor may have held the lock during the attempt. A killed actor may have left a child that
-    /// holds it.
-    fn busy(&mut self, actor: &str, lock: &str) {
+    /// holds it. The message of a refusal begins with the name of the lock; that of another failure does not.
+    /// As flock(1), the helper prints no message: those locks are paths.
+    fn busy(&mut self, actor: &str, lock: &str, message: &[&str]) {
+        let name = lock.rsplit(':').next().unwrap_or(lock);
+        if !name.contains('/') && !message.starts_with(&["aba-lock:", name]) {
+            self.breaks(format!("{actor} was refused {lock} without a holder: {}", message.join(" ")), &[lock]);
+        }
         let Some(tries) = self.tries.get(lock) else { return };
         let Some(from) = tries.iter().find(|tried| tried.actor == actor).map(|tried| tried.from) else { return };
         let other = |tried: &Attempt| {

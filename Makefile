@@ -112,7 +112,7 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 	$(CARGO) fmt --all --check
 	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -- -D warnings
+	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-models -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol
 	@# Layers, import cycles, names, lengths of files, and the language of comments.

@@ -84,6 +84,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
             &["suite"],
         ],
     },
+    Entry { name: "models", root: "tests/models/main.rs", layers: &[] },
     Entry {
         name: "checks of the source",
         root: "tests/source/main.rs",

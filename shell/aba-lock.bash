@@ -164,6 +164,7 @@ __aba_check_shell() {
 # opened are in __aba_new: `NAME/FD/PID `.
 __aba_resume() {
     builtin local __aba_status="$1" __aba_names='' __aba_held_locks='' __aba_on_conflict='exit' __aba_list='' __aba_name=''
+    builtin local __aba_directory=''
     builtin shift
     while [[ -n ${__aba_new} ]]; do
         __aba_name=${__aba_new%% *}
@@ -176,6 +177,7 @@ __aba_resume() {
     if ((__aba_status == 79)) || { ((__aba_status == 76)) && [[ $1 == aba_lock_operation ]]; }; then
         "$@"
     elif [[ $1 == aba_unlock_operation ]]; then
+        __aba_find_directory
         __aba_end_unlock "${__aba_locks% }"
     else
         builtin shift
@@ -882,6 +884,12 @@ __aba_end_unlock() {
         __aba_redirect_fd "${__aba_fd}" '>&-'
     else
         __aba_status=125
+        # The lock may still be held. It must not stay on a descriptor that this script no longer knows, because then the
+        # next call would be refused by the script itself. Closing the descriptor releases the lock, unless a child has a
+        # copy. A descriptor that is not on the lock file any more belongs to the script.
+        if [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
+            __aba_close_fd "${__aba_fd}"
+        fi
     fi
     __aba_forget_lock "$1"
     builtin return "${__aba_status}"

@@ -575,3 +575,23 @@ SCRIPT
     expect_text $'helper ended with status 137\nhint: check the lock: `aba-lock status save`'
     expect_text 'status 125'
 }
+
+@test "after a killed unlock, the script is not refused by its own descriptor, and keeps a descriptor that it uses for something else" {
+    printf '#!/bin/sh\ncase $1 in unlock) kill -KILL $$ ;; esac\nexec "%s" "$@"\n' "${ABA_LOCK_BIN}" >helper
+    chmod +x helper
+    script tool <<'SCRIPT'
+ABA_LOCK_BIN=${PWD}/helper
+aba_lock_operation save
+aba_unlock_operation save && exit 91
+aba-lock lock -q save -- true || exit 92
+aba_lock_operation save load && aba_lock_held save && aba_lock_held load || exit 93
+aba_unlock_operation save && exit 94
+aba-lock lock -q save -- true || exit 95
+aba_lock_held load && aba_lock_operation save || exit 96
+exec 200>mine
+aba_unlock_operation save && exit 97
+echo text >&200
+SCRIPT
+    run -0 ./tool
+    [[ $(<mine) == text ]]
+}

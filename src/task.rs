@@ -27,7 +27,8 @@
 //! A task also runs while a program other than this helper holds `lock` ([`foreign`]). To find such a program, all
 //! processes must be examined, so this is done only if `lock` may be held.
 //!
-//! The supervisor is a process of this helper that two forks detach from the caller. It keeps no open descriptor of the
+//! The supervisor is a process of this helper that is not a child of the caller: a process in between forks it, and ends. (That
+//! one runs in the memory of the caller, see `os::detached`.) The supervisor keeps no open descriptor of the
 //! caller. It holds the lock of the task and writes the outcome. Only the holder of the lock (`guard`) can start a
 //! supervisor or change the files of the task. A process that starts or waits for the task also writes an outcome,
 //! under this lock, in two cases: the supervisor of the last run was killed, or the program of the command cannot be

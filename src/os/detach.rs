@@ -51,46 +51,125 @@ fn close_range(first: RawFd, last: RawFd) {
 /// The process has a session of its own, standard input, output and error on `/dev/null`, the working directory `/`, and
 /// the default signal actions. The `hidden` variables are removed from its environment, also from `/proc/PID/environ`.
 pub fn detached(hidden: &[&str], work: impl FnOnce()) -> io::Result<()> {
+    let mut plan = DetachPlan { hidden, work: Some(work) };
+    let first = fork_first(&mut plan)?;
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` lives until the call returns.
+        let done = unsafe { libc::waitpid(first, &raw mut status, 0) };
+        if done == first && status != 0 {
+            return Err(io::Error::from_raw_os_error(libc::WEXITSTATUS(status)));
+        }
+        // If SIGCHLD is ignored, there is no status. The caller must then notice by other means that the process did
+        // not start.
+        if done == first || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return Ok(());
+        }
+    }
+}
+
+/// The work of a detached process.
+struct DetachPlan<'a, W> {
+    hidden: &'a [&'a str],
+    work: Option<W>,
+}
+
+impl<W: FnOnce()> DetachPlan<'_, W> {
+    /// Starts the detached process. Runs in a process between the caller and the detached process, so that this one is not a
+    /// child of the caller. Returns the exit status of that process in between.
+    fn start(&mut self) -> libc::c_int {
+        // SAFETY: a child leads no group. There is no other thread whose locks of the C library the new process could inherit.
+        unsafe {
+            libc::setsid();
+            match libc::fork() {
+                0 => self.run(),
+                // A status has 8 bits, which is enough for errno.
+                -1 => io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN),
+                _ => 0,
+            }
+        }
+    }
+
+    /// Runs the work in the detached process.
+    fn run(&mut self) -> ! {
+        process::forget_namespace();
+        reset_signals();
+        for name in self.hidden {
+            hide_variable(name);
+        }
+        quiet_stdio();
+        let _ = std::env::set_current_dir("/");
+        if let Some(work) = self.work.take() {
+            work();
+        }
+        // The process must not return into the code of the caller. SAFETY: the call does not return.
+        unsafe { libc::_exit(0) }
+    }
+}
+
+/// Starts the process in between, and returns its pid. It runs in our memory while this process is suspended, so the kernel
+/// copies the memory only once, for the detached process.
+#[cfg(target_os = "linux")]
+fn fork_first<W: FnOnce()>(plan: &mut DetachPlan<W>) -> io::Result<libc::pid_t> {
+    extern "C" fn start<W: FnOnce()>(plan: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: it is the plan that was passed to clone(2), and the caller is suspended.
+        unsafe { &mut *plan.cast::<DetachPlan<W>>() }.start()
+    }
+    // The detached process runs on a copy of this stack.
+    let stack = Stack::new()?;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack and the plan live until the process has ended, which is when this call returns.
+    let pid = unsafe { libc::clone(start::<W>, stack.top(), flags, (&raw mut *plan).cast()) };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fork_first<W: FnOnce()>(plan: &mut DetachPlan<W>) -> io::Result<libc::pid_t> {
     // SAFETY: this process has one thread, so no lock of the library is held by a thread that the child does not have.
-    let first = unsafe { libc::fork() };
-    if first < 0 {
-        return Err(io::Error::last_os_error());
+    match unsafe { libc::fork() } {
+        // SAFETY: the call does not return.
+        0 => unsafe { libc::_exit(plan.start()) },
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(pid),
     }
-    if first > 0 {
-        let mut status = 0;
-        loop {
-            // SAFETY: `status` lives until the call returns.
-            let done = unsafe { libc::waitpid(first, &raw mut status, 0) };
-            if done == first && status != 0 {
-                return Err(io::Error::from_raw_os_error(libc::WEXITSTATUS(status)));
+}
+
+/// The stack of a process. Below it, there is a page that cannot be accessed, so that a stack that grows too large ends the
+/// process.
+#[cfg(target_os = "linux")]
+struct Stack(*mut libc::c_void);
+
+#[cfg(target_os = "linux")]
+impl Stack {
+    /// The size in bytes, as for a thread of the standard library.
+    const LEN: usize = 2 << 20;
+    const GUARD: usize = 64 << 10;
+
+    fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+        // SAFETY: this is a new mapping.
+        unsafe {
+            let begin = libc::mmap(ptr::null_mut(), Self::LEN, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+            if begin == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
             }
-            // If SIGCHLD is ignored, there is no status. The caller must then notice by other means that the process did
-            // not start.
-            if done == first || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                return Ok(());
-            }
+            libc::mprotect(begin, Self::GUARD, libc::PROT_NONE);
+            Ok(Self(begin))
         }
     }
-    // SAFETY: this is the child, which leads no group and has one thread. A status has 8 bits, which is enough for
-    // errno.
-    unsafe {
-        libc::setsid();
-        match libc::fork() {
-            0 => {}
-            -1 => libc::_exit(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN)),
-            _ => libc::_exit(0),
-        }
+
+    /// The end of the stack, from which it grows down.
+    fn top(&self) -> *mut libc::c_void {
+        self.0.wrapping_byte_add(Self::LEN)
     }
-    process::forget_namespace();
-    reset_signals();
-    for name in hidden {
-        hide_variable(name);
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: this is the mapping that `new` made, and no process runs on it in this memory.
+        unsafe { libc::munmap(self.0, Self::LEN) };
     }
-    quiet_stdio();
-    let _ = std::env::set_current_dir("/");
-    work();
-    // The process must not return into the code of the caller. SAFETY: the call does not return.
-    unsafe { libc::_exit(0) }
 }
 
 /// Removes a variable from the environment, and overwrites its value in `/proc/PID/environ`.

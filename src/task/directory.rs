@@ -99,13 +99,15 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Returns an error if the directory is a link. Through a link, files elsewhere would be written and removed.
-    pub(super) fn check_no_link(&self) -> Result<(), TaskError> {
+    /// Creates the directory if it is missing. Returns an error if it is a link: through a link, files elsewhere would be
+    /// written and removed.
+    pub(super) fn make_directory(&self) -> Result<(), TaskError> {
         match fs::symlink_metadata(&self.directory) {
             Ok(data) if data.is_symlink() => Err(TaskError::Unusable {
                 path: self.directory.clone(),
                 source: io::Error::from_raw_os_error(libc::ENOTDIR),
             }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create_directory(),
             _ => Ok(()),
         }
     }

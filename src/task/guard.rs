@@ -86,10 +86,10 @@ impl<'a> TaskGuard<'a> {
         let path = task.file(files::LOCK);
         let target = Target { label: task.id.to_string(), path, kind: Kind::Named, link: None };
         let mut missed = None;
-        task.check_no_link()?;
+        task.make_directory()?;
         for _ in 0..MAX_OPENS {
             let lock = match open::open_lock_file(&target, None) {
-                // The directory of the task does not exist yet, or a reset has removed it.
+                // A reset has removed the directory of the task.
                 Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     task.create_directory()?;
                     continue;

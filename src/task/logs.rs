@@ -34,11 +34,12 @@ impl Task<'_> {
             replace::make_file_private(&log).map_err(self.failed(stream.file_name()))?;
             Ok::<File, TaskError>(log)
         };
-        let logs = [make(Stream::Out)?, make(Stream::Err)?];
-        match os::as_owner(self.directory(), || symlink(Stream::Out.file_name(), self.file(files::LOG))) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(self.failed(files::LOG)(error)),
-            _ => Ok(logs),
-        }
+        Ok([make(Stream::Out)?, make(Stream::Err)?])
+    }
+
+    /// Creates the link `log` to the log of stdout. It is only for people, so errors are ignored.
+    pub(super) fn link_log(&self) {
+        let _ = os::as_owner(self.directory(), || symlink(Stream::Out.file_name(), self.file(files::LOG)));
     }
 
     /// Gives the logs of the last run their names back, because the new run could not be started.

@@ -78,6 +78,7 @@ impl TaskGuard<'_> {
             if purpose == RunPurpose::RunCombined {
                 log_command_error(&logs[0], &error);
             }
+            task.link_log();
             task.write(files::EXIT, format!("{status}\n").as_bytes())?;
             task.add_event(&format!("{} rc={status}", purpose.event(status)));
             return Err(error.into());
@@ -109,6 +110,9 @@ impl TaskGuard<'_> {
         // not belong to it.
         os::detached(&[TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);
+        // Meanwhile, the supervisor starts the command. This process still holds the lock, too, so no other process removes the
+        // task before the link is there.
+        task.link_log();
         drop(self.lock);
 
         let mut report = [0; 5];

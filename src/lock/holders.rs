@@ -22,7 +22,7 @@ mod waiter;
 
 pub use holder::{Holder, format_pids};
 pub use lock_file::derive_label;
-pub(crate) use lock_file::identify_file;
+pub(crate) use lock_file::{identify_file, identify_file_in};
 pub use observe::{observe_all, observe_briefly, observe_lock, observe_store};
 pub(crate) use observe::{observe_briefly_until, observe_taker};
 pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding};

@@ -1,9 +1,10 @@
 //! The names of the files of a task, and how they are opened for reading.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::str::{self, FromStr};
 
 pub(super) const LOCK: &str = "lock";
 pub(super) const EXIT: &str = "exit";
@@ -37,4 +38,17 @@ pub(super) fn open_if_exists(path: &Path) -> io::Result<Option<File>> {
         Err(error) if [libc::ENOENT, libc::ELOOP].contains(&error.raw_os_error().unwrap_or(0)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Reads a file that holds one number. `None` if it holds something else. A person may have written the file, so white space and
+/// invalid text are allowed.
+pub(super) fn read_number<N: FromStr>(file: &File) -> io::Result<Option<N>> {
+    let mut text = [0; 64];
+    let len = loop {
+        match (&mut &*file).read(&mut text) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    Ok(str::from_utf8(&text[..len]).ok().and_then(|text| text.trim().parse().ok()))
 }

@@ -82,7 +82,24 @@ impl<'a> ForeignWatch<'a> {
 /// Looks at these tasks, and finds runs by helpers and by other programs.
 #[must_use]
 pub fn look_at_all(tasks: &[&Task]) -> Vec<TaskLook> {
-    let mut looks: Vec<TaskLook> = tasks.iter().map(|task| task.look()).collect();
+    find_other_runs(tasks, tasks.iter().map(|task| task.look()).collect())
+}
+
+/// Looks at those of these tasks that have an outcome, a run or a saved command.
+#[must_use]
+pub fn look_at_known<'a>(tasks: &'a [Task<'a>]) -> Vec<(&'a Task<'a>, TaskLook)> {
+    let looks = tasks.iter().map(|task| (task, task.look()));
+    // Most looks find an outcome or a run. Only for the others, the files are searched.
+    let is_known = |(task, look): &(&Task, TaskLook)| {
+        look.outcome.is_some() || look.running.is_some() || look.has_leftover_pid || task.is_known()
+    };
+    let (tasks, looks): (Vec<&Task>, Vec<TaskLook>) = looks.filter(is_known).unzip();
+    let looks = find_other_runs(&tasks, looks);
+    tasks.into_iter().zip(looks).collect()
+}
+
+/// Adds the runs by other programs to the looks at these tasks.
+fn find_other_runs(tasks: &[&Task], mut looks: Vec<TaskLook>) -> Vec<TaskLook> {
     let (indices, rest): (Vec<usize>, Vec<&Task>) =
         (0..tasks.len()).filter(|at| looks[*at].running.is_none()).map(|at| (at, tasks[at])).unzip();
     for (at, run) in indices.into_iter().zip(find_foreign_runs(&rest)) {
@@ -93,8 +110,9 @@ pub fn look_at_all(tasks: &[&Task]) -> Vec<TaskLook> {
 
 /// Finds the runs of these tasks by other programs. All processes are examined once.
 pub(super) fn find_foreign_runs(tasks: &[&Task]) -> Vec<Option<Running>> {
-    let mut wanted: Vec<WantedFile> =
-        tasks.iter().map(|task| holders::identify_file(&task.file(files::LOCK))).collect();
+    // The paths do not matter, because the holders of removed files are left out below. So no links are resolved.
+    let identify = |task: &&Task| holders::identify_file_in(task.directory(), Path::new(files::LOCK));
+    let mut wanted: Vec<WantedFile> = tasks.iter().map(identify).collect();
     let mut holders = vec![None; tasks.len()];
     if may_be_held(&wanted) {
         let helper = process::own_number().map(process::name);

@@ -10,7 +10,7 @@ use crate::lock::clean::CLOCK_TOLERANCE;
 use crate::lock::record::{self, Content};
 use crate::os::proc::process;
 use crate::os::{self, Mode};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
@@ -34,10 +34,8 @@ impl Task<'_> {
 
     /// Returns the run that has not ended, if there is one, and true if a killed supervisor left its `pid`.
     fn read_pid(&self) -> io::Result<(Option<Running>, bool)> {
-        let Some(mut file) = files::open_if_exists(&self.file(files::PID))? else { return Ok((None, false)) };
-        let mut text = String::new();
-        file.by_ref().take(64).read_to_string(&mut text)?;
-        let pid = text.trim().parse().unwrap_or(0);
+        let Some(file) = files::open_if_exists(&self.file(files::PID))? else { return Ok((None, false)) };
+        let pid = files::read_number(&file)?.unwrap_or(0);
         let is_locked = !os::try_lock(&file, Mode::Shared)?;
         if is_locked && self.may_exist(pid) {
             let since = file.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -63,12 +61,9 @@ impl Task<'_> {
     }
 
     pub(super) fn read_outcome_of_any_age(&self) -> io::Result<Option<Outcome>> {
-        let Some(mut file) = files::open_if_exists(&self.file(files::EXIT))? else { return Ok(None) };
-        let mut text = Vec::new();
-        file.by_ref().take(64).read_to_end(&mut text)?;
+        let Some(file) = files::open_if_exists(&self.file(files::EXIT))? else { return Ok(None) };
+        let Some(status) = files::read_number(&file)? else { return Ok(None) };
         let data = file.metadata()?;
-        // A person may have written the file, so white space and invalid text are allowed.
-        let Ok(status) = String::from_utf8_lossy(&text).trim().parse() else { return Ok(None) };
         Ok(Some(Outcome { status, at: data.modified()?, inode: data.ino() }))
     }
 

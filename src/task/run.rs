@@ -110,7 +110,7 @@ impl TaskGuard<'_> {
         // not belong to it.
         os::detached(&[TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);
-        // Meanwhile, the supervisor starts the command. This process still holds the lock, too, so no other process removes the
+        // At the same time, the supervisor starts the command. This process still holds the lock, too, so no other process removes the
         // task before the link is there.
         task.link_log();
         drop(self.lock);

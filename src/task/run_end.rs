@@ -17,6 +17,9 @@ pub(super) struct RunEnd {
     pub(super) took: Duration,
 }
 
+/// The name of the exit status in the note, after the end of the line before.
+const NAME: &[u8] = b"\noutcome=";
+
 impl RunEnd {
     /// Appends the end of the run to the lock file.
     pub(super) fn append_to(self, lock: &File) -> io::Result<()> {
@@ -28,11 +31,15 @@ impl RunEnd {
 
     /// Reads the end of the run from the lock file. `None` if none was noted.
     pub(super) fn read_from(lock: &File) -> Option<Self> {
-        let mut bytes = [0; 128];
-        let begin = lock.metadata().ok()?.len().saturating_sub(bytes.len() as u64);
-        let read = lock.read_at(&mut bytes, begin).ok()?;
-        let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
-        let end = text.rsplit_once("\noutcome=")?.1;
+        // Nearly every lock file fits, and so its size need not be asked for.
+        let mut bytes = [0; 1024];
+        let mut read = lock.read_at(&mut bytes, 0).ok()?;
+        if read == bytes.len() {
+            let begin = lock.metadata().ok()?.len().saturating_sub(bytes.len() as u64);
+            read = lock.read_at(&mut bytes, begin).ok()?;
+        }
+        let end = bytes[..read].windows(NAME.len()).rposition(|name| name == NAME)? + NAME.len();
+        let end = str::from_utf8(&bytes[end..read]).ok()?;
         let (status, took) = end.strip_suffix('\n')?.split_once("\nseconds=")?;
         let took = Duration::try_from_secs_f64(took.parse().ok()?).ok()?;
         Some(Self { status: status.parse().ok()?, took })

@@ -28,6 +28,9 @@ use std::path::PathBuf;
 /// bytes.
 const MAX_LEN: u64 = 32 * 1024 * 1024;
 
+/// The size in bytes of a buffer that is large enough for most saved commands.
+const USUAL_LEN: usize = 512;
+
 /// A command and its working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedCommand {
@@ -126,7 +129,7 @@ impl Task<'_> {
     /// Returns the saved command and the user who saved it.
     fn read_saved(&self) -> Result<Option<(SavedCommand, u32)>, TaskError> {
         let read = |file: &File| {
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::with_capacity(USUAL_LEN);
             // A truncated command would be another command.
             let is_whole = file.take(MAX_LEN + 1).read_to_end(&mut bytes).is_ok_and(|len| len as u64 <= MAX_LEN);
             is_whole.then_some(bytes)

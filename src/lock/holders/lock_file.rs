@@ -20,7 +20,7 @@ pub(crate) fn identify_file(path: &Path) -> WantedFile {
 }
 
 /// Returns the identity of the file in `directory` that has the file name of `path`.
-pub(super) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
+pub(crate) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
     // Without permission to examine the path, there may be a file although no inode is known.

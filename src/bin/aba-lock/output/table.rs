@@ -31,11 +31,21 @@ pub(crate) fn format_table(columns: &[Column], rows: impl Iterator<Item = Vec<St
     };
     let widths: Vec<usize> = columns.iter().enumerate().map(width_of).collect();
     let format_row = |row: &Vec<String>| {
-        let cells = row.iter().zip(columns).zip(&widths).map(|((cell, column), &width)| match column {
-            Column::Right(..) => format!("{cell:>width$}"),
-            _ => format!("{cell:<width$}"),
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        // The line is built in place, because a list may have thousands of rows.
+        let mut line = String::new();
+        for (at, ((cell, column), width)) in row.iter().zip(columns).zip(&widths).enumerate() {
+            let padding = std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()));
+            line.push_str(if at == 0 { "" } else { "  " });
+            if matches!(column, Column::Right(..)) {
+                line.extend(padding);
+                line.push_str(cell);
+            } else {
+                line.push_str(cell);
+                line.extend(padding);
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line
     };
     rows.iter().map(format_row).collect()
 }

@@ -11,7 +11,7 @@ use aba_lock::lock::holders;
 use aba_lock::os;
 use aba_lock::task::Task;
 use aba_lock::task::follow::TaskWaitObserver;
-use aba_lock::task::foreign::look_at_all;
+use aba_lock::task::foreign::look_at_known;
 use aba_lock::task::state::{Outcome, Running, TaskLook, TaskState};
 use aba_lock::task::stream::Stream;
 use aba_lock::task::wait::WaitResult;
@@ -103,12 +103,11 @@ pub(crate) fn format_lines(tasks: &[Task]) -> Vec<(String, bool)> {
 }
 
 fn read_rows<'a>(tasks: &'a [Task]) -> Vec<TaskRow<'a>> {
-    let known: Vec<&Task> = tasks.iter().filter(|task| task.is_known()).collect();
-    let read_row = |(task, look): (&&'a Task<'a>, TaskLook)| {
+    let read_row = |(task, look): (&'a Task<'a>, TaskLook)| {
         let outcome = look.outcome.filter(|_| look.running.is_none());
         TaskRow { task, state: look.state(), running: look.running, outcome }
     };
-    known.iter().zip(look_at_all(&known)).map(read_row).collect()
+    look_at_known(tasks).into_iter().map(read_row).collect()
 }
 
 struct TaskRow<'a> {

@@ -4,12 +4,13 @@
 
 use std::mem;
 
-/// The number of clock ticks in a second (`sysconf(3)`).
+/// The number of clock ticks in a second. The kernel passes it to each process. With `sysconf(3)`, musl reads a table, which is a page
+/// fault.
 #[must_use]
 pub fn ticks_per_second() -> u32 {
-    // SAFETY: it takes a number.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    u32::try_from(ticks).unwrap_or(100).max(1)
+    // SAFETY: it takes a number, and returns 0 for a value that the kernel did not pass.
+    let ticks = unsafe { libc::getauxval(libc::AT_CLKTCK) };
+    u32::try_from(ticks).ok().filter(|&ticks| ticks > 0).unwrap_or(100)
 }
 
 /// The clock ticks since boot, including the time in which the machine was suspended.

@@ -26,9 +26,14 @@ pub(crate) fn parse_as_flock() -> Invocation {
 /// 2. Only the options of the named command are defined.
 /// 3. All commands are defined. This step reports the errors.
 pub(crate) fn parse_command() -> Result<Invocation, clap::Error> {
-    let words = || os::words().skip(1);
+    parse_plain(os::words().skip(1)).map_or_else(parse_with_clap, Ok)
+}
+
+/// Does the second and the third step. It is a function of its own, because most calls need neither its code nor its stack.
+#[inline(never)]
+fn parse_with_clap() -> Result<Invocation, clap::Error> {
     let has_effect = |invocation: &Invocation| effect::find_ineffective_option(invocation).is_none();
-    let parsed = parse_plain(words()).or_else(|| parse_named(words()).filter(has_effect));
+    let parsed = parse_named(os::words().skip(1)).filter(has_effect);
     parsed.map_or_else(|| parse_all(os::words()), Ok)
 }
 

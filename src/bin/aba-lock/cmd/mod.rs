@@ -31,24 +31,31 @@ use aba_lock::error::Error;
 /// Runs a command of the helper, and returns the exit status.
 pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
     match command {
-        Invocation::Lock(args) => lock::run(&args),
-        Invocation::Flock(args) => flock::run(args),
-        Invocation::Unlock(args) => unlock::run(&args),
-        Invocation::Status(args) => status::run(&args),
-        Invocation::List(args) => list::run(&args),
-        Invocation::Clean(args) => clean::run(&args),
-        Invocation::Path(args) => path::run(&args),
-        Invocation::RunOnce(args) => run_once::run(&args),
-        Invocation::Update(args) => update::run(&args),
-        Invocation::Write(args) => update::run_write(&args),
-        Invocation::Doctor(args) => Ok(doctor::run(&args)),
-        Invocation::Metrics(args) => metrics::run(&args),
-        Invocation::Reserve(args) if registry::is_query(&args) => registry::run(&args),
-        Invocation::Reserve(args) => reserve::run(&args),
-        Invocation::Release(args) => release::run(&args),
-        Invocation::Exclude(args) => exclude::run(&args),
-        Invocation::Migrate(args) => migrate::run(&args),
-        Invocation::Lease(args) => lease::run(args),
-        Invocation::Init(args) => Ok(init::run(&args)),
+        Invocation::Lock(args) => run_apart(|| lock::run(&args)),
+        Invocation::Flock(args) => run_apart(|| flock::run(args)),
+        Invocation::Unlock(args) => run_apart(|| unlock::run(&args)),
+        Invocation::Status(args) => run_apart(|| status::run(&args)),
+        Invocation::List(args) => run_apart(|| list::run(&args)),
+        Invocation::Clean(args) => run_apart(|| clean::run(&args)),
+        Invocation::Path(args) => run_apart(|| path::run(&args)),
+        Invocation::RunOnce(args) => run_apart(|| run_once::run(&args)),
+        Invocation::Update(args) => run_apart(|| update::run(&args)),
+        Invocation::Write(args) => run_apart(|| update::run_write(&args)),
+        Invocation::Doctor(args) => run_apart(|| Ok(doctor::run(&args))),
+        Invocation::Metrics(args) => run_apart(|| metrics::run(&args)),
+        Invocation::Reserve(args) if registry::is_query(&args) => run_apart(|| registry::run(&args)),
+        Invocation::Reserve(args) => run_apart(|| reserve::run(&args)),
+        Invocation::Release(args) => run_apart(|| release::run(&args)),
+        Invocation::Exclude(args) => run_apart(|| exclude::run(&args)),
+        Invocation::Migrate(args) => run_apart(|| migrate::run(&args)),
+        Invocation::Lease(args) => run_apart(|| lease::run(args)),
+        Invocation::Init(args) => run_apart(|| Ok(init::run(&args))),
     }
+}
+
+/// Runs one command in a function of its own. Otherwise the compiler would make one function of all commands: a call would read all
+/// of its 100 kB, and touch the stack of the largest command.
+#[inline(never)]
+fn run_apart(run: impl FnOnce() -> Result<i32, Error>) -> Result<i32, Error> {
+    run()
 }

@@ -28,9 +28,12 @@ UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
 WITH_SERVICE ?=
 
 CARGO   ?= cargo
-HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-OUT     := target/$(HOST)/release
 MAN     := target/man
+
+# The target of the helper: by default musl, if Rust has or can get its standard library, and otherwise the C library of this system.
+# The make function runs when a recipe needs the value first, after `need-target`, and once.
+HELPER_TARGET ?= $(eval HELPER_TARGET := $(shell tests/tools target))$(HELPER_TARGET)
+OUT      = target/$(HELPER_TARGET)/release
 
 # The service is a separate package, so that it does not change the binary of the helper.
 SERVICE_PROFILE ?= service
@@ -42,11 +45,12 @@ KEEPER_PROFILE ?= $(if $(filter dev,$(SERVICE_PROFILE)),dev,release)
 KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE))
 
 # The helper is static and at a fixed address, so that it needs no dynamic linking and no relocation at start-up, which would take
-# most of the half millisecond that a call takes. It also runs on systems older than the one that built it.
-ifneq (,$(findstring linux-gnu,$(HOST)))
-# The linker wrapper places the functions that run at each start next to each other.
-STATIC := -C target-feature=+crt-static -C relocation-model=static -C linker=src/bin/aba-lock/link/ordered-cc
-endif
+# most of the time of a call. It also runs on systems older than the one that built it. Without relro, a call has one page fault
+# less; musl does not protect those pages anyway. The linker wrapper places the functions that run at each start next to each other:
+# only lld can do that, which Rust brings along, and only the names of the version 0 tell generic functions apart.
+LLD    = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n 's/^host: //p')/bin/gcc-ld
+STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 \
+         -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)
 
 SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
                tests/fuzz/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
@@ -67,8 +71,8 @@ endif
 
 all: build man ## Build the helper and the man pages
 
-build: need-cargo ## Build the helper: static, stripped
-	RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) --bin aba-lock
+build: need-target ## Build the helper: static, stripped [HELPER_TARGET=x86_64-unknown-linux-gnu: for another target than musl]
+	RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HELPER_TARGET) --bin aba-lock
 
 service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` installs it)
 	$(CARGO) build --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd
@@ -76,10 +80,10 @@ service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` i
 keeper: need-cargo ## Build the keeper of leases (`make install WITH_SERVICE=yes` installs it)
 	$(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
 
-order: need-cargo ## Note anew which functions each call runs, for the linker (needs valgrind)
-	CARGO_PROFILE_RELEASE_STRIP=none RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HOST) \
+order: need-target ## Note anew which functions each call runs, for the linker (needs valgrind)
+	CARGO_PROFILE_RELEASE_STRIP=debuginfo RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HELPER_TARGET) \
 		--target-dir target/order --bin aba-lock
-	src/bin/aba-lock/link/note-order target/order/$(HOST)/release/aba-lock
+	src/bin/aba-lock/link/note-order target/order/$(HELPER_TARGET)/release/aba-lock
 
 man: need-cargo ## Write the man pages into target/man
 	@mkdir -p $(MAN)
@@ -215,6 +219,10 @@ clean: ## Remove what was built
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-.PHONY: need-cargo
+.PHONY: need-cargo need-target
 need-cargo:
 	@tests/tools need cargo
+
+# A target that the caller has named needs no help: if it is missing, rustc says how to add it.
+need-target: need-cargo
+	@$(if $(filter file,$(origin HELPER_TARGET)),tests/tools install target)

@@ -200,6 +200,50 @@ END
     run -3 env PATH="${PWD}/tools" "${link}" -fuse-ld=lld
 }
 
+@test "the helper is built for musl, which is added with rustup, and otherwise for this system, with a message" {
+    mkdir tools library
+    for tool in bash sed timeout touch env; do
+        ln -s "$(type -P "${tool}")" tools/
+    done
+    cat >tools/rustc <<'END'
+#!/bin/bash
+case $* in
+    -vV) echo "host: ${HOST}" ;;
+    '--print target-libdir --target '*-musl*) [[ -z ${UNKNOWN-} ]] && echo "${LIBRARY_OF_RUST}" ;;
+    '--print target-libdir --target '*) echo "${LIBRARY_OF_HOST}" ;;
+esac
+END
+    chmod +x tools/rustc
+    export LIBRARY_OF_RUST=${PWD}/library LIBRARY_OF_HOST=${PWD}/host
+    mkdir host
+    touch host/libstd-0.rlib
+    choose() {
+        run -0 env PATH="${PWD}/tools" HOST="$1" "${PROJECT}/tests/tools" target
+        [[ ${output} == "$2" ]]
+        run -0 --separate-stderr env PATH="${PWD}/tools" HOST="$1" "${PROJECT}/tests/tools" install target
+        [[ -z ${output} && ${stderr} == "${3-}" ]]
+    }
+    missing='missing: the Rust target ARCH-musl: the helper is built for ARCH-gnu, and each call takes twice the time'
+
+    choose x86_64-unknown-linux-gnu x86_64-unknown-linux-gnu "${missing//ARCH/x86_64-unknown-linux}"
+    choose armv7-unknown-linux-gnueabihf armv7-unknown-linux-gnueabihf \
+        'missing: the Rust target armv7-unknown-linux-musleabihf: the helper is built for armv7-unknown-linux-gnueabihf, and each call takes twice the time'
+    UNKNOWN=yes choose x86_64-unknown-linux-gnu x86_64-unknown-linux-gnu "${missing//ARCH/x86_64-unknown-linux}"
+    # Rustup cannot add the target, adds it, and has added it before.
+    printf '#!/bin/bash\necho "no network" >&2\nexit 1\n' >tools/rustup
+    chmod +x tools/rustup
+    choose x86_64-unknown-linux-gnu x86_64-unknown-linux-gnu $'no network\n'"${missing//ARCH/x86_64-unknown-linux}"
+    printf '#!/bin/bash\n[[ $* == "target add x86_64-unknown-linux-musl" ]] && touch "${LIBRARY_OF_RUST}/libstd-0.rlib"\n' >tools/rustup
+    run -0 --separate-stderr env PATH="${PWD}/tools" HOST=x86_64-unknown-linux-gnu "${PROJECT}/tests/tools" install target
+    [[ -z ${output} && -z ${stderr} ]]
+    choose x86_64-unknown-linux-gnu x86_64-unknown-linux-musl
+    choose x86_64-alpine-linux-musl x86_64-alpine-linux-musl
+    # A target that the caller names is used.
+    run -0 in_project -n build HELPER_TARGET=riscv64gc-unknown-linux-gnu
+    expect_text '--target riscv64gc-unknown-linux-gnu'
+    [[ ${output} != *'install target'* ]]
+}
+
 @test "make install refuses a PREFIX in which the helper would not be found" {
     run -2 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/a:b
     expect_text "PREFIX is '/opt/a:b', and must not contain ':' or blanks"

@@ -32,17 +32,6 @@ use output::{misuse, stream};
 #[global_allocator]
 static HEAP: os::Heap = os::Heap;
 
-/// Returns -1 to the C library, instead of the directory of the program, which means that the directory is unknown. The
-/// C library calls this function at the start of each static program, and needs the directory only to load libraries.
-/// Its own version of this function reads a link in /proc, which takes 3 % of a call.
-#[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
-#[expect(unsafe_code, reason = "the name that the C library calls")]
-// SAFETY: this replaces the function of the same type in libc.a. The object there has no other contents.
-#[unsafe(no_mangle)]
-extern "C" fn _dl_get_origin() -> *const libc::c_char {
-    std::ptr::without_provenance(usize::MAX)
-}
-
 /// The entry point, which the C library calls.
 #[expect(unsafe_code, reason = "the name that the C library calls")]
 // SAFETY: there is no `fn main`, so no other function of this name is linked.

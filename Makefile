@@ -47,7 +47,7 @@ KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE
 # The helper is static and at a fixed address, so that it needs no dynamic linking and no relocation at start-up, which would take
 # most of the time of a call. It also runs on systems older than the one that built it. Without relro, a call has one page fault
 # less; musl does not protect those pages anyway. The linker wrapper places the functions that run at each start next to each other:
-# only lld can do that, which Rust brings along, and only the names of the version 0 tell generic functions apart.
+# only lld can do that, which rustup installs, and only the names of the version 0 tell generic functions apart.
 LLD    = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n 's/^host: //p')/bin/gcc-ld
 STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 \
          -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)

@@ -10,7 +10,7 @@
 //! | a file has at most 450 lines | all code | [`files`] |
 //! | comments and messages are in plain English | all code | [`comments`], [`phrases`] |
 //! | messages begin in lower case, and have no final full stop | the catalogue | [`catalogue`] |
-//! | the names in the link order of the helper lead to functions | the helper | [`link_order`] |
+//! | the names in the link order of the helper lead to definitions | the helper | [`link_order`] |
 //! | a Rust file belongs to a program | src, tests, benches | [`programs`] |
 //! | `tests/messages` has all messages | the programs and the shell library | [`catalogue`] |
 //!

@@ -144,8 +144,7 @@ impl Acquire {
         }
     }
 
-    fn take_clean_step(&self, world: &mut AcquireWorld, pid: Pid, name: usize) -> AcquireStep {
-        let step = world.steps[pid];
+    fn take_clean_step(&self, world: &mut AcquireWorld, pid: Pid, step: AcquireStep, name: usize) -> AcquireStep {
         match step {
             CleanOpen if world.memory.names[name].is_none() => End,
             CleanOpen => {
@@ -193,6 +192,8 @@ impl Protocol for Acquire {
     type Step = AcquireStep;
     type Memory = LockFiles;
 
+    const END: AcquireStep = End;
+
     fn start(&self) -> AcquireWorld {
         let first = |role: &AcquireRole| match role {
             One | Both => Open(0),
@@ -204,13 +205,9 @@ impl Protocol for Acquire {
         World::new(self.kernel, self.crashes, self.roles.iter().map(first).collect(), 0, memory)
     }
 
-    fn has_ended(&self, world: &AcquireWorld, pid: Pid) -> bool {
-        world.steps[pid] == End
-    }
-
-    fn take_step(&self, world: &mut AcquireWorld, pid: Pid, _choice: usize) {
+    fn take_step(&self, world: &mut AcquireWorld, pid: Pid, step: AcquireStep) -> AcquireStep {
         let names = self.count_names(pid);
-        world.steps[pid] = match world.steps[pid] {
+        match step {
             Open(name) => {
                 if world.memory.names[name].is_none() {
                     world.memory.names[name] = u8::try_from(world.locks.len()).ok();
@@ -241,10 +238,10 @@ impl Protocol for Acquire {
                 if name > 0 { Close(name - 1) } else { End }
             }
             _ => match self.roles[pid] {
-                Clean(name) | Stranger(name) => self.take_clean_step(world, pid, name),
+                Clean(name) | Stranger(name) => self.take_clean_step(world, pid, step, name),
                 One | Both => End,
             },
-        };
+        }
     }
 
     fn note_crash(&self, world: &mut AcquireWorld, pid: Pid) {

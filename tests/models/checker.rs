@@ -18,14 +18,24 @@ pub(crate) const ALL_END: &str = "when no process can go on, all have ended";
 pub(crate) type WorldOf<P> = World<<P as Protocol>::Step, <P as Protocol>::Memory>;
 
 pub(crate) trait Protocol: Clone + Send + Sync + 'static {
-    type Step: Clone + Eq + Hash + Debug + Send + Sync + 'static;
+    type Step: Copy + Eq + Hash + Debug + Send + Sync + 'static;
     type Memory: Clone + Eq + Hash + Debug + Send + Sync + 'static;
+
+    /// The step of a process that has ended.
+    const END: Self::Step;
 
     /// Returns the world before the first step.
     fn start(&self) -> WorldOf<Self>;
 
     /// Returns true if this step is an end, or the process does not exist yet.
-    fn has_ended(&self, world: &WorldOf<Self>, pid: Pid) -> bool;
+    fn has_ended(&self, world: &WorldOf<Self>, pid: Pid) -> bool {
+        world.steps[pid] == Self::END
+    }
+
+    /// Returns true if the process waits for a lock.
+    fn is_blocked(&self, world: &WorldOf<Self>, pid: Pid) -> bool {
+        world.is_blocked(pid)
+    }
 
     /// Returns true if the process waits for something other than a lock.
     fn is_waiting(&self, _world: &WorldOf<Self>, _pid: Pid) -> bool {
@@ -37,15 +47,21 @@ pub(crate) trait Protocol: Clone + Send + Sync + 'static {
         1
     }
 
-    /// Takes the next step of a process, in one of these ways.
-    fn take_step(&self, world: &mut WorldOf<Self>, pid: Pid, choice: usize);
+    /// Takes a step of a process, and returns the next one.
+    fn take_step(&self, world: &mut WorldOf<Self>, pid: Pid, step: Self::Step) -> Self::Step;
+
+    /// Takes a step in one of the ways that [`count_choices`](Self::count_choices) has counted.
+    fn choose(&self, world: &mut WorldOf<Self>, pid: Pid, step: Self::Step, _choice: usize) -> Self::Step {
+        self.take_step(world, pid, step)
+    }
 
     /// Returns true if a crash at this step is part of the model.
     fn may_crash(&self, _world: &WorldOf<Self>, _pid: Pid) -> bool {
         true
     }
 
-    /// Adds the effects of the crash of a process, other than those on its locks.
+    /// Adds the effects of the crash of a process, other than those on its locks. Its step is still the one before which it
+    /// was killed.
     fn note_crash(&self, _world: &mut WorldOf<Self>, _pid: Pid) {}
 
     /// Releases a lock of a killed process.
@@ -92,7 +108,7 @@ impl<P: Protocol> Checked<P> {
             if !world.is_alive(pid) {
                 let held = (0..world.locks.len()).filter(|&lock| world.locks[lock].is_held_by(pid));
                 held.for_each(|lock| then(Action::Reap(pid, lock)));
-            } else if !self.has_ended(world, pid) && !world.is_blocked(pid) && !self.is_waiting(world, pid) {
+            } else if !self.has_ended(world, pid) && !self.is_blocked(world, pid) && !self.is_waiting(world, pid) {
                 (0..self.count_choices(world, pid)).for_each(|choice| then(Action::Step(pid, choice)));
             }
         }
@@ -130,10 +146,14 @@ impl<P: Protocol> Model for Checked<P> {
     fn next_state(&self, before: &Self::State, action: Action) -> Option<Self::State> {
         let mut world = before.clone();
         match action {
-            Action::Step(pid, choice) => self.take_step(&mut world, pid, choice),
+            Action::Step(pid, choice) => {
+                let step = world.steps[pid];
+                world.steps[pid] = self.choose(&mut world, pid, step, choice);
+            }
             Action::Crash(pid) => {
                 world.crash(pid);
                 self.note_crash(&mut world, pid);
+                world.steps[pid] = P::END;
             }
             Action::Reap(pid, lock) => self.reap(&mut world, pid, lock),
         }
@@ -221,4 +241,10 @@ pub(crate) fn assert_broken<P: Protocol + Debug>(protocol: P, promise: &'static 
     assert!(Checked(protocol.clone()).properties().iter().any(|known| known.name == promise), "no promise: {promise}");
     let (_, found) = explore(protocol, HasDiscoveries::AnyOf([promise].into()));
     assert!(found.contains_key(promise), "{text}: the fault is not found: {promise}");
+}
+
+/// Asserts that a protocol with a fault has an endless order of steps.
+pub(crate) fn assert_endless<P: Protocol + Debug>(protocol: P) {
+    let text = format!("{protocol:?}");
+    assert!(has_cycle(&Checked(protocol)), "{text}: the fault is not found: no order of steps is endless");
 }

@@ -62,6 +62,15 @@ impl Lock {
         self.exclusive == Some(to_u8(pid)) || self.shared >> pid & 1 == 1
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        self.exclusive.is_some() || self.is_shared()
+    }
+
+    /// Returns true if processes hold the lock shared.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared != 0
+    }
+
     /// Returns true if the kernel would grant the lock now.
     pub(crate) fn is_free_for(&self, mode: Mode) -> bool {
         self.exclusive.is_none() && (mode == Mode::Shared || self.shared == 0)

@@ -28,6 +28,11 @@ impl<S, M> World<S, M> {
         self.dead >> pid & 1 == 0
     }
 
+    /// Returns true if a process was killed.
+    pub(crate) fn has_crash(&self) -> bool {
+        self.dead != 0
+    }
+
     pub(crate) fn may_crash(&self) -> bool {
         self.crashes > 0
     }

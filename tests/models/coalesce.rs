@@ -1,0 +1,324 @@
+//! Coalesced calls: during a run, one caller waits for the next run, and all others rely on it and end (`--coalesce`).
+//!
+//! Files: the lock, and **next**, a lock that the one waiting caller holds. Numbers: `started`, the number of runs that have begun,
+//! and `needed`, the number of the run that an ended caller relies on.
+//!
+//! 1. The caller reads `started` into s. It tries the lock. If it is granted, the caller goes to 6.
+//! 2. It tries `next`. If it is granted, the caller goes to 4.
+//! 3. Otherwise, it raises `needed` to s + 1, and tries `next` again. If it is still held, the caller ends: its call is
+//!    **covered**, because the holder of `next` starts a run after this call.
+//! 4. Holding `next`, it blocks on the lock.
+//! 5. Holding the lock, it releases `next`.
+//! 6. If a run has started after its call (`started` > s), and all others are covered (`needed` <= `started`), it releases the
+//!    lock and ends as covered.
+//! 7. It adds 1 to `started`, runs, and releases the lock.
+//!
+//! A caller with a timeout may give up, so no other caller can rely on it. If `next` is free in step 2, it does not take it, but
+//! blocks on the lock and goes to 6.
+//!
+//! With the strict variant, a caller blocks on `next` in step 2, and leaves out step 3. In step 6, it is covered only if a run
+//! that started after its call has also succeeded: after a success, the run writes its number to `completed`.
+//!
+//! # Promises
+//!
+//! At most one run at a time. No run starts for calls that are covered already, so of many callers during one run exactly one
+//! more run follows. A caller that ends as covered is covered by a run that starts after its call, unless the holder of
+//! `next` is killed. Then `needed` > `started` stays visible until the next run, which pays the debt.
+//!
+//! # For the implementation
+//!
+//! - `next` is a byte of the lock file, as the turnstile is in [`writers`](crate::writers). Callers without the option know
+//!   nothing of it. A newcomer may pass the caller that waits, which then finds its own call covered in step 6.
+//! - The numbers are in the holder record. The holder adds 1 to `started` in the record that it writes in any case, after it
+//!   has released `next` and before its command begins: then a call that has read the old number is covered by this run.
+//!   `needed` is a line of its own that a holder keeps when it writes its record; both are written under a short lock of one
+//!   byte. A file with foreign data cannot hold them, so `--coalesce` is refused for it, and for `--shared`.
+//! - No code runs at the end of a run, because the holder may be any command. That is why a holder does not pay a debt itself, and
+//!   why a run that failed or was killed covers the calls before it. The strict variant needs a parent that sees the end
+//!   of the command: with `lock --fd`, `completed` is written by `aba_unlock_operation` and by the exit trap.
+//! - `status` shows a debt: "a run was promised, and its waiter was killed". It is shown only while `next` is free.
+//! - `-n` with `--coalesce`: if `next` is held, the call is covered; if only the lock is held, the call is refused.
+
+use crate::checker::{Checked, Protocol, WorldOf, assert_broken, assert_kept};
+use crate::kernel::{Kernel, Mode, Pid};
+use crate::world::World;
+use stateright::Property;
+
+const LOCK: usize = 0;
+const NEXT: usize = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CoalesceRole {
+    Caller,
+    Timed,
+    Strict,
+}
+use CoalesceRole::{Caller, Strict, Timed};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CoalesceFault {
+    None,
+    NextReleasedBeforeGrant,
+    NoSecondTry,
+    NoNote,
+    NeedIgnored,
+    AlwaysRuns,
+    StartedCountedBeforeRelease,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum CoalesceStep {
+    Read,
+    TryLock,
+    TryNext,
+    Note,
+    TryNextAgain,
+    BlockNext,
+    ReleaseEarly,
+    BlockLock,
+    CountEarly,
+    ReleaseNext,
+    Check,
+    Count,
+    Run,
+    ReleaseLock,
+    ReleaseCovered,
+    Covered,
+    End,
+}
+use CoalesceStep::{
+    BlockLock, BlockNext, Check, Count, CountEarly, Covered, End, Note, Read, ReleaseCovered, ReleaseEarly,
+    ReleaseLock, ReleaseNext, Run, TryLock, TryNext, TryNextAgain,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct CoalesceNotes {
+    started: u8,
+    completed: u8,
+    needed: u8,
+    /// The value of `started` that each process has read.
+    read: Vec<u8>,
+    /// The calls that have begun. One bit for each process, as in the next fields.
+    begun: u8,
+    /// The calls after which a run has started.
+    covered: u8,
+    /// The calls after which a run has started that has ended.
+    satisfied: u8,
+    /// The calls after which the present run has started.
+    present: u8,
+    /// True if a caller was killed that others may rely on.
+    was_promise_killed: bool,
+    was_run_superfluous: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Coalesce {
+    kernel: Kernel,
+    roles: &'static [CoalesceRole],
+    crashes: u8,
+    fault: CoalesceFault,
+}
+
+type CoalesceWorld = WorldOf<Coalesce>;
+
+impl Coalesce {
+    /// Returns true if the caller ends without a run once it holds the lock.
+    fn is_covered(&self, world: &CoalesceWorld, pid: Pid) -> bool {
+        let notes = &world.memory;
+        let past = if self.roles[pid] == Strict { notes.completed } else { notes.started };
+        let is_needed = notes.needed > notes.started && self.fault != CoalesceFault::NeedIgnored;
+        past > notes.read[pid] && !is_needed && self.fault != CoalesceFault::AlwaysRuns
+    }
+
+    /// Returns the covered callers that no run has covered.
+    fn find_uncovered(world: &CoalesceWorld) -> u8 {
+        world.pids().filter(|&pid| world.steps[pid] == Covered).fold(0, |bits, pid| bits | 1 << pid)
+            & !world.memory.covered
+    }
+
+    fn after_next(&self) -> CoalesceStep {
+        if self.fault == CoalesceFault::NextReleasedBeforeGrant { ReleaseEarly } else { BlockLock }
+    }
+
+    fn count_run(&self, world: &mut CoalesceWorld) {
+        let is_strict = self.roles.contains(&Strict);
+        let notes = &mut world.memory;
+        notes.was_run_superfluous |= notes.begun & !notes.covered == 0 && !is_strict;
+        notes.started += 1;
+    }
+}
+
+impl Protocol for Coalesce {
+    type Step = CoalesceStep;
+    type Memory = CoalesceNotes;
+
+    const END: CoalesceStep = End;
+
+    fn start(&self) -> CoalesceWorld {
+        let notes = CoalesceNotes {
+            started: 0,
+            completed: 0,
+            needed: 0,
+            read: vec![0; self.roles.len()],
+            begun: 0,
+            covered: 0,
+            satisfied: 0,
+            present: 0,
+            was_promise_killed: false,
+            was_run_superfluous: false,
+        };
+        World::new(self.kernel, self.crashes, vec![Read; self.roles.len()], 2, notes)
+    }
+
+    fn has_ended(&self, world: &CoalesceWorld, pid: Pid) -> bool {
+        matches!(world.steps[pid], End | Covered)
+    }
+
+    fn take_step(&self, world: &mut CoalesceWorld, pid: Pid, step: CoalesceStep) -> CoalesceStep {
+        let role = self.roles[pid];
+        match step {
+            Read => {
+                world.memory.begun |= 1 << pid;
+                world.memory.read[pid] = world.memory.started;
+                TryLock
+            }
+            TryLock if world.attempt(pid, LOCK, Mode::Exclusive) => Check,
+            TryLock if role == Strict => BlockNext,
+            TryLock => TryNext,
+            TryNext if role == Timed && world.locks[NEXT].is_free_for(Mode::Exclusive) => BlockLock,
+            TryNext if role != Timed && world.attempt(pid, NEXT, Mode::Exclusive) => self.after_next(),
+            TryNext if self.fault == CoalesceFault::NoNote => Covered,
+            TryNext => Note,
+            Note => {
+                world.memory.needed = world.memory.needed.max(world.memory.read[pid] + 1);
+                if self.fault == CoalesceFault::NoSecondTry { Covered } else { TryNextAgain }
+            }
+            TryNextAgain if role == Timed && world.locks[NEXT].is_free_for(Mode::Exclusive) => BlockLock,
+            TryNextAgain if role != Timed && world.attempt(pid, NEXT, Mode::Exclusive) => BlockLock,
+            TryNextAgain => Covered,
+            BlockNext => world.block(pid, NEXT, BlockNext, BlockLock),
+            ReleaseEarly => {
+                world.release(pid, NEXT);
+                BlockLock
+            }
+            BlockLock if !world.request(pid, LOCK, Mode::Exclusive) => BlockLock,
+            BlockLock if self.fault == CoalesceFault::StartedCountedBeforeRelease => CountEarly,
+            BlockLock => ReleaseNext,
+            CountEarly => {
+                self.count_run(world);
+                ReleaseNext
+            }
+            ReleaseNext => {
+                world.release(pid, NEXT);
+                if self.fault == CoalesceFault::StartedCountedBeforeRelease { Count } else { Check }
+            }
+            Check if self.is_covered(world, pid) => ReleaseCovered,
+            Check => Count,
+            Count => {
+                if self.fault != CoalesceFault::StartedCountedBeforeRelease {
+                    self.count_run(world);
+                }
+                world.memory.covered |= world.memory.begun;
+                world.memory.present = world.memory.begun;
+                Run
+            }
+            Run => {
+                world.memory.satisfied |= world.memory.present;
+                world.memory.present = 0;
+                world.memory.completed = world.memory.started;
+                ReleaseLock
+            }
+            ReleaseCovered => {
+                world.release(pid, LOCK);
+                Covered
+            }
+            ReleaseLock | Covered | End => {
+                world.release(pid, LOCK);
+                End
+            }
+        }
+    }
+
+    fn note_crash(&self, world: &mut CoalesceWorld, pid: Pid) {
+        let is_relied_on = matches!(world.steps[pid], ReleaseNext | Check | Count) || world.locks[NEXT].is_held_by(pid);
+        world.memory.was_promise_killed |= is_relied_on;
+        if world.steps[pid] == Run {
+            world.memory.present = 0;
+        }
+    }
+
+    fn promises() -> Vec<Property<Checked<Self>>> {
+        vec![
+            Self::always("at most one run at a time", |_, world| world.count(|_, step| *step == Run) <= 1),
+            Self::always(ONE_WAITS, |model, world| {
+                world.count(|pid, step| *step == BlockLock && model.roles[pid] != Timed) <= 1
+            }),
+            Self::always(COVERED, |model, world| {
+                world.memory.was_promise_killed || !model.is_final(world) || Self::find_uncovered(world) == 0
+            }),
+            Self::always(VISIBLE, |model, world| {
+                let is_visible = world.memory.needed > world.memory.started;
+                is_visible || !model.is_final(world) || Self::find_uncovered(world) == 0
+            }),
+            Self::always(NO_FALSE_DEBT, |model, world| {
+                let is_visible = world.memory.needed > world.memory.started;
+                world.has_crash() || !model.is_final(world) || !is_visible
+            }),
+            Self::always(NO_MORE_RUNS, |_, world| !world.memory.was_run_superfluous),
+            Self::always(SATISFIED, |model, world| {
+                let is_early = |pid: Pid| world.steps[pid] == Covered && world.memory.satisfied >> pid & 1 == 0;
+                !world.pids().any(|pid| model.roles[pid] == Strict && is_early(pid))
+            }),
+            Self::sometimes("one run covers two callers", |_, world| {
+                world.memory.started == 1 && world.count(|_, step| *step == Covered) == 1
+            }),
+        ]
+    }
+}
+
+const ONE_WAITS: &str = "at most one caller without a timeout waits for the lock";
+const COVERED: &str = "a covered call is covered by a later run, if the waiter survives";
+const VISIBLE: &str = "a call that no run has covered is visible as a debt";
+const NO_FALSE_DEBT: &str = "no debt is visible if no process is killed";
+const NO_MORE_RUNS: &str = "no run starts if all calls are covered";
+const SATISFIED: &str = "a strict caller ends only after the run that covers it";
+
+const CALLERS: Coalesce =
+    Coalesce { kernel: Kernel::Linux, roles: &[Caller, Caller, Caller], crashes: 2, fault: CoalesceFault::None };
+
+#[test]
+fn of_many_callers_during_a_run_one_waits_and_one_more_run_follows() {
+    for kernel in Kernel::ALL {
+        assert_kept(Coalesce { kernel, crashes: 3, ..CALLERS });
+    }
+    assert_kept(Coalesce { roles: &[Caller, Caller, Caller, Caller], crashes: 1, ..CALLERS });
+}
+
+#[test]
+fn no_caller_relies_on_a_waiter_with_a_timeout() {
+    for kernel in Kernel::ALL {
+        assert_kept(Coalesce { kernel, roles: &[Caller, Caller, Timed], ..CALLERS });
+    }
+    assert_kept(Coalesce { roles: &[Caller, Caller, Caller, Timed], crashes: 0, ..CALLERS });
+}
+
+#[test]
+fn a_strict_caller_ends_after_the_run_that_covers_it() {
+    for kernel in Kernel::ALL {
+        assert_kept(Coalesce { kernel, roles: &[Strict, Strict, Strict], crashes: 3, ..CALLERS });
+        assert_kept(Coalesce { kernel, roles: &[Strict, Strict, Caller], ..CALLERS });
+    }
+}
+
+#[test]
+fn each_fault_of_coalesced_calls_is_found() {
+    let faulty = |fault| Coalesce { fault, crashes: 0, ..CALLERS };
+    let killed = |fault| Coalesce { crashes: 1, ..faulty(fault) };
+    let timed = |fault| Coalesce { roles: &[Caller, Caller, Timed], ..faulty(fault) };
+    assert_broken(faulty(CoalesceFault::NextReleasedBeforeGrant), ONE_WAITS);
+    assert_broken(killed(CoalesceFault::NoNote), VISIBLE);
+    assert_broken(faulty(CoalesceFault::NeedIgnored), COVERED);
+    assert_broken(faulty(CoalesceFault::NoSecondTry), COVERED);
+    assert_broken(timed(CoalesceFault::AlwaysRuns), NO_MORE_RUNS);
+    assert_broken(faulty(CoalesceFault::StartedCountedBeforeRelease), NO_FALSE_DEBT);
+}

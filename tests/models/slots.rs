@@ -1,0 +1,443 @@
+//! Slots: up to N holders of a name, and the other callers wait in order (`--slots N`).
+//!
+//! A slot holder also holds the lock itself, shared. So a caller without `--slots` needs no new step: its exclusive lock waits for
+//! all slots. The turnstile is that of [`writers`](crate::writers), and it is the queue of the slots, too.
+//!
+//! A caller with `--slots N`:
+//!
+//! 1. It blocks on the turnstile. It tries no slot before that.
+//! 2. It blocks on the lock, shared.
+//! 3. It looks whether a slot of another number N is held. If so, it releases both and ends with an error that names that number.
+//! 4. It tries the slots 1 to N.
+//! 5. If all are held, it asks for each of them with a thread of its own. A thread that is granted a slot releases it and wakes
+//!    the first thread. The caller takes back the other requests and goes to 4. No other process tries a slot in between.
+//! 6. It releases the turnstile, and runs. Its end releases the slot and then the lock.
+//!
+//! A caller without `--slots` acquires the lock as in `writers`: it tries the lock, then blocks on the turnstile, blocks on the
+//! lock, releases the turnstile, and runs.
+//!
+//! # Waiting for an event instead
+//!
+//! Step 5 can also wait for the close event of inotify(7), which needs no thread:
+//!
+//! 1. The caller watches the file.
+//! 2. It tries all slots.
+//! 3. If all are held, it waits for an event or a timer, and goes to 2.
+//!
+//! The kernel sends the event before it releases the lock, and unlocking sends no event. So without the timer, a wake-up is lost.
+//! Threads are better: the kernel wakes them at the release, as it does for a plain lock, so the handover costs the same.
+//!
+//! # Promises
+//!
+//! At most N callers run, none of them next to a caller that holds the whole lock, and all with the same N. No later caller with
+//! `--slots` runs before the one at the head of the queue, and on a kernel that hands locks over, before any that waits.
+//!
+//! # For the implementation
+//!
+//! - Slot k of N is the byte `SLOTS + 4096 * N + k` of the lock file, locked with `F_OFD_SETLK` on the descriptor that also
+//!   holds the lock. So children inherit the slot with the lock, its end needs no code, and no process stores N: one
+//!   `F_OFD_GETLK` over all of these bytes finds a slot of another N, and its offset says which. N can change as soon as no slot
+//!   is held. A waiter with another N is refused when its turn comes.
+//! - `/proc/locks` lists the shared lock of each holder with its pid, so `status` finds the holders as it finds shared ones.
+//! - Each thread of step 5 opens the file again, because a slot that is granted on the descriptor of the script would stay held. The
+//!   first thread waits for the end of the others before it tries again.
+//! - An uncontended call makes four system calls more than a plain one: turnstile, look, slot, turnstile. Without the turnstile it
+//!   would be two, but then a newcomer could take the slot for which the head waits.
+//! - With `-n`, a caller that finds the turnstile held is refused. That may be an instant in which another one passes.
+
+use crate::checker::{ALL_END, Checked, Protocol, WorldOf, assert_broken, assert_kept};
+use crate::kernel::{Kernel, Mode, Pid};
+use crate::world::World;
+use stateright::Property;
+
+const LOCK: usize = 0;
+const TURNSTILE: usize = 1;
+const LOCKS: usize = 5;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SlotRole {
+    /// A caller with this number of slots.
+    Slot(usize),
+    /// A caller without `--slots`.
+    Whole,
+}
+use SlotRole::{Slot, Whole};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SlotWait {
+    Threads,
+    Events,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SlotFault {
+    None,
+    SlotBeforeTurnstile,
+    SlotWithoutLock,
+    NoLookAtOthers,
+    LookBeforeTurnstile,
+    SecondSlotKept,
+    NoTimer,
+    WatchAfterTry,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum SlotStep {
+    /// Only with a fault.
+    EarlyTry(usize),
+    EarlyLook,
+    BlockTurnstile,
+    BlockLock,
+    LookAtOthers,
+    Watch,
+    TrySlot(usize),
+    LateWatch,
+    AwaitEvent,
+    AskSlot(usize),
+    AwaitSlot,
+    TakeBack(usize),
+    ReleaseTurnstile(usize),
+    Run(usize),
+    ReleaseSlot(usize),
+    ReleaseLock,
+    Refuse,
+    TryWhole,
+    BlockWholeTurnstile,
+    BlockWhole,
+    ReleaseWholeTurnstile,
+    RunWhole,
+    End,
+}
+use SlotStep::{
+    AskSlot, AwaitEvent, AwaitSlot, BlockLock, BlockTurnstile, BlockWhole, BlockWholeTurnstile, EarlyLook, EarlyTry,
+    End, LateWatch, LookAtOthers, Refuse, ReleaseLock, ReleaseSlot, ReleaseTurnstile, ReleaseWholeTurnstile, Run,
+    RunWhole, TakeBack, TrySlot, TryWhole, Watch,
+};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct SlotNotes {
+    /// The processes that watch the file, and those with an event that they have not read.
+    watching: u8,
+    events: u8,
+    /// One bit for each killed process and lock, if the kernel has sent the event.
+    sent: u64,
+    /// The callers with `--slots` that wait and must not be passed.
+    waiting: u8,
+    /// For each process, the callers that waited when it began, and wait. All bits are set before it begins.
+    ahead: Vec<u8>,
+    was_passed: bool,
+    was_refused: bool,
+}
+
+impl SlotNotes {
+    fn end_wait(&mut self, pid: Pid) {
+        for bits in [&mut self.waiting, &mut self.watching, &mut self.events] {
+            *bits &= !(1 << pid);
+        }
+        self.ahead.iter_mut().filter(|ahead| **ahead != u8::MAX).for_each(|ahead| *ahead &= !(1 << pid));
+        self.ahead[pid] = 0;
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Slots {
+    kernel: Kernel,
+    roles: &'static [SlotRole],
+    wait: SlotWait,
+    crashes: u8,
+    fault: SlotFault,
+}
+
+type SlotWorld = WorldOf<Slots>;
+
+/// The lock of a slot. The slots of each number N have their own bytes; the model has those of 1 and 2.
+fn slot(slots: usize, index: usize) -> usize {
+    1 + slots + index
+}
+
+impl Slots {
+    fn count_slots(&self, pid: Pid) -> usize {
+        match self.roles[pid] {
+            Slot(slots) => slots,
+            Whole => 0,
+        }
+    }
+
+    /// Returns true if a slot of another number is held.
+    fn sees_others(&self, world: &SlotWorld, pid: Pid) -> bool {
+        let own = slot(self.count_slots(pid), 0)..slot(self.count_slots(pid), self.count_slots(pid));
+        (2..LOCKS).any(|lock| !own.contains(&lock) && !world.locks[lock].is_free_for(Mode::Exclusive))
+    }
+
+    fn note_grant(world: &mut SlotWorld, pid: Pid) {
+        world.memory.was_passed |= world.memory.ahead[pid] & world.memory.waiting != 0;
+        world.memory.end_wait(pid);
+    }
+
+    fn block_turnstile(&self, world: &mut SlotWorld, pid: Pid, granted: SlotStep) -> SlotStep {
+        let next = world.block(pid, TURNSTILE, world.steps[pid], granted);
+        if (next == granted || self.kernel == Kernel::Fifo) && matches!(self.roles[pid], Slot(_)) {
+            world.memory.waiting |= 1 << pid;
+        }
+        next
+    }
+
+    /// Returns the step after the lock was granted, and the look at other numbers was taken.
+    fn begin_tries(&self) -> SlotStep {
+        let is_late = self.fault == SlotFault::WatchAfterTry;
+        if self.wait == SlotWait::Events && !is_late { Watch } else { TrySlot(0) }
+    }
+
+    /// Returns the step after all slots were found held.
+    fn begin_wait(&self, world: &SlotWorld, pid: Pid) -> SlotStep {
+        match self.wait {
+            SlotWait::Threads => AskSlot(0),
+            SlotWait::Events if world.memory.watching >> pid & 1 == 0 => LateWatch,
+            SlotWait::Events => AwaitEvent,
+        }
+    }
+
+    fn take_whole_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
+        match step {
+            TryWhole if world.attempt(pid, LOCK, Mode::Exclusive) => RunWhole,
+            TryWhole => BlockWholeTurnstile,
+            BlockWholeTurnstile => self.block_turnstile(world, pid, BlockWhole),
+            BlockWhole => world.block(pid, LOCK, BlockWhole, ReleaseWholeTurnstile),
+            ReleaseWholeTurnstile => {
+                world.release(pid, TURNSTILE);
+                RunWhole
+            }
+            _ => {
+                world.release(pid, LOCK);
+                End
+            }
+        }
+    }
+}
+
+impl Protocol for Slots {
+    type Step = SlotStep;
+    type Memory = SlotNotes;
+
+    const END: SlotStep = End;
+
+    fn start(&self) -> SlotWorld {
+        let first = |role: &SlotRole| match (role, self.fault) {
+            (Whole, _) => TryWhole,
+            (_, SlotFault::SlotBeforeTurnstile) => EarlyTry(0),
+            (_, SlotFault::LookBeforeTurnstile) => EarlyLook,
+            _ => BlockTurnstile,
+        };
+        let ahead = vec![u8::MAX; self.roles.len()];
+        let notes =
+            SlotNotes { watching: 0, events: 0, sent: 0, waiting: 0, ahead, was_passed: false, was_refused: false };
+        World::new(self.kernel, self.crashes, self.roles.iter().map(first).collect(), LOCKS, notes)
+    }
+
+    fn is_blocked(&self, world: &SlotWorld, pid: Pid) -> bool {
+        let is_blocking = |lock: usize| world.locks[lock].is_blocking(world.kernel, pid);
+        let slots = self.count_slots(pid);
+        match world.steps[pid] {
+            AwaitSlot => (0..slots).all(|index| is_blocking(slot(slots, index))),
+            // While one thread waits, the others go on.
+            AskSlot(_) | TakeBack(_) => false,
+            _ => world.is_blocked(pid),
+        }
+    }
+
+    fn is_waiting(&self, world: &SlotWorld, pid: Pid) -> bool {
+        let slots = self.count_slots(pid);
+        let has_free = (0..slots).any(|index| world.locks[slot(slots, index)].is_free_for(Mode::Exclusive));
+        let has_timer = self.fault != SlotFault::NoTimer && self.fault != SlotFault::WatchAfterTry;
+        world.steps[pid] == AwaitEvent && world.memory.events >> pid & 1 == 0 && !(has_timer && has_free)
+    }
+
+    fn take_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
+        if world.memory.ahead[pid] == u8::MAX {
+            world.memory.ahead[pid] = if self.roles[pid] == Whole { 0 } else { world.memory.waiting };
+        }
+        let slots = self.count_slots(pid);
+        match step {
+            EarlyTry(index) if world.attempt(pid, slot(slots, index), Mode::Exclusive) => {
+                Self::note_grant(world, pid);
+                ReleaseTurnstile(index)
+            }
+            EarlyTry(index) if index + 1 < slots => EarlyTry(index + 1),
+            EarlyTry(_) => BlockTurnstile,
+            EarlyLook if self.sees_others(world, pid) => Refuse,
+            EarlyLook => BlockTurnstile,
+            BlockTurnstile if self.fault == SlotFault::SlotWithoutLock => {
+                self.block_turnstile(world, pid, LookAtOthers)
+            }
+            BlockTurnstile => self.block_turnstile(world, pid, BlockLock),
+            BlockLock if !world.request(pid, LOCK, Mode::Shared) => BlockLock,
+            BlockLock if matches!(self.fault, SlotFault::NoLookAtOthers | SlotFault::LookBeforeTurnstile) => {
+                self.begin_tries()
+            }
+            BlockLock => LookAtOthers,
+            LookAtOthers if self.sees_others(world, pid) => Refuse,
+            LookAtOthers => self.begin_tries(),
+            Watch => {
+                world.memory.watching |= 1 << pid;
+                TrySlot(0)
+            }
+            TrySlot(index) if world.attempt(pid, slot(slots, index), Mode::Exclusive) => {
+                Self::note_grant(world, pid);
+                ReleaseTurnstile(index)
+            }
+            TrySlot(index) if index + 1 < slots => TrySlot(index + 1),
+            TrySlot(_) => self.begin_wait(world, pid),
+            LateWatch => {
+                world.memory.watching |= 1 << pid;
+                AwaitEvent
+            }
+            AwaitEvent => {
+                world.memory.events &= !(1 << pid);
+                TrySlot(0)
+            }
+            AskSlot(index) => {
+                world.request(pid, slot(slots, index), Mode::Exclusive);
+                if index + 1 < slots { AskSlot(index + 1) } else { AwaitSlot }
+            }
+            AwaitSlot => {
+                // Several threads may be granted a slot before the first thread goes on.
+                let is_woken = |index: &usize| !world.locks[slot(slots, *index)].is_blocking(world.kernel, pid);
+                let woken: Vec<usize> = (0..slots).filter(is_woken).collect();
+                let grants = woken.iter().filter(|&&index| world.request(pid, slot(slots, index), Mode::Exclusive));
+                if grants.count() > 0 { TakeBack(0) } else { AwaitSlot }
+            }
+            TakeBack(index) => {
+                world.locks[slot(slots, index)].cancel(pid);
+                if index == 0 || self.fault != SlotFault::SecondSlotKept {
+                    world.release(pid, slot(slots, index));
+                }
+                if index + 1 < slots { TakeBack(index + 1) } else { TrySlot(0) }
+            }
+            ReleaseTurnstile(index) => {
+                world.release(pid, TURNSTILE);
+                Run(index)
+            }
+            Run(index) => {
+                world.memory.events |= world.memory.watching;
+                ReleaseSlot(index)
+            }
+            ReleaseSlot(_) => {
+                (0..slots).for_each(|index| world.release(pid, slot(slots, index)));
+                ReleaseLock
+            }
+            ReleaseLock => {
+                world.release(pid, LOCK);
+                End
+            }
+            Refuse => {
+                world.memory.was_refused = true;
+                world.memory.end_wait(pid);
+                world.release(pid, TURNSTILE);
+                ReleaseLock
+            }
+            _ => self.take_whole_step(world, pid, step),
+        }
+    }
+
+    fn note_crash(&self, world: &mut SlotWorld, pid: Pid) {
+        world.memory.end_wait(pid);
+    }
+
+    /// Sends the event first, and releases the lock in a second step.
+    fn reap(&self, world: &mut SlotWorld, pid: Pid, lock: usize) {
+        let bit = 1 << (pid * LOCKS + lock);
+        if self.wait == SlotWait::Events && lock > TURNSTILE && world.memory.sent & bit == 0 {
+            world.memory.sent |= bit;
+            world.memory.events |= world.memory.watching;
+        } else {
+            world.memory.sent &= !bit;
+            world.release(pid, lock);
+        }
+    }
+
+    fn promises() -> Vec<Property<Checked<Self>>> {
+        vec![
+            Self::always(AT_MOST_N, |model, world| {
+                let run = world.count(|_, step| matches!(step, Run(_)));
+                world.count(|pid, step| matches!(step, Run(_)) && run > model.count_slots(pid)) == 0
+            }),
+            Self::always(WHOLE_ALONE, |_, world| {
+                let whole = world.count(|_, step| *step == RunWhole);
+                whole == 0 || whole + world.count(|_, step| matches!(step, Run(_))) == 1
+            }),
+            Self::always(SAME_N, |model, world| {
+                let numbers =
+                    |slots| world.count(|pid, step| matches!(step, Run(_)) && model.roles[pid] == Slot(slots));
+                numbers(1) == 0 || numbers(2) == 0
+            }),
+            Self::always(ONE_SLOT, |model, world| {
+                world.count(|pid, step| {
+                    let slots = model.count_slots(pid);
+                    let held = (0..slots).filter(|&index| world.locks[slot(slots, index)].is_held_by(pid));
+                    matches!(step, Run(_)) && held.count() > 1
+                }) == 0
+            }),
+            Self::always(NOT_PASSED, |_, world| !world.memory.was_passed),
+            Self::sometimes("a caller waits, or is refused", |_, world| {
+                world.memory.was_refused
+                    || world.count(|_, step| matches!(step, AwaitSlot | AwaitEvent | BlockWhole)) > 0
+            }),
+        ]
+    }
+}
+
+const AT_MOST_N: &str = "at most N callers run";
+const WHOLE_ALONE: &str = "a caller that holds the whole lock runs alone";
+const SAME_N: &str = "all callers that run have the same N";
+const ONE_SLOT: &str = "no caller runs with two slots";
+const NOT_PASSED: &str = "no later caller passes the one that waits";
+
+const THREE: Slots = Slots {
+    kernel: Kernel::Linux,
+    roles: &[Slot(2), Slot(2), Slot(2)],
+    wait: SlotWait::Threads,
+    crashes: 2,
+    fault: SlotFault::None,
+};
+const EVENTS: Slots = Slots { wait: SlotWait::Events, ..THREE };
+
+#[test]
+fn callers_of_two_slots_run_two_at_a_time_and_in_order() {
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, ..THREE });
+        assert_kept(Slots { kernel, ..EVENTS });
+    }
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(2), Slot(2)], ..THREE });
+    }
+    assert_kept(Slots { roles: &[Slot(2), Slot(2), Slot(2), Slot(2)], ..EVENTS });
+}
+
+#[test]
+fn a_caller_without_slots_waits_for_all_of_them() {
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(2), Whole], crashes: 1, ..THREE });
+    }
+}
+
+#[test]
+fn a_caller_with_another_number_is_refused_until_no_slot_is_held() {
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(1), Whole], ..THREE });
+    }
+}
+
+#[test]
+fn each_fault_of_the_slots_is_found() {
+    let faulty = |fault| Slots { fault, crashes: 0, ..THREE };
+    let one = |fault| Slots { roles: &[Slot(1), Slot(1), Slot(1)], ..faulty(fault) };
+    assert_broken(one(SlotFault::SlotBeforeTurnstile), NOT_PASSED);
+    assert_broken(Slots { roles: &[Slot(2), Whole], ..faulty(SlotFault::SlotWithoutLock) }, WHOLE_ALONE);
+    let mixed = |fault| Slots { roles: &[Slot(2), Slot(1)], ..faulty(fault) };
+    assert_broken(mixed(SlotFault::NoLookAtOthers), SAME_N);
+    assert_broken(mixed(SlotFault::NoLookAtOthers), AT_MOST_N);
+    assert_broken(mixed(SlotFault::LookBeforeTurnstile), SAME_N);
+    assert_broken(faulty(SlotFault::SecondSlotKept), ONE_SLOT);
+    assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::NoTimer) }, ALL_END);
+    assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::WatchAfterTry) }, ALL_END);
+}

@@ -413,16 +413,14 @@ __aba_acquire_locks() {
                 builtin continue
             fi
         fi
-        # 76: a lock file was replaced after the library had opened it.
+        # 76: a lock file was replaced after the library had opened it, or the script must not use an inherited descriptor.
         ((__aba_status == 76)) || __aba_handle_failure || builtin return "$?"
         __aba_tries=$((__aba_tries + 1))
         if ((__aba_tries == 100)); then
             __aba_fail 125 "a lock file in ${__aba_directory} was replaced each time it was opened" \
                 'stop the program that removes or replaces it: a lock file must stay' || builtin return "$?"
         fi
-        # The process that has locked these files is neither this script nor one that started it: it has ended, or it
-        # runs at the same time. The next call tries the descriptors again, because that may have changed by then.
-        __aba_unusable_fds+=${__aba_held_locks}
+        __aba_find_unusable_fds
     done
     if [[ -z ${__aba_granted} ]]; then
         # Ctrl-Z: bash leaves every loop when the helper is stopped.
@@ -457,6 +455,25 @@ __aba_open_lock_files() {
         fi
         __aba_call_locks+="${__aba_name}/${__aba_fd} "
         __aba_words+=(--fd "${__aba_fd}" "${__aba_name}")
+    done
+}
+
+# Adds to __aba_unusable_fds the entries of __aba_held_locks that the helper refuses with status 76: the process that has
+# locked the file is neither this script nor one that started it. It has ended, or it runs at the same time. The next call
+# tries the descriptor again, because that may have changed by then.
+#
+# Each descriptor is tried alone, because another file of the call may have caused the status. If the library opened a file
+# again whose lock this script holds, the script would be refused by its own lock.
+__aba_find_unusable_fds() {
+    builtin local __aba_entry=''
+    __aba_list=${__aba_held_locks}
+    while [[ -n ${__aba_list} ]]; do
+        __aba_entry=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        __aba_status=0
+        __aba_run_helper lock --quiet --server= --try-first --reopen --fd "${__aba_entry#*/}" "${__aba_entry%%/*}" 2>/dev/null ||
+            __aba_status=$?
+        ((__aba_status != 76)) || __aba_unusable_fds+="${__aba_entry} "
     done
 }
 

@@ -6,17 +6,34 @@ use crate::store;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Returns the identity of the file at `path`.
 ///
 /// Links in its directory are resolved, because the kernel names a removed file by its real path. A link at the end of the path
 /// is not followed.
 pub(crate) fn identify_file(path: &Path) -> WantedFile {
-    match path.parent().and_then(|parent| fs::canonicalize(parent).ok()) {
-        Some(real) => identify_file_in(&real, path),
-        None => identify_file_in(path.parent().unwrap_or(Path::new("")), path),
+    identify_file_in(&resolve_links(find_directory(path)), path)
+}
+
+/// Does the same as [`identify_file`] for several paths. Resolves the links of a directory only once for the paths in it, if they
+/// follow each other.
+pub(super) fn identify_files(paths: &[PathBuf]) -> Vec<WantedFile> {
+    let same = |one: &PathBuf, other: &PathBuf| find_directory(one).as_os_str() == find_directory(other).as_os_str();
+    let mut files = Vec::with_capacity(paths.len());
+    for together in paths.chunk_by(same) {
+        let directory = resolve_links(find_directory(&together[0]));
+        files.extend(together.iter().map(|path| identify_file_in(&directory, path)));
     }
+    files
+}
+
+fn find_directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+fn resolve_links(directory: &Path) -> PathBuf {
+    fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())
 }
 
 /// Returns the identity of the file in `directory` that has the file name of `path`.

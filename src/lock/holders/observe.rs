@@ -5,7 +5,7 @@
 
 use super::belief::{Sight, judge_record};
 use super::holder::Holder;
-use super::lock_file::{identify_file, identify_file_in};
+use super::lock_file::{identify_file, identify_file_in, identify_files};
 use super::state::{Belief, BlindSpot, Holding, LockState};
 use crate::base::names::LockName;
 use crate::lock::peer;
@@ -93,8 +93,7 @@ fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
 /// Returns the states of the locks at `paths`. All processes are examined once for all of them.
 #[must_use]
 pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
-    let wanted = paths.iter().map(|path| identify_file(path)).collect();
-    look_until_settled(wanted, None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
+    look_until_settled(identify_files(paths), None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
 }
 
 /// Returns the states of all locks of a state root, in the order of their names, including those whose file was removed while

@@ -224,7 +224,7 @@ __aba_pid_files=${__aba_pid_files-0}
 aba_lock_operation() {
     __aba_check_shell || \return "$?"
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
-    builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_seconds='' __aba_flag='' __aba_number=''
+    builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_span='' __aba_flag='' __aba_number=''
     builtin local __aba_only_times=yes
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
@@ -276,7 +276,7 @@ aba_lock_operation() {
                     # flock(1) takes `-w60`.
                     __aba_previous='see `aba_lock_operation --help`'
                     if __aba_read_time "${__aba_word#-*w}"; then
-                        __aba_previous="to wait for at most ${__aba_seconds}, use --wait=${__aba_seconds% *}"
+                        __aba_previous="to wait for at most ${__aba_span}, use --wait=${__aba_word#-*w}"
                     fi
                     __aba_fail 2 "aba_lock_operation: no such option: ${__aba_word}" "${__aba_previous}" || builtin return "$?"
                 fi
@@ -327,7 +327,7 @@ aba_lock_operation() {
     if [[ -n ${__aba_wait_option} && -n ${__aba_time} && ${__aba_names} == *' '*' ' ]]; then
         __aba_read_time "${__aba_time}" || builtin true
         __aba_fail 2 "${__aba_time} would be the name of a lock, not a time to wait" \
-            "to wait for at most ${__aba_seconds}, use --wait=${__aba_seconds% *}" || builtin return "$?"
+            "to wait for at most ${__aba_span}, use --wait=${__aba_time}" || builtin return "$?"
     fi
     # In `-n 3 save`, too. But all names may be numbers or times.
     if [[ -n ${__aba_number} && -z ${__aba_only_times} ]]; then
@@ -337,25 +337,27 @@ aba_lock_operation() {
     __aba_acquire_locks
 }
 
-# Reads time $1, such as `60`, `0.5` or `1m`, into __aba_seconds: `60 seconds`. Returns 1 if it is no time.
+# Sets __aba_span to time $1, such as `60`, `0.5` or `1h30m`, as messages name it: `60 seconds`, `1h30m`. Returns 1 if it is
+# no time for the helper.
 __aba_read_time() {
-    builtin local __aba_digits="${1%[smhdw]}" __aba_fraction='' __aba_unit=1
-    [[ -n ${__aba_digits} && -z ${__aba_digits//[0-9.]/} && ${__aba_digits} != .* && ${__aba_digits} != *.*.* ]] || builtin return 1
-    case $1 in
-        *m) __aba_unit=60 ;;
-        *h) __aba_unit=3600 ;;
-        *d) __aba_unit=86400 ;;
-        *w) __aba_unit=604800 ;;
-        *) ;;
-    esac
-    # More digits could overflow.
-    if ((__aba_unit > 1 && ${#__aba_digits} < 10)); then
-        [[ ${__aba_digits} != *.* ]] || __aba_fraction=${__aba_digits#*.}
-        __aba_fraction=$((10 ** ${#__aba_fraction}))
-        __aba_digits=$(((10#${__aba_digits//./} * __aba_unit + __aba_fraction - 1) / __aba_fraction))
-    fi
-    __aba_seconds="${__aba_digits} seconds"
-    [[ ${__aba_digits} != 1 ]] || __aba_seconds='1 second'
+    builtin local __aba_rest=$1 __aba_digits='' __aba_unit='' __aba_units=' w d h m s ms '
+    __aba_span=$1
+    while ((1)); do
+        __aba_digits=${__aba_rest%%[!0-9.]*}
+        [[ -n ${__aba_digits} && ${__aba_digits} != .* && ${__aba_digits} != *.*.* ]] || builtin return 1
+        __aba_rest=${__aba_rest#"${__aba_digits}"}
+        __aba_unit=${__aba_rest%%[0-9.]*}
+        __aba_rest=${__aba_rest#"${__aba_unit}"}
+        if [[ ${__aba_digits} == "$1" ]]; then
+            __aba_span="$1 seconds"
+            [[ $1 != 1 ]] || __aba_span='1 second'
+        else
+            # A larger unit stands before a smaller one.
+            [[ -n ${__aba_unit} && ${__aba_units} == *" ${__aba_unit} "* ]] || builtin return 1
+            __aba_units=${__aba_units#*" ${__aba_unit}"}
+        fi
+        [[ -n ${__aba_rest} ]] || builtin return 0
+    done
 }
 
 __aba_print_usage() {
@@ -364,8 +366,8 @@ __aba_print_usage() {
 Acquires one lock for each OPERATION, either all or none. The locks are held until this script ends.
 
   -n, --nonblock           Fail at once if another process holds a lock [default]
-  -w, --wait[=SECONDS]     Wait until the locks are free, or for at most SECONDS: --wait=60 or -w=60
-  -t, --timeout SECONDS    Give up after SECONDS (fractions allowed; 0 means do not wait)
+  -w, --wait[=TIME]        Wait until the locks are free, or for at most TIME: --wait=60 or -w=5m
+  -t, --timeout TIME       Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
   -s, --shared             Acquire shared locks, which several processes can hold at the same time
   -x, --exclusive          Acquire exclusive locks, which only one process can hold [default]
   -q, --quiet              Print no messages about contention

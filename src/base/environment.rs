@@ -2,8 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "the only reader of the environment")]
 
-use super::duration::parse_seconds;
-use super::error::{ContextError, SECONDS};
+use super::duration::{TIME_RULE, parse_span};
+use super::error::ContextError;
 use crate::os;
 use crate::os::proc::process;
 use std::env;
@@ -113,9 +113,9 @@ pub fn shell() -> OsString {
 pub fn default_timeout() -> Result<Option<Duration>, ContextError> {
     let Some(value) = value("ABA_LOCK_TIMEOUT") else { return Ok(None) };
     let value = value.to_string_lossy();
-    match parse_seconds(&value) {
+    match parse_span(&value) {
         Some(timeout) => Ok(Some(timeout)),
-        None => Err(ContextError::Variable { name: "ABA_LOCK_TIMEOUT", value: value.into_owned(), wanted: SECONDS }),
+        None => Err(ContextError::Variable { name: "ABA_LOCK_TIMEOUT", value: value.into_owned(), wanted: TIME_RULE }),
     }
 }
 

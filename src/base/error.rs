@@ -1,6 +1,5 @@
 //! The classes of errors, and the errors in input of the caller: names, ids, variables and the current directory.
 
-use super::duration::{convert_to_seconds, name_seconds};
 use super::text::{format_io_error, quote_path};
 use std::fmt;
 use std::io;
@@ -8,9 +7,6 @@ use std::path::Path;
 
 /// The rule for names of locks and ids of tasks, for messages.
 pub const NAME_RULE: &str = "1 to 128 of the characters A-Z a-z 0-9 . _ - : @ +, not starting with . or -";
-
-/// The values of a variable with a time, for messages.
-pub const SECONDS: &str = "a number of seconds";
 
 /// The class of an error: the programs map each class to an exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +72,6 @@ impl ContextError {
             }
             Self::TaskId { id } if id.contains('/') => {
                 Some(format!("use another character for /, for example: {:?}", id.replace('/', "-")))
-            }
-            Self::Variable { name, value, wanted } if *wanted == SECONDS => {
-                let seconds = convert_to_seconds(value)?;
-                Some(format!("{value} is {}: `{name}={seconds}`", name_seconds(&seconds)))
             }
             _ => None,
         }

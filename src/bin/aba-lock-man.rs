@@ -127,7 +127,7 @@ const PLUMBING: [(&str, &str); 6] = [
          SIGINT or SIGQUIT",
     ),
     (
-        "lock --waited SECONDS",
+        "lock --waited TIME",
         "with --fd: continue a wait that began this long ago: the timeout counts from there, and the event log gets no second \
          line about the contention",
     ),

@@ -1,5 +1,6 @@
-//! Time spans as the lock service reads and writes them: `"90s"`, `"30m"`, `90`, `0.5`.
+//! Time spans as the lock service reads and writes them: `"90s"`, `"1h30m"`, `90`, `0.5`.
 
+use aba_lock::base::duration::parse_span;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub fn read_json(value: Option<&Value>) -> Result<Option<Duration>, InvalidSpan>
     let span = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) if text.is_empty() => return Ok(None),
-        Some(Value::String(text)) => parse(text),
+        Some(Value::String(text)) => parse_span(text),
         Some(Value::Number(number)) => number.as_f64().and_then(from_seconds),
         Some(_) => None,
     };
@@ -39,19 +40,6 @@ pub fn check(span: Duration) -> Result<Option<Duration>, InvalidSpan> {
 fn from_seconds(seconds: f64) -> Option<Duration> {
     let span = Duration::try_from_secs_f64(seconds).ok()?;
     (seconds <= 0.0 || !span.is_zero()).then_some(span)
-}
-
-/// Parses `1.5`, `90s`, `500ms`, `30m`, `2h`, `7d`. A number without a unit is in seconds.
-#[must_use]
-pub fn parse(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("d", 86400.0)];
-    let unit = UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, *seconds)));
-    let (number, seconds) = unit.unwrap_or((text, 1.0));
-    // `f64` also parses `inf`, `nan` and `1e9`, which are not time spans here.
-    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return None;
-    }
-    from_seconds(number.parse::<f64>().ok()? * seconds)
 }
 
 /// Formats a span like the JSON form of Google's `Duration`: `90s`, `0.5s`.

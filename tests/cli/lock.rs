@@ -102,7 +102,7 @@ fn options_override_the_environment() {
     holder.release();
     waiter.finish();
     let command = scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_TIMEOUT", "soon").status(2);
-    command.err("ABA_LOCK_TIMEOUT is \"soon\", which is not a number of seconds").run();
+    command.err("ABA_LOCK_TIMEOUT is \"soon\", which is not a time such as 30, 90s or 1h30m").run();
 }
 
 #[test]

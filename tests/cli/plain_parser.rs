@@ -137,6 +137,8 @@ fn the_most_frequent_calls_of_scripts_are_plain() {
         "--try-first --reopen --wait=60 --who=me --fd 200 backup",
         "--reopen --timeout=5 --fd=200 backup",
         "--reopen -t5 --fd 200 backup",
+        "--wait=1h30m --fd 200 backup",
+        "-t 90s backup -- true",
         "--waited=1.25 --heed-keyboard --reopen --wait --fd 200 backup",
     ] {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();

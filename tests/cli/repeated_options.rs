@@ -172,7 +172,7 @@ fn every_check_must_accept_the_new_content() {
 fn wait_accepts_a_number_of_seconds() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    for limit in ["--wait=0.05", "-w=0.05", "--timeout=0.05"] {
+    for limit in ["--wait=0.05", "-w=50ms", "--timeout=0.05s"] {
         scene.aba(["lock", "-q", limit, "a", "--", "true"]).status(124).run();
     }
     scene.aba(["lock", "-q", "--wait=0", "a", "--", "true"]).status(124).run();
@@ -182,13 +182,45 @@ fn wait_accepts_a_number_of_seconds() {
     holder.release();
     waiter.finish();
     let command = scene.aba(["lock", "--wait=60", "-t", "5", "a", "--", "true"]).status(2);
-    command.err("lock: give either --wait=SECONDS or --timeout, not both\n").run();
-    scene.aba(["lock", "--wait=soon", "a", "--", "true"]).status(2).err("not a number of seconds").run();
+    command.err("lock: give either --wait=TIME or --timeout, not both\n").run();
+    scene.aba(["lock", "--wait=soon", "a", "--", "true"]).status(2).err("not a time such as 30, 90s or 1h30m").run();
     scene.aba(["lock", "--wait=", "a", "--", "true"]).status(2).err("aba-lock: lock: ").run();
 }
 
 #[test]
-fn seconds_as_a_separate_argument_are_refused() {
+fn each_option_for_a_time_takes_a_time_with_units() {
+    let scene = Scene::new();
+    fs::write(scene.path("file"), "one\n").unwrap();
+    fs::write(scene.path("aba-old.lock"), "").unwrap();
+    for call in [
+        &["lock", "-t", "1h30m", "a", "--", "true"][..],
+        &["lock", "--timeout=90s", "a", "--", "true"],
+        &["lock", "--wait=2d", "a", "--", "true"],
+        // Parsed by clap.
+        &["lock", "-qw=1w", "a", "--", "true"],
+        &["lock", "--timeout", "5m", "--on-busy", "true", "a", "--", "true"],
+        &["run-once", "-i", "a", "-W", "5m", "--wait", "--", "true"],
+        &["run-once", "-i", "a", "-w", "--timeout=5m", "--ttl=1d", "--", "true"],
+        &["run-once", "-i", "a", "-t", "1d12h", "-p"],
+        &["update", "-t", "1m", scene.path("file").to_str().unwrap(), "--", "cat"],
+        &["reserve", "-t", "1m"],
+        &["reserve", "--expire", "30d"],
+        &["exclude", "--timeout", "1m", "9"],
+        &["release", "--timeout", "1m"],
+        &["clean", "--older-than", "1h30m"],
+        &["unlock", "a", "--kill", "-q", "--grace", "1m"],
+    ] {
+        scene.aba(call).out("").run();
+    }
+    for wrong in ["36h", "1.5", "x"] {
+        scene.aba(["reserve", "--expire", wrong]).status(2).err("not a number of days, such as 30 or 30d").run();
+    }
+    scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_TIMEOUT", "1m30s").run();
+    scene.aba(["lock", "--ttl", "1h30m", "a", "--", "true"]).status(2).err("needs a lease").run();
+}
+
+#[test]
+fn a_time_as_a_separate_argument_is_refused() {
     let scene = Scene::new();
     for call in [
         ["lock", "-w", "60", "a", "--", "true"].as_slice(),
@@ -203,11 +235,9 @@ fn seconds_as_a_separate_argument_are_refused() {
         scene.aba(call).status(2).err("60 would be the name of a lock, not a time to wait").err("use --wait=60").run();
     }
     for (time, hint) in [
-        ("1m", "at most 60 seconds, use --wait=60\n"),
-        ("1.5h", "at most 5400 seconds, use --wait=5400\n"),
-        ("2d", "at most 172800 seconds, use --wait=172800\n"),
-        ("0.5s", "at most 0.5 seconds, use --wait=0.5\n"),
-        ("1s", "at most 1 second, use --wait=1\n"),
+        ("1m", "at most 1m, use --wait=1m\n"),
+        ("1h30m", "at most 1h30m, use --wait=1h30m\n"),
+        ("0.5s", "at most 0.5s, use --wait=0.5s\n"),
         ("0.5", "at most 0.5 seconds, use --wait=0.5\n"),
     ] {
         for call in [["-w", time, "a"], ["--wait", time, "a"], ["-qw", time, "a"], ["a", "-w", time]] {

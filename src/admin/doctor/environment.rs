@@ -19,7 +19,7 @@ pub(super) fn check_environment(report: Report) {
     if let Err(error) = default_timeout() {
         report(
             Finding::wrong(ENVIRONMENT, format!("{error}: no lock can be acquired"))
-                .hint("set it to a number of seconds, or unset it"),
+                .hint("set it to a time, or unset it"),
         );
     }
     if let Some(word) = on_conflict()

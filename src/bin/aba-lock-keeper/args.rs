@@ -12,7 +12,7 @@
 #[path = "../aba-lock/args/repeat.rs"]
 mod repeat;
 
-use aba_lock::base::duration::{parse_seconds, parse_span};
+use aba_lock::base::duration::{self, TIME_RULE};
 use aba_lock::base::version::VERSION;
 use clap::{Args, Parser, Subcommand};
 use repeat::allow_repeated_flags;
@@ -149,7 +149,7 @@ pub(crate) struct AcquireArgs {
     pub(crate) at: ServerOption,
 
     /// Time to live: the lease ends if it is not renewed for this long, such as 90s, 10m or 2h; at least 10s [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) ttl: Option<Duration>,
 
     #[command(flatten)]
@@ -175,13 +175,13 @@ pub(crate) struct WaitOptions {
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
-    /// Wait until the lease is free, or for at most SECONDS: --wait=60 or -w=60
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_wait, overrides_with = "nonblock")]
+    /// Wait until the lease is free, or for at most TIME: --wait=60 or -w=5m
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
     #[arg(num_args = 0..=1, require_equals = true)]
     pub(crate) wait: Option<Option<Duration>>,
 
-    /// Give up after SECONDS (fractions allowed; 0 means do not wait)
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_wait, overrides_with = "nonblock")]
+    /// Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -247,7 +247,7 @@ pub(crate) struct HoldArgs {
     #[arg(long, value_name = "PID")]
     pub(crate) script: Option<u32>,
 
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) ttl: Option<Duration>,
 
     #[arg(long, value_name = "HOW")]
@@ -303,10 +303,6 @@ pub(crate) struct SettleArgs {
     pub(crate) token: u64,
 }
 
-fn parse_time(text: &str) -> Result<Duration, &'static str> {
-    parse_span(text).ok_or("not a time span such as 30s, 10m or 2h")
-}
-
-fn parse_wait(text: &str) -> Result<Duration, &'static str> {
-    parse_seconds(text).ok_or("not a number of seconds")
+fn parse_span(text: &str) -> Result<Duration, String> {
+    duration::parse_span(text).ok_or_else(|| format!("not {TIME_RULE}"))
 }

@@ -5,6 +5,7 @@
 use crate::address::{ServerAddress, ServerKind};
 use crate::environment::{self, AUTHORITIES, CERTIFICATE, KEY, SECRET_FILE, SERVER, TTL};
 use crate::fault::Fault;
+use aba_lock::base::duration::{TIME_RULE, parse_span};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -93,9 +94,9 @@ pub(crate) fn read_ttl(option: Option<Duration>) -> Result<Duration, Fault> {
     let ttl = match (option, environment::read_variable(TTL)) {
         (Some(ttl), _) => ttl,
         (None, None) => DEFAULT,
-        (None, Some(value)) => aba_lock::base::duration::parse_span(&value).ok_or_else(|| Fault::Misused {
-            what: format!("ABA_LOCK_TTL is {value:?}, which is not a time span"),
-            hint: "set it to a time span such as 30s or 2m".to_owned(),
+        (None, Some(value)) => parse_span(&value).ok_or_else(|| Fault::Misused {
+            what: format!("ABA_LOCK_TTL is {value:?}, which is not {TIME_RULE}"),
+            hint: "set it to a time, or unset it".to_owned(),
         })?,
     };
     if ttl < SHORTEST {

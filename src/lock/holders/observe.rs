@@ -93,7 +93,10 @@ fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
 /// Returns the states of the locks at `paths`. All processes are examined once for all of them.
 #[must_use]
 pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
-    look_until_settled(identify_files(paths), None, &AtomicBool::new(false)).into_iter().map(|(_, state)| state).collect()
+    look_until_settled(identify_files(paths), None, &AtomicBool::new(false))
+        .into_iter()
+        .map(|(_, state)| state)
+        .collect()
 }
 
 /// Returns the states of all locks of a state root, in the order of their names, including those whose file was removed while

@@ -36,7 +36,7 @@ pub(super) fn read_wait_limit(options: &WaitOptions) -> Result<WaitLimit, Fault>
     let timeout = match (options.timeout, options.wait) {
         (Some(_), Some(Some(_))) => {
             return Err(Fault::Misused {
-                what: "give either --wait=SECONDS or --timeout, not both".to_owned(),
+                what: "give either --wait=TIME or --timeout, not both".to_owned(),
                 hint: String::new(),
             });
         }

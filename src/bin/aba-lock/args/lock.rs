@@ -1,6 +1,6 @@
 //! The options of `lock` and `unlock`, and the meaning of their exit statuses.
 
-use super::value::{parse_seconds, parse_signal, parse_span};
+use super::value::{parse_signal, parse_span};
 use clap::{ArgGroup, Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -86,15 +86,15 @@ pub(crate) struct LockArgs {
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 
-    /// Wait until the lock is free, or for at most SECONDS: --wait=60 or -w=60
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, overrides_with = "nonblock")]
+    /// Wait until the lock is free, or for at most TIME: --wait=60 or -w=5m
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
     #[arg(num_args = 0..=1, require_equals = true)]
     pub(crate) wait: Option<Option<Duration>>,
 
-    /// Give up after SECONDS (fractions allowed; 0 means do not wait)
+    /// Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
     ///
     /// This limits the wait, not CMD. To limit CMD, run it with timeout(1): `-- timeout 1h CMD`.
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, overrides_with = "nonblock")]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 
     /// Acquire a shared lock, which several processes can hold at the same time
@@ -116,7 +116,7 @@ pub(crate) struct LockArgs {
     pub(crate) try_first: bool,
 
     /// Continue a wait that began this long ago: contention is in the event log already
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, requires = "fd", hide = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "fd", hide = true)]
     pub(crate) waited: Option<Duration>,
 
     /// Let SIGINT and SIGQUIT end the wait, although a shell has its background jobs ignore them
@@ -199,7 +199,7 @@ pub(crate) struct LockArgs {
 /// to the directory of that user, `.aba` in the home directory. If the lock is free, a message says so, and the status is 0.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock unlock --fd N [--server URL] [NAME]\n       \
-                            aba-lock unlock NAME [--kill[=SIGNAL] [--grace SECONDS]]")]
+                            aba-lock unlock NAME [--kill[=SIGNAL] [--grace TIME]]")]
 #[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
 pub(crate) struct UnlockArgs {
     /// The name of the lock
@@ -219,8 +219,8 @@ pub(crate) struct UnlockArgs {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "TERM")]
     pub(crate) kill: Option<i32>,
 
-    /// With --kill: send SIGKILL to processes that still hold the lock after SECONDS [default: 5]
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, requires = "kill")]
+    /// With --kill: send SIGKILL to processes that still hold the lock after TIME [default: 5]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "kill")]
     pub(crate) grace: Option<Duration>,
 
     /// With --kill: print nothing if the lock is free or becomes free

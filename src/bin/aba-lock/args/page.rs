@@ -167,7 +167,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
         "the directory of the lock files: an absolute path, created if it is missing and its parent exists [default: \
          ~/.aba]",
     ),
-    ("ABA_LOCK_TIMEOUT", "wait for at most this number of seconds, if no option says how long to wait"),
+    ("ABA_LOCK_TIMEOUT", "wait for at most this time, such as 60 or 5m, if no option says how long to wait"),
     (
         "ABA_LOCK_LOG",
         "append one line of JSON for each event to this file, or send it to this socket, syslog or journald; a \

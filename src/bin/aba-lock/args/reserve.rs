@@ -1,6 +1,6 @@
 //! The options of `reserve`, `release`, `exclude` and `migrate`, and the tables that the help prints below them.
 
-use super::value::parse_seconds;
+use super::value::{parse_days, parse_span};
 use aba_lock::number::probe::Probe;
 use aba_lock::number::range::NumberRange;
 use clap::{Args, ValueEnum, ValueHint};
@@ -152,7 +152,7 @@ pub(crate) struct ReserveArgs {
     pub(crate) prune: bool,
 
     /// Release the numbers that were not requested for DAYS and are not in use, and print them
-    #[arg(long, value_name = "DAYS", conflicts_with = "recover")]
+    #[arg(long, value_name = "DAYS", value_parser = parse_days, conflicts_with = "recover")]
     #[arg(conflicts_with_all = &GIVING[..9], conflicts_with_all = ["tag", "path", "format"])]
     pub(crate) expire: Option<u32>,
 
@@ -168,8 +168,8 @@ pub(crate) struct ReserveArgs {
     #[arg(short = 'o', long, requires = "command")]
     pub(crate) no_inherit: bool,
 
-    /// Give up after SECONDS if other processes keep the registry locked (fractions allowed) [default: wait forever]
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, conflicts_with_all = ["list", "check"])]
+    /// Give up after TIME if other processes keep the registry locked [default: wait forever]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span, conflicts_with_all = ["list", "check"])]
     pub(crate) timeout: Option<Duration>,
 
     /// Print no messages about preferences, numbers in use, and waiting; with CMD, also none if no number is free
@@ -226,8 +226,8 @@ pub(crate) struct ReleaseArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Give up after SECONDS if other processes keep the registry locked (fractions allowed) [default: wait forever]
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Give up after TIME if other processes keep the registry locked [default: wait forever]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -252,8 +252,8 @@ pub(crate) struct ExcludeArgs {
     #[arg(long, value_name = "POOL")]
     pub(crate) pool: Option<String>,
 
-    /// Give up after SECONDS if other processes keep the registry locked (fractions allowed) [default: wait forever]
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Give up after TIME if other processes keep the registry locked [default: wait forever]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -275,8 +275,8 @@ pub(crate) struct MigrateArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Give up after SECONDS if other processes keep a registry locked (fractions allowed) [default: wait forever]
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Give up after TIME if other processes keep a registry locked [default: wait forever]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) timeout: Option<Duration>,
 }
 

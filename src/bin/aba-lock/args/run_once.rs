@@ -1,6 +1,6 @@
 //! The options of `run-once`, the meaning of its exit statuses, the files of a task and the members of its JSON.
 
-use super::value::parse_seconds;
+use super::value::parse_span;
 use clap::{ArgGroup, Args, ValueHint};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -132,14 +132,14 @@ pub(crate) struct RunOnceArgs {
     #[arg(short = 'c', long)]
     pub(crate) purge: bool,
 
-    /// First forget the result of the task if it is older than SECONDS
+    /// First forget the result of the task if it is older than TIME
     ///
-    /// Only for --start, --wait, --peek, --active, --running and --exit-status. This is not a limit for the wait, which --timeout sets. The age counts from the end of the run: for one run a day, put the date into the id. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if SECONDS is larger.
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Only for --start, --wait, --peek, --active, --running and --exit-status. This is not a limit for the wait, which --timeout sets. The age counts from the end of the run: for one run a day, put the date into the id. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if TIME is longer.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) ttl: Option<Duration>,
 
-    /// Give up after SECONDS; the task continues. Implies --wait
-    #[arg(short = 'W', long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Give up after TIME; the task continues. Implies --wait
+    #[arg(short = 'W', long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) timeout: Option<Duration>,
 
     /// With --wait: message while waiting; an empty TEXT means none [default: Waiting for task: ID]

@@ -1,6 +1,6 @@
 //! The options of `update` and `write`, and the meaning of their exit statuses.
 
-use super::value::parse_seconds;
+use super::value::parse_span;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -118,8 +118,8 @@ pub(crate) struct Rewrite {
     #[arg(short = 'n', long, overrides_with = "timeout")]
     pub(crate) nonblock: bool,
 
-    /// Give up after SECONDS (fractions allowed; 0 means do not wait) [default: wait forever]
-    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds, overrides_with = "nonblock")]
+    /// Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait [default: wait forever]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 
     /// Print no messages about contention

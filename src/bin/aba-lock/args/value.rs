@@ -8,10 +8,16 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
     kill::parse_signal(text).ok_or("not a signal that ends a process, such as TERM, INT or 9")
 }
 
-pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {
-    duration::parse_span(text).ok_or("not a time span such as 30s, 10m, 2h, 7d or 2w")
+pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
+    duration::parse_span(text).ok_or_else(|| format!("not {}", duration::TIME_RULE))
 }
 
-pub(crate) fn parse_seconds(text: &str) -> Result<Duration, &'static str> {
-    duration::parse_seconds(text).ok_or("not a number of seconds, such as 60")
+/// Parses a number of days, such as `30`, `30d` or `4w`.
+pub(crate) fn parse_days(text: &str) -> Result<u32, &'static str> {
+    const DAY: u64 = 24 * 3600;
+    // A number without a unit is not in seconds here.
+    let number = text.parse().ok();
+    let span = || duration::parse_span(text).filter(|span| span.subsec_nanos() == 0 && span.as_secs() % DAY == 0);
+    let days = number.or_else(|| u32::try_from(span()?.as_secs() / DAY).ok());
+    days.ok_or("not a number of days, such as 30 or 30d")
 }

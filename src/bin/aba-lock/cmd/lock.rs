@@ -242,7 +242,7 @@ fn find_number_after_flag(args: &LockArgs) -> Option<(String, String)> {
 /// Returns the error in a combination of options that clap cannot check.
 fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     if args.timeout.is_some() && args.wait.flatten().is_some() {
-        return Some("give either --wait=SECONDS or --timeout, not both".to_owned());
+        return Some("give either --wait=TIME or --timeout, not both".to_owned());
     }
     if args.fd.is_empty() {
         return None;

@@ -114,7 +114,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (
         &["unlock"],
         &["-w", "-t", "--wait", "--timeout"],
-        "--kill waits until the lock is free, and sends SIGKILL after --grace SECONDS",
+        "--kill waits until the lock is free, and sends SIGKILL after --grace TIME",
     ),
     (&["unlock"], &["--file"], "show the processes that hold the lock on a file: `aba-lock status --file PATH`"),
     (&["unlock", "clean"], &["-a", "--all"], LIST),

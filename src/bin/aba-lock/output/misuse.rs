@@ -4,7 +4,7 @@ use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_op
 use super::meant_line::{complete_line, find_positionals, insert, join};
 use super::stream::{print_message, print_misuse_with_usage};
 use crate::args::Cli;
-use aba_lock::base::duration::{convert_to_seconds, name_seconds};
+use aba_lock::base::duration::{name_span, parse_span};
 use aba_lock::base::programs::find_program;
 use aba_lock::lock::kill;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -51,8 +51,7 @@ pub(crate) fn report_time_as_name(time: &str) {
 
 /// Returns the hint that gives `time`, such as `60` or `1m`, as the time to wait.
 pub(crate) fn hint_to_wait(time: &str) -> String {
-    let seconds = convert_to_seconds(time).unwrap_or_else(|| time.to_owned());
-    format!("to wait for at most {}, use --wait={seconds}", name_seconds(&seconds))
+    format!("to wait for at most {}, use --wait={time}", name_span(time))
 }
 
 /// Returns the time that follows `--wait` of `lock` as a separate word.
@@ -61,7 +60,7 @@ fn find_separate_time(words: &[String]) -> Option<String> {
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let is_wait =
         |word: &str| word == "--wait" || word.starts_with('-') && !word.starts_with("--") && word.ends_with('w');
-    let is_time = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && convert_to_seconds(word).is_some();
+    let is_time = |word: &str| word.starts_with(|c: char| c.is_ascii_digit()) && parse_span(word).is_some();
     let mut pairs = words[..end].windows(2);
     pairs.find(|pair| is_wait(&pair[0]) && is_time(&pair[1])).map(|pair| pair[1].clone())
 }
@@ -204,13 +203,13 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
     }
     match error.kind() {
         ErrorKind::UnknownArgument if word.starts_with('-') => {
-            if let Some(seconds) = find_attached_seconds(words) {
+            if let Some(time) = find_attached_time(words) {
                 let options = if name == "run-once" { "--wait --timeout " } else { "--wait=" };
-                return Some(format!("wait for at most {}: `{options}{seconds}`", name_seconds(&seconds)));
+                return Some(format!("wait for at most {}: `{options}{time}`", name_span(time)));
             }
             let Some(hint) = find_option_hint(name, &word) else {
                 let is_number = word[1..].starts_with(|c: char| c.is_ascii_digit());
-                return is_number.then(|| "a number of seconds cannot be negative".to_owned());
+                return is_number.then(|| "a time cannot be negative".to_owned());
             };
             let given = find_positionals(name, words, true).first().map(|at| &words[*at]);
             Some(if hint == THIS_PORT { fill_in_port(words) } else { fill_in(hint, given) })
@@ -218,7 +217,6 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         ErrorKind::UnknownArgument => find_separate_signal(name, words)
             .map(|signal| format!("write `--kill={signal}`"))
             .or_else(|| find_argument_hint(name).map(|hint| fill_in(hint, Some(&word)))),
-        ErrorKind::ValueValidation => advise_seconds(error, &word),
         ErrorKind::MissingRequiredArgument if word.contains("CMD") && has_dashes && name == "lock" => {
             let line = insert(words, words.len(), "COMMAND");
             Some(format!("write the command to run after `--`: `{}`", join(name, &line)))
@@ -234,7 +232,7 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
     }
 }
 
-/// Returns the hint about a word that is probably the value of an option: `reserve TAG`, `run-once -w SECONDS`.
+/// Returns the hint about a word that is probably the value of an option: `reserve TAG`, `run-once -w TIME`.
 fn find_hint_for_value(name: &str, words: &[String], word: &str) -> Option<String> {
     let at = words.iter().position(|other| other == word)?;
     if name == "reserve" && !words.iter().any(|other| other.starts_with("--tag") || other.starts_with("--group")) {
@@ -243,14 +241,13 @@ fn find_hint_for_value(name: &str, words: &[String], word: &str) -> Option<Strin
     let option = words.get(at.checked_sub(1)?)?;
     if name == "run-once"
         && (option == "--wait" || option.starts_with('-') && !option.starts_with("--") && option.ends_with('w'))
-        && let Some(seconds) = convert_to_seconds(word)
+        && parse_span(word).is_some()
     {
         let mut line = insert(words, at, "-W");
-        line[at + 1].clone_from(&seconds);
         if option == "-w" || option == "--wait" {
             line.remove(at - 1);
         }
-        return Some(format!("wait for at most {}: `{}`", name_seconds(&seconds), join(name, &line)));
+        return Some(format!("wait for at most {}: `{}`", name_span(word), join(name, &line)));
     }
     None
 }
@@ -276,25 +273,16 @@ fn is_valid(command: &str, line: &[String]) -> bool {
     Cli::try_parse_from(words).is_ok()
 }
 
-/// Returns the time in a word such as `-w60` or `-w1m`, in seconds.
-fn find_attached_seconds(words: &[String]) -> Option<String> {
-    let times = words.iter().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("-w"));
-    times.filter(|time| time.starts_with(|c: char| c.is_ascii_digit())).find_map(convert_to_seconds)
+/// Returns the time in a word such as `-w60` or `-w1m`.
+fn find_attached_time(words: &[String]) -> Option<&str> {
+    let mut times = words.iter().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("-w"));
+    times.find(|time| time.starts_with(|c: char| c.is_ascii_digit()) && parse_span(time).is_some())
 }
 
 /// Returns the signal that follows `--kill` of `unlock` as a separate word.
 fn find_separate_signal<'a>(name: &str, words: &'a [String]) -> Option<&'a str> {
     let mut pairs = words.windows(2).filter(|pair| name == "unlock" && pair[0] == "--kill");
     pairs.find(|pair| kill::parse_signal(&pair[1]).is_some()).map(|pair| pair[1].as_str())
-}
-
-/// Returns the hint about a time with a unit where the option takes seconds. `option` is its name, with the name of the value.
-fn advise_seconds(error: &clap::Error, option: &str) -> Option<String> {
-    let (name, value) = option.split_once(['[', ' '])?;
-    let given = find_context(error, ContextKind::InvalidValue)?;
-    let seconds = convert_to_seconds(&given).filter(|_| option.contains("SECONDS"))?;
-    let gap = if value.starts_with('=') { '=' } else { ' ' };
-    Some(format!("{given} is {}: `{name}{gap}{seconds}`", name_seconds(&seconds)))
 }
 
 /// Returns the hint about `reserve --port`, with the number that the user gave.

@@ -9,7 +9,7 @@
 use crate::args::lock::{LockArgs, UnlockArgs};
 use crate::args::run_once::RunOnceArgs;
 use crate::args::status::StatusArgs;
-use crate::args::value::parse_seconds;
+use aba_lock::base::duration::parse_span;
 use std::ffi::OsString;
 
 /// Parses the arguments of `aba-lock lock`.
@@ -26,7 +26,7 @@ pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<Lo
             }
             "--fd" => lock.fd.push(parse_descriptor(&read_value(&mut words)?)?),
             "-t" | "--timeout" if lock.timeout.is_none() => {
-                lock.timeout = Some(parse_seconds(&read_value(&mut words)?).ok()?);
+                lock.timeout = Some(parse_span(&read_value(&mut words)?)?);
             }
             "--who" if lock.who.is_none() => lock.who = Some(read_value(&mut words)?),
             "-n" | "--nonblock" => set_once(&mut lock.nonblock)?,
@@ -63,9 +63,9 @@ fn set_lock_value(lock: &mut LockArgs, word: &str) -> Option<()> {
     };
     match option {
         "--fd" => lock.fd.push(parse_descriptor(value)?),
-        "-w" | "--wait" if lock.wait.is_none() => lock.wait = Some(Some(parse_seconds(value).ok()?)),
-        "-t" | "--timeout" if lock.timeout.is_none() => lock.timeout = Some(parse_seconds(value).ok()?),
-        "--waited" if lock.waited.is_none() => lock.waited = Some(parse_seconds(value).ok()?),
+        "-w" | "--wait" if lock.wait.is_none() => lock.wait = Some(Some(parse_span(value)?)),
+        "-t" | "--timeout" if lock.timeout.is_none() => lock.timeout = Some(parse_span(value)?),
+        "--waited" if lock.waited.is_none() => lock.waited = Some(parse_span(value)?),
         "--who" if lock.who.is_none() => lock.who = Some(value.to_owned()),
         _ => return None,
     }
@@ -91,11 +91,11 @@ pub(crate) fn parse_run_once(mut words: impl Iterator<Item = OsString>) -> Optio
                 continue;
             }
             "-t" | "--ttl" if task.ttl.is_none() && !(task.stdout || task.stderr || task.reset) => {
-                task.ttl = Some(parse_seconds(&read_value(&mut words)?).ok()?);
+                task.ttl = Some(parse_span(&read_value(&mut words)?)?);
                 continue;
             }
             "-W" | "--timeout" if task.timeout.is_none() && task.wait => {
-                task.timeout = Some(parse_seconds(&read_value(&mut words)?).ok()?);
+                task.timeout = Some(parse_span(&read_value(&mut words)?)?);
                 continue;
             }
             "-q" | "--quiet" => {

@@ -4,7 +4,8 @@ use crate::fault::Fault;
 use crate::lease::{Lease, QueueEntry};
 use crate::os::clock::Moment;
 use crate::server::http::{HttpAnswer, HttpClient};
-use aba_lock_protocol::{member, span};
+use aba_lock::base::duration::parse_span;
+use aba_lock_protocol::member;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(super) fn parse_lease(name: &str, lock: &Value, renewed_at: Moment) -> Optio
 
 /// Reads the time to live of a lock in an answer.
 pub(super) fn parse_ttl(lock: &Value) -> Option<Duration> {
-    lock[member::TTL].as_str().and_then(span::parse)
+    lock[member::TTL].as_str().and_then(parse_span)
 }
 
 /// Reads a member that is a text. Returns an empty text if the member is missing.

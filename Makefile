@@ -23,9 +23,12 @@ ZSHDIR  := $(DATADIR)/zsh/site-functions
 FISHDIR := $(DATADIR)/fish/vendor_completions.d
 MANDIR  := $(DATADIR)/man
 UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
+ARCHDIR := $(DESTDIR)$(PREFIX)/lib/aba-lock
 
 # With `yes`, the lock service and the keeper of leases are installed, too.
 WITH_SERVICE ?=
+# With `yes`, the builtin for bash is installed, too.
+WITH_BUILTIN ?=
 
 CARGO   ?= cargo
 MAN     := target/man
@@ -52,21 +55,29 @@ LLD    = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n '
 STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 \
          -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)
 
-SHELL_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+SHELL_FILES := shell/aba-lock.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
                tests/fuzz/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
-               tests/shell/helper.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
+               tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
 # Files that run in the shell of another script, also in its trap handlers.
-SOURCED_FILES := shell/aba-lock.bash shell/run_once.bash completions/aba-lock.bash tests/shell/helper.bash
+SOURCED_FILES := shell/aba-lock.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash tests/shell/helper.bash
 
 FUZZ_TARGETS := --edition 2024 --config-path rustfmt.toml $(wildcard tests/fuzz/targets/*.rs)
+
+# The builtin for bash is a separate package, because it needs another profile. It is for the C library of this system, with which bash
+# is linked, too.
+BUILTIN_PROFILE ?= $(if $(filter dev,$(SERVICE_PROFILE)),dev,builtin)
+BUILTIN_FILE := target/$(if $(filter dev,$(BUILTIN_PROFILE)),debug,$(BUILTIN_PROFILE))/libaba_lock_builtin.so
 
 .DEFAULT_GOAL := all
 ifeq (yes,$(WITH_SERVICE))
 install: service keeper
 endif
+ifeq (yes,$(WITH_BUILTIN))
+install: builtin
+endif
 
-.PHONY: all build service keeper man test quick test-shell lint messages format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+.PHONY: all build service keeper builtin man test quick test-shell lint messages format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
         install uninstall clean help
 
 all: build man ## Build the helper and the man pages
@@ -80,6 +91,9 @@ service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` i
 keeper: need-cargo ## Build the keeper of leases (`make install WITH_SERVICE=yes` installs it)
 	$(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
 
+builtin: need-cargo ## Build the builtin for bash (`make install WITH_BUILTIN=yes` installs it)
+	$(CARGO) build --locked --quiet --profile $(BUILTIN_PROFILE) -p aba-lock-builtin
+
 order: need-target ## Note anew which functions each call runs, for the linker (needs valgrind)
 	CARGO_PROFILE_RELEASE_STRIP=debuginfo RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HELPER_TARGET) \
 		--target-dir target/order --bin aba-lock
@@ -91,14 +105,14 @@ man: need-cargo ## Write the man pages into target/man
 	@cp shell/*.7 $(MAN)/
 
 ifeq (,$(T))
-test: build man ## Run all tests, or T=NAME those with NAME in their names; fetches the tools that they need, or says which are missing
+test: build builtin man ## Run all tests, or T=NAME those with NAME in their names; fetches the tools that they need, or says which are missing
 	@tests/tools install test
-	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" tests/run
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BUILTIN_FILE="$(CURDIR)/$(BUILTIN_FILE)" tests/run
 else
 # The debug build of the helper is enough for some tests, and needs no link-time optimization.
 test: need-cargo
 	@tests/tools install test
-	@$(CARGO) build --locked --quiet
+	@$(CARGO) build --locked --quiet -p aba-lock -p aba-lock-builtin
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run one "$(T)"
 endif
 
@@ -107,18 +121,19 @@ quick: need-cargo ## Check formatting, and run the tests of one call of each kin
 	@$(CARGO) build --locked --quiet
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run quick
 
-test-shell: build ## Run the tests of the shell library, all but those that install it, with BASH_BIN=/path/to/bash [the first on PATH]
+test-shell: build builtin ## Run the tests of the shell library, all but those that install it, with BASH_BIN=/path/to/bash [the first on PATH]
 	@tests/tools install test
-	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BASH_BIN="$(abspath $(BASH_BIN))" tests/run shell
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BUILTIN_FILE="$(CURDIR)/$(BUILTIN_FILE)" \
+		BASH_BIN="$(abspath $(BASH_BIN))" tests/run shell
 
 lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint
 	$(CARGO) fmt --all --check
 	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-models -- -D warnings
+	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin -p aba-lock-models -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin
 	@# Layers, import cycles, names, lengths of files, and the language of comments.
 	$(CARGO) test --locked --quiet -p aba-lock-source
 	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
@@ -204,14 +219,20 @@ ifeq (yes,$(WITH_SERVICE))
 	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.service $(UNITDIR)/aba-lockd.service
 	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITDIR)/aba-lockd.service
 endif
+ifeq (yes,$(WITH_BUILTIN))
+	install -Dm644 shell/aba-lock-builtin.bash $(LIBDIR)/aba-lock-builtin.bash
+	@# A running script has the old file mapped, and one that starts now must not load half of the new one.
+	install -Dm755 $(BUILTIN_FILE) $(ARCHDIR)/builtin.so.new
+	mv -f $(ARCHDIR)/builtin.so.new $(ARCHDIR)/builtin.so
+endif
 
 uninstall: ## Remove what `make install` put there
 	@if $(FLOCK_IS_OURS); then rm -f "$(BINDIR)/flock"; fi
 	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
-	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/run_once.bash $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
+	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/aba-lock-builtin.bash $(LIBDIR)/run_once.bash $(ARCHDIR)/builtin.so $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7 $(MANDIR)/man7/aba-lock-machines.7
 	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
-	-rmdir $(LIBDIR) 2>/dev/null
+	-rmdir $(LIBDIR) $(ARCHDIR) 2>/dev/null
 
 clean: ## Remove what was built
 	$(CARGO) clean

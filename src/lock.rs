@@ -11,11 +11,13 @@
 //! 4. [`holders`]: the processes that hold a lock or wait for it
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //! 6. `ownership`, [`inherit`], [`keeper`], [`release`]: locks on descriptors that several processes share
-//! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the steps of an acquisition
+//! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the steps of an acquisition; [`direct`]: these steps in the
+//!    process of a script, if the lock is free
 
 pub mod acquire;
 pub mod clean;
 pub mod deadlock;
+pub mod direct;
 pub mod error;
 pub mod events;
 pub mod flock;

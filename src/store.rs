@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// The name of the directory of locks in a home directory.
-const IN_HOME: &str = ".aba";
+pub const IN_HOME: &str = ".aba";
 
 /// The directory of the locks of a user.
 #[derive(Debug)]
@@ -35,6 +35,12 @@ impl Store {
         };
         absolute(name, &directory)?;
         Ok(Self { root: if name == "HOME" { directory.join(IN_HOME) } else { directory } })
+    }
+
+    /// The store in a directory. `None` if its path is not absolute.
+    #[must_use]
+    pub fn at(root: PathBuf) -> Option<Self> {
+        root.is_absolute().then_some(Self { root })
     }
 
     #[must_use]

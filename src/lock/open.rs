@@ -29,10 +29,7 @@ const OPEN_AGAIN: Duration = Duration::from_millis(1);
 /// Opens the lock file, and creates it and its directory if they do not exist.
 pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
     let path = &target.path;
-    let mut options = OpenOptions::new();
-    // O_NOFOLLOW: another user may have planted a link. O_NONBLOCK: opening a FIFO or a terminal could block. O_NOCTTY:
-    // a terminal must not become the one that controls this process.
-    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    let mut options = lock_file_options();
     let mut opened = open_in_turn(&options, path);
     for _ in 0..MAX_OPENS {
         if !has_failed_with(&opened, libc::ENOENT) {
@@ -66,6 +63,20 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
     } else {
         Err(LockError::NotRegular { path: path.clone(), kind: word_for(kind) })
     }
+}
+
+/// Opens a lock file that exists, for reading and writing. Fails at once if another process has a lease on it.
+pub(super) fn open_existing(path: &Path) -> io::Result<File> {
+    lock_file_options().open(path)
+}
+
+/// The options with which an existing lock file is opened.
+fn lock_file_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // O_NOFOLLOW: another user may have planted a link. O_NONBLOCK: opening a FIFO or a terminal could block. O_NOCTTY:
+    // a terminal must not become the one that controls this process.
+    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    options
 }
 
 /// Creates the lock file, or fails with `EEXIST` if another process has created it.

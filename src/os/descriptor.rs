@@ -24,21 +24,16 @@ pub fn fill_standard_descriptors() {
 /// Closing the duplicate releases no lock as long as `fd` is open.
 #[must_use]
 pub fn second_descriptor(fd: RawFd) -> Option<File> {
-    try_second_descriptor(fd).ok()
-}
-
-/// Does the same as [`second_descriptor`], and returns the reason if that fails: `EBADF` if `fd` is not open.
-pub fn try_second_descriptor(fd: RawFd) -> io::Result<File> {
     if fd < 0 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
+        return None;
     }
     // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, or answers -1.
     let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
     if copy < 0 {
-        return Err(io::Error::last_os_error());
+        return None;
     }
     // SAFETY: the descriptor is new, open, and has no other owner.
-    Ok(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
+    Some(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
 /// Hands `file` down to the commands that this process starts, on descriptor `lowest` or the next free one above it, or
@@ -53,6 +48,17 @@ pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
         return Ok(high);
     }
     share(file).map(|()| fd)
+}
+
+/// Duplicates `file` on descriptor `lowest` or the next free one above it, which commands inherit.
+pub fn duplicate_for_children(file: &File, lowest: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD makes a new descriptor without FD_CLOEXEC, or answers -1.
+    let fd = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD, lowest) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, open, and has no other owner.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Makes the kernel extend the descriptor table to `highest`. This takes almost no time in a process with one thread,

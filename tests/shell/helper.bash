@@ -14,6 +14,7 @@ SYSTEM_PATH=${BASH_DIR}:/usr/bin:/bin
 PATIENCE=30
 PROJECT=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
 LIBRARY=${PROJECT}/shell/aba-lock.bash
+BUILTIN_FILE=${BUILTIN_FILE:-${PROJECT}/target/debug/libaba_lock_builtin.so}
 
 # A file with a setup or teardown of its own calls shared_setup or shared_teardown in it.
 setup() {
@@ -40,7 +41,7 @@ shared_setup() {
     export PATH=${ABA_LOCK_BIN%/*}:${BASH_DIR}:${PATH}
     # Bats exports this function in a way that stops bash 4.0 to 4.2 in posix mode.
     export -n -f bats_readlinkf 2>/dev/null || true
-    unset ABA_LOCK_LOG ABA_LOCK_FDS ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR ABA_LOCK_SERVER
+    unset ABA_LOCK_LOG ABA_LOCK_FDS ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT RUN_ONCE_DIR ABA_LOCK_SERVER ABA_LOCK_BUILTIN
     mkdir -p "${HOME}"
     cd "${BATS_TEST_TMPDIR}" || return "$?"
     STARTED=''

@@ -54,6 +54,22 @@ setup_file() {
     expect_silence
 }
 
+@test "WITH_BUILTIN=yes installs the builtin for bash, which scripts then use, and make uninstall removes it" {
+    run -0 in_project install WITH_BUILTIN=yes BUILTIN_PROFILE=dev PREFIX="${PWD}/root"
+    "${ABA_LOCK_BIN}" lock save -- true
+    # Without the helper, there is only the builtin.
+    printf '%s\n' 'source root/share/aba-lock/aba-lock.bash' 'ABA_LOCK_BIN=/nowhere' \
+        'aba_lock_operation save && aba_unlock_operation && echo "$__aba_builtin"' >tool
+    if "${BASH_BIN}" -c 'enable -f "$1" __aba_builtin' bash "${PWD}/root/lib/aba-lock/builtin.so"; then
+        ABA_LOCK_BUILTIN=yes run -0 bash ./tool
+        [[ ${output} == "${PWD}/root/lib/aba-lock/builtin.so" ]]
+    fi
+    ABA_LOCK_BUILTIN='' run -125 bash ./tool
+    run -0 in_project uninstall PREFIX="${PWD}/root"
+    run -0 find root -type f
+    expect_silence
+}
+
 @test "WITH_SERVICE=yes installs the service and the keeper, and make uninstall removes them" {
     run -0 in_project install WITH_SERVICE=yes SERVICE_PROFILE=dev DESTDIR="${PWD}/root" PREFIX=/opt/aba
     # The helper finds the keeper in its own directory.

@@ -23,6 +23,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         layers: &[&["args"], &["parse"], &["exit"], &["output"], &["complete"], &["cmd"]],
     },
     Entry { name: "protocol", root: "src/protocol/lib.rs", layers: &[&["code", "path", "span"], &["member"]] },
+    Entry { name: "builtin", root: "src/bin/aba-lock-builtin/lib.rs", layers: &[&["bash"], &["call"]] },
     Entry { name: "manual", root: "src/bin/aba-lock-man.rs", layers: &[] },
     Entry {
         name: "keeper",

@@ -36,6 +36,20 @@ impl Taker {
         Self::describe(pid, command, ns.unwrap_or_else(process::pid_namespace))
     }
 
+    /// Describes this process, which has noted itself before as `noted`: only the facts that can change are read anew.
+    #[must_use]
+    pub(crate) fn again(noted: &Self) -> Self {
+        Self {
+            pid: noted.pid,
+            tick: os::ticks_since_boot(),
+            boot: noted.boot,
+            host: noted.host,
+            ns: noted.ns,
+            user: noted.user.clone(),
+            command: noted.command.clone(),
+        }
+    }
+
     fn describe(pid: u32, command: String, ns: u64) -> Self {
         Self {
             pid,

@@ -87,6 +87,14 @@ pub(crate) fn write_text(file: &File, path: &Path, text: &str) -> io::Result<()>
     if os::same_file(file, &again)? { write_bytes(&again, text.as_bytes()) } else { Ok(()) }
 }
 
+/// Writes a record over the content of `file`, which has `size` bytes and was opened for writing, in a process without a limit on the
+/// size of files.
+pub(crate) fn overwrite(file: &File, size: u64, text: &str) -> io::Result<()> {
+    file.write_all_at(text.as_bytes(), 0)?;
+    let len = text.len() as u64;
+    if size > len { file.set_len(len) } else { Ok(()) }
+}
+
 fn write_bytes(file: &File, bytes: &[u8]) -> io::Result<()> {
     os::without_size_signal(|| file.write_all_at(bytes, 0))?;
     if file.metadata()?.size() > bytes.len() as u64 {

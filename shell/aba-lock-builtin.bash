@@ -1,0 +1,71 @@
+# aba-lock-builtin.bash: shell locks
+# shellcheck shell=bash
+# shellcheck disable=SC2015,SC2154 # in `A && B || C`, C handles the failures of both; aba-lock.bash sets variables
+[[ ${FUNCNAME[2]-} != __aba_load && ${FUNCNAME[2]-} != __aba_call && $- != *[ikr]* ]] || \return 1
+__aba_builtin=${ABA_LOCK_BUILTIN-}
+[[ $__aba_builtin != yes ]] || __aba_builtin=${__aba_file%/share/aba-lock/*}/lib/aba-lock/builtin.so
+[[ $__aba_builtin == /* && -r $__aba_builtin ]] || \return 1
+\builtin enable -f "$__aba_builtin" __aba_builtin 2>/dev/null && __aba_builtin version "$__aba_version" || \return 1
+__aba_alias=-u
+\builtin shopt -q expand_aliases && __aba_alias=-s
+\builtin shopt -u expand_aliases
+[[ $__aba_file == /* ]] || __aba_file=${PWD-}/$__aba_file
+__aba_locks=${__aba_locks-}
+
+__aba_lock_directly() {
+    __aba_builtin lock "$@" || case "$?" in
+        2??)
+            builtin set -- "$1" "$?"
+            __aba_locks+="$1/$2/$$ "
+            builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+$ABA_LOCK_FDS }$2" ${ABA_LOCK_DIR:+"ABA_LOCK_DIR"}
+            ;;
+        *) \return 1 ;;
+    esac
+}
+__aba_unlock_directly() {
+    __aba_builtin unlock "$@" || \return 1
+    __aba_locks=''
+    builtin unset -v ABA_LOCK_FDS
+}
+__aba_define() {
+    aba_lock_operation() { __aba_lock_directly "$@" || __aba_call aba_lock_operation "$@"; }
+    aba_unlock_operation() { __aba_unlock_directly "$@" || __aba_call aba_unlock_operation "$@"; }
+}
+__aba_call() {
+    if [[ -r $__aba_file ]] && { \declare -F builtin >/dev/null || __aba_is_same_version; } && __aba_load; then
+        "$@"
+    else
+        \printf '%s\n' "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_version" 'hint: restart the script' >&2
+        [[ $* != *a_lock_op* ]] || \exit 125
+        \return 125
+    fi
+}
+__aba_is_same_version() {
+    builtin local __aba_line=''
+    { IFS= builtin read -r __aba_line && IFS= builtin read -r __aba_line; } <"$__aba_file"
+    [[ $__aba_line == "__aba_version=$__aba_version" ]]
+}
+__aba_load() {
+    \. "$__aba_file" && { [[ ${__aba_part-} == all* ]] || __aba_define; }
+}
+__aba_define
+aba_lock_held() { __aba_call aba_lock_held "$@"; }
+aba_lock_check() { __aba_call aba_lock_check "$@"; }
+aba_lock_detach() { __aba_call aba_lock_detach "$@"; }
+aba_run_once() { __aba_call aba_run_once "$@"; }
+aba_update() { __aba_call aba_update "$@"; }
+aba_reserve() { __aba_call aba_reserve "$@"; }
+aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
+\builtin shopt "$__aba_alias" expand_aliases && \return 0
+
+# aba-lock.bash sources this file if ABA_LOCK_BUILTIN is set, instead of its own fast part, which takes longer to parse.
+#
+# The builtin acquires a lock that is free, and releases it. For all other calls it returns 1, and has done nothing. Then
+# __aba_call loads the fast part, if the second line of the file still has the same version. The fast part calls the helper. When the script needs the rest, the fast part loads it, as always.
+#
+# ABA_LOCK_BUILTIN is `yes` for the builtin that `make install WITH_BUILTIN=yes` installs, or the path of another one. If it cannot
+# be loaded, or is of another version, the script goes on without it, and `aba-lock doctor` reports that. The builtin is not used
+# in an interactive shell, in which Ctrl-C can end a function between two commands, nor in a restricted one, which may not open
+# files for writing.
+#
+# __aba_builtin is the path of the builtin. The other variables, and the rules for the code, are those of aba-lock.bash.

@@ -166,7 +166,8 @@ format: ## Format all sources
 # Measures the helper as it is shipped. The benchmark program itself may be a debug build, because programs in C take the times.
 bench: build ## Compare the helper with flock(1), plain bash and the kernel [ONLY=startup,... ROUNDS=N ARGS=--help]
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" $(CARGO) run --locked --quiet --features bench --bin aba-lock-bench -- \
-		$(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+		$(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(wildcard $(BUILTIN_FILE)),--builtin $(BUILTIN_FILE)) $(ARGS)
 
 fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SECONDS=60 each
 	@tests/fuzz/run "$(or $(TARGET),all)" "$(or $(SECONDS),60)"

@@ -13,7 +13,7 @@ pub(crate) enum Form {
 pub(crate) enum Part {
     /// A free lock by descriptor and by command, and a refusal
     Startup,
-    /// The cost for a script: sourcing the library, one lock
+    /// Scripts in bash: sourcing the library, one lock, a nested call, the release, with each way to load the library
     Source,
     /// From the release to the next holder
     Handover,
@@ -55,11 +55,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) up_to: u32,
 
+    /// Also measure this helper in the parts `startup` and `source`, for example one for another C library
+    #[arg(long, value_name = "HELPER")]
+    pub(crate) compare: Option<PathBuf>,
+
+    /// Also measure this builtin for bash in the part `source`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) builtin: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
 
-    /// Print the table of the README
+    /// Print the table of docs/performance.md
     #[arg(long)]
     markdown: bool,
 
@@ -84,7 +92,8 @@ With --json:
   peak_kib         largest peak memory of a single process; null if it was not measured
   ratio            ours to this side's, round by round, the median; null in our own
   ratio_low, ratio_high
-                   it lies between them with 95 % (of fewer than six rounds: the lowest and the highest)";
+                   it lies between them with 95 % (of fewer than six rounds: the lowest and the highest)
+  cpu_ratio        the same ratio for the processor time; null if it was not measured";
 
 impl Args {
     pub(crate) fn parts(&self) -> impl Iterator<Item = Part> {

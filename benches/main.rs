@@ -49,7 +49,7 @@ use scene::Scene;
 
 fn main() {
     let args = Args::parse();
-    let scene = Scene::new(args.rounds, args.up_to);
+    let scene = Scene::new(&args);
     let machine = Machine::inspect();
     if let Some(warning) = machine.warn_if_busy() {
         eprintln!("aba-lock-bench: {warning}");

@@ -62,6 +62,13 @@ impl Row {
         self
     }
 
+    /// Returns the ratio of the processor time of the helper to that of another side, or `None` if it was not measured.
+    pub(crate) fn cpu_ratio(&self, side: usize) -> Option<Ratio> {
+        let theirs = &self.sides[side].cpu;
+        let measured = side > 0 && !theirs.is_empty() && theirs.iter().all(|value| *value > 0.0);
+        measured.then(|| stats::compare(&self.sides[0].cpu, theirs))
+    }
+
     /// Returns the ratio of the helper to another side, or `None` for the helper itself and if the other side has a value of 0.
     pub(crate) fn ratio(&self, side: usize) -> Option<Ratio> {
         let theirs = &self.sides[side].values;

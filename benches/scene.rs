@@ -1,5 +1,6 @@
 //! The directory of a run: state roots, a copy of the helper, and the small programs in C that it compiles.
 
+use crate::args::Args;
 use crate::call::Call;
 use crate::cleanup;
 use std::fs::{self, File};
@@ -8,16 +9,52 @@ use std::process::Command;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/c");
 
-pub(crate) const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
+const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell");
 
 /// Returns the path of the helper. The caller must set it, because a debug build is several times slower.
 pub(crate) fn find_helper() -> String {
     std::env::var("ABA_LOCK_BIN").unwrap_or_else(|_| panic!("ABA_LOCK_BIN is not set: start this with `make bench`"))
 }
 
+/// A prefix with a helper and the shell library, as an installation has them, so that the library finds this helper.
+pub(crate) struct Installation {
+    pub(crate) helper: PathBuf,
+    pub(crate) library: PathBuf,
+    /// `aba-lock for TARGET`, after the target in the version of the helper.
+    pub(crate) name: &'static str,
+}
+
+impl Installation {
+    fn new(prefix: &Path, helper: &Path, builtin: Option<&Path>) -> Self {
+        let (programs, libraries, builtins) =
+            (prefix.join("bin"), prefix.join("share/aba-lock"), prefix.join("lib/aba-lock"));
+        for directory in [&programs, &libraries, &builtins] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let library = |name: &str| install(&Path::new(LIBRARIES).join(name), &libraries.join(name));
+        let version = Command::new(helper).arg("--version").output();
+        let version = version.unwrap_or_else(|error| panic!("could not run {}: {error}", helper.display()));
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let target = version.trim_end().trim_end_matches(')').rsplit(' ').next().unwrap_or_default();
+        if let Some(builtin) = builtin {
+            library("aba-lock-builtin.bash");
+            install(builtin, &builtins.join("builtin.so"));
+        }
+        Self {
+            helper: install(helper, &programs.join("aba-lock")),
+            library: library("aba-lock.bash"),
+            name: format!("aba-lock for {target}").leak(),
+        }
+    }
+}
+
 pub(crate) struct Scene {
     pub(crate) directory: PathBuf,
-    pub(crate) helper: PathBuf,
+    pub(crate) installed: Installation,
+    /// The helper of `--compare`.
+    pub(crate) compared: Option<Installation>,
+    /// Whether `installed` has the builtin.
+    pub(crate) has_builtin: bool,
     flock: PathBuf,
     bash: PathBuf,
     /// The number of rounds for calls that take about a millisecond.
@@ -27,15 +64,25 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    pub(crate) fn new(rounds: u32, up_to: u32) -> Self {
+    pub(crate) fn new(args: &Args) -> Self {
         let directory = std::env::temp_dir().join(format!("aba-lock-bench-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         cleanup::take_charge(&directory);
         for program in ["floor", "holder", "launch"] {
             build(program, &directory);
         }
-        let helper = install(Path::new(&find_helper()), &directory.join("aba-lock"));
-        Self { directory, helper, flock: find_program("flock"), bash: find_program("bash"), rounds, up_to }
+        let installed = Installation::new(&directory.join("ours"), Path::new(&find_helper()), args.builtin.as_deref());
+        let compared = args.compare.as_deref().map(|helper| Installation::new(&directory.join("also"), helper, None));
+        Self {
+            directory,
+            installed,
+            compared,
+            has_builtin: args.builtin.is_some(),
+            flock: find_program("flock"),
+            bash: find_program("bash"),
+            rounds: args.rounds,
+            up_to: args.up_to,
+        }
     }
 
     /// The number of rounds for calls that take ten milliseconds or more.
@@ -77,7 +124,12 @@ impl Root<'_> {
     }
 
     pub(crate) fn helper(&self, args: &[&str]) -> Call {
-        self.call(&self.scene.helper, args)
+        self.call(&self.scene.installed.helper, args)
+    }
+
+    /// The same call of the helper of `--compare`, if there is one, with the name of its side.
+    pub(crate) fn compared_helper(&self, args: &[&str]) -> Option<(&'static str, Call)> {
+        self.scene.compared.as_ref().map(|compared| (compared.name, self.call(&compared.helper, args)))
     }
 
     pub(crate) fn flock(&self, args: &[&str]) -> Call {
@@ -94,7 +146,7 @@ impl Root<'_> {
 
     /// A process that holds a lock on demand. It acquires the lock with the helper, so that all sides find the same file.
     pub(crate) fn holder(&self, name: &str) -> Call {
-        let (file, helper) = (self.lock_file(name), self.scene.helper.to_str().unwrap());
+        let (file, helper) = (self.lock_file(name), self.scene.installed.helper.to_str().unwrap());
         let words = [file.to_str().unwrap(), "200", helper, "lock", "--fd", "200", name];
         self.call(&self.scene.directory.join("holder"), &words)
     }
@@ -102,6 +154,13 @@ impl Root<'_> {
     /// A bash script, in which `$HELPER` is the path of the helper.
     pub(crate) fn bash(&self, script: &str, args: &[&str]) -> Call {
         self.call(&self.scene.bash, &["-c", script, "bash"]).args(args)
+    }
+
+    /// A bash script in a file, as cron and service managers run it. With `bash -c`, bash may become the last command.
+    pub(crate) fn script(&self, name: &str, script: &str) -> Call {
+        let path = self.path.join(name);
+        fs::write(&path, format!("#!/bin/bash\n{script}\n")).unwrap();
+        self.call(&self.scene.bash, &[path.to_str().unwrap()])
     }
 
     /// The path of a command that does nothing.
@@ -120,7 +179,7 @@ impl Root<'_> {
             .env("ABA_LOCK_DIR", &self.path)
             .env("RUN_ONCE_DIR", self.path.join("runner"))
             .env("HOME", &self.path)
-            .env("HELPER", &self.scene.helper)
+            .env("HELPER", &self.scene.installed.helper)
     }
 }
 

@@ -4,13 +4,31 @@
  *   floor                        does nothing; it is the command that runs under locks
  *   floor [-w] FD                acquires the lock on a descriptor if it is free (-w: waits for it)
  *   floor -u FD                  releases the lock
+ *   floor -r FD FILE             acquires the lock if it is free, verifies that FILE is this file, and writes a record into it
  *   floor [-w] FILE CMD [ARG...] opens FILE, acquires its lock if it is free (-w: waits for it), and becomes CMD
  *
  * Exits with 1 if another process holds the lock.
  */
+#define _GNU_SOURCE
 #include "bare.h"
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+
+static int record(long fd, const char *path)
+{
+	static const char text[200] = "pid=";
+	struct stat held, named;
+
+	if (call3(SYS_flock, fd, LOCK_EX | LOCK_NB, 0) != 0)
+		return 1;
+	if (call4(SYS_newfstatat, fd, (long)"", (long)&held, AT_EMPTY_PATH) != 0 ||
+	    call4(SYS_newfstatat, AT_FDCWD, (long)path, (long)&named, AT_SYMLINK_NOFOLLOW) != 0)
+		return 125;
+	if (held.st_ino != named.st_ino || held.st_dev != named.st_dev)
+		return 76;
+	return call4(SYS_pwrite64, fd, (long)text, sizeof(text), 0) != sizeof(text);
+}
 
 static int run(int argc, char **argv, char **envp)
 {
@@ -21,6 +39,8 @@ static int run(int argc, char **argv, char **envp)
 		return 0;
 	if (argc == 3 && argv[1][0] == '-' && argv[1][1] == 'u')
 		return call3(SYS_flock, parse_number(argv[2]), LOCK_UN, 0) != 0;
+	if (argc == 4 && argv[1][0] == '-' && argv[1][1] == 'r')
+		return record(parse_number(argv[2]), argv[3]);
 	if (argv[1][0] == '-' && argv[1][1] == 'w') {
 		how = LOCK_EX;
 		argv++;

@@ -52,5 +52,6 @@ fn side(row: &Row, at: usize) -> Value {
         "ratio": ratio.map(|ratio| ratio.median),
         "ratio_low": ratio.map(|ratio| ratio.low),
         "ratio_high": ratio.map(|ratio| ratio.high),
+        "cpu_ratio": row.cpu_ratio(at).map(|ratio| ratio.median),
     })
 }

@@ -64,12 +64,17 @@ pub(super) struct SharedDescriptor(OwnedFd);
 
 impl SharedDescriptor {
     pub(super) fn open(path: &Path) -> Self {
-        let file = File::open(path).unwrap();
+        let file = File::options().read(true).write(true).open(path).unwrap();
         // SAFETY: 200 is not open yet, and nothing else owns it afterwards.
         Self(unsafe {
             assert_eq!(libc::dup2(file.as_raw_fd(), 200), 200);
             OwnedFd::from_raw_fd(200)
         })
+    }
+
+    pub(super) fn lock(&self) {
+        // SAFETY: the descriptor is open as long as `self` lives.
+        assert_eq!(unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }, 0);
     }
 
     pub(super) fn release(&self) {

@@ -56,18 +56,25 @@ pub(super) fn measure(scene: &Scene) -> Vec<Row> {
     rows
 }
 
-/// Measures locks on a descriptor that the shell has open, as in `exec 200>file`.
+/// Measures locks on a descriptor that the shell has open, as in `exec 200>file`. The helper gets the words of the shell library.
 fn measure_descriptor(root: &Root, held: &SharedDescriptor) -> Vec<Row> {
     let rounds = root.scene.rounds;
     let theirs = |option| root.flock(&[option, "200"]);
     let utf8 = |option| theirs(option).env("LC_ALL", "C.UTF-8");
-    let sides = [
-        ("aba-lock", root.helper(&["lock", "--fd", "200", "bench"]), root.helper(&["unlock", "--fd", "200", "bench"])),
+    let (lock, unlock) = (["lock", "--reopen", "--fd", "200", "bench"], ["unlock", "--fd", "200", "bench"]);
+    let path = root.lock_file("bench");
+    let record = root.floor(&["-r", "200", path.to_str().unwrap()]);
+    let mut sides = vec![
+        ("aba-lock", root.helper(&lock), root.helper(&unlock)),
         ("flock(1)", theirs("-n"), theirs("-u")),
         (UTF8, utf8("-n"), utf8("-u")),
         ("static C, with libc", root.floor_with_libc(&["200"]), root.floor_with_libc(&["-u", "200"])),
+        ("floor with a check and a record", record, root.floor(&["-u", "200"])),
         ("floor", root.floor(&["200"]), root.floor(&["-u", "200"])),
     ];
+    if let (Some((name, locks)), Some((_, unlocks))) = (root.compared_helper(&lock), root.compared_helper(&unlock)) {
+        sides.push((name, locks, unlocks));
+    }
     let mut lock = Comparison::new(PART);
     let mut both = Comparison::new(PART);
     for (name, locks, unlocks) in &sides {

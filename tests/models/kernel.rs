@@ -66,6 +66,11 @@ impl Lock {
         self.exclusive.is_some() || self.is_shared()
     }
 
+    /// Returns the process that holds the lock exclusively.
+    pub(crate) fn owner(&self) -> Option<Pid> {
+        self.exclusive.map(Pid::from)
+    }
+
     /// Returns true if processes hold the lock shared.
     pub(crate) fn is_shared(&self) -> bool {
         self.shared != 0

@@ -1,7 +1,7 @@
 # aba-lock-builtin.bash: shell locks
 # shellcheck shell=bash
 # shellcheck disable=SC2015,SC2154 # in `A && B || C`, C handles the failures of both; aba-lock.bash sets variables
-[[ ${FUNCNAME[2]-} != __aba_load && ${FUNCNAME[2]-} != __aba_call && $- != *[ikr]* ]] || \return 1
+[[ -z ${__aba_wanted-} && ${FUNCNAME[2]-} != __aba_load && $- != *[ikr]* ]] || \return 1
 __aba_builtin=${ABA_LOCK_BUILTIN-}
 [[ $__aba_builtin != yes ]] || __aba_builtin=${__aba_file%/share/aba-lock/*}/lib/aba-lock/builtin.so
 [[ $__aba_builtin == /* && -r $__aba_builtin ]] || \return 1
@@ -46,7 +46,7 @@ __aba_is_same_version() {
     [[ $__aba_line == "__aba_version=$__aba_version" ]]
 }
 __aba_load() {
-    \. "$__aba_file" && { [[ ${__aba_part-} == all* ]] || __aba_define; }
+    \. "$__aba_file" && { [[ -n ${__aba_loaded-} ]] || __aba_define; }
 }
 __aba_define
 aba_lock_held() { __aba_call aba_lock_held "$@"; }
@@ -61,10 +61,11 @@ aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 # aba-lock.bash sources this file if ABA_LOCK_BUILTIN is set, instead of its own fast part, which takes longer to parse.
 #
 # The builtin acquires a lock that is free, and releases it. For all other calls it returns 1, and has done nothing. Then
-# __aba_call loads the fast part, if the second line of the file still has the same version. The fast part calls the helper. When the script needs the rest, the fast part loads it, as always.
+# __aba_call loads the fast part, if the second line of its file still has the same version. The fast part calls the helper, and
+# when the script needs the rest, loads it as always.
 #
 # ABA_LOCK_BUILTIN is `yes` for the builtin that `make install WITH_BUILTIN=yes` installs, or the path of another one. If it cannot
-# be loaded, or is of another version, the script goes on without it, and `aba-lock doctor` reports that. The builtin is not used
+# be loaded, or is of another version, the script goes on without it, without a message. The builtin is not used
 # in an interactive shell, in which Ctrl-C can end a function between two commands, nor in a restricted one, which may not open
 # files for writing.
 #

@@ -1,75 +1,77 @@
-# aba-lock.bash: shell locks
+# aba-lock.bash: see aba-lock.bash(7)
 __aba_version=0.1.0
 if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
-    [[ ${FUNCNAME[1]-} != __aba_call || $__aba_version == "${__aba_part#all}" ]] || \return 1
+    [[ ${__aba_wanted:-$__aba_version} == "$__aba_version" ]] || \return 1
     __aba_file=${BASH_SOURCE-} __aba_name=${ABA_LOCK_BUILTIN:+${__aba_file%.*}-builtin.bash}
     [[ -r $__aba_name ]] && \. "$__aba_name" && \return 0
     __aba_alias=-u
     \builtin shopt -q expand_aliases && __aba_alias=-s
     \builtin shopt -u expand_aliases
-    __aba_eval() { \builtin eval "$1"; }
 else
-    echo 'aba-lock: aba-lock.bash works only in bash
-hint: run the script with bash, or use `aba-lock lock NAME -- CMD`' >&2
     eval '__aba_call() {
 echo "aba-lock: $1 works only in bash
-hint: run the script with bash" >&2
+hint: run the script with bash, or use \`aba-lock lock NAME -- CMD\`" >&2
 [ "${-#*i}" != "$-" ] || \exit 125
 \return 125
 }
-__aba_eval() { eval "$1"; }'
+(__aba_call aba-lock.bash)'
 fi
-for __aba_name in lock_operation unlock_operation lock_held lock_check lock_detach run_once update reserve lock_doctor; do
-    __aba_eval "aba_$__aba_name() { __aba_call aba_$__aba_name \"\$@\"; }"
-done
-[[ -n "${BASH_VERSINFO-}" ]] 2>&- || return 125
+aba_lock_operation() { __aba_call aba_lock_operation "$@"; }
+aba_unlock_operation() { __aba_call aba_unlock_operation "$@"; }
+aba_lock_held() { __aba_call aba_lock_held "$@"; }
+aba_lock_check() { __aba_call aba_lock_check "$@"; }
+aba_lock_detach() { __aba_call aba_lock_detach "$@"; }
+aba_run_once() { __aba_call aba_run_once "$@"; }
+aba_update() { __aba_call aba_update "$@"; }
+aba_reserve() { __aba_call aba_reserve "$@"; }
+aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
+case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
-    if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-} == "$$" && $- != *k* && ${IFS-} == $' \t\n' &&
-        -n ${ABA_LOCK_DIR:-${HOME-}} && -z ${__aba_pending-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] && ! { \builtin declare -F builtin || \builtin declare -F exec; } >/dev/null; then
-        builtin local __aba_acquiring=y __aba_new=''
-        [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="$HOME/.aba"
+    if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* &&
+        -z ${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
+        ! \builtin declare -f +i builtin && ! builtin declare -f +i command; then
+        builtin local __aba_path __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
+        [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
         builtin export ABA_LOCK_DIR
         __aba_try "$@" && builtin return 0
         builtin set -- __aba_resume "$?" "$@"
     fi
-    if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ $__aba_part == all* ]]; then
+    __aba_wanted=$__aba_version
+    if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ ${__aba_loaded-} == all ]]; then
         "$@"
     else
-        \printf '%s\n' "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_part" 'hint: restart the script' >&2
-        [[ -z ${__aba_loading-} && $* != *a_lock_op* ]] || \exit 125
+        \printf '%s\n' "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_wanted" 'hint: restart the script' >&2
+        __aba_version=$__aba_wanted __aba_wanted=''
+        [[ -z ${__aba_loaded-} && $* != *aba_lock_op* ]] || \exit 125
         \return 125
     fi
 }
 
 __aba_try() {
-    builtin local __aba_name __aba_path __aba_fd __aba_fds="${ABA_LOCK_FDS-}"
     __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
     [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
     if [[ $1 == *_u* ]]; then
         builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
         "$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" || builtin return "$?"
-        builtin eval "\\exec $__aba_fds>&-"
+        builtin eval "\\command \\exec $__aba_fds>&-"
         __aba_locks=''
         builtin unset -v ABA_LOCK_FDS
         builtin return 0
     fi
     builtin shift
-    for __aba_name; do
+    for __aba_path; do
         __aba_path=$ABA_LOCK_DIR/aba-$1.lock
-        [[ $1 != -* && " $__aba_locks$__aba_new" != *" $1/"* && -f $__aba_path && ! -L $__aba_path && ! -k $ABA_LOCK_DIR ]] || builtin return 79
-        for __aba_fd in ${ABA_LOCK_FDS-} ''; do
-            [[ -n $__aba_fd && ! /dev/fd/$__aba_fd -ef $__aba_path ]] || builtin break
-        done
+        [[ $1 != -* && " $__aba_locks$__aba_new" != *" $1/"* && -f $__aba_path && ! -k $ABA_LOCK_DIR ]] || builtin return 79
+        for __aba_fd in $__aba_fds ''; do [[ -n $__aba_fd && ! /dev/fd/$__aba_fd -ef $__aba_path ]] || builtin break; done
         if [[ -n $__aba_fd ]]; then
             (($# == 1)) || builtin return 79
             __aba_new="$1/$__aba_fd/0 "
         else
             __aba_fd=200
-            {
-                while ((__aba_fd < 255)) && builtin true <&"$__aba_fd"; do ((++__aba_fd)); done
-                [[ " $__aba_fds 255 " != *" $__aba_fd "* ]] && builtin eval "builtin true $__aba_fd<&0 && \\exec $__aba_fd<&0"
-            } 2>/dev/null <>"$__aba_path" || builtin return 79
+            while builtin true <&"$__aba_fd"; do ((++__aba_fd)); done 2>&-
+            [[ " $__aba_fds 255 256 " == *" $__aba_fd "* ]] ||
+                ! builtin eval '\command \exec '"$__aba_fd"'<>"$__aba_path"' 2>&- && builtin return 79
             __aba_new+="$1/$__aba_fd/$$ " __aba_fds+="${__aba_fds:+ }$__aba_fd"
         fi
         builtin set -- "${@:2}" --fd "$__aba_fd" "$1"
@@ -79,13 +81,12 @@ __aba_try() {
     builtin export ABA_LOCK_FDS="$__aba_fds"
 }
 
-__aba_locks=${__aba_locks-}
-[[ $__aba_file == /* ]] || __aba_file=${PWD-}/$__aba_file
-[[ ${BASH_SOURCE-} != "$0" && ${FUNCNAME[1]-} != __aba_call && $__aba_file == */aba-lock.bash && -r $__aba_file && $- != *i* &&
-    ${__aba_part-} != all* ]] && __aba_part=$__aba_version &&
-    \builtin shopt "$__aba_alias" expand_aliases && \builtin return 0
+__aba_locks+=''
+[[ $__aba_file == /* ]] || __aba_file=${PWD-}/${__aba_file#./}
+[[ ${BASH_SOURCE-} != "$0" && -z ${__aba_wanted-}${__aba_loaded-} && $__aba_file == */aba-lock.bash && -r $__aba_file &&
+    $- != *i* ]] && \builtin shopt "$__aba_alias" expand_aliases && \builtin return 0
 
-# How a script uses the library (see aba-lock.bash(7)):
+# How a script uses the library:
 #
 #     source /usr/local/share/aba-lock/aba-lock.bash
 #     aba_lock_operation mirror-save      # held on descriptor 200 until this script ends
@@ -129,23 +130,23 @@ __aba_locks=${__aba_locks-}
 #     another place than a file of its name, get the rest at once. In bash before 4.0, the first call loads the rest.
 #
 # __aba_call tries to lock or unlock with __aba_try if nothing is unusual: no option, no variable that changes what the
-# call does, no subshell, no function named `builtin` or `exec`, the usual IFS, and lock files that exist. Otherwise, and
+# call does, no subshell, no function named `builtin` or `command`, the usual IFS, and lock files that exist. Otherwise, and
 # if the helper fails, it sources this file again, which then defines all functions, and calls the function again, or
 # __aba_resume after an attempt.
 #
 # __aba_try returns 79 if the call needs the rest, and otherwise the status of the helper. It has the effects of
 # __aba_acquire_locks and aba_unlock_operation: a change there may be needed in both.
 #
-# __aba_part is the version of the fast part, with the prefix `all` after the rest was loaded. If the file has another
-# version by then, it returns before it defines anything, and the script gets a message. If the file is truncated,
-# __aba_loading is still set, and the script ends, because some of its functions would be missing.
+# While __aba_call loads the rest, __aba_wanted is the version of the fast part. If the file has another version by then,
+# it returns before it defines anything, and the script gets a message. __aba_loaded is `all` after the rest was loaded.
+# If the file is truncated, it is still `partly`, and the script ends, because some of its functions would be missing.
 #
 # __aba_version is compared with the versions of the helper and of the installed library by aba_lock_doctor.
 #
 # __aba_locks has the locks of this shell, in the order in which it acquired them: `NAME/FD/PID `. PID is the shell
 # process that acquired the lock, or 0 if the script inherited the lock.
 
-__aba_loading=yes
+__aba_loaded=partly
 
 # aba-lock-builtin.bash sets __aba_builtin. After `set -a`, other scripts inherit this variable and the functions, but not the builtin.
 \builtin type __aba_builtin >/dev/null 2>&1 || __aba_builtin=''
@@ -417,16 +418,14 @@ __aba_acquire_locks() {
                 builtin continue
             fi
         fi
-        # 76: a lock file was replaced after the library had opened it.
+        # 76: a lock file was replaced after the library had opened it, or the script must not use an inherited descriptor.
         ((__aba_status == 76)) || __aba_handle_failure || builtin return "$?"
         __aba_tries=$((__aba_tries + 1))
         if ((__aba_tries == 100)); then
             __aba_fail 125 "a lock file in ${__aba_directory} was replaced each time it was opened" \
                 'stop the program that removes or replaces it: a lock file must stay' || builtin return "$?"
         fi
-        # The process that has locked these files is neither this script nor one that started it: it has ended, or it
-        # runs at the same time. The next call tries the descriptors again, because that may have changed by then.
-        __aba_unusable_fds+=${__aba_held_locks}
+        __aba_find_unusable_fds
     done
     if [[ -z ${__aba_granted} ]]; then
         # Ctrl-Z: bash leaves every loop when the helper is stopped.
@@ -461,6 +460,25 @@ __aba_open_lock_files() {
         fi
         __aba_call_locks+="${__aba_name}/${__aba_fd} "
         __aba_words+=(--fd "${__aba_fd}" "${__aba_name}")
+    done
+}
+
+# Adds to __aba_unusable_fds the entries of __aba_held_locks that the helper refuses with status 76: the process that has
+# locked the file is neither this script nor one that started it. It has ended, or it runs at the same time. The next call
+# tries the descriptor again, because that may have changed by then.
+#
+# Each descriptor is tried alone, because another file of the call may have caused the status. If the library opened a file
+# again whose lock this script holds, the script would be refused by its own lock.
+__aba_find_unusable_fds() {
+    builtin local __aba_entry=''
+    __aba_list=${__aba_held_locks}
+    while [[ -n ${__aba_list} ]]; do
+        __aba_entry=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        __aba_status=0
+        __aba_run_helper lock --quiet --server= --try-first --reopen --fd "${__aba_entry#*/}" "${__aba_entry%%/*}" 2>/dev/null ||
+            __aba_status=$?
+        ((__aba_status != 76)) || __aba_unusable_fds+="${__aba_entry} "
     done
 }
 
@@ -1601,8 +1619,8 @@ __aba_call() {
     builtin exit 125
 }
 
-__aba_part=all${__aba_version}
-__aba_loading=''
+__aba_loaded=all
+__aba_wanted=''
 
 # One command, which bash reads as a whole before it expands aliases again.
 builtin shopt "${__aba_alias:--u}" expand_aliases && builtin unset -v __aba_alias

@@ -63,10 +63,13 @@ pub use copier::Copier;
 pub use descriptor::{
     callers_descriptor, can_overwrite, duplicate_for_children, fill_standard_descriptors, hand_down,
     inherited_descriptors, keep_back, let_wait, make_room, owner, second_descriptor, set_owner, share,
+    try_second_descriptor,
 };
 pub use detach::{adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output};
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
-pub use file::{file_system, leads_to, leads_to_through_link, open_for_reading, order, same_file, word_for};
+pub use file::{
+    file_system, leads_to, open_for_reading, order, same_file, try_leads_to, try_leads_to_through_link, word_for,
+};
 pub use flock::{Mode, try_lock, unlock, wait_lock};
 pub use forward::Forward;
 pub use heap::Heap;

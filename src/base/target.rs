@@ -4,6 +4,7 @@ use crate::os;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,9 +60,10 @@ impl Target {
         }
     }
 
-    /// Returns true if the path leads to the open `file`, and also the link if there is one.
-    pub(crate) fn is_open_as(&self, file: &File) -> bool {
-        os::leads_to(&self.path, file) && self.link.as_ref().is_none_or(|link| os::leads_to_through_link(link, file))
+    /// Returns true if the path leads to the open `file`, and also the link if there is one. Fails if they cannot be examined.
+    pub(crate) fn is_open_as(&self, file: &File) -> io::Result<bool> {
+        Ok(os::try_leads_to(&self.path, file)?
+            && self.link.as_ref().map_or(Ok(true), |link| os::try_leads_to_through_link(link, file))?)
     }
 
     /// Returns true if both targets have the same lock file.

@@ -41,9 +41,9 @@ use crate::base::target::{Kind, Target, Wait};
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
-use crate::lock::ownership::{held_mode, is_held_for_ancestor, is_held_from_above, is_taker, may_be_held};
+use crate::lock::ownership::{find_held, is_held_for_ancestor, is_held_from_above, is_taker, may_be_held};
 use crate::lock::record::{self, Content, RecordDraft, Taker};
-use crate::os::proc::lock_table;
+use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::{self, Mode, word_for};
 use crate::store::Store;
 use std::fs::{self, File};
@@ -69,7 +69,7 @@ pub fn acquire(
         for target in &targets {
             guards.push(attempt.acquire_target(target, store, &guards)?);
         }
-        match find_replaced(&guards) {
+        match find_replaced(&guards)? {
             None => return Ok(attempt.write_records(guards)),
             Some(guard) => {
                 attempt.log(&LockEvent::Replaced, &guard.target);
@@ -111,20 +111,39 @@ pub fn acquire_descriptors(
             }
         }
     }
-    if let Some(guard) = find_replaced(&guards) {
-        attempt.log(&LockEvent::Replaced, &guard.target);
-        let error = LockError::Replaced { fd: guard.inherited.unwrap_or(-1), path: guard.target.path.clone() };
-        release(&guards);
-        return Err(error);
-    }
-    Ok(attempt.write_records(guards))
+    let error = match find_replaced(&guards) {
+        Ok(None) => return Ok(attempt.write_records(guards)),
+        Ok(Some(guard)) => {
+            attempt.log(&LockEvent::Replaced, &guard.target);
+            LockError::Replaced { fd: guard.inherited.unwrap_or(-1), path: guard.target.path.clone() }
+        }
+        Err(error) => error,
+    };
+    release(&guards);
+    Err(error)
 }
 
 /// Returns the first guard whose file was replaced while the locks after it were acquired. The last one was checked
 /// when it was granted.
-fn find_replaced(guards: &[Guard]) -> Option<&Guard> {
-    let (_, earlier) = guards.split_last()?;
-    earlier.iter().find(|guard| !guard.target.is_open_as(&guard.file))
+fn find_replaced(guards: &[Guard]) -> Result<Option<&Guard>, LockError> {
+    let Some((_, earlier)) = guards.split_last() else { return Ok(None) };
+    for guard in earlier {
+        if !is_open_as(&guard.target, &guard.file)? {
+            return Ok(Some(guard));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns true if the path of `target` leads to the open `file`. An error is no answer: a caller that took the file for one
+/// that was replaced would open it again, and could be refused by its own lock on the first descriptor.
+fn is_open_as(target: &Target, file: &File) -> Result<bool, LockError> {
+    target.is_open_as(file).map_err(|source| LockError::cannot_examine(&target.path, source))
+}
+
+/// Returns the lock that descriptor `fd`, open as `file`, holds already.
+fn find_held_lock(fd: RawFd, file: &File, target: &Target) -> Result<Option<KernelLock>, LockError> {
+    find_held(file).map_err(|source| LockError::Unknown { fd, path: target.path.clone(), source })
 }
 
 /// The state of one call of [`acquire`] or [`acquire_descriptors`].
@@ -169,7 +188,7 @@ impl<'a> Attempt<'a> {
                 self.wait(&file, target)?;
             }
             // The file may have been removed since it was opened, and another process may hold the lock of the new one.
-            if target.is_open_as(&file) {
+            if is_open_as(target, &file)? {
                 return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
             }
             self.log(&LockEvent::Replaced, target);
@@ -196,15 +215,18 @@ impl<'a> Attempt<'a> {
         &self,
         fds: Vec<RawFd>,
         target: &Target,
-        is_handed_down: fn(&File, u32) -> bool,
+        is_handed_down: fn(&File, KernelLock, u32) -> bool,
     ) -> Result<Option<Guard>, LockError> {
         for fd in fds {
-            let Some(file) = os::second_descriptor(fd) else { continue };
-            if target.is_open_as(&file)
-                && let Some(held) = held_mode(&file)
-                && is_handed_down(&file, std::process::id())
+            let file = match os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source)) {
+                Err(LockError::BadDescriptor { .. }) => continue,
+                copied => copied?,
+            };
+            if is_open_as(target, &file)?
+                && let Some(held) = find_held_lock(fd, &file, target)?
+                && is_handed_down(&file, held, std::process::id())
             {
-                self.check_mode(held, target)?;
+                self.check_mode(held.mode(), target)?;
                 return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
             }
         }
@@ -214,8 +236,8 @@ impl<'a> Attempt<'a> {
     /// Acquires the lock of `target` on descriptor `fd` of the script, or returns a guard that is not fresh if the
     /// descriptor holds the lock already.
     fn acquire_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, LockError> {
-        let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
-        if !target.is_open_as(&file) {
+        let file = os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source))?;
+        if !is_open_as(&target, &file)? {
             let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
             return Err(match kind {
                 Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {
@@ -234,12 +256,12 @@ impl<'a> Attempt<'a> {
         // its shared lock, even if the request then fails. For a file of the user there is no record, so the kernel is always
         // asked.
         if (handed_down || target.kind == Kind::Users || may_be_held(&content, &file))
-            && let Some(held) = held_mode(&file)
+            && let Some(held) = find_held_lock(fd, &file, &target)?
         {
-            if handed_down && !is_held_from_above(&file, self.request.holder) {
+            if handed_down && !is_held_from_above(&file, held, self.request.holder) {
                 return Err(LockError::Replaced { fd, path: target.path });
             }
-            self.check_mode(held, &target)?;
+            self.check_mode(held.mode(), &target)?;
             return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
         }
         // Other processes share a description that was handed down. If each of them could lock it, all would be granted the
@@ -250,13 +272,16 @@ impl<'a> Attempt<'a> {
         if !self.try_lock(&file, &target)? {
             self.wait(&file, &target)?;
         }
-        if target.is_open_as(&file) {
-            Ok(Guard { file, target, inherited: Some(fd), fresh: true })
-        } else {
-            let _ = os::unlock(&file);
-            self.log(&LockEvent::Replaced, &target);
-            Err(LockError::Replaced { fd, path: target.path })
-        }
+        let error = match is_open_as(&target, &file) {
+            Ok(true) => return Ok(Guard { file, target, inherited: Some(fd), fresh: true }),
+            Ok(false) => {
+                self.log(&LockEvent::Replaced, &target);
+                LockError::Replaced { fd, path: target.path }
+            }
+            Err(error) => error,
+        };
+        let _ = os::unlock(&file);
+        Err(error)
     }
 
     /// Fails if the lock is held shared, and the request is for an exclusive one.

@@ -49,6 +49,11 @@ pub enum LockError {
     BadDescriptor {
         fd: RawFd,
     },
+    /// The descriptor cannot be copied, for example because too many are open.
+    CopyDescriptor {
+        fd: RawFd,
+        source: io::Error,
+    },
     /// The descriptor is open on another file than the one at the path. The file at the path was replaced since the descriptor
     /// was opened, or the descriptor never was open on it.
     Replaced {
@@ -125,6 +130,7 @@ impl LockError {
             | Self::NoProc
             | Self::Unknown { .. }
             | Self::BadDescriptor { .. }
+            | Self::CopyDescriptor { .. }
             | Self::KeepsChanging { .. }
             | Self::Unsupported { .. }
             | Self::Lock { .. }
@@ -233,6 +239,9 @@ impl fmt::Display for LockError {
             }
             Self::NoProc => write!(f, "cannot determine which locks are held: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
+            Self::CopyDescriptor { fd, source } => {
+                write!(f, "cannot use file descriptor {fd}: {}", format_io_error(source))
+            }
             Self::Replaced { fd, path } => {
                 write!(f, "file descriptor {fd} is not open on lock file {}", path.display())
             }
@@ -283,6 +292,21 @@ impl From<CommandError> for LockError {
 }
 
 impl LockError {
+    /// Converts an error of [`os::try_second_descriptor`].
+    #[must_use]
+    pub fn cannot_copy(fd: RawFd, source: io::Error) -> Self {
+        if source.raw_os_error() == Some(libc::EBADF) {
+            Self::BadDescriptor { fd }
+        } else {
+            Self::CopyDescriptor { fd, source }
+        }
+    }
+
+    /// Converts an error of the system calls that examine the file at `path`.
+    pub(crate) fn cannot_examine(path: &Path, source: io::Error) -> Self {
+        Self::Examine { path: path.to_owned(), source }
+    }
+
     /// Converts an error of the system call that locks the file at `path`.
     pub(crate) fn cannot_lock(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();

@@ -19,9 +19,11 @@
 //! believes the record.
 
 use crate::lock::record::{self, Content};
-use crate::os::proc::{lock_table, process};
-use crate::os::{self, Mode};
+use crate::os;
+use crate::os::proc::lock_table::{self, KernelLock};
+use crate::os::proc::process;
 use std::fs::File;
+use std::io;
 use std::iter;
 use std::os::fd::AsRawFd;
 
@@ -63,10 +65,9 @@ fn find_holder(file: &File, locker: u32) -> DescriptionHolder {
     }
 }
 
-/// Returns true if the lock of this open file description was acquired for `process` or for a living ancestor of it. Otherwise
-/// its holder has ended or is a sibling, and `process` must not share the lock, although it inherited it.
-pub(super) fn is_held_from_above(file: &File, process: u32) -> bool {
-    let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
+/// Returns true if `lock`, which this open file description holds, was acquired for `process` or for a living ancestor of it.
+/// Otherwise its holder has ended or is a sibling, and `process` must not share the lock, although it inherited it.
+pub(super) fn is_held_from_above(file: &File, KernelLock { locker, .. }: KernelLock, process: u32) -> bool {
     match find_holder(file, locker) {
         DescriptionHolder::OtherNamespace => true,
         DescriptionHolder::Process(pid, tick) => is_living_ancestor(pid, tick, process),
@@ -74,9 +75,8 @@ pub(super) fn is_held_from_above(file: &File, process: u32) -> bool {
     }
 }
 
-/// Returns true if this program acquired the lock, on a descriptor of `process` or of a living ancestor.
-pub(super) fn is_held_for_ancestor(file: &File, process: u32) -> bool {
-    let locker = lock_table::lock_of_descriptor(file.as_raw_fd()).map_or(0, |lock| lock.locker);
+/// Returns true if this program acquired `lock`, on a descriptor of `process` or of a living ancestor.
+pub(super) fn is_held_for_ancestor(file: &File, KernelLock { locker, .. }: KernelLock, process: u32) -> bool {
     matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if is_living_ancestor(pid, tick, process))
 }
 
@@ -96,14 +96,12 @@ fn ancestors(process: u32) -> Vec<u32> {
     iter::once(process).chain(parent).collect()
 }
 
-/// Returns the mode in which this very open file description already holds its lock.
-#[cfg(target_os = "linux")]
-pub(super) fn held_mode(file: &File) -> Option<Mode> {
-    lock_table::lock_of_descriptor(file.as_raw_fd()).map(lock_table::KernelLock::mode)
-}
-
-/// Returns `None`: other systems do not show which lock a descriptor holds.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn held_mode(_: &File) -> Option<Mode> {
-    None
+/// Returns the lock that this very open file description already holds. Without `/proc` and on other systems, that is not shown,
+/// and the result is `None`. Any other error is returned: a caller that took the lock for one of another process would be
+/// refused by a lock of its own.
+pub(super) fn find_held(file: &File) -> io::Result<Option<KernelLock>> {
+    match lock_table::try_lock_of_descriptor(file.as_raw_fd()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found,
+    }
 }

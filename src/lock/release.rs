@@ -6,7 +6,7 @@
 use crate::lock::error::LockError;
 use crate::lock::events;
 use crate::os::proc::lock_table::{self, KernelLock};
-use crate::os::{self, Mode, leads_to};
+use crate::os::{self, Mode, try_leads_to};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,11 +16,12 @@ use std::path::Path;
 /// Fails with [`LockError::Replaced`] if `fd` is open on another file than the one at `path`, unless that other file
 /// was removed.
 pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
-    let file = os::second_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
+    let file = os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source))?;
     if let Some(path) = path {
         // A removed file has no path any more, so it cannot be compared. Its lock is released like others.
         let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
-        if !removed && !leads_to(path, &file) {
+        let leads_here = || try_leads_to(path, &file).map_err(|source| LockError::cannot_examine(path, source));
+        if !removed && !leads_here()? {
             return Err(LockError::Replaced { fd, path: path.to_owned() });
         }
     }
@@ -32,10 +33,13 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
 }
 
 /// Returns the mode in which descriptor `fd` of this process holds the lock at `path`. `None`: it does not hold it, or it is
-/// open on another file. Fails with [`LockError::Unknown`] if the kernel cannot be asked.
+/// open on another file. Fails with [`LockError::Unknown`] or another error if the kernel cannot be asked.
 pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
-    let Some(file) = os::second_descriptor(fd) else { return Ok(None) };
-    if !leads_to(path, &file) {
+    let file = match os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source)) {
+        Err(LockError::BadDescriptor { .. }) => return Ok(None),
+        copied => copied?,
+    };
+    if !try_leads_to(path, &file).map_err(|source| LockError::cannot_examine(path, source))? {
         return Ok(None);
     }
     let lock = lock_table::try_lock_of_descriptor(file.as_raw_fd());

@@ -87,6 +87,6 @@ impl Acquired {
     /// Returns true if one of the locked files is at `path`.
     #[must_use]
     pub fn has_file_at(&self, path: &Path) -> bool {
-        self.guards.iter().any(|guard| os::leads_to_through_link(path, &guard.file))
+        self.guards.iter().any(|guard| os::try_leads_to_through_link(path, &guard.file).unwrap_or(false))
     }
 }

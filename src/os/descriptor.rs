@@ -24,16 +24,21 @@ pub fn fill_standard_descriptors() {
 /// Closing the duplicate releases no lock as long as `fd` is open.
 #[must_use]
 pub fn second_descriptor(fd: RawFd) -> Option<File> {
+    try_second_descriptor(fd).ok()
+}
+
+/// Does the same as [`second_descriptor`], and returns the reason if that fails: `EBADF` if `fd` is not open.
+pub fn try_second_descriptor(fd: RawFd) -> io::Result<File> {
     if fd < 0 {
-        return None;
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
     // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor, or answers -1.
     let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
     if copy < 0 {
-        return None;
+        return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is new, open, and has no other owner.
-    Some(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
 /// Hands `file` down to the commands that this process starts, on descriptor `lowest` or the next free one above it, or

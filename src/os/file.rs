@@ -89,18 +89,28 @@ pub fn word_for(kind: FileType) -> &'static str {
 /// Returns true if `path` is the open `file`, and not a link to it.
 #[must_use]
 pub fn leads_to(path: &Path, file: &File) -> bool {
+    try_leads_to(path, file).unwrap_or(false)
+}
+
+/// Does the same as [`leads_to`], but fails if the path cannot be examined. A path at which there is nothing leads to no file.
+pub fn try_leads_to(path: &Path, file: &File) -> io::Result<bool> {
     is_same(fs::symlink_metadata(path), file)
 }
 
-/// Returns true if `path` is the open `file`, or a link to it.
-#[must_use]
-pub fn leads_to_through_link(path: &Path, file: &File) -> bool {
+/// Returns true if `path` is the open `file`, or a link to it. Fails if the path cannot be examined.
+pub fn try_leads_to_through_link(path: &Path, file: &File) -> io::Result<bool> {
     is_same(fs::metadata(path), file)
 }
 
-fn is_same(there: io::Result<Metadata>, file: &File) -> bool {
-    match (there, file.metadata()) {
-        (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
-        _ => false,
+fn is_same(there: io::Result<Metadata>, file: &File) -> io::Result<bool> {
+    match there {
+        Ok(there) => {
+            let open = file.metadata()?;
+            Ok((there.dev(), there.ino()) == (open.dev(), open.ino()))
+        }
+        Err(error) if [libc::ENOENT, libc::ENOTDIR, libc::ELOOP].contains(&error.raw_os_error().unwrap_or(0)) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
 }

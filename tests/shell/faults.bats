@@ -173,6 +173,22 @@ END
     expect_silence
 }
 
+@test "fault 4: a file that is replaced while the script asks for it does not make the script open the other locks again" {
+    # Replaces the file of the second lock before the helper looks at it, once.
+    printf '#!/bin/sh\ncase "$*" in *load*) [ -e once ] || { echo >once; rm "${ABA_LOCK_DIR}/aba-load.lock"; } ;; esac\nexec "%s" "$@"\n' \
+        "${ABA_LOCK_BIN}" >helper
+    chmod +x helper
+    script tool <<'SCRIPT'
+aba_lock_operation save
+ABA_LOCK_BIN=${PWD}/helper
+aba_lock_operation save load || exit
+[[ -e once ]] && aba_lock_held save && aba_lock_held load && echo "held on ${ABA_LOCK_FDS}"
+SCRIPT
+    aba-lock lock load -- true
+    run -0 ./tool
+    [[ ${output} == 'held on 200 201' ]]
+}
+
 @test "fault 4: the holder of a removed file is still shown" {
     script tool <<'END'
 aba_lock_operation save

@@ -23,10 +23,10 @@ compare() {
     for ((fd = 200; fd < 256; fd++)); do { true <&$fd; } 2>/dev/null && ((fd != 255)) && readlink /proc/$$/fd/$fd; done
     builtin trap -p; builtin export -p | grep -E "ABA_LOCK|HOME"; shopt; set -o; builtin declare -p IFS 2>/dev/null
     local name
-    for name in save load bundle; do flock -n "$ABA_LOCK_DIR/aba-$name.lock" true </dev/null || echo "$name is locked"; done 2>&1 | sort
+    for name in save load bundle; do flock -n "${ABA_LOCK_DIR:-${HOME:-.}/.aba}/aba-$name.lock" true </dev/null || echo "$name is locked"; done 2>&1 | sort
 }' 'source "$FORM"' "$1" >script
     for form in "${LIBRARY}" "${PWD}/whole.bash"; do
-        [[ -n ${KEEP_FILES-} ]] || rm -rf "${ABA_LOCK_DIR}"
+        [[ -n ${KEEP_FILES-} ]] || rm -rf "${ABA_LOCK_DIR}" "${HOME}/.aba" .aba
         create_files
         FORM=${form} timeout "${PATIENCE}" bash "${@:2}" ./script </dev/null 2>&1 |
             sed -E "s/pid [0-9]+/pid N/g; s/[^ ]*(whole.bash|aba-lock.bash)/LIBRARY/g; s/since [0-9:]+ \([^)]*\)/since/g; s;(save/200|load/201)/[0-9]+;\1/N;g; s/running for [0-9]+s/running/g; s/line [0-9]+.*Killed .*/killed/; s/line [0-9]+/line N/g; s/by root, for [0-9]+s/by root/; s/kill [0-9]+/kill N/" >"got-${form##*/}"
@@ -65,7 +65,7 @@ compare_calls() {
         'rm -rf "$ABA_LOCK_DIR"; aba_lock_operation save; state' 'ln -sf load "$ABA_LOCK_DIR/aba-save.lock"; aba_lock_operation save; state'
         'chmod 400 "$ABA_LOCK_DIR/aba-save.lock"; aba_lock_operation save; state' 'chmod 1777 "$ABA_LOCK_DIR"; aba_lock_operation save; state'
         'for f in local export eval test true return shift set unset declare printf source .; do eval "function $f { builtin echo function-$f; }"; done; aba_lock_operation save; builtin unset -f local export eval test true return shift set unset declare printf source .; state'
-        'exec() { :; }; aba_lock_operation save; state' 'builtin() { :; }; aba_lock_operation save; echo on' 'shopt -s localvar_inherit 2>/dev/null; __aba_new=x/9/1; aba_lock_operation save; state'
+        'exec() { :; }; aba_lock_operation save; state' 'command() { echo no; }; aba_lock_operation save; builtin unset -f command; state' 'builtin() { :; }; aba_lock_operation save; echo on' 'shopt -s localvar_inherit 2>/dev/null; __aba_new=x/9/1; aba_lock_operation save; state'
         'trap "state; echo exit" EXIT; aba_lock_operation save; state' 'trap "aba_unlock_operation; state" EXIT; aba_lock_operation save'
         'trap "echo term" TERM; trap "echo int" INT; aba_lock_operation save; kill $$; state' 'trap "echo return" RETURN; trap "echo error" ERR; aba_lock_operation save; state; aba_unlock_operation'
         '(aba_lock_operation save; state); state' 'aba_lock_operation save | cat; state' 'x=$(aba_lock_operation save; state); echo "$x"; state'

@@ -182,15 +182,20 @@ fn waits_for_lock(asked: &SystemCall) -> bool {
     is_flock || is_range
 }
 
-/// Returns whether the operation of an fcntl(2) call can fail with this error: some errors belong to lock operations only.
+/// Returns whether the operation of an fcntl(2) call can fail with this error. The operations that read or set a flag or the
+/// owner cannot fail.
 fn allows_error(asked: &SystemCall, errno: i32) -> bool {
-    let is_lock = [libc::F_OFD_SETLK, libc::F_OFD_SETLKW].map(|what| u64::from(what.cast_unsigned()));
+    let is_one_of = |operations: &[i32]| operations.iter().any(|what| asked.args[1] == u64::from(what.cast_unsigned()));
+    let locks = || is_one_of(&[libc::F_OFD_SETLK, libc::F_OFD_SETLKW]);
+    let copies = || is_one_of(&[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC]);
+    let leases = || is_one_of(&[libc::F_SETLEASE]);
     asked.number != libc::SYS_fcntl
         || match errno {
-            libc::EINTR => asked.args[1] == is_lock[1],
-            libc::ENOLCK => is_lock.contains(&asked.args[1]),
-            libc::EMFILE => !is_lock.contains(&asked.args[1]),
-            _ => true,
+            libc::EINTR => is_one_of(&[libc::F_OFD_SETLKW]),
+            libc::ENOLCK => locks(),
+            libc::EMFILE => copies(),
+            libc::EAGAIN | libc::EACCES => locks() || leases(),
+            _ => locks() || copies() || leases(),
         }
 }
 

@@ -52,6 +52,10 @@ impl Place {
 
     pub(crate) fn clear(&self) {
         self.release_kept();
+        if environment::may_mount() {
+            // Some scenes mount a disk there.
+            kernel::unmount(&self.root());
+        }
         let _ = fs::remove_dir_all(&self.directory);
         fs::create_dir_all(&self.directory).unwrap();
     }

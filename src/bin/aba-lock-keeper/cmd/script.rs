@@ -81,7 +81,7 @@ fn return_lease(file: &File) -> io::Result<()> {
 }
 
 fn copy_descriptor(fd: i32) -> Result<File, Fault> {
-    aba_lock::os::second_descriptor(fd).ok_or_else(|| convert_error(LockError::BadDescriptor { fd }))
+    aba_lock::os::try_second_descriptor(fd).map_err(|source| convert_error(LockError::cannot_copy(fd, source)))
 }
 
 /// Returns the path of the lock file for a name.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub(super) const LIBRARY: &str = include_str!("../../../../shell/aba-lock.bash");
 
 /// The start of the command that ends the fast part of the library. An empty line follows the command.
-const FAST_PART_END: &str = "\n[[ ${BASH_SOURCE[0]-} != \"$0\"";
+const FAST_PART_END: &str = "\n[[ ${BASH_SOURCE-} != \"$0\"";
 
 pub(crate) fn run(args: &InitArgs) -> i32 {
     let helper = std::env::current_exe().ok();

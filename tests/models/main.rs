@@ -9,8 +9,8 @@
 //! | [`acquire`] | one lock and several, next to `clean` and strangers | built | 82,000 |
 //! | [`run_once`] | the handover of a task from its starter to its supervisor | built | 10,000 |
 //! | [`writers`] | the turnstile: readers do not keep a writer out | designed | 53,000 |
-//! | [`slots`] | `--slots N` | designed | 864,000 |
-//! | [`priority`] | `--priority` | designed | 979,000 |
+//! | [`slots`] | `--slots N` | designed | 913,000 |
+//! | [`priority`] | `--priority` | designed | 1,298,000 |
 //! | [`coalesce`] | `--coalesce` | designed | 1,036,000 |
 //! | [`replace`] | `--replace` | designed | 758,000 |
 //! | [`bound`] | `--no-inherit` | designed | 1,600 |

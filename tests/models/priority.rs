@@ -82,12 +82,13 @@ enum PriorityStep {
     ReleaseWanted(usize),
     ReleaseWant,
     ReleaseTurnstile,
+    BeginRun,
     Run,
     End,
 }
 use PriorityStep::{
-    AwaitWant, BlockLock, BlockTurnstile, End, Look, ReleaseEarly, ReleaseTurnstile, ReleaseWant, ReleaseWanted, Run,
-    TakeWant, Try, Yield,
+    AwaitWant, BeginRun, BlockLock, BlockTurnstile, End, Look, ReleaseEarly, ReleaseTurnstile, ReleaseWant,
+    ReleaseWanted, Run, TakeWant, Try, Yield,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -135,8 +136,8 @@ impl Priorities {
         }
     }
 
-    fn note_run(&self, world: &mut PriorityWorld, pid: Pid) -> PriorityStep {
-        world.memory.passed[pid] = None;
+    /// Counts the waiters that the caller passes.
+    fn note_run(&self, world: &mut PriorityWorld, pid: Pid) {
         for other in world.pids() {
             if let Some(count) = &mut world.memory.passed[other]
                 && self.level(other) < self.level(pid)
@@ -145,7 +146,6 @@ impl Priorities {
                 world.memory.is_late |= *count > 1;
             }
         }
-        if world.locks[self.turnstile(pid)].is_held_by(pid) { ReleaseWant } else { Run }
     }
 }
 
@@ -191,7 +191,10 @@ impl Protocol for Priorities {
                 let is_wanted = |&level: &usize| is_seen(WANTS[level]);
                 match (0..self.level(pid)).find(is_wanted) {
                     Some(level) if self.fault != PriorityFault::NoLook => Yield(level),
-                    _ => self.note_run(world, pid),
+                    _ => {
+                        world.memory.passed[pid] = None;
+                        if world.locks[self.turnstile(pid)].is_held_by(pid) { ReleaseWant } else { BeginRun }
+                    }
                 }
             }
             Yield(level) => {
@@ -209,6 +212,10 @@ impl Protocol for Priorities {
             }
             ReleaseTurnstile => {
                 world.release(pid, self.turnstile(pid));
+                BeginRun
+            }
+            BeginRun => {
+                self.note_run(world, pid);
                 Run
             }
             Run | End => {
@@ -226,6 +233,9 @@ impl Protocol for Priorities {
         vec![
             Self::always("at most one caller runs", |_, world| world.count(|_, step| *step == Run) <= 1),
             Self::always(PASSED_ONCE, |_, world| !world.memory.is_late),
+            Self::sometimes("a waiter is passed by a lower caller", |_, world| {
+                world.memory.passed.iter().flatten().any(|count| *count == 1)
+            }),
             Self::sometimes("a caller yields", |_, world| world.count(|_, step| matches!(step, Yield(_))) > 0),
         ]
     }

@@ -7,7 +7,7 @@
 //!
 //! The layers, the lowest first:
 //!
-//! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `file`,
+//! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
 //!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
@@ -22,6 +22,7 @@ mod command;
 mod copier;
 mod descriptor;
 mod detach;
+mod directory;
 mod examine;
 mod file;
 mod flock;
@@ -66,6 +67,8 @@ pub use descriptor::{
     try_second_descriptor,
 };
 pub use detach::{adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output};
+pub use directory::FileFacts;
+pub(crate) use directory::directory_inodes;
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
 pub use file::{
     file_system, leads_to, open_for_reading, order, same_file, try_leads_to, try_leads_to_through_link, word_for,

@@ -9,6 +9,7 @@
 //! - `holder`, `waiter`: the facts about a process
 //! - `state`: the result, as plain data
 //! - `belief`: how far a record can be believed
+//! - `shortcut`: answers without an examination of all processes
 //! - `observe`: the functions that observe flock(2) locks
 //! - [`ranges`]: the functions that observe fcntl(2) locks
 
@@ -17,13 +18,14 @@ mod holder;
 mod lock_file;
 mod observe;
 pub mod ranges;
+mod shortcut;
 mod state;
 mod waiter;
 
 pub use holder::{Holder, format_pids};
 pub use lock_file::derive_label;
 pub(crate) use lock_file::{identify_file, identify_file_in};
-pub use observe::{observe_all, observe_briefly, observe_lock, observe_store};
+pub use observe::{find_availability, observe_all, observe_briefly, observe_lock, observe_store};
 pub(crate) use observe::{observe_briefly_until, observe_taker};
 pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding};
 pub use waiter::Waiter;

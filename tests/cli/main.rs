@@ -72,6 +72,7 @@ mod snippets;
 mod state_root;
 mod status;
 mod status_oracle;
+mod status_shortcut;
 mod sudo;
 mod terminal;
 mod update;

@@ -14,7 +14,6 @@ use crate::os::proc::process::{self, ProcessStat};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -97,12 +96,12 @@ impl Snapshot {
         let wanted: HashSet<FileId> = self.waits.values().copied().collect();
         let inodes: HashSet<u64> = wanted.iter().map(|file| file.ino).collect();
         let look = openers::scan_descriptors(0, &AtomicBool::new(false), |descriptor| {
-            let path = || descriptor.path.to_owned();
-            if descriptor.data.file_type().is_fifo() {
-                let (inode, pid) = (descriptor.data.ino(), descriptor.pid);
+            let path = || descriptor.path();
+            if descriptor.data.has_type(libc::S_IFIFO) {
+                let (inode, pid) = (descriptor.data.ino, descriptor.pid);
                 return Some(KnownDescriptor::Pipe { inode, pid, path: path() });
             }
-            if !inodes.contains(&descriptor.data.ino()) {
+            if !inodes.contains(&descriptor.data.ino) {
                 return None;
             }
             let (file, lock) = descriptor.lock().filter(|(file, _)| wanted.contains(file))?;

@@ -6,7 +6,8 @@
 use super::belief::{Sight, judge_record};
 use super::holder::Holder;
 use super::lock_file::{identify_file, identify_file_in, identify_files};
-use super::state::{Belief, BlindSpot, Holding, LockState};
+use super::shortcut;
+use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
 use crate::base::names::LockName;
 use crate::lock::peer;
 use crate::lock::record::{self, Content, Record};
@@ -61,24 +62,46 @@ pub(crate) fn observe_taker(path: &Path) -> LockState {
 /// Returns the process in the record, if it is seen to hold the lock.
 fn find_taker(path: &Path) -> Option<Holding> {
     let file = identify_file(path);
-    let Content::Record(record) = record::read_path(path) else { return None };
-    let here = record.ns == process::pid_namespace() && record.boot == process::boot_id();
     // The record of a shared lock names only the last of its holders.
-    if !here || record.mode != Mode::Exclusive || !process::is_alive(record.pid, record.tick) {
-        return None;
-    }
+    let record = shortcut::find_running_taker(&file).filter(|record| record.mode == Mode::Exclusive)?;
     let lock = openers::lock_on(record.pid, &file)?;
     // In a pid namespace other than the first one, the kernel shows 0 for a locker that has ended.
     if !lock.exclusive || ![0, record.locker].contains(&lock.locker) {
         return None;
     }
     let holder = Holder::find(record.pid, process::user_of(record.pid)?)?;
-    Some(build_holding(lock, vec![holder], Some((*record, Belief::Alive))))
+    Some(build_holding(lock, vec![holder], Some((record, Belief::Alive))))
+}
+
+/// Returns whether a process holds the lock at `path`. It stops at the first proof that one does.
+#[must_use]
+pub fn find_availability(path: &Path) -> Availability {
+    let file = identify_file(path);
+    if shortcut::is_held_by_taker(&file) {
+        return Availability::Held;
+    }
+    // An entry in the kernel's list proves that the lock is held. Without an entry it may be held nevertheless.
+    let all = lock_table::list_held();
+    let id = lock_table::file_id(&file);
+    if file.ino != 0 && all.iter().flatten().any(|one| !one.waits && one.file == id) {
+        return Availability::Held;
+    }
+    let found = look(vec![file], None, &AtomicBool::new(false), || all);
+    found.first().map_or(Availability::Unknown, |(_, state)| state.availability())
+}
+
+/// Returns the state of the exclusive lock at `path` without an examination of all descriptors, if its holders can be found by the
+/// first of them.
+fn look_at_sharers(path: &Path) -> Option<LockState> {
+    let file = identify_file(path);
+    let all = shortcut::find_all_holders(&file)?;
+    let state = build_state(&file, &all.scan.found, &all.listed, Sight::new(all.scan.hidden, true));
+    state.holding.as_ref().is_some_and(Holding::is_settled).then_some(state)
 }
 
 fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
-    let look =
-        || look_until_settled(vec![identify_file(path)], None, stop).pop().map(|(_, state)| state).unwrap_or_default();
+    let look_at_all = || look_until_settled(vec![identify_file(path)], None, stop).pop();
+    let look = || look_at_sharers(path).or_else(|| Some(look_at_all()?.1)).unwrap_or_default();
     for _ in 0..5 {
         let state = look();
         let is_recorded = |holding: &Holding| matches!(holding.record, Some((_, Belief::Alive)));
@@ -121,7 +144,7 @@ fn look_until_settled(
     directory: Option<&Path>,
     stop: &AtomicBool,
 ) -> Vec<(WantedFile, LockState)> {
-    let mut states = look(wanted, directory, stop);
+    let mut states = look(wanted, directory, stop, lock_table::try_list);
     let unsettled = |state: &LockState| state.holding.as_ref().is_some_and(|holding| !holding.is_settled());
     let mut open: Vec<Unsettled> = Vec::new();
     for (index, (_, state)) in states.iter().enumerate().filter(|(_, (_, state))| unsettled(state)) {
@@ -136,7 +159,7 @@ fn look_until_settled(
             let path = &states[open.index].0.path;
             identify_file_in(path.parent().unwrap_or(Path::new("")), path)
         };
-        let new = look(open.iter().map(identify_again).collect(), None, stop);
+        let new = look(open.iter().map(identify_again).collect(), None, stop, lock_table::try_list);
         open = open
             .into_iter()
             .zip(new)
@@ -180,10 +203,17 @@ impl Unsettled {
 }
 
 /// Looks once at the wanted locks. With a directory, includes the locks of files that were removed from it.
-fn look(mut wanted: Vec<WantedFile>, directory: Option<&Path>, stop: &AtomicBool) -> Vec<(WantedFile, LockState)> {
+///
+/// `read_list` reads the kernel's list of locks, after the processes.
+fn look(
+    mut wanted: Vec<WantedFile>,
+    directory: Option<&Path>,
+    stop: &AtomicBool,
+    read_list: impl FnOnce() -> Option<Vec<ListedLock>>,
+) -> Vec<(WantedFile, LockState)> {
     let look = openers::find_locking_processes(&mut wanted, directory, stop);
     let mut listed: HashMap<FileId, Vec<ListedLock>> = HashMap::new();
-    let list = lock_table::try_list();
+    let list = read_list();
     let sight = Sight::new(look.hidden, list.is_some());
     for lock in list.unwrap_or_default() {
         listed.entry(lock.file).or_default().push(lock);

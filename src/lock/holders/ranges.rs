@@ -9,7 +9,7 @@ use super::state::RangeHolding;
 use crate::os::proc::{lock_table, openers, process};
 use crate::os::{self, Mode, RangeLock};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -60,7 +60,7 @@ fn find_holders(range: RangeLock, path: &Path) -> RangeHolding {
 fn find_sharers(path: &Path, range: &RangeLock) -> Vec<u32> {
     let file = identify_file(path);
     let find = |descriptor: &openers::ScannedDescriptor| {
-        let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
+        let same = (descriptor.data.dev, descriptor.data.ino) == (file.dev, file.ino);
         (same && descriptor.has_range_lock(range)).then_some(descriptor.pid)
     };
     let mut pids = openers::scan_descriptors(std::process::id(), &AtomicBool::new(false), find).found;

@@ -49,6 +49,13 @@ pub struct FileId {
     pub ino: u64,
 }
 
+impl FileId {
+    /// Returns true if both files are on one device.
+    pub(crate) fn is_on_device_of(self, other: Self) -> bool {
+        (self.major, self.minor) == (other.major, other.minor)
+    }
+}
+
 /// A file whose locks are wanted. It is identified by device and inode, and by path if it was removed.
 #[derive(Debug, Clone)]
 pub struct WantedFile {
@@ -90,18 +97,45 @@ pub fn list() -> Vec<ListedLock> {
 /// Returns the same as [`list`], or `None` if the table cannot be read.
 #[must_use]
 pub fn try_list() -> Option<Vec<ListedLock>> {
+    let mut all = read_list()?.0;
+    if process::pid_namespace() != FIRST_NAMESPACE {
+        add_unlisted_waits(&mut all);
+    }
+    Some(all)
+}
+
+/// Returns the locks that the table shows, and some of the waiters. `None` if the table cannot be read.
+#[must_use]
+pub fn list_held() -> Option<Vec<ListedLock>> {
+    Some(read_list()?.0)
+}
+
+/// Returns all locks of this machine, or `None` if some could be missing.
+#[must_use]
+pub fn list_completely() -> Option<Vec<ListedLock>> {
+    // In another PID namespace the table leaves out the locks whose lockers have ended.
+    if process::pid_namespace() != FIRST_NAMESPACE {
+        return None;
+    }
+    read_list().and_then(|(all, is_settled)| is_settled.then_some(all))
+}
+
+/// Reads the table. The flag is true if it did not change between two reads, or was read in one piece.
+fn read_list() -> Option<(Vec<ListedLock>, bool)> {
     // The kernel returns one page at a time, and never splits a lock from its waiters. If a lock is released between
     // two pages, the later ones move up and one of them is skipped. So a table of several pages is read repeatedly, and
     // each file is taken from the read that shows the most locks of it.
     let read = || process::read_whole("/proc/locks");
     let mut text = read()?;
+    let mut is_settled = text.len() < PAGE;
     let mut best = group_by_file(&text);
     for _ in 1..MAX_READS {
-        if text.len() < PAGE {
+        if is_settled {
             break;
         }
         let again = read()?;
-        if again == text {
+        is_settled = again == text;
+        if is_settled {
             break;
         }
         text = again;
@@ -112,11 +146,7 @@ pub fn try_list() -> Option<Vec<ListedLock>> {
             }
         }
     }
-    let mut all: Vec<ListedLock> = best.into_values().flatten().collect();
-    if process::pid_namespace() != FIRST_NAMESPACE {
-        add_unlisted_waits(&mut all);
-    }
-    Some(all)
+    Some((best.into_values().flatten().collect(), is_settled))
 }
 
 /// Adds the waiters that the table leaves out.

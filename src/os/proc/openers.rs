@@ -5,20 +5,20 @@
 //! if the process that called flock(2) has ended. The lock table of the kernel would name only that process. Processes
 //! of other users can be hidden; each result says if some were.
 
+use crate::os::directory::{Directory, EntryBuffer, FileFacts};
 use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, read_fdinfo_lock};
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::thread::map_in_threads;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::ffi::{CStr, OsString};
+use std::fs;
 use std::io::{
     self,
     ErrorKind::{NotFound, PermissionDenied},
 };
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -51,10 +51,11 @@ pub struct Scan<T> {
 #[derive(Debug)]
 pub struct ScannedDescriptor<'a> {
     pub pid: u32,
-    /// The link to the file in `/proc/PID/fd`.
-    pub path: &'a Path,
-    /// The metadata of the file.
-    pub data: Metadata,
+    /// The facts about the file.
+    pub data: FileFacts,
+    /// The directory of its process or thread, such as `/proc/4321`.
+    process: &'a str,
+    number: &'a CStr,
     /// True if its lock could not be read, although it may hold one.
     unread: Cell<bool>,
 }
@@ -63,7 +64,7 @@ impl ScannedDescriptor<'_> {
     /// Its flock(2) lock, and the file of that lock as the kernel names it.
     #[must_use]
     pub fn lock(&self) -> Option<(FileId, KernelLock)> {
-        read_fdinfo_lock(process::fdinfo_path(self.path)?.to_str()?).unwrap_or_else(|error| {
+        read_fdinfo_lock(&self.path_in("fdinfo")).unwrap_or_else(|error| {
             self.unread.set(!has_vanished(&error));
             None
         })
@@ -72,8 +73,7 @@ impl ScannedDescriptor<'_> {
     /// Returns true if it holds this fcntl(2) lock.
     #[must_use]
     pub fn has_range_lock(&self, range: &RangeLock) -> bool {
-        let path = process::fdinfo_path(self.path).unwrap_or_default();
-        let info = path.to_str().and_then(process::read_small).unwrap_or_default();
+        let info = process::read_small(&self.path_in("fdinfo")).unwrap_or_default();
         info.lines()
             .filter_map(|line| line.strip_prefix("lock:"))
             .any(|line| parse_range_lock(line).is_some_and(|(_, found)| found == *range))
@@ -82,11 +82,26 @@ impl ScannedDescriptor<'_> {
     /// The former path of a file that was removed.
     #[must_use]
     pub fn removed_from(&self) -> Option<PathBuf> {
-        if self.data.nlink() > 0 {
+        if self.data.links > 0 {
             return None;
         }
-        let link = fs::read_link(self.path).ok()?.into_os_string().into_vec();
+        let link = fs::read_link(self.path()).ok()?.into_os_string().into_vec();
         Some(PathBuf::from(OsString::from_vec(link.strip_suffix(b" (deleted)")?.to_vec())))
+    }
+
+    /// The link to the file in `/proc/PID/fd`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(self.path_in("fd"))
+    }
+
+    /// The number of the descriptor.
+    pub(super) fn number(&self) -> Option<i32> {
+        self.number.to_str().ok()?.parse().ok()
+    }
+
+    fn path_in(&self, directory: &str) -> String {
+        format!("{}/{directory}/{}", self.process, self.number.to_str().unwrap_or_default())
     }
 
     /// The user of the process.
@@ -107,11 +122,12 @@ pub fn scan_descriptors<T: Send>(
     pids.sort_unstable();
     let scan_some = |pids: &[u32]| {
         let mut scan = Scan { found: Vec::new(), hidden: false };
+        let mut scanner = Scanner::new();
         for pid in pids {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            scan.hidden |= !scan_process(*pid, &find, &mut scan.found);
+            scan.hidden |= !scanner.scan_process(*pid, &find, &mut scan.found);
         }
         scan
     };
@@ -129,53 +145,75 @@ pub fn scan_descriptors<T: Send>(
     all
 }
 
-/// Adds the results of `find` for the descriptors of `pid` to `found`. Returns false if this process may not see all of
-/// them.
-fn scan_process<T>(pid: u32, find: impl Fn(&ScannedDescriptor) -> Option<T>, found: &mut Vec<T>) -> bool {
-    let (seen, count) = scan_directory(pid, Path::new(&format!("/proc/{pid}/fd")), &find, found);
-    if !seen || count > 0 {
-        return seen;
-    }
-    process::other_thread(pid).is_none_or(|thread| scan_directory(pid, &thread.join("fd"), &find, found).0)
+/// Scans the descriptors of one process after the other.
+pub(super) struct Scanner {
+    buffer: EntryBuffer,
+    /// The path of the directory that is scanned.
+    path: String,
 }
 
-/// Scans the descriptors in one directory. Returns false if this process may not see them all, and their number.
-fn scan_directory<T>(
-    pid: u32,
-    directory: &Path,
-    find: impl Fn(&ScannedDescriptor) -> Option<T>,
-    found: &mut Vec<T>,
-) -> (bool, usize) {
-    match fs::read_dir(directory) {
-        Ok(entries) => {
-            let (mut all, mut count) = (true, 0);
-            for entry in entries {
-                count += 1;
-                let opened = entry.map(|entry| entry.path()).and_then(|path| Ok((fs::metadata(&path)?, path)));
-                match opened {
-                    Ok((data, path)) => {
-                        let descriptor = ScannedDescriptor { pid, path: &path, data, unread: Cell::new(false) };
-                        found.extend(find(&descriptor));
-                        all &= !descriptor.unread.get();
-                    }
-                    // The lock table shows the locks on files that this process may not examine.
-                    Err(error) if error.kind() == PermissionDenied => {
-                        if process::is_guarded(pid) {
-                            break;
-                        }
-                    }
-                    Err(error) => all &= has_vanished(&error),
-                }
-            }
-            (all, count)
+impl Scanner {
+    pub(super) fn new() -> Self {
+        Self { buffer: EntryBuffer::new(), path: String::new() }
+    }
+
+    /// Adds the results of `find` for the descriptors of `pid` to `found`. Returns false if this process may not see all of
+    /// them.
+    pub(super) fn scan_process<T>(
+        &mut self,
+        pid: u32,
+        find: impl Fn(&ScannedDescriptor) -> Option<T>,
+        found: &mut Vec<T>,
+    ) -> bool {
+        self.path = format!("/proc/{pid}");
+        let (seen, count) = self.scan_directory(pid, &find, found);
+        if !seen || count > 0 {
+            return seen;
         }
-        Err(error) => (has_vanished(&error), 0),
+        process::other_thread(pid).is_none_or(|thread| {
+            self.path = thread.to_string_lossy().into_owned();
+            self.scan_directory(pid, &find, found).0
+        })
+    }
+
+    /// Scans the descriptors of the process or thread at `path`. Returns false if this process may not see them all, and
+    /// their number.
+    fn scan_directory<T>(
+        &mut self,
+        pid: u32,
+        find: impl Fn(&ScannedDescriptor) -> Option<T>,
+        found: &mut Vec<T>,
+    ) -> (bool, usize) {
+        let opened = Directory::open_path(format!("{}/fd", self.path));
+        let directory = match opened {
+            Ok(directory) => directory,
+            Err(error) => return (has_vanished(&error), 0),
+        };
+        let (mut all, mut count, mut guarded) = (true, 0, false);
+        let read = directory.for_each(&mut self.buffer, |number, _| {
+            count += 1;
+            if guarded {
+                return;
+            }
+            match directory.examine(number) {
+                Ok(data) => {
+                    let process = self.path.as_str();
+                    let descriptor = ScannedDescriptor { pid, data, process, number, unread: Cell::new(false) };
+                    found.extend(find(&descriptor));
+                    all &= !descriptor.unread.get();
+                }
+                // The lock table shows the locks on files that this process may not examine.
+                Err(error) if error.kind() == PermissionDenied => guarded = process::is_guarded(pid),
+                Err(error) => all &= has_vanished(&error),
+            }
+        });
+        (all && read.map_or_else(|error| has_vanished(&error), |()| true), count)
     }
 }
 
 /// Returns true if a read in `/proc` failed because the process or the descriptor is gone. After another
 /// error, such as a lack of descriptors or memory, the process may hold a lock.
-fn has_vanished(error: &io::Error) -> bool {
+pub(super) fn has_vanished(error: &io::Error) -> bool {
     error.kind() == NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
@@ -194,12 +232,12 @@ pub fn find_locking_processes(
     let mut by_path: HashMap<PathBuf, usize> =
         wanted.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
     let find = |descriptor: &ScannedDescriptor| {
-        let removed = descriptor.data.nlink() == 0;
+        let removed = descriptor.data.links == 0;
         let from = if removed { Some(descriptor.removed_from()?) } else { None };
         let index = match &from {
             Some(path) if directory.is_some() && path.parent() == directory => by_path.get(path).copied(),
             Some(path) => Some(*by_path.get(path)?),
-            None => Some(*by_file.get(&(descriptor.data.dev(), descriptor.data.ino()))?),
+            None => Some(*by_file.get(&(descriptor.data.dev, descriptor.data.ino))?),
         };
         let (_, lock) = descriptor.lock()?;
         let process =
@@ -211,7 +249,7 @@ pub fn find_locking_processes(
     // This process may have inherited the descriptor from a script, but it will have ended when the user reads the
     // answer. So it counts only if no other process holds the lock, as after `exec`.
     let mut own = Vec::new();
-    scan_process(us, find, &mut own);
+    Scanner::new().scan_process(us, find, &mut own);
     own.retain(|(one, _)| {
         !scan.found.iter().any(|(other, _)| (other.index, other.removed) == (one.index, one.removed))
     });
@@ -241,13 +279,25 @@ pub fn holds(pid: u32, file: &WantedFile) -> bool {
 #[must_use]
 pub fn lock_on(pid: u32, file: &WantedFile) -> Option<KernelLock> {
     let mut found = Vec::new();
-    scan_process(
+    Scanner::new().scan_process(
         pid,
         |descriptor| {
-            let same = (descriptor.data.dev(), descriptor.data.ino()) == (file.dev, file.ino);
+            let same = (descriptor.data.dev, descriptor.data.ino) == (file.dev, file.ino);
             if same { descriptor.lock() } else { None }
         },
         &mut found,
     );
     found.first().map(|(_, lock)| *lock)
+}
+
+/// Returns true if a process has this file (device and inode) open, and the file was not removed.
+#[must_use]
+pub(crate) fn has_named(pid: u32, dev: u64, ino: u64) -> bool {
+    let mut found = Vec::new();
+    let find = |descriptor: &ScannedDescriptor| {
+        let is_it = (descriptor.data.dev, descriptor.data.ino) == (dev, ino) && descriptor.data.links > 0;
+        is_it.then_some(())
+    };
+    Scanner::new().scan_process(pid, find, &mut found);
+    !found.is_empty()
 }

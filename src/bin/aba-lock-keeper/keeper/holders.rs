@@ -32,7 +32,7 @@ impl Holders {
         let file = identify(file);
         let (dev, ino) = (file.dev, file.ino);
         let look = openers::scan_descriptors(std::process::id(), &AtomicBool::new(false), |descriptor| {
-            let is_same = (descriptor.data.dev(), descriptor.data.ino()) == (dev, ino);
+            let is_same = (descriptor.data.dev, descriptor.data.ino) == (dev, ino);
             (is_same && descriptor.lock().is_some()).then_some(descriptor.pid)
         });
         let mut pids = look.found;

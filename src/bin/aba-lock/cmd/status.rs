@@ -8,7 +8,7 @@ use crate::output::status::{print_descriptor_status, print_status, print_status_
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::holders::{self, Availability, ranges};
+use aba_lock::lock::holders::{self, Availability, LockState, ranges};
 use aba_lock::lock::{keeper, open, release};
 use aba_lock::store::Store;
 
@@ -29,16 +29,24 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
     let has_file = open::check_lock_file(&target)?;
-    let mut state = holders::observe_lock(&target.path);
-    if args.file.is_some() {
+    let mut state = LockState::default();
+    let mut here = if args.quiet {
+        holders::find_availability(&target.path)
+    } else {
+        state = holders::observe_lock(&target.path);
+        state.availability()
+    };
+    let is_decided = args.quiet && here == Availability::Held;
+    if args.file.is_some() && !is_decided {
         state.range = ranges::find_range_lock(&target.path);
+        here = if state.range.is_some() { Availability::Held } else { here };
     }
     let mut elsewhere = None;
-    if args.file.is_none() && has_server(args.server.as_deref()) {
+    if args.file.is_none() && !is_decided && has_server(args.server.as_deref()) {
         elsewhere = Some(ask("show", args.name.as_deref(), args.server.as_deref(), args.json)?);
     }
     let at_server = elsewhere.as_ref().map_or(exit::NO, |answer| answer.status);
-    let overall = match (state.availability(), at_server) {
+    let overall = match (here, at_server) {
         (Availability::Held, _) => OverallState::Held,
         (_, exit::DONE) => OverallState::HeldElsewhere,
         (Availability::Free, exit::NO) => OverallState::Free,
@@ -56,7 +64,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         OverallState::Held | OverallState::HeldElsewhere => exit::DONE,
         OverallState::Free => exit::NO,
         // The server did not answer.
-        OverallState::Unknown if state.availability() == Availability::Free => at_server,
+        OverallState::Unknown if here == Availability::Free => at_server,
         OverallState::Unknown => exit::FAILED,
     })
 }

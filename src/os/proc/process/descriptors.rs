@@ -96,7 +96,7 @@ pub fn prints_to(pid: u32, files: &[(u64, u64)]) -> bool {
 }
 
 /// The file in `/proc/PID/fdinfo` that describes a descriptor.
-pub(crate) fn fdinfo_path(descriptor: &Path) -> Option<PathBuf> {
+fn fdinfo_path(descriptor: &Path) -> Option<PathBuf> {
     Some(descriptor.parent()?.parent()?.join("fdinfo").join(descriptor.file_name()?))
 }
 

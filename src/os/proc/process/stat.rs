@@ -3,7 +3,7 @@
 
 use super::read::read_small;
 use crate::os::clock::ticks_per_second;
-use std::fs;
+use crate::os::directory::{Directory, EntryBuffer};
 use std::io;
 use std::time::Duration;
 
@@ -87,10 +87,12 @@ pub fn all_pids() -> Vec<u32> {
 
 /// The numbers of all visible processes, or the reason why `/proc` cannot be listed.
 pub(crate) fn try_all_pids() -> io::Result<Vec<u32>> {
-    let mut pids = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
-    }
+    let mut pids = Vec::with_capacity(1024);
+    Directory::open(c"/proc")?.for_each(&mut EntryBuffer::new(), |name, _| {
+        if name.to_bytes().first().is_some_and(u8::is_ascii_digit) {
+            pids.extend(name.to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+        }
+    })?;
     Ok(pids)
 }
 

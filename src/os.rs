@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `heap`.
+//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`.
@@ -27,6 +27,7 @@ mod examine;
 mod file;
 mod flock;
 mod forward;
+mod general_heap;
 mod heap;
 mod identity;
 mod interrupt;

@@ -1,5 +1,4 @@
-//! The allocator of the helper: small blocks from a fixed area first, and everything else from the C library, or with musl from
-//! dlmalloc, because the allocator of musl takes twice as many instructions.
+//! The allocator of the helper: small blocks from a fixed area first, and everything else from `general_heap`.
 //!
 //! Most calls end after about a hundred small allocations. For these, the C library takes longer than all other code of
 //! such a call: it sets up its heap, asks the kernel for memory, and searches free lists. Here, an allocation moves the
@@ -8,10 +7,7 @@
 
 #![expect(unsafe_code, reason = "an allocator; each block has its reason")]
 
-#[cfg(target_env = "musl")]
-use dlmalloc::GlobalDlmalloc as System;
-#[cfg(not(target_env = "musl"))]
-use std::alloc::System;
+use super::general_heap::GeneralHeap;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +35,7 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 pub struct Heap;
 
 impl Heap {
-    /// The position of a block in the area. `None`: the block is from the C library.
+    /// The position of a block in the area. `None`: the block is from the general heap.
     fn position(block: *mut u8) -> Option<usize> {
         let position = (block as usize).wrapping_sub(SMALL.0.get() as usize);
         (position < AREA).then_some(position)
@@ -74,11 +70,11 @@ impl Heap {
 }
 
 // SAFETY: a block in the area is in no other block, because `USED` only moves below its end when the last block is given
-// back or made smaller. All other blocks are from the allocator of the system.
+// back or made smaller. All other blocks are from the general heap.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps the same promises.
-        Self::place(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
+        Self::place(layout).unwrap_or_else(|| unsafe { GeneralHeap.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
@@ -89,7 +85,7 @@ unsafe impl GlobalAlloc for Heap {
                 block
             }
             // SAFETY: the caller keeps the same promises.
-            None => unsafe { System.alloc_zeroed(layout) },
+            None => unsafe { GeneralHeap.alloc_zeroed(layout) },
         }
     }
 
@@ -99,14 +95,14 @@ unsafe impl GlobalAlloc for Heap {
                 Self::move_end(start, layout.size(), 0);
             }
             // SAFETY: the block is from there.
-            None => unsafe { System.dealloc(block, layout) },
+            None => unsafe { GeneralHeap.dealloc(block, layout) },
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let Some(start) = Self::position(block) else {
             // SAFETY: the block is from there.
-            return unsafe { System.realloc(block, layout, new_size) };
+            return unsafe { GeneralHeap.realloc(block, layout, new_size) };
         };
         if (new_size <= LARGEST && Self::move_end(start, layout.size(), new_size)) || new_size <= layout.size() {
             return block;
@@ -126,6 +122,7 @@ unsafe impl GlobalAlloc for Heap {
 
 #[cfg(test)]
 mod tests {
+    use super::super::general_heap::prepare_for_threads;
     use super::*;
     use std::thread;
 
@@ -153,6 +150,7 @@ mod tests {
 
     #[test]
     fn no_block_changes_another_one() {
+        prepare_for_threads();
         thread::scope(|scope| {
             for thread in 0..4 {
                 let work = move || {

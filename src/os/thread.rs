@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::general_heap::prepare_for_threads;
 use super::mutex::lock_mutex;
 use super::signal_mask::SignalSet;
 use std::io;
@@ -37,6 +38,7 @@ impl ThreadId {
 /// Runs `start` so that the threads that it starts block all signals except SIGALRM. SIGALRM from the timer goes to the
 /// first thread, and [`ThreadId::nudge`] sends it to a chosen one.
 fn with_signals_left_to_us<T>(start: impl FnOnce() -> T) -> T {
+    prepare_for_threads();
     let old = SignalSet::all_but(&[libc::SIGALRM]).set_mask();
     let done = start();
     old.restore();

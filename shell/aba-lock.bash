@@ -29,7 +29,7 @@ case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
     if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* &&
-        -z ${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
+        -z ${__aba_new-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
         ! \builtin declare -f +i builtin && ! builtin declare -f +i command; then
         builtin local __aba_path __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
         [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
@@ -130,9 +130,9 @@ __aba_locks+=''
 #     another place than a file of its name, get the rest at once. In bash before 4.0, the first call loads the rest.
 #
 # __aba_call tries to lock or unlock with __aba_try if nothing is unusual: no option, no variable that changes what the
-# call does, no subshell, no function named `builtin` or `command`, the usual IFS, and lock files that exist. Otherwise, and
-# if the helper fails, it sources this file again, which then defines all functions, and calls the function again, or
-# __aba_resume after an attempt.
+# call does, no subshell, no trap handler that has interrupted another call, no function named `builtin` or `command`, the
+# usual IFS, and lock files that exist. Otherwise, and if the helper fails, it sources this file again, which then defines
+# all functions, and calls the function again, or __aba_resume after an attempt.
 #
 # __aba_try returns 79 if the call needs the rest, and otherwise the status of the helper. It has the effects of
 # __aba_acquire_locks and aba_unlock_operation: a change there may be needed in both.
@@ -608,6 +608,8 @@ __aba_record_locks() {
         __aba_new_locks=${__aba_new_locks#* }
         __aba_locks+="${__aba_entry}/${__aba_pid} "
         builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
+        # As in __aba_forget_fd.
+        [[ -z ${__aba_new-} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
             __aba_print_message "${__aba_entry%%/*} is locked only until this subshell ends" \
@@ -1491,12 +1493,18 @@ __aba_close_fds() {
 
 # Removes descriptor $1 from ABA_LOCK_FDS, so that children do not inherit it as a lock.
 __aba_forget_fd() {
-    builtin local __aba_fds="${ABA_LOCK_FDS-} "
-    __aba_remove_entries __aba_fds "$1 "
-    if [[ ${__aba_fds} == *[0123456789]* ]]; then
-        builtin export ABA_LOCK_FDS="${__aba_fds% }"
+    builtin local __aba_left="${ABA_LOCK_FDS-} "
+    __aba_remove_entries __aba_left "$1 "
+    if [[ ${__aba_left} == *[0123456789]* ]]; then
+        builtin export ABA_LOCK_FDS="${__aba_left% }"
     else
         builtin unset -v ABA_LOCK_FDS
+    fi
+    # A call of the fast part that this one interrupts exports these when it ends.
+    if [[ -n ${__aba_new-} ]]; then
+        __aba_left="${__aba_fds-} "
+        __aba_remove_entries __aba_left "$1 "
+        __aba_fds=${__aba_left% }
     fi
 }
 

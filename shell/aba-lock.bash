@@ -28,9 +28,9 @@ aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
-    if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* &&
+    if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix &&
         -z ${__aba_new-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
-        ! \builtin declare -f +i builtin && ! builtin declare -f +i command; then
+        ! \builtin declare -f +i builtin && ! builtin declare -f +i exec; then
         builtin local __aba_path __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
         [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
         builtin export ABA_LOCK_DIR
@@ -54,7 +54,7 @@ __aba_try() {
     if [[ $1 == *_u* ]]; then
         builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
         "$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" || builtin return "$?"
-        builtin eval "\\command \\exec $__aba_fds>&-"
+        builtin eval "\\exec $__aba_fds>&-"
         __aba_locks=''
         builtin unset -v ABA_LOCK_FDS
         builtin return 0
@@ -71,7 +71,7 @@ __aba_try() {
             __aba_fd=200
             while builtin true <&"$__aba_fd"; do ((++__aba_fd)); done 2>&-
             [[ " $__aba_fds 255 256 " == *" $__aba_fd "* ]] ||
-                ! builtin eval '\command \exec '"$__aba_fd"'<>"$__aba_path"' 2>&- && builtin return 79
+                ! builtin eval '\exec '"$__aba_fd"'<>"$__aba_path"' 2>&- && builtin return 79
             __aba_new+="$1/$__aba_fd/$$ " __aba_fds+="${__aba_fds:+ }$__aba_fd"
         fi
         builtin set -- "${@:2}" --fd "$__aba_fd" "$1"
@@ -130,9 +130,10 @@ __aba_locks+=''
 #     another place than a file of its name, get the rest at once. In bash before 4.0, the first call loads the rest.
 #
 # __aba_call tries to lock or unlock with __aba_try if nothing is unusual: no option, no variable that changes what the
-# call does, no subshell, no trap handler that has interrupted another call, no function named `builtin` or `command`, the
-# usual IFS, and lock files that exist. Otherwise, and if the helper fails, it sources this file again, which then defines
-# all functions, and calls the function again, or __aba_resume after an attempt.
+# call does, no subshell, no trap handler that has interrupted another call, no `set -o posix`, in which an `exec` that fails
+# ends the script, no function named `builtin` or `exec`, the usual IFS, and lock files that exist. Otherwise, and if the
+# helper fails, it sources this file again, which then defines all functions, and calls the function again, or
+# __aba_resume after an attempt.
 #
 # __aba_try returns 79 if the call needs the rest, and otherwise the status of the helper. It has the effects of
 # __aba_acquire_locks and aba_unlock_operation: a change there may be needed in both.

@@ -27,11 +27,16 @@ part() {
     }
 }
 
+# Before bash 4.2, `command exec` crashes, and before 5.1 it leaves a hidden copy of a descriptor that it closes.
+@test "the fast part of the library does not use command exec" {
+    run -1 grep -c 'command.*exec.*[<>]' <(sed '/^    .*\\builtin return 0$/q' "${LIBRARY}")
+}
+
 @test "calls without options use only the fast part" {
     for calls in 'aba_lock_operation save' 'aba_lock_operation save load bundle' 'aba_lock_operation save; aba_unlock_operation' \
         'aba_lock_operation save; aba_unlock_operation save; aba_lock_operation save' \
         'aba_lock_operation save; aba_lock_operation load' 'set -euo pipefail; aba_lock_operation save' \
-        'set -o posix; aba_lock_operation save; aba_unlock_operation' 'shopt -s nocasematch; aba_lock_operation save' 'exec() { :; }; aba_lock_operation save' \
+        'shopt -s nocasematch; aba_lock_operation save' 'command() { :; }; aba_lock_operation save' \
         'unset ABA_LOCK_DIR; HOME=${ABA_LOCK_DIR-$PWD}; mkdir -p .aba; : >.aba/aba-save.lock; chmod 600 .aba/*; aba_lock_operation save'; do
         run -0 part "${calls}"
         [[ ${output} == fast ]] || {
@@ -50,7 +55,7 @@ part() {
 @test "whatever the fast part cannot do loads the rest" {
     for calls in 'aba_lock_operation -q save' 'aba_lock_operation --help >help' 'aba_lock_operation new' 'IFS=:; aba_lock_operation save' \
         'aba_lock_held save' 'ABA_LOCK_TIMEOUT=1 aba_lock_operation save' 'aba_unlock_operation 2>/dev/null' \
-        'command() { :; }; aba_lock_operation save' 'aba_lock_detach true' 'aba_lock_operation save; aba_lock_operation save'; do
+        'exec() { :; }; aba_lock_operation save' 'set -o posix; aba_lock_operation save' 'aba_lock_detach true' 'aba_lock_operation save; aba_lock_operation save'; do
         run -0 part "${calls}"
         [[ ${output} == all ]] || {
             printf '%s: %s\n' "${calls}" "${output}"
@@ -81,7 +86,7 @@ install_copy() {
         printf '%s\n' 'source lib/aba-lock.bash' 'top=$PWD; cd /' 'aba_lock_operation save' "cd \"\$top\"; ${change}; cd /" \
             'aba_lock_held save || echo "held: $?"' 'aba_lock_detach true || echo "detach: $?"' 'aba-lock status -q save && echo locked' \
             'aba_unlock_operation && echo unlocked' 'aba_lock_operation -q save' 'echo "not reached"' >tool
-        for options in '' '--posix -u'; do
+        for options in '' -u; do
             install_copy lib
             run -125 bash ${options} ./tool
             case ${change} in
@@ -185,7 +190,7 @@ END
         'aba_lock_held save && echo held' >tool
     for options in '' -eu --posix; do
         PATH=${SYSTEM_PATH} run -0 bash ${options} ./tool
-        [[ ${output} == "${PWD}/prefix/bin/aba-lock fast"$'\nheld' ]]
+        [[ ${output} == "${PWD}/prefix/bin/aba-lock "*$'\nheld' && (${options} == --posix || ${output} == *' fast'*) ]]
     done
     run -125 dash ./tool
     expect_text 'aba_lock_operation works only in bash'

@@ -34,7 +34,7 @@
 //! [`LockError::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, because A did not report success.
 
-use super::request::{Acquired, Guard, Request};
+use super::request::{Acquired, AfterGrant, Guard, Request};
 use super::wait::{self, Contention, WaitOutcome};
 use crate::base::environment::inherited_descriptors;
 use crate::base::target::{Kind, Target, Wait};
@@ -329,9 +329,8 @@ impl<'a> Attempt<'a> {
         let has_ended = || self.script.is_some_and(|pid| os::parent_id() != pid);
         let deadline = limit.and_then(|limit| self.started.checked_add(limit));
         let may_go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let outcome =
-            wait::wait_for_grant(self.contention, (target, file, self.request.mode), &alarm, deadline, may_go_on);
-        if self.request.ends && matches!(outcome, Ok(WaitOutcome::Granted)) {
+        let outcome = wait::wait_for_grant(self.contention, (target, file, self.request), &alarm, deadline, may_go_on);
+        if self.request.after_grant == AfterGrant::Exits && matches!(outcome, Ok(WaitOutcome::Granted)) {
             alarm.leave();
         } else {
             drop(alarm);

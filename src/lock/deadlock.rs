@@ -1,6 +1,7 @@
 //! Deadlocks: circles of processes that wait for each other.
 //!
-//! A waiter searches for a circle when its wait begins, and so finds the circle that it has closed. It searches again
+//! A waiter searches for a circle when its wait begins, and so finds the circle that it has closed. It does not if the holder of
+//! the lock goes on by itself, which a few reads show (`holder`). It searches again
 //! while the wait lasts, because a circle may be closed in another way: by two processes at once, by a program that
 //! does not search, or by the `wait` of a shell. One of the waiters in the circle gives up with an error, which breaks
 //! the circle ([`detector`] decides which one). A search only reads `/proc`; it takes no lock and changes nothing.
@@ -47,14 +48,15 @@
 //!
 //! # Files
 //!
-//! Each file imports only files before it in this list: [`circle`] (the result), [`ancestors`], `sleepers` (signals and
-//! timers) and `pipes`, `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for
+//! Each file imports only files before it in this list: [`circle`] (the result), `ancestors`, `sleepers` (signals and
+//! timers) and `pipes`, `holder` (which spares most waits a search), `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for
 //! which a process waits), [`search`], and [`detector`] (when a waiter searches, and which waiter breaks the circle).
 
-pub mod ancestors;
+mod ancestors;
 pub mod circle;
 mod dependencies;
 pub mod detector;
+mod holder;
 mod pipes;
 pub mod search;
 mod sleepers;

@@ -10,6 +10,18 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The next step of this process when it has acquired the locks. It decides how much of a wait is undone: each step after
+/// the grant makes the script or command, and the next waiter, wait longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterGrant {
+    /// It goes on, so everything is restored and freed.
+    GoesOn,
+    /// It becomes a command. The command inherits the signal actions and the timer, so they are restored.
+    BecomesCommand,
+    /// It exits, because the locks are on the descriptors of a script. The timer is stopped ([`os::Alarm::leave`]).
+    Exits,
+}
+
 /// The parameters of an acquisition, and the facts for the records.
 #[derive(Debug)]
 pub struct Request<'a> {
@@ -23,9 +35,7 @@ pub struct Request<'a> {
     pub who: Option<&'a str>,
     /// The absolute path of the file that gets the pid of the holder.
     pub pid_file: Option<&'a Path>,
-    /// True if this process exits as soon as the locks are acquired on the descriptors of a script. Then the timer of
-    /// the wait is stopped, but the previous signal handler is not restored, which saves time ([`os::Alarm::leave`]).
-    pub ends: bool,
+    pub after_grant: AfterGrant,
     /// The time for which an earlier process has waited for the same locks on behalf of the caller. It counts towards the limit.
     pub waited: Duration,
     /// True if contention goes to the event log; otherwise another process of the same call writes it there.
@@ -43,7 +53,7 @@ impl Request<'_> {
             command: None,
             who: None,
             pid_file: None,
-            ends: false,
+            after_grant: AfterGrant::GoesOn,
             waited: Duration::ZERO,
             logs_contention: true,
         }

@@ -6,10 +6,12 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use super::general_heap::prepare_for_threads;
+use super::heap::Heap;
 use super::mutex::lock_mutex;
 use super::signal_mask::SignalSet;
 use std::io;
 use std::mem;
+use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -101,12 +103,15 @@ struct Shared {
 /// `hurry`, which should make the step end soon. Returns an error, and runs nothing, if there can be no second thread.
 ///
 /// No step runs after this function has returned. Usually the companion sleeps at that time; then this function does
-/// not wait for its thread, which would take as long as everything else together.
+/// not wait for its thread, which would take as long as everything else together. If `ends` returns true, this process
+/// exits or becomes a command soon, which ends the sleeping thread. Then the thread is not woken: to run and to free its
+/// memory, it would take processor time from the process that continues next. Otherwise it is woken, and ends at once.
 pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
     delay: Duration,
     step: W,
     hurry: impl Fn(),
     main: impl FnOnce() -> T,
+    ends: impl FnOnce(&T) -> bool,
 ) -> io::Result<T> {
     let step: Box<dyn FnMut() -> Option<Duration> + Send + 'w> = Box::new(step);
     // SAFETY: the data that it borrows lives until this function returns, and it is dropped before that:
@@ -120,13 +125,42 @@ pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
     with_signals_left_to_us(begin)?;
     // `end` must not exist before the thread does: without a thread `main` does not run, and `hurry` would interrupt
     // the work that the caller does instead.
-    let end = EndsCompanion { shared: &shared, hurry };
+    let mut end = EndsCompanion { shared: &shared, hurry, wakes: true };
     let done = main();
+    end.wakes = !ends(&done);
     drop(end);
     Ok(done)
 }
 
+/// The pause from which on the companion gives back the unused memory of its stack.
+const LONG_PAUSE: Duration = Duration::from_millis(500);
+
+/// The part of [`STACK`] that is certainly below the first frame of a companion. The C library uses the rest.
+const STACK_BELOW: usize = STACK - 32 * 1024;
+
+/// The size of a page, or a multiple of it.
+const PAGE: usize = 4096;
+
+/// The distance from a frame to the memory that is given back. The frame itself and the system call use it.
+const FRAMES: usize = 1024;
+
+/// Gives the pages of the stack below the frame of the caller back to the kernel, which returns zeros if they are used
+/// again. A step uses much more of the stack than the sleep after it, and a thousand waiters may sleep.
+///
+/// # Safety
+/// `first` must be an address in the first frame of a companion, and the caller must run in the same thread.
+unsafe fn release_unused_stack(first: usize) {
+    let here = 0_u8;
+    let start = (first - STACK_BELOW).next_multiple_of(PAGE);
+    let end = (ptr::from_ref(&here).addr() - FRAMES) / PAGE * PAGE;
+    if start < end {
+        // SAFETY: the range is part of the stack of this thread, and no frame is in it.
+        unsafe { libc::madvise(ptr::without_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
+    }
+}
+
 fn run_companion(shared: &Shared, delay: Duration) {
+    let first = 0_u8;
     let mut pause = delay;
     let mut companion = lock_mutex(&shared.companion);
     loop {
@@ -139,6 +173,7 @@ fn run_companion(shared: &Shared, delay: Duration) {
             return;
         };
         drop(companion);
+        Heap::leave_area();
         let Some(next) = step() else {
             // The first thread may free the data that the step borrows as soon as it sees `Ended`.
             drop(step);
@@ -147,6 +182,10 @@ fn run_companion(shared: &Shared, delay: Duration) {
             return;
         };
         pause = next;
+        if pause >= LONG_PAUSE {
+            // SAFETY: `first` is in this frame, which is the first one of the companion.
+            unsafe { release_unused_stack(ptr::from_ref(&first).addr()) };
+        }
         companion = lock_mutex(&shared.companion);
         *companion = Companion::Sleeping(step);
         shared.changed.notify_all();
@@ -157,6 +196,8 @@ fn run_companion(shared: &Shared, delay: Duration) {
 struct EndsCompanion<'s, S: Fn()> {
     shared: &'s Shared,
     hurry: S,
+    /// True if the thread of a sleeping companion is woken.
+    wakes: bool,
 }
 
 impl<S: Fn()> Drop for EndsCompanion<'_, S> {
@@ -174,9 +215,7 @@ impl<S: Fn()> Drop for EndsCompanion<'_, S> {
         }
         let sleeps = matches!(mem::replace(&mut *companion, Companion::Ended), Companion::Sleeping(_));
         drop(companion);
-        if sleeps {
-            // The thread is woken now, so that it ends while this process goes on: exit and execve(2) wait for all
-            // threads.
+        if sleeps && self.wakes {
             self.shared.changed.notify_all();
         }
     }

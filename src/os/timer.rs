@@ -14,6 +14,7 @@
 use super::signal_action::SignalAction;
 use super::signal_mask::SignalSet;
 use super::{passed_signal, signal, signal_counts};
+use std::cell::Cell;
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +26,9 @@ static ALARMS: AtomicUsize = AtomicUsize::new(0);
 
 /// The number of handlers and threads that are in [`Alarm::soon`].
 static RINGING: AtomicUsize = AtomicUsize::new(0);
+
+/// True if the timer was set since the first [`Alarm`], or was inherited. Most waits have no time limit, and never set it.
+static RUNS: AtomicBool = AtomicBool::new(false);
 
 /// The time at which the inherited timer expires, in microseconds of the monotonic clock; 0 if there is none.
 static INHERITED: AtomicU64 = AtomicU64::new(0);
@@ -42,6 +46,8 @@ static INHERITED_ENDS_US: AtomicBool = AtomicBool::new(false);
 pub struct Alarm {
     old_action: SignalAction,
     old_mask: SignalSet,
+    /// True after [`Alarm::when_parent_ends`].
+    heeds_parent: Cell<bool>,
 }
 
 /// The interval between two rings.
@@ -73,7 +79,7 @@ impl Alarm {
             let ends_us = old_action.is_standard() && !old_mask.contains(libc::SIGALRM);
             INHERITED_ENDS_US.store(ends_us, Ordering::SeqCst);
         }
-        Self { old_action, old_mask }
+        Self { old_action, old_mask, heeds_parent: Cell::new(false) }
     }
 
     /// Rings once `span` has passed, and then again and again. With `None` it rings only for another reason.
@@ -100,6 +106,7 @@ impl Alarm {
     /// also ring when only a thread of the parent has ended: the caller compares
     /// [`parent_id`](super::this_process::parent_id).
     pub fn when_parent_ends(&self) {
+        self.heeds_parent.set(true);
         #[cfg(target_os = "linux")]
         // SAFETY: it takes a number.
         unsafe {
@@ -113,12 +120,20 @@ impl Alarm {
         ALARMS.fetch_sub(1, Ordering::SeqCst);
         Self::set(Duration::ZERO, Duration::ZERO);
         // The signal for the end of the parent would interrupt the last output.
-        #[cfg(target_os = "linux")]
-        // SAFETY: it takes numbers.
-        unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, 0);
-        }
+        self.ignore_parent();
         mem::forget(self);
+    }
+
+    /// Undoes [`Alarm::when_parent_ends`]. Otherwise, a signal that the program before this one has chosen for the end of its
+    /// parent stays chosen.
+    fn ignore_parent(&self) {
+        #[cfg(target_os = "linux")]
+        if self.heeds_parent.get() {
+            // SAFETY: it takes numbers.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+            }
+        }
     }
 
     /// Sets the timer, at the latest to the time at which an inherited timer would end this process.
@@ -156,11 +171,7 @@ impl Drop for Alarm {
         let left = left_of_inherited().filter(|_| is_last);
         let interval = left.map_or(0, |_| INHERITED_INTERVAL.load(Ordering::SeqCst));
         set_timer(left.unwrap_or_default(), Duration::from_micros(interval));
-        #[cfg(target_os = "linux")]
-        // SAFETY: it takes numbers.
-        unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, 0);
-        }
+        self.ignore_parent();
         self.old_action.install(libc::SIGALRM);
         self.old_mask.restore();
         // The inherited timer may have expired while the signal was ignored.
@@ -175,6 +186,12 @@ impl Drop for Alarm {
 }
 
 fn set_timer(first: Duration, again: Duration) {
+    if !first.is_zero() {
+        RUNS.store(true, Ordering::SeqCst);
+    } else if !RUNS.load(Ordering::SeqCst) {
+        // A handler or another thread that is about to set the timer does that after this call.
+        return;
+    }
     let time = |span: Duration| libc::timeval {
         tv_sec: span.as_secs().try_into().unwrap_or(i32::MAX.into()),
         tv_usec: span.subsec_micros().cast_signed().into(),
@@ -198,6 +215,7 @@ fn note_inherited() {
     };
     let left = micros(timer.it_value);
     INHERITED.store(if left == 0 { 0 } else { now().saturating_add(left) }, Ordering::SeqCst);
+    RUNS.store(left > 0, Ordering::SeqCst);
     INHERITED_INTERVAL.store(micros(timer.it_interval), Ordering::SeqCst);
 }
 

@@ -21,6 +21,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Maximum number of times that the lock file is opened again because it was removed or replaced. Only a process that resets
@@ -229,8 +230,9 @@ impl DeadlockWatch {
     fn finds_deadlock(&mut self) -> bool {
         let due = self.searched.is_none_or(|searched| searched.elapsed() >= self.detector.interval());
         if due {
+            let never = AtomicBool::new(false);
             // This process is part of a circle only if another process waits for it. That is known without reading all locks.
-            self.circle = if self.detector.may_be_awaited() { self.detector.search() } else { None };
+            self.circle = if self.detector.may_be_awaited(&never) { self.detector.search(&never) } else { None };
             self.searched = Some(Instant::now());
         }
         self.circle.is_some()

@@ -82,3 +82,4 @@ mod update_lock;
 mod update_user;
 mod usage;
 mod visibility;
+mod wait;

@@ -31,8 +31,7 @@ pub(super) fn may_be_awaited(us: u32, wanted: &HashSet<FileId>) -> bool {
 /// them takes a lock before this process ends. So a waiter that holds no lock does not have to search again.
 ///
 /// The processes above the leader (cron, sshd, a service manager, a terminal) take no part in the locks of a session.
-#[must_use]
-pub(crate) fn all_ancestors_wait() -> bool {
+pub(super) fn all_ancestors_wait() -> bool {
     let mut next = process::read_stat(std::process::id());
     for _ in 0..MAX_DEPTH {
         match next {
@@ -48,6 +47,15 @@ fn waits_only_for(pid: u32, child: u32) -> bool {
     process::sleeps_in(pid).is_some_and(|place| place.contains("do_wait"))
         && process::threads(pid) == Some(1)
         && process::children(pid) == [child]
+}
+
+/// Returns false if the search ([`dependencies`](super::dependencies)) would decide that a process waits for no child.
+/// Programs that start many others, such as test harnesses, have pipes to all of them.
+pub(super) fn may_wait_for_child(pid: u32) -> bool {
+    let waits = |place: String| {
+        ["do_wait", "sigsuspend", "sigtimedwait", "poll", "pipe"].iter().any(|call| place.contains(call))
+    };
+    peer::is_lock_program(pid) || process::threads(pid) == Some(1) && process::sleeps_in(pid).is_some_and(waits)
 }
 
 /// Returns true if a process holds a lock of flock(2).

@@ -8,17 +8,20 @@
 //!
 //! A circle **stands still** if none of its processes has run between two looks at it. Only such a circle counts.
 
-use super::ancestors::{holds_any_lock, list_with_ancestors, may_be_awaited};
+use super::ancestors::{all_ancestors_wait, holds_any_lock, list_with_ancestors, may_be_awaited, may_wait_for_child};
 use super::circle::Circle;
+use super::holder::holder_goes_on;
 use super::pipes::{is_pipe_awaited, list_own_pipes};
 use super::snapshot::Snapshot;
 use crate::lock::holders;
 use crate::lock::peer;
 use crate::os::proc::lock_table::{self, FileId};
 use crate::os::proc::process::{self, ProcessStat};
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The shortest time between two searches of a waiter.
@@ -61,13 +64,18 @@ const MAX_DEFERRALS: u32 = 4;
 /// again with exponential backoff (2 s to 32 s), because an ancestor may acquire a lock later.
 const MAX_DOUBLINGS: u32 = 5;
 
+/// The number of checks that examine only the ancestors that wait for this process. Most waits end during that time.
+const BRIEF_CHECKS: u32 = 2;
+
 /// Maximum number of snapshots in one search. The search ends when two in a row show the same circle.
 const MAX_SNAPSHOTS: u32 = 4;
 
 /// Searches for circles that go through one wait of this process.
 #[derive(Debug)]
 pub struct DeadlockDetector {
-    file: FileId,
+    path: PathBuf,
+    /// The file at `path`. It is identified when it is first needed, because most waits end before that.
+    file: OnceCell<FileId>,
     /// The number of other waiters for the same lock at the last search.
     waiters: usize,
     /// True after the first search. A circle that the first search finds may have been closed by this wait.
@@ -76,12 +84,21 @@ pub struct DeadlockDetector {
     found: Option<Standstill>,
     /// The number of searches that found a circle which stood still for long enough, and left it to another process.
     deferrals: u32,
+    /// The number of checks whether another process may wait for this one.
+    checks: u32,
+    /// True if all ancestors wait for this process, and for nothing else. Then no other process of the session is at the other
+    /// end of a pipe.
+    all_wait: bool,
+    /// True if the last check did not examine all ancestors.
+    has_unknown_ancestors: bool,
     /// The number of checks in a row that found no lock through which another process could wait for this one.
     idle: u32,
     /// False if it is known that neither this process nor an ancestor that waits for it has a pipe open.
     has_pipe: bool,
     /// The time of the next search for circles over pipes, and the pause after it.
     next_pipe_search: Option<(Instant, Duration)>,
+    /// True if the queue was counted, and the search for circles over pipes delayed in proportion to it.
+    counted_queue: bool,
     /// True if the next search includes circles over pipes.
     through_pipes: bool,
     /// True if the last search saw a circle that did not stand still, or lost a circle that stood still before.
@@ -102,49 +119,95 @@ impl DeadlockDetector {
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self {
-            file: lock_table::file_id(&holders::identify_file(path)),
+            path: path.to_owned(),
+            file: OnceCell::new(),
             waiters: 0,
             searched: false,
             found: None,
             deferrals: 0,
+            checks: 0,
+            all_wait: false,
+            has_unknown_ancestors: false,
             idle: 0,
             has_pipe: true,
             next_pipe_search: None,
+            counted_queue: false,
             through_pipes: false,
             moved: false,
         }
     }
 
+    /// Returns true if the holder of the lock goes on by itself, so that no circle exists at present. This is the first step of
+    /// a wait. It is much cheaper than [`may_be_awaited`](Self::may_be_awaited), and counts as a search that found nothing.
+    #[must_use]
+    pub fn is_held_by_active_process(&mut self) -> bool {
+        self.schedule_pipe_search();
+        let goes_on = holder_goes_on(&self.path);
+        self.searched |= goes_on;
+        goes_on
+    }
+
     /// Returns true if [`search`](Self::search) is necessary, because another process may wait for this one: this process
     /// or an ancestor holds a lock, an ancestor is a `run-once`, or a process sleeps at a pipe that one of them has open.
     /// Also returns true after a search that found a circle.
+    ///
+    /// The first checks examine only the ancestors that wait for this process at present, because no other ones are part
+    /// of a circle. Later checks examine all, because an ancestor that holds a lock may begin to wait: then the next search
+    /// must follow soon.
     #[must_use]
-    pub fn may_be_awaited(&mut self) -> bool {
+    pub fn may_be_awaited(&mut self, stop: &AtomicBool) -> bool {
         let us = std::process::id();
-        let holds = list_with_ancestors(us).any(|pid| (pid != us && peer::is_run_once(pid)) || holds_any_lock(pid));
-        self.idle = if holds { 0 } else { self.idle + 1 };
-        self.check_pipes();
+        self.checks += 1;
+        let (all, mut was_cut) = (self.checks > BRIEF_CHECKS, false);
+        let holds = list_with_ancestors(us)
+            .take_while(|pid| {
+                let counts = all || *pid == us || may_wait_for_child(*pid);
+                was_cut |= !counts;
+                counts
+            })
+            .any(|pid| (pid != us && peer::is_run_once(pid)) || holds_any_lock(pid));
+        self.has_unknown_ancestors = was_cut;
+        self.idle = if holds || was_cut { 0 } else { self.idle + 1 };
+        self.all_wait = all_ancestors_wait();
+        if holds || !self.all_wait {
+            self.check_pipes(stop);
+        }
         holds || self.through_pipes || self.found.is_some()
+    }
+
+    /// Returns true if this process never has to search again: no other process can wait for it, now or later.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        !self.has_unknown_ancestors && self.all_wait
+    }
+
+    /// Sets the time of the first search for circles over pipes. It is delayed, because most waits end before it.
+    fn schedule_pipe_search(&mut self) -> (Instant, Duration) {
+        *self.next_pipe_search.get_or_insert_with(|| (Instant::now() + INTERVAL, INTERVAL))
     }
 
     /// Makes the next search include circles over pipes, if such a search is due and a process sleeps at a pipe of this
     /// process. The other parts of a pipeline may start later, and a pipe takes a while to fill, so the check is repeated
-    /// at growing intervals. The first pause grows with the queue, so that the waiters for one lock do not all search at
-    /// the same time.
-    fn check_pipes(&mut self) {
+    /// at growing intervals.
+    fn check_pipes(&mut self, stop: &AtomicBool) {
         let now = Instant::now();
-        let (next, pause) = *self.next_pipe_search.get_or_insert_with(|| {
-            let before = u32::try_from(lock_table::queue(self.file).len()).unwrap_or(u32::MAX);
-            // The first check is delayed, because most waits end before it.
-            let pause = INTERVAL.saturating_add(PIPE_DELAY_PER_WAITER.saturating_mul(before));
-            (now + pause, pause)
-        });
+        let (next, pause) = self.schedule_pipe_search();
         if next > now {
             return;
         }
         let pipes = list_own_pipes(std::process::id());
         self.has_pipe = !pipes.is_empty();
-        self.through_pipes = self.has_pipe && is_pipe_awaited(&pipes);
+        let may_be_stuck = self.has_pipe && !holder_goes_on(&self.path);
+        if may_be_stuck && !mem::replace(&mut self.counted_queue, true) {
+            // The waiters for one lock must not all examine all processes at the same time.
+            let before = u32::try_from(lock_table::count_waiters(self.file())).unwrap_or(u32::MAX);
+            let delay = PIPE_DELAY_PER_WAITER.saturating_mul(before.saturating_sub(1));
+            if !delay.is_zero() {
+                self.next_pipe_search = Some((now + delay, pause + delay));
+                return;
+            }
+        }
+        self.through_pipes = may_be_stuck && is_pipe_awaited(&pipes, stop);
         // The next search no longer counts as the first one: the wait began some time ago, so the other processes of a
         // circle may have searched, too.
         self.searched = true;
@@ -167,13 +230,16 @@ impl DeadlockDetector {
     /// 2. When the circle has stood still for so long that these first searches are over: the youngest of all its
     ///    processes that search.
     /// 3. After some more searches: any process.
+    ///
+    /// The search ends soon, and finds nothing, if `stop` is set during it: a process that is granted the lock must not wait
+    /// for the end of a search.
     #[must_use]
-    pub fn search(&mut self) -> Option<Circle> {
+    pub fn search(&mut self, stop: &AtomicBool) -> Option<Circle> {
         let first = !self.searched;
         self.searched = true;
         let (start, moved) = (Instant::now(), mem::take(&mut self.moved));
         let through_pipes = mem::take(&mut self.through_pipes) || self.found.is_some();
-        let Some(found) = self.find_standstill(through_pipes) else {
+        let Some(found) = self.find_standstill(through_pipes, stop) else {
             self.moved |= self.found.take().is_some();
             self.deferrals = 0;
             if self.moved && !moved {
@@ -225,12 +291,16 @@ impl DeadlockDetector {
         }
     }
 
+    fn file(&self) -> FileId {
+        *self.file.get_or_init(|| lock_table::file_id(&holders::identify_file(&self.path)))
+    }
+
     /// Takes snapshots until two in a row show the same circle, and none of its processes ran in between.
-    fn find_standstill(&mut self, through_pipes: bool) -> Option<Standstill> {
+    fn find_standstill(&mut self, through_pipes: bool, stop: &AtomicBool) -> Option<Standstill> {
         let us = std::process::id();
         let mut last = None;
         for _ in 0..MAX_SNAPSHOTS {
-            let circle = self.find_circle(us, through_pipes)?;
+            let circle = self.find_circle(us, through_pipes, stop).filter(|_| !stop.load(Ordering::Relaxed))?;
             let sleeps: Vec<_> =
                 circle.members.iter().filter(|pid| **pid != us).map(|pid| process::times_it_slept(*pid)).collect();
             if last.as_ref() == Some(&(circle.clone(), sleeps.clone())) {
@@ -242,16 +312,17 @@ impl DeadlockDetector {
         None
     }
 
-    fn find_circle(&mut self, us: u32, through_pipes: bool) -> Option<Circle> {
+    fn find_circle(&mut self, us: u32, through_pipes: bool, stop: &AtomicBool) -> Option<Circle> {
+        let file = self.file();
         let listed = lock_table::list();
         let waits = listed.iter().filter(|one| one.waits && one.lock.locker != us);
-        self.waiters = waits.clone().filter(|one| one.file == self.file).count();
+        self.waiters = waits.clone().filter(|one| one.file == file).count();
         // Without pipes, a circle contains a process that waits for a lock of this process or of an ancestor.
         let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
-        wanted.insert(self.file);
+        wanted.insert(file);
         if !through_pipes && !may_be_awaited(us, &wanted) {
             return None;
         }
-        Snapshot::new(&listed, Some((us, self.file))).find_circle(us)
+        Snapshot::new(&listed, Some((us, file)), stop).find_circle(us)
     }
 }

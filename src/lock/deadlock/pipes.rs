@@ -3,11 +3,11 @@
 //! The detector asks whether a process sleeps at a pipe of this process. The search asks whether a process on its path
 //! sleeps at a pipe, and in which call.
 
-use super::ancestors::list_with_ancestors;
-use crate::lock::peer;
+use super::ancestors::{list_with_ancestors, may_wait_for_child};
 use crate::os::proc::process;
 use std::collections::HashSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The call in which a process sleeps at a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +32,6 @@ pub(super) fn list_own_pipes(pid: u32) -> HashSet<u64> {
     waiting.flat_map(pipes).map(|(_, data)| data.ino()).collect()
 }
 
-/// Returns false if the search ([`dependencies`](super::dependencies)) would decide that a process waits for no child.
-/// Programs that start many others, such as test harnesses, have pipes to all of them.
-fn may_wait_for_child(pid: u32) -> bool {
-    let waits = |place: String| {
-        ["do_wait", "sigsuspend", "sigtimedwait", "poll", "pipe"].iter().any(|call| place.contains(call))
-    };
-    peer::is_lock_program(pid) || process::threads(pid) == Some(1) && process::sleeps_in(pid).is_some_and(waits)
-}
-
 /// Returns true if a process of this session sleeps until the other end of one of these pipes does something. Without
 /// such a process, no circle comes back to this process through a pipe. Its ancestors do not count, because they wait
 /// for this process even if they do not read.
@@ -53,11 +44,11 @@ fn may_wait_for_child(pid: u32) -> bool {
 /// 3. A deadlock over pipes is closed. The look that would find it takes half a minute.
 /// 4. That look fails, for instance because the writer has not filled the pipe yet. The next look is half a minute
 ///    later.
-pub(super) fn is_pipe_awaited(pipes: &HashSet<u64>) -> bool {
+pub(super) fn is_pipe_awaited(pipes: &HashSet<u64>, stop: &AtomicBool) -> bool {
     let us = std::process::id();
     let Some(session) = process::read_stat(us).map(|seen| seen.session) else { return false };
     let ancestors: Vec<u32> = list_with_ancestors(us).collect();
-    process::all_pids().into_iter().any(|pid| {
+    process::all_pids().into_iter().take_while(|_| !stop.load(Ordering::Relaxed)).any(|pid| {
         let used = match read_pipe_call(pid) {
             Some(_) if ancestors.contains(&pid) => return false,
             Some(PipeCall::Read) => process::pipes_it_reads(pid),

@@ -13,12 +13,13 @@ use crate::lock::peer;
 use crate::os::proc::lock_table::{self, FileId};
 use crate::os::proc::process;
 use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
 
 /// Returns all circles of this moment, also those of programs that do not search themselves.
 #[must_use]
 pub fn find_all_circles() -> Vec<Circle> {
     let listed = lock_table::list();
-    let snapshot = Snapshot::new(&listed, None);
+    let snapshot = Snapshot::new(&listed, None, &AtomicBool::new(false));
     let mut circles: Vec<Circle> = Vec::new();
     for one in listed.iter().filter(|one| one.waits) {
         let pid = one.lock.locker;

@@ -47,8 +47,8 @@ enum KnownDescriptor {
 
 impl Snapshot {
     /// Takes a snapshot. `listed` is the kernel's list of locks; `extra` is a process that also waits for a lock,
-    /// although it is not in the list.
-    pub(super) fn new(listed: &[ListedLock], extra: Option<(u32, FileId)>) -> Self {
+    /// although it is not in the list. The snapshot is incomplete if `stop` is set before its end.
+    pub(super) fn new(listed: &[ListedLock], extra: Option<(u32, FileId)>, stop: &AtomicBool) -> Self {
         let mut waits: HashMap<u32, FileId> =
             listed.iter().filter(|one| one.waits).map(|one| (one.lock.locker, one.file)).collect();
         waits.extend(extra);
@@ -67,7 +67,7 @@ impl Snapshot {
             hiding: RefCell::default(),
         };
         snapshot.add_waits_for_runs();
-        snapshot.add_descriptors(listed);
+        snapshot.add_descriptors(listed, stop);
         snapshot
     }
 
@@ -92,10 +92,10 @@ impl Snapshot {
     }
 
     /// Adds the holders of the locks for which a process waits, and the processes that have a pipe open.
-    fn add_descriptors(&mut self, listed: &[ListedLock]) {
+    fn add_descriptors(&mut self, listed: &[ListedLock], stop: &AtomicBool) {
         let wanted: HashSet<FileId> = self.waits.values().copied().collect();
         let inodes: HashSet<u64> = wanted.iter().map(|file| file.ino).collect();
-        let look = openers::scan_descriptors(0, &AtomicBool::new(false), |descriptor| {
+        let look = openers::scan_descriptors(0, stop, |descriptor| {
             let path = || descriptor.path();
             if descriptor.data.has_type(libc::S_IFIFO) {
                 let (inode, pid) = (descriptor.data.ino, descriptor.pid);

@@ -12,7 +12,7 @@ use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -200,6 +200,18 @@ pub(crate) fn queue(file: FileId) -> Vec<u32> {
     let text = process::read_whole("/proc/locks").unwrap_or_default();
     let waits = text.lines().filter(|line| line.contains("->")).filter_map(parse_lock);
     waits.filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
+}
+
+/// Returns the number of waiters for a file, like the length of [`queue`]. It needs little memory, even if the table is long.
+#[must_use]
+pub(crate) fn count_waiters(file: FileId) -> usize {
+    let Ok(table) = fs::File::open("/proc/locks") else { return 0 };
+    let (mut table, mut line, mut count) = (BufReader::with_capacity(PAGE, table), String::new(), 0);
+    while table.read_line(&mut line).is_ok_and(|len| len > 0) {
+        count += usize::from(line.contains("->") && parse_lock(&line).is_some_and(|one| one.waits && one.file == file));
+        line.clear();
+    }
+    count
 }
 
 fn group_by_file(text: &str) -> HashMap<FileId, Vec<ListedLock>> {

@@ -21,7 +21,9 @@ mod stat;
 mod user;
 
 pub(crate) use activity::{call_arguments, other_thread};
-pub use activity::{caught_signals, children, has_timers, ignored_signals, sleeps_in, threads, times_it_slept};
+pub use activity::{
+    caught_signals, children, has_timers, ignored_signals, is_running, sleeps_in, threads, times_it_slept,
+};
 pub use command_line::{
     InitialVariable, command_line, initial_variable, is_plain_word, local_command_line, local_words, name, words,
 };

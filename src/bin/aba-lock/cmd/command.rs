@@ -22,11 +22,11 @@ pub(super) fn run_with_locks<'a>(
     pid_file: Option<&Path>,
 ) -> Result<i32, Error> {
     let failed = |source| CommandError::new(&words[0].to_string_lossy(), source);
-    let keeps_back = no_inherit || inherit::closes_descriptors(&words[0]);
+    let keeps_back = keeps_locks_back(words, no_inherit);
     let fds = if keeps_back { inherit::withhold_locks(guards) } else { inherit::hand_down_locks(guards)? };
     let variables: Vec<_> = [(FDS, fds)].into_iter().chain(variables).collect();
     let command = os::PreparedCommand::new(words, &variables).map_err(failed)?;
-    if !keeps_back && pid_file.is_none() {
+    if becomes_command(words, no_inherit, pid_file) {
         return Err(failed(command.exec()).into());
     }
     let mut child = command.fork().map_err(failed)?;
@@ -38,6 +38,15 @@ pub(super) fn run_with_locks<'a>(
         pid_file::remove_pid_file(path, child.pid());
     }
     Ok(inherit::check_child_status(&child, status.map_err(failed)?)?)
+}
+
+/// Returns true if [`run_with_locks`] becomes the command, and false if it starts the command as a child.
+pub(super) fn becomes_command(words: &[OsString], no_inherit: bool, pid_file: Option<&Path>) -> bool {
+    !keeps_locks_back(words, no_inherit) && pid_file.is_none()
+}
+
+fn keeps_locks_back(words: &[OsString], no_inherit: bool) -> bool {
+    no_inherit || words.first().is_some_and(|program| inherit::closes_descriptors(program))
 }
 
 pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {

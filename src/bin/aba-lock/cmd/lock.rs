@@ -1,6 +1,6 @@
 //! `lock`: acquires locks, and leaves them to the calling script or runs a command while they are held.
 
-use super::command::{run_with_locks, write_pid};
+use super::command::{becomes_command, run_with_locks, write_pid};
 use super::keeper::{has_server, hold_with_lease};
 use super::wait::choose_wait;
 use crate::args::lock::LockArgs;
@@ -17,7 +17,7 @@ use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::keeper::Keeper;
-use aba_lock::lock::request::{Acquired, Request};
+use aba_lock::lock::request::{Acquired, AfterGrant, Request};
 use aba_lock::lock::{acquire, events, inherit, release};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
@@ -73,7 +73,13 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
         pid_file: pid_file.as_deref(),
-        ends: !args.fd.is_empty() && keeper.is_none(),
+        after_grant: match &keeper {
+            None if !args.fd.is_empty() => AfterGrant::Exits,
+            None if becomes_command(&args.command, args.no_inherit, args.pid_file.as_deref()) => {
+                AfterGrant::BecomesCommand
+            }
+            _ => AfterGrant::GoesOn,
+        },
         waited: args.waited.unwrap_or_default(),
         logs_contention: !try_first && args.waited.is_none(),
     };

@@ -54,12 +54,15 @@ pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<Lo
     plain.then_some(lock)
 }
 
-/// Sets an option of `lock` whose value is in the same word, such as `--fd=200`.
+/// Sets an option of `lock` whose value is in the same word, such as `--fd=200`, or several flags, such as `-qw`.
 fn set_lock_value(lock: &mut LockArgs, word: &str) -> Option<()> {
     let (option, value) = match word.split_once('=') {
         Some(parts) => parts,
         // `-t5` is `-t=5`.
-        None => word.split_at_checked(2).filter(|(option, _)| *option == "-t")?,
+        None => match word.split_at_checked(2) {
+            Some((option @ "-t", value)) => (option, value),
+            _ => return set_lock_flags(lock, word.strip_prefix('-').filter(|letters| !letters.is_empty())?),
+        },
     };
     match option {
         "--fd" => lock.fd.push(parse_descriptor(value)?),
@@ -68,6 +71,23 @@ fn set_lock_value(lock: &mut LockArgs, word: &str) -> Option<()> {
         "--waited" if lock.waited.is_none() => lock.waited = Some(parse_span(value)?),
         "--who" if lock.who.is_none() => lock.who = Some(value.to_owned()),
         _ => return None,
+    }
+    Some(())
+}
+
+/// Sets several flags of `lock` whose letters are in one word. `w` can have a value, so it must be the last one.
+fn set_lock_flags(lock: &mut LockArgs, letters: &str) -> Option<()> {
+    for (at, letter) in letters.char_indices() {
+        match letter {
+            'n' => set_once(&mut lock.nonblock)?,
+            's' => set_once(&mut lock.shared)?,
+            'x' => set_once(&mut lock.exclusive)?,
+            'o' => set_once(&mut lock.no_inherit)?,
+            'q' => set_once(&mut lock.quiet)?,
+            'v' => set_once(&mut lock.verbose)?,
+            'w' if at + 1 == letters.len() && lock.wait.is_none() => lock.wait = Some(None),
+            _ => return None,
+        }
     }
     Some(())
 }

@@ -14,6 +14,13 @@ pub fn sleeps_in(pid: u32) -> Option<String> {
     read_small(&format!("/proc/{pid}/wchan")).filter(|place| place != "0" && !place.is_empty())
 }
 
+/// Returns true if the first thread of a process runs or is ready to run (state `R`).
+#[must_use]
+pub fn is_running(pid: u32) -> bool {
+    let stat = read_small(&format!("/proc/{pid}/stat"));
+    stat.is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('R')))
+}
+
 /// The number of threads of a process (`proc_pid_stat(5)`, field 20).
 #[must_use]
 pub fn threads(pid: u32) -> Option<u64> {

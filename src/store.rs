@@ -1,6 +1,7 @@
 //! The state root: the directory that holds the lock files, registries and tasks of a user. This module turns names
 //! into paths, creates the directories, and lists the names that exist. It never opens a lock file.
 
+pub mod creation;
 pub mod error;
 
 use crate::base::environment::{self, value};
@@ -71,7 +72,7 @@ impl Store {
     /// A mistyped `ABA_LOCK_DIR` must not become a new tree of directories, in which the locks exclude no other process. A home
     /// directory must not be created, either: root could create one for a service user that must not have any.
     pub fn make(&self) -> Result<(), StoreError> {
-        os::as_owner(&self.root, || make_directory(&self.root, 0o700, false))
+        os::as_owner(&self.root, || make_directory(&self.root, creation::STATE_DIRECTORY, false))
             .map_err(|source| StoreError::StateRoot { path: self.root.clone(), source })
     }
 
@@ -196,7 +197,7 @@ impl TaskRoot {
         if let Some(store) = &self.within {
             store.make()?;
         }
-        os::as_owner(&self.path, || make_directory(&self.path, 0o711, self.within.is_none()))
+        os::as_owner(&self.path, || make_directory(&self.path, creation::TASK_DIRECTORY, self.within.is_none()))
             .map_err(|source| StoreError::TaskRoot { path: self.path.clone(), source })
     }
 

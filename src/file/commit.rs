@@ -9,6 +9,7 @@ use super::error::FileError;
 use super::path::{MissingFile, with_suffix};
 use crate::os;
 use crate::os::replace::{give_to_directory_owner, parent_directory, rename_file};
+use crate::store::creation;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -26,10 +27,11 @@ impl Edit {
         if let Some(old) = &self.old {
             copy_attributes(&self.place, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
         } else {
-            let mode = if is_private { 0o600 } else { 0o666 & !os::umask() };
+            let directory = parent_directory(&self.path);
+            let mode = if is_private { creation::mode_in(directory) } else { creation::USERS_FILE & !os::umask() };
             draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
             if is_private {
-                give_to_directory_owner(&draft.file, parent_directory(&self.path));
+                give_to_directory_owner(&draft.file, directory);
             }
         }
         let written = if is_private { os::order(&draft.file) } else { draft.file.sync_all() };

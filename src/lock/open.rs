@@ -8,10 +8,10 @@ use crate::base::target::{Kind, Target};
 use crate::lock::error::LockError;
 use crate::os::proc::process;
 use crate::os::{self, word_for};
-use crate::store::Store;
+use crate::store::{Store, creation};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -86,16 +86,11 @@ fn lock_file_options() -> OpenOptions {
 /// new.
 fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
     let path = &target.path;
-    options.create_new(true).mode(if target.kind == Kind::Named { 0o600 } else { 0o666 });
+    options.create_new(true).mode(creation::mode_of_lock_file(path, target.kind));
     if target.kind == Kind::Users {
         return open_in_turn(&options, path);
     }
-    let file = os::as_owner(path.parent().unwrap_or(path), || open_in_turn(&options, path))?;
-    // The umask may have removed these bits. If the user could not open the file, every later attempt to lock it would fail.
-    if let Some(mode) = file.metadata().ok().map(|data| data.mode() & 0o777).filter(|mode| mode & 0o600 != 0o600) {
-        let _ = file.set_permissions(fs::Permissions::from_mode(mode | 0o600));
-    }
-    Ok(file)
+    creation::create_for_owner(path, &options, open_in_turn)
 }
 
 /// Opens a file, and tries again while another process has a lease on it. [`clean`](super::clean) holds a lease for an instant,

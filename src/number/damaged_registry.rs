@@ -8,8 +8,8 @@ use super::pool_files::{add_suffix, registry_path};
 use super::registry_file::{MissingRegistry, begin_edit, read_file, read_path, write_contents};
 use crate::base::target::Wait;
 use crate::lock::wait::Contention;
-use crate::os::replace;
-use crate::store::Store;
+use crate::os::replace::{self, parent_directory};
+use crate::store::{Store, creation};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -86,7 +86,7 @@ pub(super) fn save_copy(path: &Path) -> Option<PathBuf> {
         if before.is_some() {
             replace::rename_if_exists(&kept, &find_free_name(path, 1)).ok()?;
         }
-        replace::replace_under_lock(&kept, &bytes, 0o600).ok()?;
+        replace::replace_under_lock(&kept, &bytes, creation::mode_in(parent_directory(&kept))).ok()?;
     }
     Some(kept)
 }

@@ -4,8 +4,8 @@
 use super::error::NumberError;
 use super::pool::Pool;
 use crate::os;
-use crate::store::Store;
 use crate::store::error::StoreError;
+use crate::store::{Store, creation};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -43,10 +43,12 @@ pub fn registry_lock_path(store: &Store, pool: &Pool) -> PathBuf {
     add_suffix(&registry_path(store, pool), ".lock")
 }
 
-/// Creates a directory in the state root with mode 0700, whatever the umask is. Succeeds if it already exists.
+/// Creates a directory in the state root whatever the umask is. Succeeds if it already exists.
 pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
     let failed = |source| StoreError::StateRoot { path: path.to_owned(), source };
-    let try_it = || os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o700).create(path)));
+    let try_it = || {
+        os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(creation::STATE_DIRECTORY).create(path)))
+    };
     let made = match try_it() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
         made => made,

@@ -8,7 +8,7 @@ use super::files;
 use super::stream::Stream;
 use crate::base::names::TaskId;
 use crate::os::{self, replace};
-use crate::store::TaskRoot;
+use crate::store::{TaskRoot, creation};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -82,9 +82,12 @@ impl<'a> Task<'a> {
 
     /// Creates the directory, and the task root if it is missing. Succeeds if the directory exists.
     pub(super) fn create_directory(&self) -> Result<(), TaskError> {
-        // The umask is ignored, so that the mode is always 0711.
-        let make =
-            |path: &Path| os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(0o711).create(path)));
+        // The umask is ignored, so that the mode does not depend on it.
+        let make = |path: &Path| {
+            os::as_owner(path, || {
+                os::without_umask(|| fs::DirBuilder::new().mode(creation::TASK_DIRECTORY).create(path))
+            })
+        };
         match make(&self.directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.directory.is_dir() => return Ok(()),
@@ -115,7 +118,7 @@ impl<'a> Task<'a> {
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TaskError> {
         // The owner of the saved command must be the user who saved it: a process that runs it again checks the owner.
         let replace = if name == files::COMMAND { replace::replace_as_caller } else { replace::replace_under_lock };
-        replace(&self.file(name), bytes, 0o600).map(drop).map_err(self.failed(name))
+        replace(&self.file(name), bytes, creation::mode_in(&self.directory)).map(drop).map_err(self.failed(name))
     }
 
     /// Removes a file. Succeeds if it does not exist.

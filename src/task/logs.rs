@@ -5,6 +5,7 @@ use super::error::TaskError;
 use super::files;
 use super::stream::Stream;
 use crate::os::{self, replace};
+use crate::store::creation;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
@@ -27,12 +28,15 @@ impl Task<'_> {
         self.set_logs_aside("1")?;
         let make = |stream: Stream| {
             let mut options = OpenOptions::new();
-            options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-            let log = os::as_owner(self.directory(), || options.open(self.file(stream.file_name())));
-            let log = log.map_err(self.failed(stream.file_name()))?;
-            // With some umasks, even the owner could not read it.
-            replace::make_file_private(&log).map_err(self.failed(stream.file_name()))?;
-            Ok::<File, TaskError>(log)
+            options
+                .append(true)
+                .create_new(true)
+                .mode(creation::mode_in(self.directory()))
+                .custom_flags(libc::O_NOFOLLOW);
+            let log = creation::create_for_owner(&self.file(stream.file_name()), &options, |options, path| {
+                options.open(path)
+            });
+            log.map_err(self.failed(stream.file_name()))
         };
         Ok([make(Stream::Out)?, make(Stream::Err)?])
     }
@@ -66,15 +70,14 @@ impl Task<'_> {
     fn try_add_event(&self, event: &str) -> io::Result<()> {
         let path = self.file(files::HISTORY);
         let mut options = OpenOptions::new();
-        options.read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        options.read(true).append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let mut file = match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                options.create(true);
-                os::as_owner(self.directory(), || options.open(&path))?
+                options.create(true).mode(creation::mode_in(self.directory()));
+                creation::create_for_owner(&path, &options, |options, path| options.open(path))?
             }
             opened => opened?,
         };
-        replace::make_file_private(&file)?;
         let line = format!("{:.3} {event}\n", jiff::Timestamp::now());
         let len = os::without_size_signal(|| file.write_all(line.as_bytes())).and_then(|()| file.metadata())?.len();
         if len > MAX_HISTORY {
@@ -82,7 +85,7 @@ impl Task<'_> {
             file.seek(SeekFrom::Start(len - MAX_HISTORY / 2))?;
             file.read_to_end(&mut kept)?;
             let begin = kept.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            replace::replace_under_lock(&path, &kept[begin..], 0o600)?;
+            replace::replace_under_lock(&path, &kept[begin..], creation::mode_in(self.directory()))?;
         }
         Ok(())
     }

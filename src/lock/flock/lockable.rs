@@ -21,6 +21,7 @@ use crate::base::target::{Kind, Wait};
 use crate::lock::error::LockError;
 use crate::lock::open::open_in_turn;
 use crate::os::{self, Alarm, Mode};
+use crate::store::creation;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -243,7 +244,7 @@ fn open(path: &Path, writable: bool) -> io::Result<File> {
     match open_in_turn(&options, path) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
             // O_CREAT is passed as a flag, because the standard library only creates files that it opens for writing.
-            options.custom_flags(flags | libc::O_CREAT);
+            options.custom_flags(flags | libc::O_CREAT).mode(creation::mode_of_lock_file(path, Kind::Users));
             match open_in_turn(&options, path) {
                 // The path ends in a slash, and no such directory exists.
                 Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Err(missing),

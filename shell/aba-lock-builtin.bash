@@ -65,7 +65,7 @@ aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 # when the script needs the rest, loads it as always.
 #
 # ABA_LOCK_BUILTIN is `yes` for the builtin that `make install WITH_BUILTIN=yes` installs, or the path of another one. If it cannot
-# be loaded, or is of another version, the script goes on without it, without a message. The builtin is not used
+# be loaded, or is of another version, the script goes on without it, and `aba-lock doctor` reports that. The builtin is not used
 # in an interactive shell, in which Ctrl-C can end a function between two commands, nor in a restricted one, which may not open
 # files for writing.
 #

@@ -344,7 +344,7 @@ aba_lock_operation() {
 # Sets __aba_span to time $1, such as `60`, `0.5` or `1h30m`, as messages name it: `60 seconds`, `1h30m`. Returns 1 if it is
 # no time for the helper.
 __aba_read_time() {
-    builtin local __aba_rest=$1 __aba_digits='' __aba_unit='' __aba_units=' w d h m s ms '
+    builtin local __aba_rest="$1" __aba_digits='' __aba_unit='' __aba_units=' w d h m s ms '
     __aba_span=$1
     while ((1)); do
         __aba_digits=${__aba_rest%%[!0-9.]*}
@@ -1336,7 +1336,7 @@ aba_lock_doctor() {
     __aba_find_helper || builtin return "$?"
     (
         # shellcheck disable=SC2034 # for the helper
-        builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
+        builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_BUILTIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
         builtin exec "${__aba_bin}" doctor --sourced="${__aba_version}" --library="${BASH_SOURCE[0]:--}" "$@"
     ) || builtin return "$?"
 }

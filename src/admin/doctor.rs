@@ -10,6 +10,7 @@
 //!
 //! Each file holds the checks of one subject. `root` calls `files`, `locking` and `mounts`; `proc` calls `mounts`.
 
+mod builtin;
 mod environment;
 mod files;
 pub mod finding;
@@ -27,6 +28,7 @@ use installed::{BundledFiles, ShellLibrary};
 pub fn examine_machine(bundled: &BundledFiles, library: ShellLibrary, report: Report) {
     installed::check_helpers(bundled, report);
     installed::check_library(bundled, library, report);
+    builtin::check_builtin(bundled.version, library.path, report);
     installed::check_completions(bundled, report);
     environment::check_environment(report);
     limits::check_limits(report);

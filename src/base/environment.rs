@@ -151,6 +151,12 @@ pub fn helper() -> Option<PathBuf> {
     value("ABA_LOCK_BIN").map(PathBuf::from)
 }
 
+/// The builtin for bash that scripts use: `yes` or a path (`ABA_LOCK_BUILTIN`).
+#[must_use]
+pub fn builtin() -> Option<PathBuf> {
+    value("ABA_LOCK_BUILTIN").map(PathBuf::from)
+}
+
 /// The behaviour of a script when another process holds its lock (`ABA_LOCK_ON_CONFLICT`).
 #[must_use]
 pub fn on_conflict() -> Option<String> {
@@ -169,6 +175,7 @@ pub fn settings() -> Vec<(&'static str, String)> {
     let names = [
         "ABA_LOCK_DIR",
         "ABA_LOCK_BIN",
+        "ABA_LOCK_BUILTIN",
         "ABA_LOCK_ON_CONFLICT",
         "ABA_LOCK_TIMEOUT",
         "ABA_LOCK_LOG",

@@ -65,7 +65,7 @@ fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note
     call.out(format!("has version 0.0.9, but this helper has {}", env!("CARGO_PKG_VERSION"))).run();
     fs::write(&library, text.replace(&version, "\n")).unwrap();
     doctor(&scene).status(1).out("names no version, so it is older than this helper").run();
-    fs::write(&library, format!("{text}\n# changed\n").replacen("shell locks;", "Shell locks;", 1)).unwrap();
+    fs::write(&library, text.replacen("# How a script", "# how a script", 1)).unwrap();
     doctor(&scene).out("note   shell library: ").out("but its text differs").out("diff <(aba-lock init bash)").run();
     fs::remove_file(&library).unwrap();
     doctor(&scene).out("note   shell library: none is installed").run();

@@ -37,6 +37,23 @@ END
     expect_text 'wrong  shell library: version 0.0.9 is sourced from ./older.bash, but this helper has version '
 }
 
+@test "the doctor reports whether scripts can use the builtin" {
+    run bash -c 'ABA_LOCK_BUILTIN=${BUILTIN_FILE}; source "${LIBRARY}"; aba_lock_doctor'
+    expect_text "fine   builtin: ${BUILTIN_FILE} has version "
+    sed 's/for aba-lock.bash version [0-9.]*/for aba-lock.bash version 9.9.9/' "${BUILTIN_FILE}" >other.so
+    run bash -c 'source "${LIBRARY}"; ABA_LOCK_BUILTIN=${PWD}/other.so aba_lock_doctor'
+    expect_text "note   builtin: ${PWD}/other.so has version 9.9.9, but this helper has "
+    expect_text 'install it from the version of this helper: `make install WITH_BUILTIN=yes`'
+    run bash -c 'source "${LIBRARY}"; ABA_LOCK_BUILTIN=${LIBRARY} aba_lock_doctor'
+    expect_text "note   builtin: ${LIBRARY} is not the builtin: scripts do not use it"
+    run bash -c 'source "${LIBRARY}"; ABA_LOCK_BUILTIN=/nowhere.so aba_lock_doctor'
+    expect_text 'note   builtin: cannot read /nowhere.so: '
+    run bash -c 'source "${LIBRARY}"; ABA_LOCK_BUILTIN=on aba_lock_doctor'
+    expect_text 'note   builtin: ABA_LOCK_BUILTIN is on, which is neither yes nor an absolute path'
+    run bash -c 'source "${LIBRARY}"; aba_lock_doctor'
+    [[ ${output} != *'builtin:'* ]]
+}
+
 @test "without a helper, aba_lock_doctor reports that and ends with 125" {
     run -125 env ABA_LOCK_BIN=/nowhere bash -c 'source "${LIBRARY}"; aba_lock_doctor'
     expect_text 'the helper /nowhere (from ABA_LOCK_BIN) was not found'

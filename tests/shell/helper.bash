@@ -27,7 +27,7 @@ teardown() {
 
 shared_setup() {
     : "${ABA_LOCK_BIN:?run the tests with make test}"
-    export ABA_LOCK_BIN PROJECT LIBRARY PATIENCE
+    export ABA_LOCK_BIN PROJECT LIBRARY PATIENCE BUILTIN_FILE
     export HOME=${BATS_TEST_TMPDIR}/home
     export ABA_LOCK_DIR=${BATS_TEST_TMPDIR}/locks
     if [[ ! -e ${BASH_DIR}/bash ]]; then

@@ -38,7 +38,11 @@ struct HelpText([*const libc::c_char; 2]);
 #[expect(unsafe_code, reason = "a list of pointers to constants")]
 unsafe impl Sync for HelpText {}
 
-static HELP: HelpText = HelpText([c"Acquires a lock for aba-lock.bash, which alone calls this.".as_ptr(), ptr::null()]);
+/// `aba-lock doctor` finds the version in the file by the words before it.
+const PURPOSE: &str =
+    concat!("Acquires a lock for aba-lock.bash version ", env!("CARGO_PKG_VERSION"), ", which alone calls this.\0");
+
+static HELP: HelpText = HelpText([PURPOSE.as_ptr().cast(), ptr::null()]);
 
 /// The description of the builtin, which bash finds by its name, and writes to.
 #[expect(unsafe_code, reason = "the name that bash looks up")]

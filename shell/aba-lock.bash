@@ -51,14 +51,12 @@ __aba_call() {
 __aba_try() {
     __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
     [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
-    if [[ $1 == *_u* ]]; then
-        builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
-        "$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" || builtin return "$?"
-        builtin eval "\\exec $__aba_fds>&-"
-        __aba_locks=''
-        builtin unset -v ABA_LOCK_FDS
-        builtin return 0
-    fi
+    [[ $1 != *_u* ]] || builtin eval 'builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
+"$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" || builtin return "$?"
+builtin eval "\\exec $__aba_fds>&-"
+__aba_locks=
+builtin unset -v ABA_LOCK_FDS
+builtin return 0'
     builtin shift
     for __aba_path; do
         __aba_path=$ABA_LOCK_DIR/aba-$1.lock
@@ -134,6 +132,8 @@ __aba_locks+=''
 # ends the script, no function named `builtin` or `exec`, the usual IFS, and lock files that exist. Otherwise, and if the
 # helper fails, it sources this file again, which then defines all functions, and calls the function again, or
 # __aba_resume after an attempt.
+#
+# The code for a release is in quotes, because bash then neither parses nor copies it for a script that only locks.
 #
 # __aba_try returns 79 if the call needs the rest, and otherwise the status of the helper. It has the effects of
 # __aba_acquire_locks and aba_unlock_operation: a change there may be needed in both.

@@ -5,13 +5,17 @@
 //! none, and two atomic operations for each block would take a tenth of the time of a long list.
 
 #[cfg(target_env = "musl")]
-pub(super) use dlmalloc_heap::{GeneralHeap, prepare_for_threads};
+pub(super) use dlmalloc_heap::{GeneralHeap, prepare_for_threads, return_free_memory};
 #[cfg(not(target_env = "musl"))]
 pub(super) use std::alloc::System as GeneralHeap;
 
 /// Makes the allocator safe for several threads. The allocator of the C library always is.
 #[cfg(not(target_env = "musl"))]
 pub(super) fn prepare_for_threads() {}
+
+/// Gives free memory back to the kernel. The allocator of the C library does that by itself.
+#[cfg(not(target_env = "musl"))]
+pub(super) fn return_free_memory() {}
 
 #[cfg(target_env = "musl")]
 #[expect(unsafe_code, reason = "an allocator; each block has its reason")]
@@ -64,6 +68,12 @@ mod dlmalloc_heap {
             end_turn();
         }
         done
+    }
+
+    /// Gives free memory at the end of the heap back to the kernel, for a process that will sleep for long.
+    pub(in super::super) fn return_free_memory() {
+        // SAFETY: it only affects memory that no block uses.
+        with_blocks(|blocks| unsafe { blocks.trim(0) });
     }
 
     /// The allocator: see the module above.

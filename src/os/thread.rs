@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::general_heap::prepare_for_threads;
+use super::general_heap::{prepare_for_threads, return_free_memory};
 use super::heap::Heap;
 use super::mutex::lock_mutex;
 use super::signal_mask::SignalSet;
@@ -132,7 +132,7 @@ pub fn with_companion<'w, W: FnMut() -> Option<Duration> + Send + 'w, T>(
     Ok(done)
 }
 
-/// The pause from which on the companion gives back the unused memory of its stack.
+/// The pause from which on the companion gives unused memory back to the kernel.
 const LONG_PAUSE: Duration = Duration::from_millis(500);
 
 /// The part of [`STACK`] that is certainly below the first frame of a companion. The C library uses the rest.
@@ -183,6 +183,7 @@ fn run_companion(shared: &Shared, delay: Duration) {
         };
         pause = next;
         if pause >= LONG_PAUSE {
+            return_free_memory();
             // SAFETY: `first` is in this frame, which is the first one of the companion.
             unsafe { release_unused_stack(ptr::from_ref(&first).addr()) };
         }

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A lock that a process holds.
 #[derive(Debug)]
@@ -52,8 +52,12 @@ impl Snapshot {
         let mut waits: HashMap<u32, FileId> =
             listed.iter().filter(|one| one.waits).map(|one| (one.lock.locker, one.file)).collect();
         waits.extend(extra);
-        let processes: HashMap<u32, ProcessStat> =
-            process::read_all_stats().into_iter().map(|seen| (seen.pid, seen)).collect();
+        let processes: HashMap<u32, ProcessStat> = process::all_pids()
+            .into_iter()
+            .take_while(|_| !stop.load(Ordering::Relaxed))
+            .filter_map(process::read_stat)
+            .map(|seen| (seen.pid, seen))
+            .collect();
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for seen in processes.values() {
             children.entry(seen.parent).or_default().push(seen.pid);
@@ -66,15 +70,15 @@ impl Snapshot {
             pipes: HashMap::new(),
             hiding: RefCell::default(),
         };
-        snapshot.add_waits_for_runs();
+        snapshot.add_waits_for_runs(stop);
         snapshot.add_descriptors(listed, stop);
         snapshot
     }
 
     /// Adds the `run-once` processes that read the output of a run. Each waits for the end of the run, and so for the
     /// lock of the task.
-    fn add_waits_for_runs(&mut self) {
-        for pid in self.processes.keys() {
+    fn add_waits_for_runs(&mut self, stop: &AtomicBool) {
+        for pid in self.processes.keys().take_while(|_| !stop.load(Ordering::Relaxed)) {
             if self.waits.contains_key(pid) || !peer::is_run_once(*pid) {
                 continue;
             }

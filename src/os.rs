@@ -72,7 +72,8 @@ pub use directory::FileFacts;
 pub(crate) use directory::directory_inodes;
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
 pub use file::{
-    file_system, leads_to, open_for_reading, order, same_file, try_leads_to, try_leads_to_through_link, word_for,
+    file_system, leads_to, open_for_reading, open_unblocked, order, same_file, try_leads_to, try_leads_to_through_link,
+    word_for,
 };
 pub use flock::{Mode, try_lock, unlock, wait_lock};
 pub use forward::Forward;

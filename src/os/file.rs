@@ -6,8 +6,8 @@ use std::ffi::CString;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -15,6 +15,18 @@ use std::path::Path;
 pub fn same_file(one: &File, other: &File) -> io::Result<bool> {
     let (one, other) = (one.metadata()?, other.metadata()?);
     Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
+}
+
+/// Opens the file at `path` for reading. Never follows a link at its end, and never blocks.
+///
+/// It calls openat(2) itself, because musl adds a call of fcntl(2) to each open(2).
+pub fn open_unblocked(path: &Path) -> io::Result<File> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    // SAFETY: `path` ends in NUL and lives until the call returns.
+    let fd = unsafe { libc::openat(libc::AT_FDCWD, path.as_ptr(), flags) };
+    // SAFETY: the descriptor is new, open, and has no other owner.
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) })) }
 }
 
 /// Opens the file of a descriptor again, for reading. This needs `/proc` and the permission to read the file.

@@ -3,7 +3,7 @@
 
 use crate::os::proc::lock_table::WantedFile;
 use crate::store;
-use std::fs;
+use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -38,12 +38,18 @@ fn resolve_links(directory: &Path) -> PathBuf {
 
 /// Returns the identity of the file in `directory` that has the file name of `path`.
 pub(crate) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
+    identify_with_type(directory, path).0
+}
+
+/// Does the same as [`identify_file_in`], and returns the type of the file.
+pub(super) fn identify_with_type(directory: &Path, path: &Path) -> (WantedFile, Option<FileType>) {
     let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
     let data = fs::symlink_metadata(&path);
     // Without permission to examine the path, there may be a file although no inode is known.
     let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+    let kind = data.as_ref().map(Metadata::file_type).ok();
     let (dev, ino) = data.map_or((0, 0), |data| (data.dev(), data.ino()));
-    WantedFile { dev, ino, path, lost }
+    (WantedFile { dev, ino, path, lost }, kind)
 }
 
 /// Returns the label of the lock whose file is at `path`: the name of the lock, `task ID`, or the path.

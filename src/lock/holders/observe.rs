@@ -5,7 +5,7 @@
 
 use super::belief::{Sight, judge_record};
 use super::holder::Holder;
-use super::lock_file::{identify_file, identify_file_in, identify_files};
+use super::lock_file::{identify_file, identify_file_in, identify_files, identify_with_type};
 use super::shortcut;
 use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
 use crate::base::names::LockName;
@@ -18,7 +18,8 @@ use crate::os::{Mode, word_for};
 use crate::store::error::StoreError;
 use crate::store::{self, Store};
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, FileType};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -126,14 +127,16 @@ pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
 /// they were held.
 pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreError> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
-    let wanted = store.try_names()?.iter().map(|name| identify_file_in(&root, &store.lock_path(name))).collect();
-    let named = |(file, state): (WantedFile, LockState)| {
-        let irregular = fs::symlink_metadata(&file.path).ok().filter(|data| !data.is_file());
-        let wrong_type = irregular.map(|data| word_for(data.file_type()));
+    let identify = |name: &LockName| identify_with_type(&root, &store.lock_path(name));
+    let (wanted, kinds): (Vec<WantedFile>, Vec<Option<FileType>>) = store.try_names()?.iter().map(identify).unzip();
+    // Files that were removed from the directory follow the wanted ones, and have no type.
+    let kinds = kinds.into_iter().chain(iter::repeat(None));
+    let named = |((file, state), kind): ((WantedFile, LockState), Option<FileType>)| {
+        let wrong_type = kind.filter(|kind| !kind.is_file()).map(word_for);
         Some((store::name_of(&file.path)?, LockState { wrong_type, ..state }))
     };
     let found = look_until_settled(wanted, Some(&root), &AtomicBool::new(false));
-    let mut states: Vec<_> = found.into_iter().filter_map(named).collect();
+    let mut states: Vec<_> = found.into_iter().zip(kinds).filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(states)
 }

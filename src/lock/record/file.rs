@@ -13,9 +13,11 @@ use std::path::Path;
 /// Returns the content of the lock file at `path`. Never follows a link, and never blocks.
 #[must_use]
 pub fn read_path(path: &Path) -> Content {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
-    match file {
-        Ok(file) if file.metadata().is_ok_and(|data| data.is_file()) => read(&file),
+    let Ok(file) = os::open_unblocked(path) else { return Content::Empty };
+    match read(&file) {
+        // A record is in a regular file. For other content, the type is not clear.
+        Content::Record(record) => Content::Record(record),
+        content if file.metadata().is_ok_and(|data| data.is_file()) => content,
         _ => Content::Empty,
     }
 }

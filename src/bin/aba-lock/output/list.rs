@@ -15,6 +15,7 @@ use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
 use aba_lock::task::Task;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The locks and tasks to list.
@@ -58,7 +59,8 @@ pub(crate) fn print_list(listing: &Listing, elsewhere: Option<&str>) {
     let mut text = String::new();
     let leased = read_lease_names(elsewhere.unwrap_or_default());
     for line in format_lines(listing, Detail::Locks, &leased) {
-        let _ = writeln!(text, "{}", line.render(width, colours));
+        text.push_str(&line.render(width, colours));
+        text.push('\n');
     }
     if let Some(elsewhere) = elsewhere.filter(|elsewhere| !elsewhere.is_empty()) {
         let gap = if text.is_empty() { "" } else { "\n" };
@@ -88,10 +90,13 @@ pub(crate) struct ListLine {
 impl ListLine {
     /// Cuts the line to a width in columns, and colours it.
     pub(crate) fn render(&self, width: Option<usize>, colours: bool) -> String {
-        let text: String = self.text.chars().take(width.unwrap_or(usize::MAX)).collect();
+        let text = match width {
+            Some(width) => Cow::Owned(self.text.chars().take(width).collect()),
+            None => Cow::Borrowed(self.text.as_str()),
+        };
         match self.colour {
             Some(colour) if colours => format!("\x1b[{colour}m{text}\x1b[0m"),
-            _ => text,
+            _ => text.into_owned(),
         }
     }
 }
@@ -128,7 +133,10 @@ pub(crate) fn format_lines(listing: &Listing, detail: Detail, leased: &[&str]) -
     let rows = locks.iter().map(|(name, state)| format_row(name, state, leased.contains(&name.as_str())));
     let mut table = format_table(&COLUMNS, rows).into_iter();
     let mut lines = Vec::new();
-    let mut put = |colour, text: String| lines.push(ListLine { colour, text: text.trim_end().to_owned() });
+    let mut put = |colour, mut text: String| {
+        text.truncate(text.trim_end().len());
+        lines.push(ListLine { colour, text });
+    };
     if let Some(titles) = table.next() {
         put(BOLD, titles);
     }
@@ -169,7 +177,7 @@ fn choose_colour(state: &LockState) -> Colour {
     }
 }
 
-fn format_row(name: &LockName, state: &LockState, is_leased: bool) -> Vec<String> {
+fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Cow<'a, str>; 7] {
     let holding = state.holding.as_ref();
     let holder = holding.and_then(|holding| holding.holders.first()).or(state.removed.first());
     let record = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
@@ -179,23 +187,23 @@ fn format_row(name: &LockName, state: &LockState, is_leased: bool) -> Vec<String
         Availability::Held if holding.is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
         known => OverallState::from(known).as_str(),
     };
-    let dash = || "-".to_owned();
-    let age = holding.and_then(find_age).map_or_else(dash, format_span);
-    let waiting = if state.queue.is_empty() { dash() } else { state.queue.len().to_string() };
+    let dash = || Cow::Borrowed("-");
+    let age = holding.and_then(find_age).map_or_else(dash, |age| format_span(age).into());
+    let waiting = if state.queue.is_empty() { dash() } else { state.queue.len().to_string().into() };
     let without_process = |what: String| (dash(), dash(), what);
     let (pid, user, what) = match (holder, record) {
         (None, _) if state.wrong_type.is_some() => {
             without_process(state.wrong_type.map(describe_file_type).unwrap_or_default())
         }
         (None, Some((record, Belief::Alive))) => {
-            (record.pid.to_string(), escape_controls(&record.user), format_command(&record.command))
+            (record.pid.to_string().into(), escape_controls(&record.user).into(), format_command(&record.command))
         }
         (Some(holder), _) => {
             let more = holding.map_or(0, |holding| holding.holders.len().saturating_sub(1));
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             (
-                holder.pid.to_string(),
-                escape_controls(&holder.user),
+                holder.pid.to_string().into(),
+                escape_controls(&holder.user).into(),
                 format!("{}{more}", format_command(&holder.command)),
             )
         }
@@ -206,5 +214,5 @@ fn format_row(name: &LockName, state: &LockState, is_leased: bool) -> Vec<String
             (None, None, None) => String::new(),
         }),
     };
-    vec![name.as_str().to_owned(), shown.to_owned(), age, waiting, pid, user, what]
+    [name.as_str().into(), shown.into(), age, waiting, pid, user, what.into()]
 }

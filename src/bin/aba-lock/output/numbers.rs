@@ -289,7 +289,7 @@ fn print_table(entries: &[NumberEntry]) {
         if entry.vanished {
             cells[8].push_str(" (gone)");
         }
-        cells.iter().skip(first).map(|cell| escape_controls(cell)).collect()
+        cells.iter().skip(first).map(|cell| escape_controls(cell)).collect::<Vec<String>>()
     });
     print(&format_table(&columns[first..], rows).into_iter().map(|line| line + "\n").collect::<String>());
 }

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2015,SC2154 # in `A && B || C`, C handles the failures of both; aba-lock.bash sets variables
 [[ -z ${__aba_wanted-} && ${FUNCNAME[2]-} != __aba_load && $- != *[ikr]* ]] || \return 1
+[[ $__aba_file == /* ]] || __aba_file=${PWD-}/$__aba_file
 __aba_builtin=${ABA_LOCK_BUILTIN-}
 [[ $__aba_builtin != yes ]] || __aba_builtin=${__aba_file%/share/aba-lock/*}/lib/aba-lock/builtin.so
 [[ $__aba_builtin == /* && -r $__aba_builtin ]] || \return 1
@@ -9,7 +10,6 @@ __aba_builtin=${ABA_LOCK_BUILTIN-}
 __aba_alias=-u
 \builtin shopt -q expand_aliases && __aba_alias=-s
 \builtin shopt -u expand_aliases
-[[ $__aba_file == /* ]] || __aba_file=${PWD-}/$__aba_file
 __aba_locks=${__aba_locks-}
 
 __aba_lock_directly() {

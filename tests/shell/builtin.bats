@@ -166,6 +166,19 @@ END
     done
 }
 
+@test "yes stands for the builtin that is installed with the library, wherever that is" {
+    local library
+    mkdir -p root/share/aba-lock root/lib/aba-lock
+    cp "${LIBRARY}" "${PROJECT}/shell/aba-lock-builtin.bash" root/share/aba-lock/
+    cp "${BUILTIN_FILE}" root/lib/aba-lock/builtin.so
+    for library in root/share/aba-lock/aba-lock.bash "${PWD}/root/share/aba-lock/aba-lock.bash"; do
+        LIBRARY=${library} ABA_LOCK_BUILTIN=yes expect_builtin yes
+    done
+    cd root/share/aba-lock
+    LIBRARY=./aba-lock.bash ABA_LOCK_BUILTIN=yes expect_builtin yes
+    LIBRARY=aba-lock.bash ABA_LOCK_BUILTIN=yes expect_builtin yes
+}
+
 @test "a builtin of another version is not used" {
     local version
     version=$(sed -n 's/^__aba_version=//p' "${LIBRARY}")

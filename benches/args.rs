@@ -27,7 +27,7 @@ pub(crate) enum Part {
     Update,
     /// Numbers, compared with a lock, with 10 and 10,000 rows
     Reserve,
-    /// status and list of 10, 1,000 and 10,000 locks
+    /// status and list of 10, 1,000 and 10,000 locks, and status next to 2,000 processes
     List,
 }
 

@@ -9,11 +9,14 @@ use crate::row::Row;
 use crate::scene::{Root, Scene};
 use std::fs;
 use std::io;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 
 const PART: &str = "list";
 
 const LOCKS: [u32; 3] = [10, 1000, 10_000];
+
+/// The number of processes next to a holder.
+const PROCESSES: u32 = 2000;
 
 pub(super) fn measure(scene: &Scene) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -32,6 +35,36 @@ pub(super) fn measure(scene: &Scene) -> Vec<Row> {
         assert!(holder.wait().unwrap().success());
     }
     rows.sort_by(|one, other| one.name.cmp(&other.name));
+    rows.extend(measure_with_processes(scene));
+    rows
+}
+
+/// Measures `status` on a machine with many processes, any of which could be a holder.
+fn measure_with_processes(scene: &Scene) -> Vec<Row> {
+    let root = create_locks(scene, 2);
+    let (gate, end) = io::pipe().unwrap();
+    let start = |_| {
+        let mut command = Command::new(root.clock());
+        cleanup::start_child(command.arg("-0").stdin(gate.try_clone().unwrap()).stdout(Stdio::null()))
+    };
+    let processes: Vec<Child> = (0..PROCESSES).map(start).collect();
+    drop(gate);
+    let (mut holder, hold) = start_holder(&root);
+    let measure = |(name, call): (&str, Call)| {
+        let row = Comparison::new(PART).side("aba-lock", || call.time()).run(name, scene.rounds);
+        row.with_size(PROCESSES, "processes")
+    };
+    let rows = [
+        ("status of a held lock, many processes", root.helper(&["status", "held"])),
+        ("status -q of a held lock, many processes", root.helper(&["status", "-q", "held"])),
+        ("status -q of a free lock, many processes", root.helper(&["status", "-q", "lock-1"]).status(1)),
+    ];
+    let rows = rows.map(measure).into();
+    drop((hold, end));
+    assert!(holder.wait().unwrap().success());
+    for mut process in processes {
+        process.wait().unwrap();
+    }
     rows
 }
 

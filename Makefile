@@ -56,7 +56,7 @@ STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level
          -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)
 
 SHELL_FILES := shell/aba-lock.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
-               tests/fuzz/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
+               tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
 # Files that run in the shell of another script, also in its trap handlers.
@@ -77,7 +77,7 @@ ifeq (yes,$(WITH_BUILTIN))
 install: builtin
 endif
 
-.PHONY: all build service keeper builtin man test quick test-shell lint messages format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+.PHONY: all build service keeper builtin man test quick test-shell lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
         install uninstall clean help
 
 all: build man ## Build the helper and the man pages
@@ -157,6 +157,9 @@ lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pag
 
 messages: need-cargo ## Write the catalogue of all messages into tests/messages
 	WRITE_MESSAGES=yes $(CARGO) test --locked --quiet -p aba-lock-source -- catalogue
+
+counts: build ## Note anew how many instructions the main calls take, with which `make test` compares (needs valgrind)
+	tests/counts/run $(OUT)/aba-lock write
 
 format: ## Format all sources
 	$(CARGO) fmt --all

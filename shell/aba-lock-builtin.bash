@@ -3,10 +3,11 @@
 # shellcheck disable=SC2015,SC2154 # in `A && B || C`, C handles the failures of both; aba-lock.bash sets variables
 [[ -z ${__aba_wanted-} && ${FUNCNAME[2]-} != __aba_load && $- != *[ikr]* ]] || \return 1
 [[ $__aba_file == /* ]] || __aba_file=${PWD-}/$__aba_file
-__aba_builtin=${ABA_LOCK_BUILTIN-}
-[[ $__aba_builtin != yes ]] || __aba_builtin=${__aba_file%/share/aba-lock/*}/lib/aba-lock/builtin.so
-[[ $__aba_builtin == /* && -r $__aba_builtin ]] || \return 1
-\builtin enable -f "$__aba_builtin" __aba_builtin 2>/dev/null && __aba_builtin version "$__aba_version" || \return 1
+__aba_builtin='' __aba_name=${ABA_LOCK_BUILTIN-}
+[[ $__aba_name != yes ]] || __aba_name=${__aba_file%/share/aba-lock/*}/lib/aba-lock/builtin.so
+[[ $__aba_name == /* && -r $__aba_name ]] || \return 1
+\builtin enable -f "$__aba_name" __aba_builtin 2>/dev/null && __aba_builtin version "$__aba_version" || \return 1
+__aba_builtin=$__aba_name
 __aba_alias=-u
 \builtin shopt -q expand_aliases && __aba_alias=-s
 \builtin shopt -u expand_aliases

@@ -22,7 +22,8 @@ setup() {
 expect_builtin() {
     local loaded=no
     printf '%s\n' 'source "$LIBRARY"' 'declare -F __aba_lock_directly >/dev/null && echo loaded >loaded' 'aba_lock_operation save' 'state=$__aba_locks' \
-        '[[ $state == "save/200/$$ " ]] && aba-lock status -q save && aba_unlock_operation && ! aba-lock status -q save' >tool
+        '[[ $state == "save/200/$$ " ]] && aba-lock status -q save && aba_unlock_operation && ! aba-lock status -q save || exit 9' \
+        '# The same, after the rest of the library is loaded.' '! aba_lock_held save && aba_lock_operation save && aba_unlock_operation' >tool
     rm -f loaded
     run -0 bash ${OPTIONS-} ./tool
     expect_silence

@@ -12,7 +12,7 @@
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //! 6. `ownership`, [`inherit`], [`keeper`], [`release`]: locks on descriptors that several processes share
 //! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the steps of an acquisition; [`direct`]: these steps in the
-//!    process of a script, if the lock is free
+//!    process of a script, if the lock is free; [`free_wait`]: waiting until a lock is free, without acquiring it
 
 pub mod acquire;
 pub mod clean;
@@ -21,6 +21,7 @@ pub mod direct;
 pub mod error;
 pub mod events;
 pub mod flock;
+pub mod free_wait;
 pub mod holders;
 pub mod inherit;
 pub mod keeper;

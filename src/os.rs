@@ -11,7 +11,8 @@
 //!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
-//! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`.
+//! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
+//!    `file_watch`.
 //! 4. Uses of these: `append`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
 
 mod append;
@@ -25,6 +26,7 @@ mod detach;
 mod directory;
 mod examine;
 mod file;
+mod file_watch;
 mod flock;
 mod forward;
 mod general_heap;
@@ -75,6 +77,7 @@ pub use file::{
     file_system, leads_to, open_for_reading, open_unblocked, order, same_file, try_leads_to, try_leads_to_through_link,
     word_for,
 };
+pub use file_watch::FileWatch;
 pub use flock::{Mode, try_lock, unlock, wait_lock};
 pub use forward::Forward;
 pub use heap::Heap;

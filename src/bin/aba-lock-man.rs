@@ -313,10 +313,10 @@ fn add_commands(roff: &mut Roff, command: &Command) {
 fn list_related_pages(subcommand: &str) -> &'static str {
     match subcommand {
         "lock" => {
-            "aba-lock(1), aba-lock-status(1), aba-lock-unlock(1), aba-lock-run-once(1), aba-lock-lease(1), aba-lock.bash(7), \
-             aba-lock-machines(7), flock(1), flock(2)"
+            "aba-lock(1), aba-lock-status(1), aba-lock-unlock(1), aba-lock-wait(1), aba-lock-run-once(1), aba-lock-lease(1), \
+             aba-lock.bash(7), aba-lock-machines(7), flock(1), flock(2)"
         }
-        "unlock" | "status" | "list" | "path" | "clean" => {
+        "unlock" | "wait" | "status" | "list" | "path" | "clean" => {
             "aba-lock(1), aba-lock-lock(1), aba-lock-status(1), aba-lock-list(1), aba-lock-unlock(1), aba-lock.bash(7), \
              flock(2), lslocks(8)"
         }

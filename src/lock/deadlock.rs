@@ -11,6 +11,8 @@
 //! # Waits that count
 //!
 //! A process waits for a lock if the kernel lists it as a waiter, or if it is a `run-once` that reads the output of a run.
+//! `aba-lock wait` and `doctor` also see other processes that run `aba-lock wait NAME`, but the waiters of `lock` do not, because
+//! reading the names of all processes costs too much: a circle with such a process is broken by that process.
 //! It waits for a child in three cases:
 //!
 //! - It is a helper, and the child is the command that it runs.
@@ -49,13 +51,15 @@
 //! # Files
 //!
 //! Each file imports only files before it in this list: [`circle`] (the result), `ancestors`, `sleepers` (signals and
-//! timers) and `pipes`, `holder` (which spares most waits a search), `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for
+//! timers), `free_waits` (the processes that run `aba-lock wait`) and `pipes`, `holder` (which spares most waits a search),
+//! `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for
 //! which a process waits), [`search`], and [`detector`] (when a waiter searches, and which waiter breaks the circle).
 
 mod ancestors;
 pub mod circle;
 mod dependencies;
 pub mod detector;
+mod free_waits;
 mod holder;
 mod pipes;
 pub mod search;

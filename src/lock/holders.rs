@@ -26,6 +26,6 @@ pub use holder::{Holder, format_pids};
 pub use lock_file::derive_label;
 pub(crate) use lock_file::{identify_file, identify_file_in};
 pub use observe::{find_availability, observe_all, observe_briefly, observe_lock, observe_store};
-pub(crate) use observe::{observe_briefly_until, observe_taker};
+pub(crate) use observe::{find_conflict, observe_briefly_until, observe_taker};
 pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding};
 pub use waiter::Waiter;

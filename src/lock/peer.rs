@@ -32,6 +32,38 @@ pub(crate) fn is_run_once(pid: u32) -> bool {
     is_helper(pid) && process::words(pid).get(1).is_some_and(|word| word == "run-once")
 }
 
+/// The lock for which `aba-lock wait` waits, as its command line names it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum AwaitedLock {
+    Name(String),
+    File(String),
+}
+
+/// Returns the lock of a process that runs `aba-lock wait` for one lock.
+pub(crate) fn find_awaited_lock(pid: u32) -> Option<AwaitedLock> {
+    if is_helper(pid) { parse_free_wait(&process::words(pid)) } else { None }
+}
+
+fn parse_free_wait(words: &[String]) -> Option<AwaitedLock> {
+    let mut words = words.iter().skip(1);
+    if words.next()? != "wait" {
+        return None;
+    }
+    let mut locks = Vec::new();
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--file=") {
+            Some(path) => locks.push(AwaitedLock::File(path.to_owned())),
+            None if word == "--file" => locks.push(AwaitedLock::File(words.next()?.clone())),
+            None if word == "--timeout" => _ = words.next(),
+            None if word.starts_with("--") => {}
+            // The value of `-t` may be in the same word, or in the next one.
+            None if word.starts_with('-') => _ = word.ends_with('t').then(|| words.next()),
+            None => locks.push(AwaitedLock::Name(word.clone())),
+        }
+    }
+    if locks.len() == 1 { locks.pop() } else { None }
+}
+
 /// Returns true if a process is a helper that writes holder records and looks for deadlocks. `aba-lock flock` does
 /// neither, as flock(1) does not.
 pub(crate) fn is_recording_helper(pid: u32) -> bool {
@@ -137,6 +169,23 @@ fn options(words: &[String]) -> impl Iterator<Item = &String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_only_lock_of_a_wait_is_found_next_to_its_options() {
+        let find = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            parse_free_wait(&words)
+        };
+        for line in ["wait a", "wait -t 5 a", "wait a -qt5", "wait --timeout 5 --any a -s", "wait --timeout=5 a"] {
+            assert_eq!(find(&format!("aba-lock {line}")), Some(AwaitedLock::Name("a".to_owned())), "{line}");
+        }
+        for line in ["wait --file a", "wait --file=a -t 5"] {
+            assert_eq!(find(&format!("aba-lock {line}")), Some(AwaitedLock::File("a".to_owned())), "{line}");
+        }
+        for line in ["lock a", "wait a b", "wait --file a --file b", "wait"] {
+            assert_eq!(find(&format!("aba-lock {line}")), None, "{line}");
+        }
+    }
 
     #[test]
     fn a_time_to_live_is_no_timeout_and_a_value_is_no_option() {

@@ -35,10 +35,10 @@
 //! If flock(2) returns during a step, the first thread sets `over` and waits for the end of the step. The expensive parts of a
 //! step look at `over` again and again.
 
-use crate::base::target::Target;
+use crate::base::target::{Kind, Target};
 use crate::lock::deadlock::circle::Circle;
 use crate::lock::deadlock::detector::{DELAY_PER_WAITER, DeadlockDetector};
-use crate::lock::holders::{self, LockState};
+use crate::lock::holders::{self, LockState, ranges};
 use crate::lock::inherit;
 use crate::lock::request::{AfterGrant, Request};
 use crate::os::proc::lock_table;
@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The time after which a wait is reported and the search for deadlocks begins.
-const MOMENT: Duration = Duration::from_millis(100);
+pub(super) const MOMENT: Duration = Duration::from_millis(100);
 
 /// The length of a queue above which a waiter examines no other process at once: it reports only the holder that the
 /// record names, and its first search for deadlocks is delayed in proportion to the queue. Otherwise each of a thousand
@@ -101,16 +101,26 @@ pub struct Waiting<'a> {
     over: &'a AtomicBool,
     /// The number of waiters. It is read once, because that is expensive for a long queue.
     queue_len: OnceCell<usize>,
+    /// False if this process is not in the queue, because it does not ask for the lock.
+    queues: bool,
 }
 
-impl Waiting<'_> {
+impl<'a> Waiting<'a> {
+    /// Returns a wait of a process that only waits until the lock is free.
+    pub(super) fn without_queue(target: &'a Target, over: &'a AtomicBool) -> Self {
+        Self { target, over, queue_len: OnceCell::new(), queues: false }
+    }
+
     /// Returns the holder ([`holders::observe_briefly`]). The result is of no use if the wait ends before this returns.
     #[must_use]
     pub fn state(&self) -> LockState {
         if self.has_long_queue() {
             return holders::observe_taker(&self.target.path);
         }
-        holders::observe_briefly_until(&self.target.path, self.over)
+        let state = holders::observe_briefly_until(&self.target.path, self.over);
+        let looks_for_ranges = !self.queues && state.holding.is_none() && self.target.kind == Kind::Users;
+        let range = if looks_for_ranges { ranges::find_range_lock(&self.target.path) } else { None };
+        LockState { range, ..state }
     }
 
     fn queue_len(&self) -> usize {
@@ -132,6 +142,9 @@ impl Waiting<'_> {
     /// waits, or the queue cannot be read.
     #[must_use]
     pub fn queue_position(&self) -> Option<(usize, usize)> {
+        if !self.queues {
+            return None;
+        }
         let file = lock_table::file_id(&holders::identify_file(&self.target.path));
         let queue: Vec<u32> = if self.has_long_queue() {
             lock_table::queue(file)
@@ -233,7 +246,7 @@ pub(super) fn wait_for_grant(
     let mut watcher = Watcher {
         contention: &mut *contention,
         detector: None,
-        waiting: Waiting { target, over: &over, queue_len: OnceCell::new() },
+        waiting: Waiting { target, over: &over, queue_len: OnceCell::new(), queues: true },
         was_awaited: false,
         has_reported: false,
         next_look: Some(Instant::now()),

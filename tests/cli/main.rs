@@ -83,3 +83,4 @@ mod update_user;
 mod usage;
 mod visibility;
 mod wait;
+mod wait_free;

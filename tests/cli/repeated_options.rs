@@ -15,8 +15,15 @@ use std::collections::BTreeSet;
 use std::fs;
 
 /// The options that collect their values. Every other option with a value is refused the second time, with status 2.
-const COLLECT: [&str; 6] =
-    ["clean --pid-file", "lock --fd", "lock --file", "reserve --exclude", "update --check", "write --check"];
+const COLLECT: [&str; 7] = [
+    "clean --pid-file",
+    "lock --fd",
+    "lock --file",
+    "reserve --exclude",
+    "update --check",
+    "wait --file",
+    "write --check",
+];
 
 /// `flock` keeps the last value, as flock(1) does. `lease` and its options belong to the keeper.
 const EXCEPTIONS: [&str; 2] = ["flock", "lease"];

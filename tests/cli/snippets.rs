@@ -233,7 +233,9 @@ fn check(snippet: &str, kind: SnippetRule, state: LockState) {
         if waits {
             wait_until("it waits", || {
                 assert!(!running.has_ended(), "it does not wait: {snippet}");
-                count_waiters(&place.lock_file(lock)) > 0
+                // `aba-lock wait` is not in the queue.
+                let said = fs::read_to_string(place.scene.path("err")).unwrap_or_default();
+                count_waiters(&place.lock_file(lock)) > 0 || said.contains("aba-lock: waiting for ")
             });
         } else {
             running.finish();

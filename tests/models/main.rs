@@ -15,7 +15,7 @@
 //! | [`replace`] | `--replace` | designed | 758,000 |
 //! | [`bound`] | `--no-inherit` | designed | 1,600 |
 //! | [`max_time`] | `--max-time` | designed | 3,800 |
-//! | [`wait_free`] | `aba-lock wait` | designed | 13,000 |
+//! | [`wait_free`] | `aba-lock wait` | built | 13,000 |
 //!
 //! The doc of a model lists the steps of the protocol, its promises, and decisions for the implementation. If code and model
 //! differ, one of them is wrong: change the model first, and then the code. For each model, a test injects faults, such

@@ -38,6 +38,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-status.1
 644 ./opt/aba/share/man/man1/aba-lock-unlock.1
 644 ./opt/aba/share/man/man1/aba-lock-update.1
+644 ./opt/aba/share/man/man1/aba-lock-wait.1
 644 ./opt/aba/share/man/man1/aba-lock-write.1
 644 ./opt/aba/share/man/man1/aba-lock.1
 644 ./opt/aba/share/man/man7/aba-lock-machines.7

@@ -65,6 +65,7 @@ fn parse_named(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> 
         "lock" => Invocation::Lock(parse_only(words)?),
         "flock" => Invocation::Flock(FlockArgs { called: COMMAND, words: words.collect() }),
         "unlock" => Invocation::Unlock(parse_only(words)?),
+        "wait" => Invocation::Wait(parse_only(words)?),
         "status" => Invocation::Status(parse_only(words)?),
         "list" => Invocation::List(parse_only(words)?),
         "clean" => Invocation::Clean(parse_only(words)?),

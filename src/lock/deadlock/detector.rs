@@ -10,6 +10,7 @@
 
 use super::ancestors::{all_ancestors_wait, holds_any_lock, list_with_ancestors, may_be_awaited, may_wait_for_child};
 use super::circle::Circle;
+use super::free_waits::list_free_waits;
 use super::holder::holder_goes_on;
 use super::pipes::{is_pipe_awaited, list_own_pipes};
 use super::snapshot::Snapshot;
@@ -101,6 +102,8 @@ pub struct DeadlockDetector {
     counted_queue: bool,
     /// True if the next search includes circles over pipes.
     through_pipes: bool,
+    /// True if the searches include the processes that wait for a lock without asking for it.
+    sees_free_waits: bool,
     /// True if the last search saw a circle that did not stand still, or lost a circle that stood still before.
     moved: bool,
 }
@@ -133,6 +136,7 @@ impl DeadlockDetector {
             next_pipe_search: None,
             counted_queue: false,
             through_pipes: false,
+            sees_free_waits: false,
             moved: false,
         }
     }
@@ -145,6 +149,14 @@ impl DeadlockDetector {
         let goes_on = holder_goes_on(&self.path);
         self.searched |= goes_on;
         goes_on
+    }
+
+    /// Returns a detector for a process that waits until the lock at `path` is free, without asking for it
+    /// ([`free_wait`](crate::lock::free_wait)). The kernel lists no such wait, and only a detector like this one looks for them:
+    /// each circle through such a wait has a process that does.
+    #[must_use]
+    pub(crate) fn for_free_wait(path: &Path) -> Self {
+        Self { sees_free_waits: true, ..Self::new(path) }
     }
 
     /// Returns true if [`search`](Self::search) is necessary, because another process may wait for this one: this process
@@ -301,8 +313,10 @@ impl DeadlockDetector {
         let mut last = None;
         for _ in 0..MAX_SNAPSHOTS {
             let circle = self.find_circle(us, through_pipes, stop).filter(|_| !stop.load(Ordering::Relaxed))?;
-            let sleeps: Vec<_> =
-                circle.members.iter().filter(|pid| **pid != us).map(|pid| process::times_it_slept(*pid)).collect();
+            // A process that waits without asking for the lock looks again each second, and stays in the circle.
+            let looks_again = |pid: u32| self.sees_free_waits && peer::find_awaited_lock(pid).is_some();
+            let others = circle.members.iter().filter(|pid| **pid != us && !looks_again(**pid));
+            let sleeps: Vec<_> = others.map(|pid| process::times_it_slept(*pid)).collect();
             if last.as_ref() == Some(&(circle.clone(), sleeps.clone())) {
                 return Some(Standstill { circle, sleeps, since: Instant::now() });
             }
@@ -320,9 +334,14 @@ impl DeadlockDetector {
         // Without pipes, a circle contains a process that waits for a lock of this process or of an ancestor.
         let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
         wanted.insert(file);
+        let mut extra = vec![(us, file)];
+        if self.sees_free_waits {
+            extra.extend(list_free_waits().into_iter().filter(|(pid, _)| *pid != us));
+            wanted.extend(extra.iter().map(|(_, file)| *file));
+        }
         if !through_pipes && !may_be_awaited(us, &wanted) {
             return None;
         }
-        Snapshot::new(&listed, Some((us, file)), stop).find_circle(us)
+        Snapshot::new(&listed, &extra, stop).find_circle(us)
     }
 }

@@ -6,6 +6,7 @@
 use super::ancestors::MAX_DEPTH;
 use super::circle::{Awaited, Circle, CircleStep};
 use super::dependencies::Dependencies;
+use super::free_waits::list_free_waits;
 use super::pipes::{PipeCall, read_pipe_call};
 use super::sleepers::{SleepReason, has_time_limit, may_go_on};
 use super::snapshot::Snapshot;
@@ -18,11 +19,11 @@ use std::sync::atomic::AtomicBool;
 /// Returns all circles of this moment, also those of programs that do not search themselves.
 #[must_use]
 pub fn find_all_circles() -> Vec<Circle> {
-    let listed = lock_table::list();
-    let snapshot = Snapshot::new(&listed, None, &AtomicBool::new(false));
+    let (listed, free_waits) = (lock_table::list(), list_free_waits());
+    let snapshot = Snapshot::new(&listed, &free_waits, &AtomicBool::new(false));
     let mut circles: Vec<Circle> = Vec::new();
-    for one in listed.iter().filter(|one| one.waits) {
-        let pid = one.lock.locker;
+    let waiters = listed.iter().filter(|one| one.waits).map(|one| one.lock.locker);
+    for pid in waiters.chain(free_waits.iter().map(|(pid, _)| *pid)) {
         if !circles.iter().any(|known| known.waiters.contains(&pid)) {
             circles.extend(snapshot.find_circle(pid));
         }

@@ -46,12 +46,12 @@ enum KnownDescriptor {
 }
 
 impl Snapshot {
-    /// Takes a snapshot. `listed` is the kernel's list of locks; `extra` is a process that also waits for a lock,
-    /// although it is not in the list. The snapshot is incomplete if `stop` is set before its end.
-    pub(super) fn new(listed: &[ListedLock], extra: Option<(u32, FileId)>, stop: &AtomicBool) -> Self {
+    /// Takes a snapshot. `listed` is the kernel's list of locks; `extra` are processes that also wait for a lock,
+    /// although they are not in the list. The snapshot is incomplete if `stop` is set before its end.
+    pub(super) fn new(listed: &[ListedLock], extra: &[(u32, FileId)], stop: &AtomicBool) -> Self {
         let mut waits: HashMap<u32, FileId> =
             listed.iter().filter(|one| one.waits).map(|one| (one.lock.locker, one.file)).collect();
-        waits.extend(extra);
+        waits.extend(extra.iter().copied());
         let processes: HashMap<u32, ProcessStat> = process::all_pids()
             .into_iter()
             .take_while(|_| !stop.load(Ordering::Relaxed))

@@ -32,6 +32,10 @@ pub enum LockEvent<'a> {
     TimedOut {
         waited: Duration,
     },
+    /// The lock is free, after a wait of a process that did not ask for it.
+    Free {
+        waited: Duration,
+    },
     /// The wait would never have ended.
     Deadlock {
         /// The processes that wait for each other.
@@ -54,6 +58,7 @@ impl LockEvent<'_> {
             Self::Contended { .. } => "contended",
             Self::Acquired { .. } => "acquired",
             Self::TimedOut { .. } => "timed_out",
+            Self::Free { .. } => "free",
             Self::Deadlock { .. } => "deadlock",
             Self::Replaced => "replaced",
             Self::Released { .. } => "released",
@@ -120,7 +125,7 @@ fn format_fields(
             put("mode", mode.as_str().into());
             put("token", (*token).into());
         }
-        LockEvent::TimedOut { waited } => put("waited_seconds", round_seconds(*waited)),
+        LockEvent::TimedOut { waited } | LockEvent::Free { waited } => put("waited_seconds", round_seconds(*waited)),
         LockEvent::Deadlock { circle } => put("circle", cut(circle, most).into()),
         LockEvent::Released { held: Some(held) } => put("held_seconds", round_seconds(*held)),
         LockEvent::Released { held: None } | LockEvent::Replaced => {}

@@ -91,6 +91,25 @@ pub fn find_availability(path: &Path) -> Availability {
     found.first().map_or(Availability::Unknown, |(_, state)| state.availability())
 }
 
+/// Returns whether a process holds the lock at `path` so that it cannot be acquired in `mode`. As long as the kernel lists such
+/// a lock, this does not open the file, so a watch of the file is not disturbed.
+#[must_use]
+pub(crate) fn find_conflict(path: &Path, mode: Mode) -> Availability {
+    let file = identify_file(path);
+    let conflicts = |held: Mode| mode == Mode::Exclusive || held == Mode::Exclusive;
+    let all = lock_table::list_held();
+    let id = lock_table::file_id(&file);
+    if file.ino != 0 && all.iter().flatten().any(|one| !one.waits && one.file == id && conflicts(one.lock.mode())) {
+        return Availability::Held;
+    }
+    let found = look(vec![file], None, &AtomicBool::new(false), || all);
+    let Some((_, state)) = found.first() else { return Availability::Unknown };
+    match &state.holding {
+        Some(holding) if !conflicts(holding.mode) => Availability::Free,
+        _ => state.availability(),
+    }
+}
+
 /// Returns the state of the exclusive lock at `path` without an examination of all descriptors, if its holders can be found by the
 /// first of them.
 fn look_at_sharers(path: &Path) -> Option<LockState> {

@@ -1,12 +1,12 @@
 //! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 12] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 13] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
-    ("event", "acquired, contended, timed_out, deadlock, replaced or released"),
+    ("event", "acquired, contended, timed_out, deadlock, replaced, released or free"),
     ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
     ("pid, command", "the script or command that the lock is for"),
     ("user", "the user who ran it"),
-    ("waited_seconds", "in acquired and timed_out: the duration of the wait"),
+    ("waited_seconds", "in acquired, timed_out and free: the duration of the wait"),
     ("mode, token", "in acquired: exclusive or shared, and the fencing token"),
     ("waits", "in contended: true if the call waits, false if it failed at once"),
     ("holder_pid, holder_command", "in contended: the holder, if it can be seen"),
@@ -17,4 +17,5 @@ pub(crate) const EVENT_LOG: [(&str, &str); 12] = [
         "written only if aba-lock releases the lock: unlock, --no-inherit, update, write. If a script or command \
          ends or is killed, the kernel releases the lock, and no line is written",
     ),
+    ("(free)", "written by `wait` when the lock is free, if it had to wait for longer than a tenth of a second"),
 ];

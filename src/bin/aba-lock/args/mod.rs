@@ -18,6 +18,7 @@ pub(crate) mod run_once;
 pub(crate) mod status;
 pub(crate) mod update;
 pub(crate) mod value;
+pub(crate) mod wait;
 
 use aba_lock::base::version::VERSION;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +43,7 @@ pub(crate) enum Invocation {
     Lock(lock::LockArgs),
     Flock(flock::FlockArgs),
     Unlock(lock::UnlockArgs),
+    Wait(wait::WaitArgs),
     Status(status::StatusArgs),
     List(status::ListArgs),
     Clean(clean::CleanArgs),

@@ -4,7 +4,7 @@
 //! `aba-lock-man` reads [`find_page`].
 
 use super::examples::EXAMPLES;
-use super::{clean, doctor, events, flock, lock, metrics, reserve, run_once, status, update};
+use super::{clean, doctor, events, flock, lock, metrics, reserve, run_once, status, update, wait};
 use clap::Command;
 use std::fmt::Write;
 
@@ -37,6 +37,7 @@ const PAGES: &[Page] = &[
     (&["lock"], &lock::EXIT_STATUS, &[section("EVENT LOG", "", &events::EVENT_LOG)]),
     (&["flock"], &flock::EXIT_STATUS, &[section("ENVIRONMENT", "Environment", &flock::ENVIRONMENT)]),
     (&["unlock"], &lock::UNLOCK_EXIT_STATUS, &[]),
+    (&["wait"], &wait::EXIT_STATUS, &[]),
     (&["status"], &status::EXIT_STATUS, &[section("JSON", "With --json", &status::STATUS_JSON)]),
     (&["list"], &status::LIST_EXIT_STATUS, &[section("JSON", "With --json, of each lock", &status::STATUS_JSON)]),
     (&["clean"], &clean::EXIT_STATUS, &[]),
@@ -77,7 +78,7 @@ pub(crate) fn find_page(command: &str) -> Option<&'static Page> {
 
 /// The groups of commands in the help and the manual page of `aba-lock`.
 pub(crate) const GROUPS: &[(&str, &[&str])] = &[
-    ("Locks", &["lock", "unlock", "status", "list", "path", "flock"]),
+    ("Locks", &["lock", "unlock", "wait", "status", "list", "path", "flock"]),
     ("Tasks", &["run-once"]),
     ("Files", &["update", "write"]),
     ("Numbers", &["reserve", "release", "exclude", "migrate"]),

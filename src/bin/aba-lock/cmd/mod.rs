@@ -24,6 +24,7 @@ mod status;
 mod unlock;
 mod update;
 mod wait;
+mod wait_free;
 
 use crate::args::Invocation;
 use aba_lock::error::Error;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
         Invocation::Lock(args) => run_apart(|| lock::run(&args)),
         Invocation::Flock(args) => run_apart(|| flock::run(args)),
         Invocation::Unlock(args) => run_apart(|| unlock::run(&args)),
+        Invocation::Wait(args) => run_apart(|| wait_free::run(&args)),
         Invocation::Status(args) => run_apart(|| status::run(&args)),
         Invocation::List(args) => run_apart(|| list::run(&args)),
         Invocation::Clean(args) => run_apart(|| clean::run(&args)),

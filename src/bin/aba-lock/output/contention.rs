@@ -101,6 +101,18 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
     print_message(&text, Some(&hint));
 }
 
+/// Reports that a wait for a free lock timed out, or would be a deadlock.
+pub(crate) fn report_free_wait(error: &Error) {
+    if let Error::Lock(LockError::TimedOut { label, path, kind: kind @ Kind::Users, .. }) = error
+        && holders::observe_briefly(path).holding.is_none()
+        && let Some(range) = ranges::find_range_lock(path)
+    {
+        let hint = format!("show its holder with `aba-lock status {}`", format_target(*kind, label, path));
+        return print_message(&format!("{error}, locked {}", describe_range_holders(&range)), Some(&hint));
+    }
+    report_contention(error, None, HintReader::User);
+}
+
 fn describe_refusal(label: &str, holding: &Holding) -> String {
     match &holding.record {
         _ if holding.changes_hands => format!("{label} was held a moment ago by {}", describe_holder(holding)),

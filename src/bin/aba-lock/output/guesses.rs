@@ -34,10 +34,8 @@ const COMMANDS: &[(&[&str], Advice)] = &[
         ),
     ),
     (
-        &["wait", "wait-for", "block"],
-        Text(
-            "wait until a lock is free: `aba-lock lock --wait NAME -- true`; wait for a task: `aba-lock run-once --wait -i ID`",
-        ),
+        &["wait-for", "block", "await", "until", "join"],
+        Text("wait until a lock is free: `aba-lock wait NAME`; wait for a task: `aba-lock run-once --wait -i ID`"),
     ),
     (
         &["log", "logs", "tail", "output", "stdout", "events", "event", "history", "audit"],
@@ -179,7 +177,9 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (&["update"], &["-f", "--file"], "the file is an argument: `aba-lock update FILE -- COMMAND`"),
     (&["write"], &["-f", "--file", "-o"], "the file is an argument: `COMMAND | aba-lock write FILE`"),
     (&["write"], &["-a", "--append"], "add a line at the end: `aba-lock update FILE -- sh -c 'cat; echo LINE'`"),
-    (&["status"], &["-f", "-w", "--follow", "--watch", "--wait"], WATCH),
+    (&["status"], &["-w", "--wait"], "wait until the lock is free: `aba-lock wait NAME`"),
+    (&["wait"], &["-w", "--wait"], WAITS),
+    (&["status"], &["-f", "--follow", "--watch"], WATCH),
     (&["status"], &["-a", "--all"], LIST),
     (&["list"], &["-a", "-l", "--all"], "`aba-lock list` shows all locks and tasks"),
     (&["list"], &["-f", "-w", "--follow"], WATCH),

@@ -1,9 +1,10 @@
 //! Progress messages of a call that waits for a lock.
 
-use super::holder::describe_holder;
+use super::holder::{describe_holder, describe_range_holders};
 use super::stream::{clear_line, print_message, redraw_line};
 use super::text::{spell_number, spell_ordinal};
 use aba_lock::base::duration::format_span;
+use aba_lock::lock::holders::LockState;
 use aba_lock::lock::wait::{Contention, Waiting};
 use aba_lock::os;
 use std::cell::OnceCell;
@@ -47,8 +48,11 @@ impl LockProgress {
 
     fn show(&mut self, waiting: &Waiting) {
         let label = &waiting.target.label;
-        let who = waiting.state().holding.map(|holding| describe_holder(&holding));
-        let held = who.map(|who| format!(", held by {who}")).unwrap_or_default();
+        let held = match waiting.state() {
+            LockState { holding: Some(holding), .. } => format!(", held by {}", describe_holder(&holding)),
+            LockState { range: Some(range), .. } => format!(", locked {}", describe_range_holders(&range)),
+            _ => String::new(),
+        };
         let place = waiting.queue_position();
         let place = place.map(|(at, of)| format!(" ({} of {})", spell_ordinal(at), spell_number(of)));
         let place = place.unwrap_or_default();

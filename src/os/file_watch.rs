@@ -1,0 +1,98 @@
+//! Watches single files with inotify(7), for a process that waits until the lock of a file is released.
+
+#![expect(unsafe_code, reason = "calls into libc, each with its reason")]
+
+use super::process_handle::Process;
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+/// Reports that one of several files was closed, replaced or removed.
+///
+/// The kernel sends the event of a close before it releases the lock of the closed descriptor, and sends none if the lock is
+/// released without a close. So the caller must look again after some time, too.
+#[derive(Debug)]
+pub struct FileWatch {
+    events: Option<File>,
+}
+
+#[cfg(target_os = "linux")]
+impl FileWatch {
+    #[must_use]
+    pub fn new() -> Self {
+        use std::os::fd::FromRawFd;
+        // SAFETY: it takes a number, and makes a descriptor or answers -1.
+        let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
+        // SAFETY: the descriptor is new, open, and has no other owner.
+        Self { events: (fd >= 0).then(|| unsafe { File::from_raw_fd(fd) }) }
+    }
+
+    /// Also watches the file that is at `path` now, or its directory if this user may not read the file. Does nothing if it is
+    /// watched already. Returns false if neither can be watched.
+    pub fn add(&mut self, path: &Path) -> bool {
+        const CHANGES: u32 = libc::IN_CLOSE | libc::IN_ATTRIB | libc::IN_MOVE_SELF | libc::IN_DELETE_SELF;
+        const CHANGES_IN_DIRECTORY: u32 = libc::IN_CLOSE | libc::IN_CREATE | libc::IN_DELETE | libc::IN_MOVE;
+        let directory = || path.parent().is_some_and(|directory| self.add_watch(directory, CHANGES_IN_DIRECTORY));
+        self.add_watch(path, CHANGES) || directory()
+    }
+
+    fn add_watch(&self, path: &Path, changes: u32) -> bool {
+        use std::os::fd::AsRawFd;
+        use std::os::unix::ffi::OsStrExt;
+        let (Some(events), Ok(path)) = (&self.events, std::ffi::CString::new(path.as_os_str().as_bytes())) else {
+            return false;
+        };
+        // SAFETY: the descriptor is open; the path ends in NUL and lives until the call returns.
+        unsafe { libc::inotify_add_watch(events.as_raw_fd(), path.as_ptr(), changes) >= 0 }
+    }
+
+    /// Forgets the events so far.
+    pub fn clear(&mut self) {
+        if let Some(events) = &mut self.events {
+            while std::io::Read::read(events, &mut [0; 4096]).is_ok_and(|len| len > 0) {}
+        }
+    }
+
+    /// Waits for an event or the end of one of the processes, for at most `limit`, or until a signal comes. Returns true if it
+    /// knows of an event or an end.
+    pub fn wait(&mut self, processes: &[Process], limit: Duration) -> bool {
+        use std::os::fd::AsRawFd;
+        // poll(2) ignores a descriptor of -1.
+        let events = self.events.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let all = std::iter::once(events).chain(processes.iter().map(Process::descriptor));
+        let mut polled: Vec<libc::pollfd> =
+            all.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        let number = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
+        let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        // SAFETY: the vector has this many elements and lives until the call returns.
+        let happened = unsafe { libc::poll(polled.as_mut_ptr(), number, limit) } > 0;
+        self.clear();
+        happened
+    }
+}
+
+/// Other systems cannot report the release of a lock, so the caller only looks again.
+#[cfg(not(target_os = "linux"))]
+impl FileWatch {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { events: None }
+    }
+
+    pub fn add(&mut self, _: &Path) -> bool {
+        false
+    }
+
+    pub fn clear(&mut self) {}
+
+    pub fn wait(&mut self, _: &[Process], limit: Duration) -> bool {
+        std::thread::sleep(limit);
+        false
+    }
+}
+
+impl Default for FileWatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

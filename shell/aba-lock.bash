@@ -1,4 +1,4 @@
-# aba-lock.bash: see aba-lock.bash(7)
+# aba-lock.bash: locks
 __aba_version=0.1.0
 if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
     [[ ${__aba_wanted:-$__aba_version} == "$__aba_version" ]] || \return 1
@@ -29,7 +29,7 @@ case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
     if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix &&
-        -z ${__aba_new-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
+        -z ${__aba_fds+.}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
         ! \builtin declare -f +i builtin && ! builtin declare -f +i exec; then
         builtin local __aba_path __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
         [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
@@ -43,7 +43,7 @@ __aba_call() {
     else
         \printf '%s\n' "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_wanted" 'hint: restart the script' >&2
         __aba_version=$__aba_wanted __aba_wanted=''
-        [[ -z ${__aba_loaded-} && $* != *aba_lock_op* ]] || \exit 125
+        [[ -z ${__aba_loaded-} && $* != *_lock_op* ]] || \exit 125
         \return 125
     fi
 }
@@ -52,7 +52,8 @@ __aba_try() {
     __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
     [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
     [[ $1 != *_u* ]] || builtin eval 'builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
-"$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" || builtin return "$?"
+__aba_path=$__aba_locks
+"$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" && [[ $__aba_path == "$__aba_locks" ]] || builtin return "$?"
 builtin eval "\\exec $__aba_fds>&-"
 __aba_locks=
 builtin unset -v ABA_LOCK_FDS
@@ -111,8 +112,8 @@ __aba_locks+=''
 #
 # The code runs in bash 3.2 (macOS) and newer, whatever options and functions the script has. So it calls builtins
 # through `builtin`, and does without `{fd}<>` (4.1), BASHPID without a fallback (4.0), `declare -A` and `mapfile`
-# (4.0), `[[ -v ]]` (4.2), arrays that may be empty (an error under `nounset` until 4.4), and ranges, classes and
-# negations in brackets, except in `${x//[0-9]/}` (wrong until 4.4 if `-`, `:` or `!` is in IFS).
+# (4.0), `[[ -v ]]` (4.2), arrays that may be empty (an error under `nounset` until 4.4), and in patterns of `[[ ]]` and
+# `case` without ranges, classes and negations in brackets (wrong until 4.4 if `-`, `:` or `!` is in IFS).
 
 # ---- the fast part ----
 
@@ -135,8 +136,9 @@ __aba_locks+=''
 #
 # The code for a release is in quotes, because bash then neither parses nor copies it for a script that only locks.
 #
-# __aba_try returns 79 if the call needs the rest, and otherwise the status of the helper. It has the effects of
-# __aba_acquire_locks and aba_unlock_operation: a change there may be needed in both.
+# __aba_try returns 79 if the call needs the rest, 1 if a trap handler has changed the locks during a release, and otherwise
+# the status of the helper. It has the effects of __aba_acquire_locks and aba_unlock_operation: a change there may be needed
+# in both.
 #
 # While __aba_call loads the rest, __aba_wanted is the version of the fast part. If the file has another version by then,
 # it returns before it defines anything, and the script gets a message. __aba_loaded is `all` after the rest was loaded.
@@ -178,8 +180,10 @@ __aba_resume() {
     if ((__aba_status == 79)) || { ((__aba_status == 76)) && [[ $1 == aba_lock_operation ]]; }; then
         "$@"
     elif [[ $1 == aba_unlock_operation ]]; then
+        # 1: the helper has released the lock, and a trap handler has changed the locks while it ran.
+        ((__aba_status != 1)) || __aba_status=0
         __aba_find_directory
-        __aba_end_unlock "${__aba_locks% }"
+        ! __aba_contains "${__aba_locks}" "${__aba_path}" || __aba_end_unlock "${__aba_path% }"
     else
         builtin shift
         __aba_names="$* "
@@ -610,7 +614,7 @@ __aba_record_locks() {
         __aba_locks+="${__aba_entry}/${__aba_pid} "
         builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
         # As in __aba_forget_fd.
-        [[ -z ${__aba_new-} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
+        [[ -z ${__aba_fds+.} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
             __aba_print_message "${__aba_entry%%/*} is locked only until this subshell ends" \
@@ -888,6 +892,8 @@ aba_unlock_operation() {
         # The helper unlocks the file, and so also the copies of children. It refuses if the descriptor is not on the
         # lock file any more: then the script uses it for something else, and it stays open.
         __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"${__aba_lease}"} || __aba_status=$?
+        # While the helper ran, a trap handler may have released the lock and acquired another one on the descriptor.
+        [[ ${__aba_acquirer} == 0 ]] || __aba_contains "${__aba_locks}" "${__aba_entry} " || builtin return 0
         __aba_end_unlock "${__aba_entry}" || builtin return "$?"
         builtin return 0
     elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
@@ -1502,8 +1508,8 @@ __aba_forget_fd() {
         builtin unset -v ABA_LOCK_FDS
     fi
     # A call of the fast part that this one interrupts exports these when it ends.
-    if [[ -n ${__aba_new-} ]]; then
-        __aba_left="${__aba_fds-} "
+    if [[ -n ${__aba_fds+.} ]]; then
+        __aba_left="${__aba_fds} "
         __aba_remove_entries __aba_left "$1 "
         __aba_fds=${__aba_left% }
     fi

@@ -412,39 +412,3 @@ END
         rm output
     done
 }
-
-# Makes a helper that sends SIGUSR1 to the script before its first work for `save`. Bash runs the handler after the helper has ended,
-# while the call that started it still runs.
-make_signalling_helper() {
-    printf '#!/bin/sh\ncase "$*" in *save*) [ -e sent ] || { echo >sent; kill -s USR1 "$PPID"; } ;; esac\nexec "%s" "$@"\n' \
-        "${ABA_LOCK_BIN}" >helper
-    chmod +x helper
-    aba-lock lock save load -- true
-}
-
-@test "a handler that interrupts a call is refused the lock of that call, which keeps it" {
-    make_signalling_helper
-    script tool <<'END'
-trap 'aba_lock_operation -q --on-conflict return save || echo "refused with $?"; aba_unlock_operation save 2>&1' USR1
-ABA_LOCK_BIN=${PWD}/helper
-aba_lock_operation "$@" save
-aba_lock_held save && echo "held on ${ABA_LOCK_FDS}"
-END
-    run -0 timeout "${PATIENCE}" ./tool
-    [[ ${output} == $'refused with 1\naba-lock: nothing to release: this script holds no lock on save\nheld on 200' ]]
-}
-
-@test "a lock that a handler acquires during a call is handed down to the commands of the script" {
-    make_signalling_helper
-    script tool <<'END'
-trap 'aba_lock_operation load' USR1
-ABA_LOCK_BIN=${PWD}/helper
-aba_lock_operation "$@" save
-"$BASH" -c 'source "$LIBRARY"; aba_lock_operation save && aba_lock_operation load && echo granted'
-END
-    for options in '' --quiet; do
-        rm -f sent
-        run -0 timeout "${PATIENCE}" ./tool ${options}
-        [[ ${output} == granted ]]
-    done
-}

@@ -90,3 +90,56 @@ echo "$status"
 ABA_LOCK_BIN=/nowhere/aba-lock run_once -w -i "other.$$" -- true 2>/dev/null || status=$?
 echo "$status"' $'7\n8\n9\n10\n11\n12\n125'
 }
+
+# Makes a helper that sends SIGUSR1 to the script before its first work for `save`. Bash runs the handler after the helper has ended,
+# while the call that started it still runs.
+make_signalling_helper() {
+    printf '#!/bin/sh\ncase "$*" in *save*) [ -e sent ] || { echo >sent; kill -s USR1 "$PPID"; } ;; esac\nexec "%s" "$@"\n' \
+        "${ABA_LOCK_BIN}" >helper
+    chmod +x helper
+    aba-lock lock save load -- true
+}
+
+@test "a handler that interrupts a call is refused the lock of that call, which keeps it" {
+    make_signalling_helper
+    script tool <<'END'
+trap 'aba_lock_operation -q --on-conflict return save || echo "refused with $?"; aba_unlock_operation save 2>&1' USR1
+ABA_LOCK_BIN=${PWD}/helper
+aba_lock_operation "$@" save
+aba_lock_held save && echo "held on ${ABA_LOCK_FDS}"
+END
+    run -0 timeout "${PATIENCE}" ./tool
+    [[ ${output} == $'refused with 1\naba-lock: nothing to release: this script holds no lock on save\nheld on 200' ]]
+}
+
+@test "a lock that a handler acquires during a call is handed down to the commands of the script" {
+    make_signalling_helper
+    script tool <<'END'
+trap 'aba_lock_operation load' USR1
+ABA_LOCK_BIN=${PWD}/helper
+aba_lock_operation "$@" save
+"$BASH" -c 'source "$LIBRARY"; aba_lock_operation save && aba_lock_operation load && echo granted'
+END
+    for options in '' --quiet; do
+        rm -f sent
+        run -0 timeout "${PATIENCE}" ./tool ${options}
+        [[ ${output} == granted ]]
+    done
+}
+
+@test "a lock that a handler acquires during the release of another one stays known" {
+    make_signalling_helper
+    script tool <<'END'
+trap "$1" USR1
+aba_lock_operation save
+ABA_LOCK_BIN=${PWD}/helper
+aba_unlock_operation
+"$BASH" -c 'source "$LIBRARY"; aba_lock_operation load && echo granted'
+aba_unlock_operation load && echo "unlocked ${ABA_LOCK_FDS-all}"
+END
+    for handler in 'aba_lock_operation load' 'aba_lock_operation --quiet load' 'aba_unlock_operation; aba_lock_operation load'; do
+        rm -f sent
+        run -0 timeout "${PATIENCE}" ./tool "${handler}"
+        [[ ${output} == $'granted\nunlocked all' ]]
+    done
+}

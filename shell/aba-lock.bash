@@ -242,7 +242,7 @@ aba_lock_operation() {
         __aba_word=$1
         builtin shift
         case ${__aba_word} in
-            -t | --timeout | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
+            -t | --timeout | --max-time | --grace | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
                 [[ "$#" -gt 0 && (-n $1 || (${__aba_word} != -t && ${__aba_word} != --timeout)) ]] ||
                     __aba_fail 2 "option ${__aba_word} needs a value" 'see `aba_lock_operation --help`' ||
                     builtin return "$?"
@@ -267,8 +267,8 @@ aba_lock_operation() {
                 builtin return 0
                 ;;
             --) ;;
-            --server=* | --pid-file=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --who=* | --ttl=* | \
-                --on-lost=* | --shared | --exclusive | --quiet | --verbose)
+            --server=* | --pid-file=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
+                --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --quiet | --verbose)
                 __aba_options+=("${__aba_word}")
                 case ${__aba_word} in
                     --server=*) __aba_server=${__aba_word#*=} ;;
@@ -376,6 +376,8 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
   -n, --nonblock           Fail at once if another process holds a lock [default]
   -w, --wait[=TIME]        Wait until the locks are free, or for at most TIME: --wait=60 or -w=5m
   -t, --timeout TIME       Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
+      --max-time TIME      End this script and all other holders after TIME: SIGTERM, and SIGKILL after --grace
+      --grace TIME         With --max-time: time between SIGTERM and SIGKILL [default: 5]
   -s, --shared             Acquire shared locks, which several processes can hold at the same time
   -x, --exclusive          Acquire exclusive locks, which only one process can hold [default]
   -q, --quiet              Print no messages about contention

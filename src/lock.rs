@@ -12,7 +12,8 @@
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //! 6. `ownership`, [`inherit`], [`keeper`], [`release`]: locks on descriptors that several processes share
 //! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the steps of an acquisition; [`direct`]: these steps in the
-//!    process of a script, if the lock is free; [`free_wait`]: waiting until a lock is free, without acquiring it
+//!    process of a script, if the lock is free; [`free_wait`]: waiting until a lock is free, without acquiring it; [`max_time`]: the
+//!    watcher that ends the holders after some time
 
 pub mod acquire;
 pub mod clean;
@@ -26,6 +27,7 @@ pub mod holders;
 pub mod inherit;
 pub mod keeper;
 pub mod kill;
+pub mod max_time;
 pub mod open;
 mod ownership;
 pub(crate) mod peer;

@@ -12,7 +12,7 @@
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
-//!    `file_watch`.
+//!    `file_watch`, `watcher`, `foreign_output`.
 //! 4. Uses of these: `append`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
 
 mod append;
@@ -28,6 +28,7 @@ mod examine;
 mod file;
 mod file_watch;
 mod flock;
+mod foreign_output;
 mod forward;
 mod general_heap;
 mod heap;
@@ -58,6 +59,7 @@ mod timer;
 mod unlock;
 mod wait;
 mod watch;
+mod watcher;
 
 pub use append::write_once;
 pub use child::Child;
@@ -69,7 +71,7 @@ pub use descriptor::{
     inherited_descriptors, keep_back, let_wait, make_room, owner, second_descriptor, set_owner, share,
     try_second_descriptor,
 };
-pub use detach::{adopt_orphans, close_inherited_except, detached, quiet_stdio, redirect_output};
+pub use detach::{adopt_orphans, close_inherited_except, detach_from_caller, detached, quiet_stdio, redirect_output};
 pub use directory::FileFacts;
 pub(crate) use directory::directory_inodes;
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
@@ -79,6 +81,7 @@ pub use file::{
 };
 pub use file_watch::FileWatch;
 pub use flock::{Mode, try_lock, unlock, wait_lock};
+pub use foreign_output::write_to_stderr_of;
 pub use forward::Forward;
 pub use heap::Heap;
 pub use identity::{Identity, identity};
@@ -102,3 +105,4 @@ pub use thread::{map_in_threads, with_companion};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
 pub use watch::{Bell, DirectoryWatch, can_watch};
+pub use watcher::{WatcherAnswer, WatcherLink, WatcherSide, start_watcher};

@@ -40,6 +40,8 @@ pub struct EventCounts {
     /// Attempts that found the lock held by another process.
     pub contended: u64,
     pub timed_out: u64,
+    /// Acquisitions whose holders were ended by `--max-time`.
+    pub expired: u64,
     /// Attempts that would have completed a deadlock.
     pub deadlocks: u64,
     /// Attempts during which the lock file was replaced.
@@ -119,6 +121,7 @@ fn count_event(counts: &mut BTreeMap<String, EventCounts>, event: &Value) {
         Some("acquired") => counted.acquired += 1,
         Some("contended") => counted.contended += 1,
         Some("timed_out") => counted.timed_out += 1,
+        Some("expired") => counted.expired += 1,
         Some("deadlock") => counted.deadlocks += 1,
         Some("replaced") => counted.replaced += 1,
         _ => {}

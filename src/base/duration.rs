@@ -3,6 +3,7 @@
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
+use std::fmt::Write;
 use std::time::Duration;
 
 /// The form of a time, for messages.
@@ -72,6 +73,26 @@ pub fn format_span(span: Duration) -> String {
     }
 }
 
+/// Formats a time that the user gave as a limit: as [`format_span`] does, but a short time with its fraction, and a long one
+/// without parts that are zero: `0.5s`, `1m30s`, `5m`, `1h30m`.
+#[must_use]
+pub fn format_limit(span: Duration) -> String {
+    let (seconds, millis) = (span.as_secs(), span.subsec_millis());
+    if seconds < 60 {
+        return format!("{}s", f64::from(u32::try_from(span.as_millis()).unwrap_or(0)) / 1000.0);
+    }
+    let mut rest = seconds * 1000 + u64::from(millis);
+    let mut text = String::new();
+    for (unit, len) in UNITS {
+        let len = u64::from(len);
+        if unit != "w" && rest / len > 0 {
+            let _ = write!(text, "{}{unit}", rest / len);
+            rest %= len;
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +104,13 @@ mod tests {
         assert_eq!(parse_span("0.0"), Some(Duration::ZERO));
         for bad in ["", ".", "-1", "1e9", "inf", "nan", "abc", "1.2.3", "0.0000000001", "99999999999999999999999"] {
             assert_eq!(parse_span(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_formatted_without_parts_that_are_zero() {
+        for text in ["0.5s", "5s", "1m30s", "1h", "1h30m", "2d", "21d", "1m500ms"] {
+            assert_eq!(parse_span(text).map(format_limit).as_deref(), Some(text));
         }
     }
 

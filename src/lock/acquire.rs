@@ -52,6 +52,12 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
+/// Puts locks into the order in which they are acquired, without a second lock of one path.
+pub fn put_in_order(targets: &mut Vec<(Target, Option<RawFd>)>) {
+    targets.sort_by(|(one, _), (other, _)| one.rank().cmp(other.rank()));
+    targets.dedup_by(|(one, fd), (other, _)| fd.is_none() && one.path == other.path);
+}
+
 /// Acquires all the locks, or none, on descriptors of our own.
 pub fn acquire(
     targets: Vec<Target>,
@@ -150,8 +156,8 @@ fn find_held_lock(fd: RawFd, file: &File, target: &Target) -> Result<Option<Kern
 struct Attempt<'a> {
     request: &'a Request<'a>,
     contention: &'a mut dyn Contention,
-    /// The script, our parent, that gave us its descriptors. If it ends, the wait ends, too.
-    script: Option<u32>,
+    /// Our parent, if the wait ends with it: the script that gave us its descriptors, or the process that started this watcher.
+    parent: Option<u32>,
     started: Instant,
     /// The draft of the records, if it was built during a wait.
     draft: Option<RecordDraft>,
@@ -163,7 +169,8 @@ impl<'a> Attempt<'a> {
     fn new(request: &'a Request<'a>, contention: &'a mut dyn Contention, script: Option<u32>) -> Self {
         let now = Instant::now();
         let started = now.checked_sub(request.waited).unwrap_or(now);
-        Self { request, contention, script, started, draft: None, taken: Vec::new() }
+        let parent = request.caller.or(script);
+        Self { request, contention, parent, started, draft: None, taken: Vec::new() }
     }
 
     /// Acquires the lock of `target`. If one of `guards` holds the lock of the same file already, because two of the paths lead
@@ -323,10 +330,10 @@ impl<'a> Attempt<'a> {
         // After Ctrl-C, an interactive shell lives on with its descriptors open, so this process must release their locks.
         let _unlocks = os::UnlocksAtEnd::begin(&self.taken);
         let alarm = os::Alarm::new();
-        if self.script.is_some() {
+        if self.parent.is_some() {
             alarm.when_parent_ends();
         }
-        let has_ended = || self.script.is_some_and(|pid| os::parent_id() != pid);
+        let has_ended = || self.parent.is_some_and(|pid| os::parent_id() != pid);
         let deadline = limit.and_then(|limit| self.started.checked_add(limit));
         let may_go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         let outcome = wait::wait_for_grant(self.contention, (target, file, self.request), &alarm, deadline, may_go_on);
@@ -352,11 +359,12 @@ impl<'a> Attempt<'a> {
 
     fn build_draft(&self) -> RecordDraft {
         let request = self.request;
-        let taker = match self.script {
-            None => Taker::new(request.holder, request.command.as_deref()),
-            Some(pid) => Taker::parent(pid),
+        let taker = match self.parent {
+            Some(pid) if pid == request.holder => Taker::parent(pid),
+            _ => Taker::new(request.holder, request.command.as_deref()),
         };
-        RecordDraft::new(taker, request.mode, request.who, request.pid_file)
+        let draft = RecordDraft::new(taker, request.mode, request.who, request.pid_file);
+        if request.max_time.is_some() { draft.with_max_time(request.max_time) } else { draft }
     }
 
     /// Writes the records of the locks that this call acquired. A lock that an ancestor holds keeps its record.

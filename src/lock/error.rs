@@ -105,6 +105,15 @@ pub enum LockError {
         label: String,
         held: Mode,
     },
+    /// The caller asks for a maximum time, but holds the lock already, so that there is no acquisition that could be limited.
+    HeldWithoutLimit {
+        label: String,
+    },
+    /// The process that limits the time cannot be started.
+    NoWatcher {
+        label: String,
+        source: io::Error,
+    },
     /// The script for which this process waited has ended.
     ScriptEnded {
         label: String,
@@ -120,7 +129,9 @@ impl LockError {
         match self {
             Self::Store(error) => error.class(),
             Self::Command(error) => error.class(),
-            Self::Busy { .. } | Self::Upgrade { .. } | Self::Deadlock { .. } => ErrorClass::Busy,
+            Self::Busy { .. } | Self::Upgrade { .. } | Self::HeldWithoutLimit { .. } | Self::Deadlock { .. } => {
+                ErrorClass::Busy
+            }
             Self::TimedOut { .. } => ErrorClass::TimedOut,
             Self::Replaced { .. } => ErrorClass::Replaced,
             Self::Open { .. }
@@ -134,6 +145,7 @@ impl LockError {
             | Self::KeepsChanging { .. }
             | Self::Unsupported { .. }
             | Self::Lock { .. }
+            | Self::NoWatcher { .. }
             | Self::ScriptEnded { .. }
             | Self::NoKeeper => ErrorClass::Failed,
         }
@@ -175,6 +187,7 @@ impl LockError {
             Self::KeepsChanging { .. } => {
                 "stop the program that removes or replaces it: a lock file must stay".to_owned()
             }
+            Self::HeldWithoutLimit { .. } => "release it first, or give --max-time where it is acquired".to_owned(),
             Self::Upgrade { .. } => "release it first, or acquire it exclusive from the start".to_owned(),
             Self::Unsupported { path, .. } if store::name_of(path).is_none() => "use a file on a local disk".to_owned(),
             Self::Unsupported { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
@@ -270,6 +283,15 @@ impl fmt::Display for LockError {
             }
             Self::Upgrade { label, held } => {
                 write!(f, "{label} is already held {held} by this script, and cannot become exclusive while it is held")
+            }
+            Self::HeldWithoutLimit { label } => {
+                write!(
+                    f,
+                    "cannot limit the time of {label}: this process or one that started it already holds the lock"
+                )
+            }
+            Self::NoWatcher { label, source } => {
+                write!(f, "cannot limit the time of {label}: cannot start a process: {}", format_io_error(source))
             }
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
             Self::NoKeeper => f.write_str("cannot use leases: aba-lock-keeper was not found"),

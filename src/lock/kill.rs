@@ -1,4 +1,4 @@
-//! Ends the holders of a lock by signals, for `aba-lock unlock --kill`, and waits until they have released the lock.
+//! Ends the holders of a lock by signals, for `aba-lock unlock --kill` and `--max-time`, and waits until they have released the lock.
 //!
 //! The processes to end are the holders at the beginning, and the processes that they start afterwards, which inherit the
 //! lock. A process that acquires the lock after them must not be signalled. The kernel shows the difference, because it
@@ -14,7 +14,7 @@
 use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::record;
 use crate::os;
-use crate::os::proc::lock_table::{self, ListedLock, WantedFile};
+use crate::os::proc::lock_table::{self, KernelLock, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use crate::os::proc::process;
 use std::collections::BTreeSet;
@@ -178,6 +178,23 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     release.run(plan, begin)
 }
 
+/// Ends the processes that hold the lock on the file through the acquisition of this process, and waits until they have released
+/// it. This process is their locker, and has closed the file.
+#[must_use]
+pub fn end_acquisition(file: &WantedFile, plan: &KillPlan) -> ForcedRelease {
+    let is_locker = true;
+    let lockers = BTreeSet::from([std::process::id()]);
+    let release = HolderRelease { file, path: &file.path, is_locker, lockers, token: 0, start: 0, victims: Vec::new() };
+    release.run(plan, Instant::now())
+}
+
+/// Returns the processes that hold the lock on the file through the acquisition of this process.
+#[must_use]
+pub fn find_own_holders(file: &WantedFile) -> Vec<u32> {
+    let found = find_openers(file).found.into_iter();
+    found.filter(|opener| opener.lock.locker == std::process::id()).map(|opener| opener.pid).collect()
+}
+
 /// Returns the holders of a lock on the file, or on a file that was removed from its path.
 fn find_openers(file: &WantedFile) -> Scan<LockingProcess> {
     openers::find_locking_processes(&mut vec![file.clone()], None, &AtomicBool::new(false))
@@ -201,8 +218,10 @@ struct Victim {
 
 impl Victim {
     /// Sends a signal, if this is still the process that was seen, and it still has the file open.
-    fn send(&self, file: &WantedFile, signal: i32) -> bool {
-        let proved = process::is_alive(self.pid, self.start) && openers::holds(self.pid, file);
+    fn send(&self, file: &WantedFile, lockers: Option<&BTreeSet<u32>>, signal: i32) -> bool {
+        let is_meant = |lock: KernelLock| lockers.is_none_or(|lockers| lockers.contains(&lock.locker));
+        let holds = || openers::lock_on(self.pid, file).is_some_and(is_meant);
+        let proved = process::is_alive(self.pid, self.start) && holds();
         proved && self.process.signal(signal).is_ok()
     }
 
@@ -221,6 +240,8 @@ impl Victim {
 struct HolderRelease<'a> {
     file: &'a WantedFile,
     path: &'a Path,
+    /// True if this process is the locker. Its pid is not reused, so each process that holds a lock of it has inherited that lock.
+    is_locker: bool,
     /// The processes that took the lock, according to the kernel: several if the lock is shared. 0: a process that has
     /// ended, in a pid namespace.
     lockers: BTreeSet<u32>,
@@ -235,6 +256,7 @@ impl<'a> HolderRelease<'a> {
         Self {
             file,
             path,
+            is_locker: false,
             lockers: list_live(look).map(|opener| opener.lock.locker).collect(),
             token: record::read_path(path).token(),
             start: process::start_time(std::process::id()).unwrap_or(u64::MAX),
@@ -258,6 +280,9 @@ impl<'a> HolderRelease<'a> {
     /// Returns true if a process that is not in the list of victims has inherited the lock, and did not acquire it
     /// itself.
     fn has_inherited(&self, opener: &LockingProcess) -> bool {
+        if self.is_locker {
+            return true;
+        }
         let Some(seen) = process::read_stat(opener.pid) else { return false };
         let is_child = self.victims.iter().any(|victim| victim.pid == seen.parent);
         is_child || (opener.lock.locker != 0 && seen.start >= self.start)
@@ -270,8 +295,9 @@ impl<'a> HolderRelease<'a> {
         loop {
             let look = find_openers(self.file);
             let (mut holding, mut unproved) = (Vec::new(), false);
-            for opener in list_live(&look) {
-                if !self.lockers.contains(&opener.lock.locker) {
+            for opener in &look.found {
+                let is_wanted = self.is_locker || !opener.removed;
+                if !is_wanted || !self.lockers.contains(&opener.lock.locker) {
                     continue;
                 }
                 if self.find_victim(opener).is_none() && self.has_inherited(opener) {
@@ -284,7 +310,9 @@ impl<'a> HolderRelease<'a> {
                 }
             }
             // The pid of a locker means nothing if the lock was acquired again since.
-            unproved = (unproved || self.is_listed()) && record::read_path(self.path).token() == self.token;
+            let is_same =
+                |release: &Self| release.is_locker || record::read_path(release.path).token() == release.token;
+            unproved = (unproved || self.is_listed()) && is_same(&self);
             // The lock counts as released after two looks without a holder. A single look reads the processes in the order
             // of their pids, so it can miss a child that is started with a lower pid than its parent.
             unheld = if holding.is_empty() && !unproved { unheld + 1 } else { 0 };
@@ -309,17 +337,17 @@ impl<'a> HolderRelease<'a> {
 
     /// Sends the signal of the plan if the victim has not received it yet, and SIGKILL if `kills` is true.
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
-        let (file, victim) = (self.file, &mut self.victims[index]);
+        let (file, lockers, victim) = (self.file, self.is_locker.then_some(&self.lockers), &mut self.victims[index]);
         if !victim.signalled {
-            victim.signalled = victim.send(file, signal);
+            victim.signalled = victim.send(file, lockers, signal);
             victim.killed = signal == KILL;
             // A stopped process acts on the signal only after SIGCONT.
             if victim.signalled {
-                victim.send(file, libc::SIGCONT);
+                victim.send(file, lockers, libc::SIGCONT);
             }
         }
         if kills && !victim.killed {
-            victim.killed = victim.send(file, KILL);
+            victim.killed = victim.send(file, lockers, KILL);
         }
     }
 

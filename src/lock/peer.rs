@@ -122,7 +122,16 @@ pub(crate) fn find_script(pid: u32) -> Option<u32> {
         None if name == HELPER => options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd=")),
         None => false,
     };
-    if locks_descriptor { process::parent(pid).filter(|pid| *pid > 0) } else { None }
+    if locks_descriptor { find_caller(pid) } else { None }
+}
+
+/// Returns the process that called a helper. The copies of a helper that limit the time (`--max-time`) have its words.
+fn find_caller(helper: u32) -> Option<u32> {
+    let mut parent = process::parent(helper).filter(|pid| *pid > 0)?;
+    while is_helper(parent) && process::words(parent) == process::words(helper) {
+        parent = process::parent(parent).filter(|pid| *pid > 0)?;
+    }
+    Some(parent)
 }
 
 /// Returns true if the shell library called this helper: only the library uses the option `--reopen`.

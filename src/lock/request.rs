@@ -38,6 +38,10 @@ pub struct Request<'a> {
     pub after_grant: AfterGrant,
     /// The time for which an earlier process has waited for the same locks on behalf of the caller. It counts towards the limit.
     pub waited: Duration,
+    /// The maximum time for which the locks are held, for the record. This process must be the watcher that enforces it.
+    pub max_time: Option<Duration>,
+    /// The parent of this process, if the wait ends with it. `None`: the script, if there is one, is the parent.
+    pub caller: Option<u32>,
     /// True if contention goes to the event log; otherwise another process of the same call writes it there.
     pub logs_contention: bool,
 }
@@ -55,6 +59,8 @@ impl Request<'_> {
             pid_file: None,
             after_grant: AfterGrant::GoesOn,
             waited: Duration::ZERO,
+            max_time: None,
+            caller: None,
             logs_contention: true,
         }
     }

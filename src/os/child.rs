@@ -120,7 +120,7 @@ impl PreparedCommand {
 }
 
 /// Asks the kernel to kill this process when its parent ends (Linux).
-fn kill_with_parent() {
+pub(super) fn kill_with_parent() {
     #[cfg(target_os = "linux")]
     // SAFETY: it takes numbers.
     unsafe {

@@ -9,6 +9,7 @@
 use super::proc::process;
 use super::signal_action::SignalAction;
 use super::signal_mask::SignalSet;
+use super::this_process::hide_command;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -44,6 +45,21 @@ fn close_range(first: RawFd, last: RawFd) {
         // SAFETY: as above.
         unsafe { libc::close(fd) };
     }
+}
+
+/// Detaches this process from its caller, as a watcher does after a fork: it leads a session of its own, and has the default signal
+/// actions, the working directory `/` and no descriptors but `kept`. Standard input, output and error are `/dev/null`.
+///
+/// The words of the command line after `--` are overwritten, because they name another program, which tools such as `pkill -f`
+/// would find here.
+pub fn detach_from_caller(kept: &[RawFd]) {
+    // SAFETY: a child leads no group.
+    unsafe { libc::setsid() };
+    reset_signals();
+    hide_command();
+    quiet_stdio();
+    let _ = std::env::set_current_dir("/");
+    close_inherited_except(kept);
 }
 
 /// Starts a detached process that runs `work` and then exits. Returns as soon as the process exists.

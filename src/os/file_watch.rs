@@ -36,6 +36,19 @@ impl FileWatch {
         self.add_watch(path, CHANGES) || directory()
     }
 
+    /// Also reports each close of the open `file`, wherever its path leads to later. Returns false if that is not possible.
+    pub fn add_open_file(&mut self, file: &File) -> bool {
+        use std::os::fd::AsRawFd;
+        self.add_watch(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())), libc::IN_CLOSE)
+    }
+
+    /// Returns the descriptor of the system for the events.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+        use std::os::fd::AsRawFd;
+        self.events.as_ref().map(File::as_raw_fd)
+    }
+
     fn add_watch(&self, path: &Path, changes: u32) -> bool {
         use std::os::fd::AsRawFd;
         use std::os::unix::ffi::OsStrExt;
@@ -81,6 +94,15 @@ impl FileWatch {
 
     pub fn add(&mut self, _: &Path) -> bool {
         false
+    }
+
+    pub fn add_open_file(&mut self, _: &File) -> bool {
+        false
+    }
+
+    #[must_use]
+    pub fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+        None
     }
 
     pub fn clear(&mut self) {}

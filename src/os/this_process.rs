@@ -43,6 +43,23 @@ pub fn words() -> impl Iterator<Item = OsString> {
     })
 }
 
+/// Overwrites the words after `--`, also in `/proc/PID/cmdline`. [`words`] must not be called any more.
+pub(super) fn hide_command() {
+    let mut next = WORDS.load(Ordering::Relaxed);
+    let mut is_command = false;
+    // SAFETY: as in `words`. The texts are in memory of this process that can be written, and there is no reference to them.
+    unsafe {
+        while !next.is_null() && !(*next).is_null() {
+            let (text, len) = ((*next).cast_mut(), CStr::from_ptr(*next).count_bytes());
+            if is_command {
+                ptr::write_bytes(text, 0, len);
+            }
+            is_command |= len == 2 && *text.cast::<[u8; 2]>() == *b"--";
+            next = next.add(1);
+        }
+    }
+}
+
 /// Returns true if this program was called by the name `name`, in whichever directory.
 #[must_use]
 pub fn is_called(name: &str) -> bool {

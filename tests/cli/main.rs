@@ -39,6 +39,7 @@ mod lock;
 mod lock_contention;
 mod lock_descriptor;
 mod lock_replacement;
+mod max_time;
 mod metrics;
 mod misuse;
 mod namespace;

@@ -104,7 +104,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock reserve --pool build --range 1-3 -- ./build.sh", Guard(Number("build"), "./build.sh")),
     ("end=$((SECONDS + 3600))", Plain),
     ("aba-lock run-once -w -i \"fetch-$(date +%F)\"", Plain),
-    ("aba-lock lock backup -- timeout", Guard(Name("backup"), "./backup.sh")),
+    ("aba-lock lock --max-time", Guard(Name("backup"), "./backup.sh")),
     ("aba-lock status --json backup | jq -e", Plain),
     ("aba-lock list              # the held", Plain),
     ("cat \"$(aba-lock path backup)\"", Plain),

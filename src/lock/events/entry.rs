@@ -36,6 +36,11 @@ pub enum LockEvent<'a> {
     Free {
         waited: Duration,
     },
+    /// The maximum time for which the lock may be held is over, so its holders are signalled.
+    Expired {
+        held: Duration,
+        limit: Duration,
+    },
     /// The wait would never have ended.
     Deadlock {
         /// The processes that wait for each other.
@@ -59,6 +64,7 @@ impl LockEvent<'_> {
             Self::Acquired { .. } => "acquired",
             Self::TimedOut { .. } => "timed_out",
             Self::Free { .. } => "free",
+            Self::Expired { .. } => "expired",
             Self::Deadlock { .. } => "deadlock",
             Self::Replaced => "replaced",
             Self::Released { .. } => "released",
@@ -126,6 +132,10 @@ fn format_fields(
             put("token", (*token).into());
         }
         LockEvent::TimedOut { waited } | LockEvent::Free { waited } => put("waited_seconds", round_seconds(*waited)),
+        LockEvent::Expired { held, limit } => {
+            put("held_seconds", round_seconds(*held));
+            put("max_seconds", round_seconds(*limit));
+        }
         LockEvent::Deadlock { circle } => put("circle", cut(circle, most).into()),
         LockEvent::Released { held: Some(held) } => put("held_seconds", round_seconds(*held)),
         LockEvent::Released { held: None } | LockEvent::Replaced => {}

@@ -5,6 +5,7 @@ use super::value::is_kept_whole;
 use crate::os::proc::process;
 use crate::os::{self, Mode};
 use std::path::Path;
+use std::time::Duration;
 
 /// The process for which a lock will be acquired, as a record describes it.
 #[derive(Debug)]
@@ -90,9 +91,17 @@ impl RecordDraft {
             pid_file: pid_file.and_then(Path::to_str).filter(|path| is_kept_whole(path)).map(str::to_owned),
             mode,
             locker: std::process::id(),
+            max_time: None,
             lease: None,
             token: 0,
         };
+        Self { head: record.head(), record }
+    }
+
+    /// Adds the maximum time for which the lock is held.
+    #[must_use]
+    pub fn with_max_time(self, max_time: Option<Duration>) -> Self {
+        let record = Record { max_time, ..self.record };
         Self { head: record.head(), record }
     }
 

@@ -1,8 +1,8 @@
 //! The holder record, and its form as text.
 
 use super::value::{on_one_line, put_line, unquote};
-use crate::os::Mode;
 use crate::os::proc::process;
+use crate::os::{self, Mode};
 use std::time::Duration;
 
 pub(super) const FIRST_KEY: &str = "aba_lock_record=";
@@ -45,6 +45,8 @@ pub struct Record {
     pub mode: Mode,
     /// The process that called flock(2). The kernel shows this pid.
     pub locker: u32,
+    /// The maximum time for which the lock is held (`--max-time`). The process [`Record::locker`] enforces it.
+    pub max_time: Option<Duration>,
     /// The lease at a server that belongs to the lock, as its keeper wrote it.
     pub lease: Option<String>,
     /// The fencing token.
@@ -81,6 +83,13 @@ impl Record {
         Duration::try_from(jiff::Timestamp::now().duration_since(since)).ok()
     }
 
+    /// Returns the time until the holders are ended. `None`: there is no limit, or the process that enforces it has ended.
+    #[must_use]
+    pub fn remaining_time(&self) -> Option<Duration> {
+        let limit = self.max_time.filter(|_| os::exists(self.locker))?;
+        Some(limit.saturating_sub(self.age().unwrap_or_default()))
+    }
+
     pub(super) fn to_text(&self) -> String {
         self.text_after(self.head())
     }
@@ -103,6 +112,9 @@ impl Record {
         }
         if let Some(path) = &self.pid_file {
             put_line(&mut text, "pid_file", path);
+        }
+        if let Some(time) = self.max_time {
+            put_line(&mut text, "max_time_ms", &time.as_millis().min(u64::MAX.into()).to_string());
         }
         put_line(&mut text, "mode", self.mode.as_str());
         put_line(&mut text, "locker", &self.locker.to_string());
@@ -134,6 +146,7 @@ impl Record {
             pid_file: None,
             mode: Mode::Exclusive,
             locker: 0,
+            max_time: None,
             lease: None,
             token: 0,
         };
@@ -156,6 +169,7 @@ impl Record {
                 "pid_file" => record.pid_file = Some(text()),
                 "mode" => record.mode = Mode::parse(&value)?,
                 "locker" => record.locker = value.parse().ok()?,
+                "max_time_ms" => record.max_time = Some(Duration::from_millis(value.parse().ok()?)),
                 "lease" => record.lease = Some(value.into_owned()),
                 // This is the last key. The rest of the text is left over from a longer record.
                 "token" => {
@@ -216,6 +230,7 @@ mod tests {
             pid_file: Some("/run/a job.pid".to_owned()),
             mode: Mode::Shared,
             locker: 4322,
+            max_time: Some(Duration::from_millis(5_400_500)),
             lease: Some("etcd://h:2379 db/1f 42".to_owned()),
             token: 12,
         }

@@ -4,6 +4,7 @@ use super::format::{Content, FIRST_KEY, MAX_LEN, Record, parse_content, parse_to
 use super::value::{MAX_VALUE, is_kept_whole, on_one_line};
 use crate::os::Mode;
 use crate::properties::{somewhere, texts};
+use std::time::Duration;
 
 /// Checks the properties.
 ///
@@ -46,6 +47,7 @@ pub fn hold(bytes: &[u8]) {
         ns: u64::from(numbers) << 20,
         mode: if numbers % 2 == 0 { Mode::Exclusive } else { Mode::Shared },
         locker: u32::MAX - numbers,
+        max_time: (numbers % 3 == 0).then(|| Duration::from_millis(u64::MAX - u64::from(numbers))),
         lease: Some(value().chars().take(64).collect()).filter(|lease: &String| !lease.is_empty()),
         token: u64::MAX,
     };
@@ -66,7 +68,7 @@ fn is_read_as_it_was_written(record: &Record, rest: &[u8]) {
     // A longer record could not be read.
     assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
     let optional = [&record.who, &record.pid_file, &record.lease].into_iter().flatten().count();
-    assert_eq!(text.lines().count(), 12 + optional);
+    assert_eq!(text.lines().count(), 12 + optional + usize::from(record.max_time.is_some()));
     let Content::Record(read) = parse_content(text.as_bytes()) else { panic!("not read: {text}") };
     has_plain_values(&read);
     // The values are the same, except that long ones are cut.

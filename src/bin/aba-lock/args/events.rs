@@ -1,8 +1,8 @@
 //! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 13] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 14] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
-    ("event", "acquired, contended, timed_out, deadlock, replaced, released or free"),
+    ("event", "acquired, contended, timed_out, expired, deadlock, replaced, released or free"),
     ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
     ("pid, command", "the script or command that the lock is for"),
     ("user", "the user who ran it"),
@@ -11,7 +11,8 @@ pub(crate) const EVENT_LOG: [(&str, &str); 13] = [
     ("waits", "in contended: true if the call waits, false if it failed at once"),
     ("holder_pid, holder_command", "in contended: the holder, if it can be seen"),
     ("circle", "in deadlock: the processes that wait for each other"),
-    ("held_seconds", "in released: how long the lock was held; with unlock, the precision is one second"),
+    ("held_seconds", "in released and expired: how long the lock was held; with unlock, the precision is one second"),
+    ("max_seconds", "in expired: the maximum time (--max-time), after which the holders are ended"),
     (
         "(released)",
         "written only if aba-lock releases the lock: unlock, --no-inherit, update, write. If a script or command \

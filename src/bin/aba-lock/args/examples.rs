@@ -10,7 +10,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "in a crontab: skip this run without a message if the last one still runs",
     ),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or neither"),
-    ("lock", "aba-lock lock backup -- timeout -k 30 1h ./backup.sh", "end the command after an hour"),
+    ("lock", "aba-lock lock --max-time 1h backup -- ./backup.sh", "end all holders after an hour"),
     (
         "lock",
         "aba-lock lock --wait=600 apt -- apt-get -y upgrade",

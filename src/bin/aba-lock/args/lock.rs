@@ -93,9 +93,23 @@ pub(crate) struct LockArgs {
 
     /// Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
     ///
-    /// This limits the wait, not CMD. To limit CMD, run it with timeout(1): `-- timeout 1h CMD`.
+    /// This limits the wait, not CMD. To limit the time for which the lock is held, use --max-time.
     #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
+
+    /// End all holders of the lock after TIME: SIGTERM, and SIGKILL after --grace
+    ///
+    /// The time begins when the lock is acquired. It ends each process that holds the lock through this call: CMD, children that
+    /// inherited it, and with --fd the script, also those that ignore SIGTERM, are stopped, or left the session. A message on the
+    /// standard error of CMD or the script says so. The exit status is that of CMD: 143 if SIGTERM ended it. A small process, the
+    /// watcher, does this. It ends with the last holder. If it is killed, the lock has no limit any more. A nested call for a lock
+    /// that is already held is refused, because the lock keeps the limit of its acquisition.
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) max_time: Option<Duration>,
+
+    /// With --max-time: send SIGKILL to processes that still hold the lock after TIME [default: 5]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "max_time")]
+    pub(crate) grace: Option<Duration>,
 
     /// Acquire a shared lock, which several processes can hold at the same time
     #[arg(short, long, overrides_with = "exclusive")]

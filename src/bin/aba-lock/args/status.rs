@@ -14,7 +14,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 18] = [
     ("name, path", "the name of the lock, and the path of its file"),
     (
         "state",
@@ -26,6 +26,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 16] = [
     ("pid_file", "the absolute path of the file with the pid of the holder (--pid-file)"),
     ("since", "the time at which the lock was acquired: RFC 3339, UTC"),
     ("age_seconds", "the time since then"),
+    ("max_time_seconds", "the maximum time for which the lock is held (--max-time)"),
+    ("remaining_seconds", "the time until its holders are ended; null if no watcher of that call is running"),
     (
         "holders",
         "the processes that hold the lock: pid, user, command, inherited, terminal, running_seconds, namespace",

@@ -17,12 +17,14 @@ use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::keeper::Keeper;
+use aba_lock::lock::max_time::{self, LimitedAnswer, LimitedCall, TimeLimit};
 use aba_lock::lock::request::{Acquired, AfterGrant, Request};
 use aba_lock::lock::{acquire, events, inherit, release};
-use aba_lock::os::{self, Mode};
+use aba_lock::os::{self, Mode, WatcherLink};
 use aba_lock::store::Store;
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::iter;
+use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let store = if args.file.is_empty() { Some(Store::from_env()?) } else { None };
@@ -34,15 +36,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             .collect::<Result<_, _>>()?,
         None => args.file.iter().map(|path| Target::file(path)).collect(),
     };
-    if reject_time_as_name(args) {
-        return Ok(exit::USAGE);
-    }
-    if let Some(mistake) = find_mistake(args, &targets) {
-        report_misuse(args, &mistake);
-        return Ok(exit::USAGE);
-    }
-    if args.on_busy.as_deref().is_some_and(|text| text.trim().is_empty()) {
-        report_misuse(args, "the command of --on-busy is empty");
+    if reject_time_as_name(args) || reject_mistake(args, &targets) {
         return Ok(exit::USAGE);
     }
     let keeper = if args.file.is_empty() && has_server(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
@@ -65,7 +59,8 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     // The path is made absolute, because the readers of the record have other working directories. If the working
     // directory of this process is unknown, the record does not name the pid file.
     let pid_file = args.pid_file.as_ref().and_then(|path| std::path::absolute(path).ok());
-    let request = Request {
+    let limit = args.max_time.map(|time| TimeLimit { time, grace: args.grace.unwrap_or(max_time::DEFAULT_GRACE) });
+    let mut request = Request {
         mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
         wait: if try_first { Wait::No } else { wait },
         holder: if args.fd.is_empty() { std::process::id() } else { os::parent_id() },
@@ -74,6 +69,8 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         who: args.who.as_deref(),
         pid_file: pid_file.as_deref(),
         after_grant: match &keeper {
+            // The process that acquires the locks is the watcher, which goes on.
+            _ if limit.is_some() => AfterGrant::GoesOn,
             None if !args.fd.is_empty() => AfterGrant::Exits,
             None if becomes_command(&args.command, args.no_inherit, args.pid_file.as_deref()) => {
                 AfterGrant::BecomesCommand
@@ -81,9 +78,23 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             _ => AfterGrant::GoesOn,
         },
         waited: args.waited.unwrap_or_default(),
+        max_time: args.max_time,
+        caller: None,
         logs_contention: !try_first && args.waited.is_none(),
     };
     let mut progress = LockProgress::resume(args.quiet, request.waited);
+    let link = match limit {
+        None => None,
+        Some(_) => match start_watcher(args, &targets, &request)? {
+            LimitedCall::Watcher(link) => Some(link),
+            LimitedCall::Caller(LimitedAnswer::Ended(status)) => return Ok(status),
+            LimitedCall::Caller(LimitedAnswer::Contended(label)) => return become_busy_command(args, &label),
+            LimitedCall::Caller(LimitedAnswer::Acquired(acquired)) => {
+                return go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed());
+            }
+        },
+    };
+    request.caller = link.as_ref().map(WatcherLink::parent);
     let done = if args.fd.is_empty() {
         acquire::acquire(targets, store.as_ref(), &request, &mut progress)
     } else {
@@ -100,20 +111,21 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
                 report_misuse(args, &format!("the pid file {} would replace the lock file", path.display()));
                 return Ok(exit::USAGE);
             }
-            report_acquired(&acquired, &progress, args.quiet, args.verbose);
-            match keeper {
-                None => hold(args, &acquired, &request),
-                Some(keeper) => {
-                    let error = hold_with_lease(args, &keeper, &acquired, &request, progress.elapsed());
-                    release_locks(&args.fd, &acquired);
-                    Err(error)
-                }
+            if let (Some(link), Some(limit)) = (link, limit) {
+                max_time::check_fresh(&acquired).inspect_err(|_| release_locks(&args.fd, &acquired))?;
+                report_acquired(&acquired, &progress, args.quiet, args.verbose);
+                let reported = max_time::watch(link, acquired, &request, limit);
+                return Ok(if reported { exit::DONE } else { exit::FAILED });
             }
+            report_acquired(&acquired, &progress, args.quiet, args.verbose);
+            go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed())
         }
         Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
         Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. } | LockError::Deadlock { .. })) => {
-            handle_contention(args, &error)
+            handle_contention(args, &error, link.as_ref())
         }
+        // The helper that started this watcher was ended, and its user has not asked for a message.
+        Err(Error::Lock(LockError::ScriptEnded { .. })) if link.is_some() => Ok(exit::FAILED),
         Err(Error::Lock(LockError::Replaced { .. })) if args.reopen => Ok(exit::REPLACED),
         Err(error) => Err(error),
     }
@@ -127,6 +139,29 @@ fn report_misuse(args: &LockArgs, what: &str) {
     } else {
         stream::print_misuse("lock", what);
     }
+}
+
+/// Starts the watcher for `--max-time`. Both processes return from here.
+fn start_watcher(args: &LockArgs, targets: &[Target], request: &Request) -> Result<LimitedCall, Error> {
+    let fds = args.fd.iter().copied().map(Some).chain(iter::repeat(None));
+    let mut locks: Vec<(Target, Option<i32>)> = targets.iter().cloned().zip(fds).collect();
+    acquire::put_in_order(&mut locks);
+    Ok(max_time::start(&locks, (!args.fd.is_empty()).then_some(request.holder))?)
+}
+
+/// Goes on after the grant: acquires the leases, leaves the locks to the script, or runs the command. `elapsed` is the time for which
+/// the call has waited.
+fn go_on(
+    args: &LockArgs,
+    keeper: Option<&Keeper>,
+    acquired: &Acquired,
+    request: &Request,
+    elapsed: Duration,
+) -> Result<i32, Error> {
+    let Some(keeper) = keeper else { return hold(args, acquired, request) };
+    let error = hold_with_lease(args, keeper, acquired, request, elapsed);
+    release_locks(&args.fd, acquired);
+    Err(error)
 }
 
 /// Leaves the lock to the script, or runs the command while the lock is held.
@@ -156,7 +191,8 @@ fn release_locks(fds: &[i32], acquired: &Acquired) {
 }
 
 /// Reports the holder of the lock, and becomes the command of `--on-busy`, if there is one.
-fn handle_contention(args: &LockArgs, error: &Error) -> Result<i32, Error> {
+/// A watcher, which has a `link`, leaves that to its caller.
+fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>) -> Result<i32, Error> {
     stream::report_log_failure();
     if !args.quiet {
         let reader = match (args.fd.is_empty(), args.nonblock) {
@@ -166,15 +202,27 @@ fn handle_contention(args: &LockArgs, error: &Error) -> Result<i32, Error> {
         };
         report_contention(error, args.on_busy.as_deref(), reader);
     }
-    let Some(text) = &args.on_busy else {
+    if args.on_busy.is_none() {
         return Ok(args.conflict_exit_code.map_or_else(|| exit::status_for_error(error), i32::from));
-    };
+    }
     let name = match error {
         Error::Lock(
             LockError::Busy { label, .. } | LockError::TimedOut { label, .. } | LockError::Deadlock { label, .. },
         ) => label.as_str(),
         _ => "",
     };
+    match link {
+        Some(link) => {
+            max_time::report_contention(link, name);
+            Ok(exit::BUSY)
+        }
+        None => become_busy_command(args, name),
+    }
+}
+
+/// Becomes the command of `--on-busy`. Returns only if that fails.
+fn become_busy_command(args: &LockArgs, name: &str) -> Result<i32, Error> {
+    let text = args.on_busy.as_deref().unwrap_or_default();
     Err(CommandError::new(text, inherit::exec_shell(text, name)).into())
 }
 
@@ -245,10 +293,24 @@ fn find_number_after_flag(args: &LockArgs) -> Option<(String, String)> {
     parse::find_number_after(&["--nonblock", "--shared", "--exclusive"], &['n', 's', 'x'])
 }
 
+/// Reports an error in the options that clap cannot find.
+fn reject_mistake(args: &LockArgs, targets: &[Target]) -> bool {
+    let is_empty = args.on_busy.as_deref().is_some_and(|text| text.trim().is_empty());
+    let empty = || is_empty.then(|| "the command of --on-busy is empty".to_owned());
+    let mistake = find_mistake(args, targets).or_else(empty);
+    if let Some(mistake) = &mistake {
+        report_misuse(args, mistake);
+    }
+    mistake.is_some()
+}
+
 /// Returns the error in a combination of options that clap cannot check.
 fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     if args.timeout.is_some() && args.wait.flatten().is_some() {
         return Some("give either --wait=TIME or --timeout, not both".to_owned());
+    }
+    if args.max_time == Some(Duration::ZERO) {
+        return Some("--max-time must be more than 0".to_owned());
     }
     if args.fd.is_empty() {
         return None;

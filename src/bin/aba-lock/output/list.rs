@@ -2,7 +2,7 @@
 
 use super::hint::hint_for_inherited;
 use super::holder::{describe_blind, describe_holder, describe_last_taker, describe_process, describe_waiter};
-use super::lock_json::{OverallState, build_lock, find_age, parse_answer};
+use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_answer};
 use super::stream::print;
 use super::table::{Column, format_table};
 use super::tasks;
@@ -214,5 +214,7 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Co
             (None, None, None) => String::new(),
         }),
     };
+    let left = holding.and_then(find_limit).and_then(|(_, left)| left);
+    let what = left.map_or(what.clone(), |left| format!("{what}, {} left", format_span(left)));
     [name.as_str().into(), shown.into(), age, waiting, pid, user, what.into()]
 }

@@ -48,6 +48,14 @@ pub(crate) fn find_age(holding: &Holding) -> Option<Duration> {
     if *belief == Belief::Perhaps { None } else { record.age() }
 }
 
+/// Returns the maximum time for which a lock is held, and the remaining time. The latter is `None` if it is not known, or if no
+/// process enforces the limit any more.
+pub(crate) fn find_limit(holding: &Holding) -> Option<(Duration, Option<Duration>)> {
+    let (record, belief) = holding.record.as_ref()?;
+    let is_here = matches!(belief, Belief::Alive | Belief::Ended | Belief::Closed);
+    Some((record.max_time?, if is_here { record.remaining_time() } else { None }))
+}
+
 /// Parses the JSON that the keeper printed. The value is null if the keeper failed.
 pub(crate) fn parse_answer(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or(Value::Null)
@@ -57,6 +65,7 @@ pub(crate) fn parse_answer(text: &str) -> Value {
 pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallState) -> Value {
     let holding = state.holding.as_ref();
     let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
+    let limit = holding.and_then(find_limit);
     json!({
         "name": target.label,
         "path": target.path.to_string_lossy(),
@@ -65,6 +74,8 @@ pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallSta
         "pid_file": believed.and_then(|(record, _)| record.pid_file.as_ref()),
         "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
         "age_seconds": holding.and_then(find_age).map(|age| age.as_secs()),
+        "max_time_seconds": limit.map(|(time, _)| time.as_secs_f64()),
+        "remaining_seconds": limit.and_then(|(_, left)| left).map(|left| left.as_secs()),
         "holders": build_holders(holding.map_or(&[], |holding| &holding.holders)),
         "waiters": state.waiters().iter().map(build_waiter).collect::<Vec<_>>(),
         "removed": build_holders(&state.removed),

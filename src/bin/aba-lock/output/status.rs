@@ -2,10 +2,10 @@
 
 use super::hint::{find_task, find_update_hint, hint_for_state};
 use super::holder::{describe_blind, describe_last_taker, describe_process, describe_remote_holder, describe_waiter};
-use super::lock_json::{OverallState, build_lock, find_age, parse_answer};
+use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_answer};
 use super::stream::print;
 use super::text::{escape_controls, format_command, format_range};
-use aba_lock::base::duration::format_span;
+use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::lock::holders::{Availability, Belief, Holding, LockState};
 use aba_lock::os::Mode;
@@ -108,6 +108,11 @@ fn format_holding(label: &str, holding: &Holding) -> String {
         let _ = write!(text, ", for {}", format_span(age));
     }
     text.push('\n');
+    if let Some((time, left)) = find_limit(holding) {
+        let left =
+            left.map_or_else(|| "its watcher has ended".to_owned(), |left| format!("{} left", format_span(left)));
+        let _ = writeln!(text, "  max time: {}, {left}", format_limit(time));
+    }
     if let Some((record, belief)) = &holding.record {
         if let Some(who) = &record.who {
             let _ = writeln!(text, "  who: {}", escape_controls(who));

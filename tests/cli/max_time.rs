@@ -1,0 +1,229 @@
+//! `lock --max-time`: a watcher ends the holders of its acquisition when the time is over, and no other process.
+
+use crate::process::{exists, is_alive, is_locked, kill, wait_until};
+use crate::scene::{HELPER, Scene};
+use serde_json::Value;
+use std::fs;
+
+/// Returns the pid of the watcher that acquired a lock.
+fn watcher(scene: &Scene, name: &str) -> u32 {
+    scene.field(name, "locker").parse().unwrap()
+}
+
+fn wait_for_end(pid: u32) {
+    wait_until("the watcher has ended", || !is_alive(pid));
+}
+
+#[test]
+fn the_command_is_ended_with_a_message_and_an_event_when_the_time_is_over() {
+    let scene = Scene::new();
+    let log = scene.path("log");
+    let call = scene.aba(["lock", "--max-time", "200ms", "--grace=1m", "a", "--", "sleep", "1000"]);
+    let line = "aba-lock: a: held for the maximum time of 0.2s: sending SIGTERM, and SIGKILL after 1m\n";
+    let said = call.env("ABA_LOCK_LOG", &log).status(143).err(line).run();
+    assert_eq!(said.err, line);
+    let text = fs::read_to_string(&log).unwrap();
+    let event: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((&event["event"], &event["lock"], &event["max_seconds"]), (&"expired".into(), &"a".into(), &0.2.into()));
+    assert_eq!(event["command"], "sleep 1000");
+    assert!(!is_locked(&scene.lock_file("a")));
+    scene.aba(["metrics", "--log"]).arg(&log).out("aba_lock_expirations_total{lock=\"a\"} 1\n").run();
+}
+
+#[test]
+fn children_that_ignore_the_signal_and_left_the_session_are_killed_after_the_grace_time() {
+    let scene = Scene::new();
+    let script = "trap '' TERM; setsid sh -c 'echo $$; exec sleep 1000' & read _ < \"$GATE\"";
+    let gate = scene.gate("gate");
+    let call = scene.aba(["lock", "--max-time", "1", "--grace", "0.2", "a", "--", "bash", "-c", script]);
+    let said = call.env("GATE", &gate.path).status(137).err("maximum time of 1s").out("").run();
+    let child: u32 = said.out.trim().parse().unwrap();
+    wait_until("the child has ended", || !is_alive(child));
+    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn a_holder_that_is_left_after_the_command_is_ended() {
+    let scene = Scene::new();
+    let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $!";
+    let said = scene.aba(["lock", "--max-time", "1", "a", "--", "sh", "-c", script]).out("").run();
+    assert!(is_alive(said.out.trim().parse().unwrap()));
+    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
+    wait_for_end(watcher(&scene, "a"));
+}
+
+#[test]
+fn a_stopped_holder_is_ended() {
+    let scene = Scene::new();
+    let mut holder = scene.aba(["lock", "--max-time", "1", "a", "--", "sh", "-c", "echo held; read _"]).hold();
+    holder.signal(libc::SIGSTOP);
+    assert_eq!(holder.wait(), 143);
+}
+
+#[test]
+fn the_watcher_is_small_and_separate_and_ends_with_the_last_holder() {
+    let scene = Scene::new();
+    let holder = scene.aba(["lock", "--max-time", "1h", "a", "--", "sh", "-c", "echo held; read _"]).hold();
+    let watcher = watcher(&scene, "a");
+    let read = |name: &str| fs::read_to_string(format!("/proc/{watcher}/{name}")).unwrap();
+    let entries = || fs::read_dir(format!("/proc/{watcher}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let targets = || entries().filter_map(|path| fs::read_link(path).ok()).map(|path| path.display().to_string());
+    let is_own = |target: &String| target == "/dev/null" || target.contains("inotify");
+    wait_until("the watcher has closed its copies", || targets().all(|target| is_own(&target)));
+    assert_eq!(targets().count(), 4);
+    let words: Vec<String> = read("cmdline").split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    assert_eq!(words, [HELPER, "lock", "--max-time", "1h", "a", "--"]);
+    let session = read("stat").rsplit(')').next().unwrap().split(' ').nth(4).unwrap().to_owned();
+    assert_eq!(session, watcher.to_string());
+    // Pages of the program are shared with other calls.
+    let own =
+        read("status").lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
+    assert!(own.is_some_and(|kib: u32| kib < 1024), "{own:?}");
+    holder.release();
+    wait_for_end(watcher);
+    // Neither the pipe of a command substitution nor the command that waits for its children notices the watcher.
+    let nested = "x=$(\"$HELPER\" lock --max-time 1h a -- sh -c 'sleep 0 & wait; echo done'); echo \"$x\"; ps -o pid= --ppid $$ | wc -l";
+    scene.bash(nested).out("done\n").run();
+}
+
+#[test]
+fn the_lock_of_a_script_is_limited_with_its_children() {
+    let scene = Scene::new();
+    let script = "exec 9<>\"$(\"$HELPER\" path --create a)\"
+        \"$HELPER\" lock --max-time 1 --grace 0.2 --fd 9 a || exit
+        (trap '' TERM; echo $BASHPID; while :; do read -t 1 _ <> \"$GATE\"; done) &
+        wait; echo late";
+    let gate = scene.gate("gate");
+    let said = scene.bash(script).env("GATE", &gate.path).status(143).err("aba-lock: a: held for the").out("").run();
+    assert!(!said.out.contains("late"), "{}", said.out);
+    let child: u32 = said.out.trim().parse().unwrap();
+    wait_until("the child has ended", || !is_alive(child));
+}
+
+#[test]
+fn a_program_that_replaces_the_script_is_ended() {
+    let scene = Scene::new();
+    let script = "aba_lock_operation --max-time 1 --grace=5 a; exec sleep 1000";
+    scene.bash_with_library(script).status(143).err("aba-lock: a: held for the maximum time of 1s").run();
+}
+
+#[test]
+fn a_script_that_acquires_the_lock_again_is_not_ended() {
+    let scene = Scene::new();
+    let script = "exec 9<>\"$(\"$HELPER\" path --create a)\"
+        \"$HELPER\" lock --max-time 0.3 --fd 9 a && sed -n 's/^locker=//p' <&9
+        \"$HELPER\" unlock --fd 9 && \"$HELPER\" lock --fd 9 a; read _";
+    let mut holder = scene.bash(script).hold();
+    let watcher: u32 = holder.first_line.parse().unwrap();
+    wait_for_end(watcher);
+    assert!(is_alive(holder.pid()) && is_locked(&scene.lock_file("a")));
+    holder.signal(libc::SIGKILL);
+    holder.wait();
+}
+
+#[test]
+fn another_holder_of_a_shared_lock_is_not_ended() {
+    let scene = Scene::new();
+    let other = scene.aba(["lock", "-s", "a", "--", "sh", "-c", "echo held; read _"]).hold();
+    scene.aba(["lock", "-s", "--max-time", "0.2", "a", "--", "sleep", "1000"]).status(143).err("maximum time").run();
+    assert!(is_alive(other.pid()));
+    assert_eq!(other.release(), 0);
+}
+
+#[test]
+fn files_and_several_locks_are_limited_together() {
+    let scene = Scene::new();
+    let (one, two) = (scene.path("one").display().to_string(), scene.path("two").display().to_string());
+    fs::write(&one, "x").unwrap();
+    let call = scene.aba(["lock", "--max-time", "0.2", "--file", &two, "--file", &one, "--", "sleep", "1000"]);
+    call.status(143).err(format!("aba-lock: {one}, {two}: held for the maximum time of 0.2s")).run();
+    assert_eq!(fs::read_to_string(&one).unwrap(), "x");
+    for options in [&["-o"][..], &["--pid-file", &two]] {
+        let call = scene.aba(["lock", "--max-time", "0.2", "b", "a"]).args(options).args(["--", "sleep", "1000"]);
+        call.status(143).err("aba-lock: a, b: held for the").run();
+    }
+    let token =
+        scene.aba(["lock", "--max-time", "1h", "a", "b", "--", "sh", "-c", "echo $ABA_LOCK_TOKEN"]).out("").run();
+    assert_eq!(token.out.trim(), scene.field("b", "token"));
+}
+
+#[test]
+fn status_and_list_show_the_limit_and_the_remaining_time() {
+    let scene = Scene::new();
+    let holder = scene.aba(["lock", "--max-time", "2h30m", "a", "--", "sh", "-c", "echo held; read _"]).hold();
+    let status = || scene.aba(["status", "--json", "a"]).json();
+    let left = status()["remaining_seconds"].as_u64().unwrap();
+    assert!((8000..=9000).contains(&left), "{left}");
+    assert_eq!(status()["max_time_seconds"], 9000.0);
+    assert_eq!(status()["record"]["holder"], "alive");
+    assert_eq!(status()["holders"].as_array().unwrap().len(), 1);
+    scene.aba(["status", "a"]).out("\n  max time: 2h30m, 2h").out(" left\n").run();
+    scene.aba(["list"]).out("sh -c 'echo held; read _', 2h").out(" left\n").run();
+    let watcher = watcher(&scene, "a");
+    kill(watcher, libc::SIGKILL);
+    wait_until("the watcher has been reaped or is a zombie", || !is_alive(watcher));
+    if !exists(watcher) {
+        scene.aba(["status", "a"]).out("\n  max time: 2h30m, its watcher has ended\n").run();
+        assert_eq!(status()["remaining_seconds"], Value::Null);
+    }
+    assert!(is_locked(&scene.lock_file("a")));
+    assert_eq!(holder.release(), 0);
+    assert!(!is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn a_lock_that_is_held_already_keeps_its_limit() {
+    let scene = Scene::new();
+    let nested = "\"$HELPER\" lock --max-time 1h a -- echo nested";
+    let refused = "aba-lock: cannot limit the time of a: this process or one that started it already holds the lock\n";
+    scene.aba(["lock", "a", "--", "sh", "-c", nested]).env("HELPER", HELPER).status(75).err(refused).run();
+    let call = scene.aba(["lock", "--max-time", "1h", "a", "--", HELPER, "lock", "a", "--", "echo", "nested"]);
+    call.out("nested\n").run();
+    let script =
+        "exec 9<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock --fd 9 a; \"$HELPER\" lock --max-time 1 --fd 9 a";
+    scene.bash(script).status(75).err(refused).run();
+    let call = scene.bash_with_library("aba_lock_operation --max-time 1h a; aba_lock_operation a; aba_lock_held a");
+    call.run();
+}
+
+#[test]
+fn a_call_that_waits_ends_as_without_a_limit() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let limited = |options: &[&str]| scene.aba(["lock", "--max-time", "1h", "a"]).args(options);
+    limited(&["--", "true"]).status(75).err("aba-lock: a is already running: pid ").run();
+    limited(&["-t", "0.1", "-E", "9", "--", "true"]).status(9).err("timed out").run();
+    let busy = limited(&["--on-busy", "echo busy $1; exit 5", "--", "true"]).status(5);
+    busy.out("busy a\n").err("aba-lock: a is already running: pid ").run();
+    let inner = ["env", "-u", "ABA_LOCK_FDS", HELPER, "lock", "--max-time", "1h", "-w", "b", "--", "true"];
+    scene.aba(["lock", "-o", "b", "--"]).args(inner).status(75).err("would be a deadlock").run();
+    // The script is shown as the waiter. When its helper is killed, nothing waits any more.
+    let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock -qw --max-time 1h --fd 9 a; echo $?";
+    let waiter = scene.bash(script).out("137\n").err("Killed").start();
+    scene.wait_for_waiters("a", 1);
+    let waiters = scene.aba(["status", "--json", "a"]).json()["waiters"].clone();
+    assert_eq!(waiters[0]["script"]["pid"], waiter.pid());
+    let helper = crate::process::child_pids(waiter.pid())[0];
+    kill(helper, libc::SIGKILL);
+    waiter.finish();
+    scene.wait_for_waiters("a", 0);
+    // The script is killed.
+    let waiter = scene.bash(script).status(137).err("has ended").start();
+    scene.wait_for_waiters("a", 1);
+    kill(waiter.pid(), libc::SIGKILL);
+    waiter.finish();
+    scene.wait_for_waiters("a", 0);
+    let waiter = limited(&["-qw", "--", "echo", "granted"]).out("granted\n").start();
+    scene.wait_for_waiters("a", 1);
+    holder.release();
+    waiter.finish();
+}
+
+#[test]
+fn a_limit_of_zero_and_a_grace_time_without_a_limit_are_refused() {
+    let scene = Scene::new();
+    scene.aba(["lock", "--max-time", "0", "a", "--", "true"]).status(2).err("--max-time must be more than 0").run();
+    scene.aba(["lock", "--grace", "1", "a", "--", "true"]).status(2).err("--max-time").run();
+    scene.aba(["lock", "--max-time", "1h", "a", "--", "/no/such"]).status(127).err("/no/such").run();
+    assert!(!is_locked(&scene.lock_file("a")));
+}

@@ -1,9 +1,9 @@
 //! Deadlocks: circles of processes that wait for each other.
 //!
-//! A waiter searches for a circle when its wait begins, and so finds the circle that it has closed. It does not if the holder of
-//! the lock goes on by itself, which a few reads show (`holder`). It searches again
-//! while the wait lasts, because a circle may be closed in another way: by two processes at once, by a program that
-//! does not search, or by the `wait` of a shell. One of the waiters in the circle gives up with an error, which breaks
+//! A waiter searches for a circle when its wait begins, and so finds the circle that it has closed. If a few reads show that
+//! the holder of the lock goes on by itself (`holder`), there is no circle yet, and the first search is left out. The waiter
+//! searches again while the wait lasts, because a circle may be closed in another way: by two processes at once, by a program
+//! that does not search, or by the `wait` of a shell. One of the waiters in the circle gives up with an error, which breaks
 //! the circle ([`detector`] decides which one). A search only reads `/proc`; it takes no lock and changes nothing.
 //!
 //! [`wait`](super::wait) and the tasks search for circles through their own wait; `doctor` lists all circles.
@@ -51,9 +51,9 @@
 //! # Files
 //!
 //! Each file imports only files before it in this list: [`circle`] (the result), `ancestors`, `sleepers` (signals and
-//! timers), `free_waits` (the processes that run `aba-lock wait`) and `pipes`, `holder` (which spares most waits a search),
-//! `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for
-//! which a process waits), [`search`], and [`detector`] (when a waiter searches, and which waiter breaks the circle).
+//! timers), `free_waits` (the processes that run `aba-lock wait`) and `pipes`, `holder` (the check that makes most searches
+//! unnecessary), `snapshot` (the processes, locks and pipes of one moment), `dependencies` (the processes for which a process
+//! waits), [`search`], and [`detector`] (when a waiter searches, and which waiter breaks the circle).
 
 mod ancestors;
 pub mod circle;

@@ -50,7 +50,13 @@ fn is_defined(path: &str, read: &impl Fn(&str) -> Option<String>) -> bool {
                 format!("src/bin/aba-lock/{module}/mod.rs"),
             ]
         };
-        files.iter().filter_map(|file| read(file)).any(|text| defines(&text, parts[count]))
+        // A module can be in the file of another one: `mod NAME { ... }`.
+        let is_inside = |text: &str| {
+            parts
+                .get(count + 1)
+                .is_some_and(|item| text.contains(&format!("mod {} {{", parts[count])) && defines(text, item))
+        };
+        files.iter().filter_map(|file| read(file)).any(|text| defines(&text, parts[count]) || is_inside(&text))
     })
 }
 
@@ -72,7 +78,7 @@ fn the_link_order_names_functions_that_exist() {
 
 #[test]
 fn a_name_that_leads_to_no_function_is_found() {
-    let text = "struct Child {} fn wait(&self) static COUNT: u8";
+    let text = "struct Child {} fn wait(&self) static COUNT: u8 mod heap { static BLOCKS: u8 }";
     let read = |file: &str| (file == "src/os/child.rs").then(|| text.to_owned());
     let find = |name| !find_unknown(name, &[text.to_owned()], &read).is_empty();
     for known in [
@@ -83,6 +89,7 @@ fn a_name_that_leads_to_no_function_is_found() {
         "core::ptr::drop_in_place::<aba_lock::os::child::Child>",
         "core::iter::from_fn::<aba_lock::os::child::wait::{closure#0}, alloc::vec::Vec<aba_lock::os::child::Child>>",
         "aba_lock::os::child::COUNT",
+        "aba_lock::os::child::heap::BLOCKS",
     ] {
         assert!(!find(known), "{known}");
     }
@@ -92,6 +99,8 @@ fn a_name_that_leads_to_no_function_is_found() {
         "core::ptr::drop_in_place::<aba_lock::os::child::Children>",
         "core::iter::from_fn::<aba_lock::os::child::Child, aba_lock::os::child::wai::{closure#0}>",
         "aba_lock::os::child::COUN",
+        "aba_lock::os::child::heap::BLOCK",
+        "aba_lock::os::child::area::BLOCKS",
     ] {
         assert!(find(unknown), "{unknown}");
     }

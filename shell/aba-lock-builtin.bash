@@ -14,7 +14,7 @@ __aba_alias=-u
 __aba_locks=${__aba_locks-}
 
 __aba_lock_directly() {
-    __aba_builtin lock "$@" || case "$?" in
+    [[ -z ${__aba_fds+.} ]] && __aba_builtin lock "$@" || case "$?" in
         2??)
             builtin set -- "$1" "$?"
             __aba_locks+="$1/$2/$$ "
@@ -24,9 +24,9 @@ __aba_lock_directly() {
     esac
 }
 __aba_unlock_directly() {
-    __aba_builtin unlock "$@" || \return 1
-    __aba_locks=''
-    builtin unset -v ABA_LOCK_FDS
+    [[ -z ${__aba_fds+.} ]] && __aba_builtin unlock "$@" || \return 1
+    __aba_locks=${__aba_locks#* }
+    [[ -n $__aba_locks ]] || builtin unset -v ABA_LOCK_FDS
 }
 __aba_define() {
     aba_lock_operation() { __aba_lock_directly "$@" || __aba_call aba_lock_operation "$@"; }
@@ -64,6 +64,10 @@ aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 # The builtin acquires a lock that is free, and releases it. For all other calls it returns 1, and has done nothing. Then
 # __aba_call loads the fast part, if the second line of its file still has the same version. The fast part calls the helper, and
 # when the script needs the rest, loads it as always.
+#
+# A trap handler that interrupts a call of the fast part, whose list of descriptors is __aba_fds, does not use the builtin: the rest
+# of the library adds the descriptor of the handler to that list. A handler can also run right after the builtin has released the
+# only lock of the script. So only this lock is removed from __aba_locks.
 #
 # ABA_LOCK_BUILTIN is `yes` for the builtin that `make install WITH_BUILTIN=yes` installs, or the path of another one. If it cannot
 # be loaded, or is of another version, the script goes on without it, and `aba-lock doctor` reports that. The builtin is not used

@@ -360,3 +360,16 @@ END
         [[ ${output} == save/200/* ]]
     fi
 }
+
+@test "a lock that a handler acquires during a call of the helper is handed down, and stays known" {
+    make_signalling_helper
+    script tool <<'END'
+trap 'aba_lock_operation load' USR1
+ABA_LOCK_BIN=${PWD}/helper
+aba_lock_operation save bundle
+"$BASH" -c 'source "$LIBRARY"; aba_lock_operation load && echo "granted on $ABA_LOCK_FDS"'
+aba_unlock_operation load && echo "unlocked: $ABA_LOCK_FDS"
+END
+    run -0 timeout "${PATIENCE}" bash ./tool
+    [[ ${output} == $'granted on '*$'\nunlocked: 200 201' ]]
+}

@@ -187,3 +187,12 @@ expect_silence() {
         return 1
     fi
 }
+
+# Makes a helper that sends SIGUSR1 to the script before its first work for `save`. Bash runs the handler after the helper has ended,
+# while the call that started it still runs.
+make_signalling_helper() {
+    printf '#!/bin/sh\ncase "$*" in *save*) [ -e sent ] || { echo >sent; kill -s USR1 "$PPID"; } ;; esac\nexec "%s" "$@"\n' \
+        "${ABA_LOCK_BIN}" >helper
+    chmod +x helper
+    aba-lock lock save load -- true
+}

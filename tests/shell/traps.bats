@@ -91,15 +91,6 @@ ABA_LOCK_BIN=/nowhere/aba-lock run_once -w -i "other.$$" -- true 2>/dev/null || 
 echo "$status"' $'7\n8\n9\n10\n11\n12\n125'
 }
 
-# Makes a helper that sends SIGUSR1 to the script before its first work for `save`. Bash runs the handler after the helper has ended,
-# while the call that started it still runs.
-make_signalling_helper() {
-    printf '#!/bin/sh\ncase "$*" in *save*) [ -e sent ] || { echo >sent; kill -s USR1 "$PPID"; } ;; esac\nexec "%s" "$@"\n' \
-        "${ABA_LOCK_BIN}" >helper
-    chmod +x helper
-    aba-lock lock save load -- true
-}
-
 @test "a handler that interrupts a call is refused the lock of that call, which keeps it" {
     make_signalling_helper
     script tool <<'END'

@@ -14,7 +14,7 @@
 //! | [`coalesce`] | `--coalesce` | designed | 1,036,000 |
 //! | [`replace`] | `--replace` | designed | 758,000 |
 //! | [`bound`] | `--no-inherit` | designed | 1,600 |
-//! | [`max_time`] | `--max-time` | designed | 3,800 |
+//! | [`max_time`] | `--max-time` | built | 3,800 |
 //! | [`wait_free`] | `aba-lock wait` | built | 13,000 |
 //!
 //! The doc of a model lists the steps of the protocol, its promises, and decisions for the implementation. If code and model

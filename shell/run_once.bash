@@ -91,7 +91,7 @@ run_once() {
                 fi
             fi
             case ${__run_once_option} in
-                --id | --message | --ttl | --timeout | --failure-note)
+                --id | --message | --ttl | --timeout | --max-time | --grace | --failure-note)
                     # Joined into one word, because a value may begin with `-`.
                     if [[ -n ${__run_once_letters} ]]; then
                         __run_once_option=${__run_once_option}=${__run_once_letters#=} __run_once_letters=''
@@ -109,7 +109,7 @@ run_once() {
             esac
             case ${__run_once_option} in
                 --message=*) __run_once_message=${__run_once_option#*=} ;;
-                --id=* | --ttl=* | --timeout=* | --failure-note=*)
+                --id=* | --ttl=* | --timeout=* | --max-time=* | --grace=* | --failure-note=*)
                     [[ ${__run_once_option} != --id=* ]] || __run_once_id=${__run_once_option#*=}
                     # The last value counts. The helper would refuse a second one.
                     for ((__run_once_index = 0; __run_once_index < ${#__run_once_words[@]}; __run_once_index++)); do

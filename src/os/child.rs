@@ -210,9 +210,23 @@ impl Child {
     /// reused until this value is dropped.
     pub fn wait(&mut self) -> i32 {
         loop {
-            if let Some(status) = self.signals.wait_and_pass_on(self.pid, self.group) {
+            if let Some(status) = self.signals.wait_and_pass_on(self.pid, self.group, None) {
                 self.reaped = self.group == ProcessGroup::Ours;
                 return status;
+            }
+        }
+    }
+
+    /// Does the same as [`Child::wait`] until the deadline. `None`: the child still runs then.
+    pub fn wait_until(&mut self, deadline: Instant) -> Option<i32> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(status) = self.signals.wait_and_pass_on(self.pid, self.group, Some(left)) {
+                self.reaped = self.group == ProcessGroup::Ours;
+                return Some(status);
+            }
+            if left.is_zero() {
+                return None;
             }
         }
     }

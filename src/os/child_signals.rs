@@ -10,6 +10,7 @@ use super::wait::{peek_status, reap, reap_adopted};
 use std::cell::Cell;
 #[cfg(target_os = "linux")]
 use std::mem;
+use std::time::Duration;
 
 /// The process group in which a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +52,14 @@ impl ChildSignals {
         Some(self.last.get()).filter(|signal| *signal != 0)
     }
 
-    /// Waits for the next signal and passes it on. Returns the status of the child if it has ended.
-    pub(super) fn wait_and_pass_on(&self, child: libc::pid_t, group: ProcessGroup) -> Option<i32> {
-        let (signal, by_kernel) = self.wait();
+    /// Waits for the next signal, for at most `limit`, and passes it on. Returns the status of the child if it has ended.
+    pub(super) fn wait_and_pass_on(
+        &self,
+        child: libc::pid_t,
+        group: ProcessGroup,
+        limit: Option<Duration>,
+    ) -> Option<i32> {
+        let (signal, by_kernel) = limit.map_or_else(|| self.wait(), |limit| self.wait_for(limit));
         if signal > 0 && signal != libc::SIGCHLD {
             self.last.set(signal);
         }
@@ -91,6 +97,26 @@ impl ChildSignals {
             let mut info: libc::siginfo_t = mem::zeroed();
             (libc::sigwaitinfo(&raw const self.blocked.0, &raw mut info), info.si_code > 0)
         }
+    }
+
+    /// The next signal, and true if the kernel sent it. A signal of -1 means that none came within this time.
+    #[cfg(target_os = "linux")]
+    fn wait_for(&self, limit: Duration) -> (libc::c_int, bool) {
+        let seconds = limit.as_secs().try_into().unwrap_or(i32::MAX.into());
+        let limit = libc::timespec { tv_sec: seconds, tv_nsec: limit.subsec_nanos().into() };
+        // SAFETY: all bytes zero are a valid `siginfo_t`; it, the set and the time live until the call returns.
+        unsafe {
+            let mut info: libc::siginfo_t = mem::zeroed();
+            let signal = libc::sigtimedwait(&raw const self.blocked.0, &raw mut info, &raw const limit);
+            (signal, info.si_code > 0)
+        }
+    }
+
+    /// Other systems have no wait for a signal with a limit, so the child is examined again and again.
+    #[cfg(not(target_os = "linux"))]
+    fn wait_for(&self, limit: Duration) -> (libc::c_int, bool) {
+        std::thread::sleep(limit.min(Duration::from_millis(50)));
+        (-1, false)
     }
 
     /// The next signal. Other systems do not show its sender: on a terminal, that is assumed to be the terminal.

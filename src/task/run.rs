@@ -11,6 +11,7 @@ use super::supervisor::{NO_DIRECTORY, RunPurpose, STARTED, Supervisor, log_comma
 use crate::base::command_error::CommandError;
 use crate::base::environment::{FDS, TASK, TOKEN};
 use crate::base::programs::find_program;
+use crate::lock::max_time::TimeLimit;
 use crate::lock::record;
 use crate::os;
 use std::fs::File;
@@ -61,6 +62,7 @@ impl TaskGuard<'_> {
         saved: &SavedCommand,
         save: bool,
         purpose: RunPurpose,
+        limit: Option<TimeLimit>,
     ) -> Result<StartedRun, TaskError> {
         let task = self.task;
         if purpose != RunPurpose::Validate {
@@ -83,7 +85,7 @@ impl TaskGuard<'_> {
             task.add_event(&format!("{} rc={status}", purpose.event(status)));
             return Err(error.into());
         }
-        let run = self.start_supervisor(saved, save, purpose, logs, readers);
+        let run = self.start_supervisor(saved, save, (purpose, limit), logs, readers);
         if run.is_err() && purpose == RunPurpose::Validate {
             // The outcome of the last run stays in force, so its logs must stay readable.
             task.restore_logs();
@@ -95,7 +97,7 @@ impl TaskGuard<'_> {
         self,
         saved: &SavedCommand,
         save: bool,
-        purpose: RunPurpose,
+        (purpose, limit): (RunPurpose, Option<TimeLimit>),
         logs: [File; 2],
         readers: [Option<File>; 2],
     ) -> Result<StartedRun, TaskError> {
@@ -105,7 +107,8 @@ impl TaskGuard<'_> {
         let failed = |source| TaskError::Supervisor { id: task.id.to_string(), source: Some(source) };
         let command = os::PreparedCommand::new(&saved.words, &variables).map_err(failed)?.without(&[FDS, TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
-        let supervisor = Supervisor { task, lock: &self.lock, token, saved, save, purpose, command, starter: &there };
+        let supervisor =
+            Supervisor { task, lock: &self.lock, token, saved, save, purpose, limit, command, starter: &there };
         // The caller may be part of the run of another task. Without the mark of that run in TASK, the supervisor does
         // not belong to it.
         os::detached(&[TASK], || supervisor.run(logs)).map_err(failed)?;

@@ -9,6 +9,7 @@ use super::saved::SavedCommand;
 use super::state::{TaskLook, TaskState};
 use super::supervisor::RunPurpose;
 use crate::base::error::ContextError;
+use crate::lock::max_time::TimeLimit;
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -33,11 +34,16 @@ pub enum StartResult {
 
 impl Task<'_> {
     /// Starts the task in the background, unless it is running or has finished. With `combined`, stderr also goes to the log of
-    /// stdout.
+    /// stdout. With `limit`, the run has a maximum time.
     ///
     /// If this returns a [`CommandError`](crate::base::command_error::CommandError), the task has failed: a command
     /// that cannot be run is an outcome, too.
-    pub fn start(&self, command: &[OsString], combined: bool) -> Result<StartResult, TaskError> {
+    pub fn start(
+        &self,
+        command: &[OsString],
+        combined: bool,
+        limit: Option<TimeLimit>,
+    ) -> Result<StartResult, TaskError> {
         if let Some(already) = find_earlier_start(&self.look()) {
             return Ok(already);
         }
@@ -73,7 +79,7 @@ impl Task<'_> {
             guard.release()?;
             return Err(self.nothing_to_run_error());
         };
-        guard.start_run(&saved, save, if combined { RunPurpose::RunCombined } else { RunPurpose::Run })?;
+        guard.start_run(&saved, save, if combined { RunPurpose::RunCombined } else { RunPurpose::Run }, limit)?;
         Ok(StartResult::Started)
     }
 

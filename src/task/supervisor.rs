@@ -5,19 +5,21 @@
 //!
 //! 1. The supervisor closes everything that it inherited, enters the directory, and forks the command, which waits.
 //! 2. It writes the holder record and `pid`, lets the command run, and reports the start to its starter.
-//! 3. It waits for the command, notes the end in the lock file, and writes `exit`.
+//! 3. It waits for the command, and ends the processes of the run if there is a maximum time (`--max-time`) that is over. It notes the end in the lock file, and writes `exit`.
 //! 4. If a signal killed the command, it ends the processes that the command left, because the task may run again.
 //! 5. It removes `pid` and sends the exit status to the starter. Its own end releases the lock.
 
 use super::directory::Task;
 use super::files;
-use super::leftovers::{build_run_mark, signal_process};
+use super::leftovers::{build_run_mark, signal_all, signal_process};
 use super::run_end::RunEnd;
 use super::saved::SavedCommand;
 use super::state::TaskState;
 use crate::base::command_error::CommandError;
+use crate::base::duration::format_limit;
 use crate::base::environment::TASK;
 use crate::base::text::format_io_error;
+use crate::lock::max_time::TimeLimit;
 use crate::lock::record::{self, RecordDraft, Taker};
 use crate::os::proc::process::{self, InitialVariable, ProcessStat};
 use crate::os::{self, Mode, leads_to, replace};
@@ -80,6 +82,8 @@ pub(super) struct Supervisor<'s> {
     /// True if the command is new, so that its readable form must be written.
     pub(super) save: bool,
     pub(super) purpose: RunPurpose,
+    /// The maximum time of the run.
+    pub(super) limit: Option<TimeLimit>,
     pub(super) command: os::PreparedCommand,
     pub(super) starter: &'s UnixStream,
 }
@@ -125,13 +129,17 @@ impl Supervisor<'_> {
         let start_error = begun
             .err()
             .map(|why| log_command_error(&err, &CommandError::new(&self.saved.words[0].to_string_lossy(), why)));
-        drop((out, err));
-        let status = start_error.unwrap_or_else(|| u8::try_from(child.wait()).unwrap_or(u8::MAX));
+        drop(out);
+        // Without a limit, the log or pipe is closed now, so that only the command has it open.
+        let err = self.limit.map(|_| err);
+        let (status, is_over) = start_error
+            .map_or_else(|| self.wait_for_command(&mut child, err.as_ref(), started), |status| (status, false));
+        drop(err);
         if let Some(copier) = copier {
             copier.catch_up(COPY_TIMEOUT);
         }
         let mut is_complete = self.write_end(status, started.elapsed());
-        if TaskState::from_status(status) == TaskState::Interrupted {
+        if is_over || TaskState::from_status(status) == TaskState::Interrupted {
             // The task will run again, and then no process of this run may be left.
             let mark = build_run_mark(self.task, self.token);
             let is_alone = end_session(child.pid(), &mark).unwrap_or_else(|| child.end_group(BLIND_GRACE));
@@ -153,6 +161,36 @@ impl Supervisor<'_> {
         let _ = (&mut &*self.starter).write_all(&[status]);
     }
 
+    /// Waits for the command. If the maximum time is over before, ends the processes of the run. Returns the exit status, and true
+    /// if the time was over.
+    fn wait_for_command(&self, child: &mut os::Child, err: Option<&File>, started: Instant) -> (u8, bool) {
+        let to_status = |status: i32| u8::try_from(status).unwrap_or(u8::MAX);
+        let deadline = self.limit.and_then(|limit| Some((limit, started.checked_add(limit.time)?)));
+        let Some((limit, deadline)) = deadline else { return (to_status(child.wait()), false) };
+        if let Some(status) = child.wait_until(deadline) {
+            return (to_status(status), false);
+        }
+        let (time, grace) = (format_limit(limit.time), format_limit(limit.grace));
+        if let Some(mut err) = err {
+            let id = &self.task.id;
+            let _ = writeln!(
+                err,
+                "aba-lock: task {id}: ran for the maximum time of {time}: sending SIGTERM, and SIGKILL after {grace}"
+            );
+        }
+        self.task.add_event(&format!("MAX_TIME {time}"));
+        let mark = build_run_mark(self.task, self.token);
+        signal_run(child.pid(), &mark, libc::SIGTERM);
+        // A stopped process acts on the signal only after SIGCONT.
+        signal_run(child.pid(), &mark, libc::SIGCONT);
+        let status = Instant::now().checked_add(limit.grace).and_then(|deadline| child.wait_until(deadline));
+        let status = status.unwrap_or_else(|| {
+            signal_run(child.pid(), &mark, libc::SIGKILL);
+            child.wait()
+        });
+        (to_status(status), true)
+    }
+
     /// Returns the descriptor for stderr: the log, or for a combined log a pipe to a process that writes to both logs,
     /// and this process.
     fn start_copier(&self, out: &File, err: File) -> io::Result<(Option<os::Copier>, File)> {
@@ -165,7 +203,9 @@ impl Supervisor<'_> {
     /// Writes the holder record and `pid` for the process that will become the command. Returns `pid`, which is locked.
     fn write_record(&self, pid: u32) -> io::Result<File> {
         let taker = Taker::new(pid, Some(&self.saved.to_line()));
-        let (_, text) = RecordDraft::new(taker, Mode::Exclusive, None, None).finish(self.token);
+        let draft =
+            RecordDraft::new(taker, Mode::Exclusive, None, None).with_max_time(self.limit.map(|limit| limit.time));
+        let (_, text) = draft.finish(self.token);
         record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
         replace::replace_with_locked_file(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
     }
@@ -198,6 +238,15 @@ impl Supervisor<'_> {
         report.extend(number.to_ne_bytes());
         let _ = (&mut &*self.starter).write_all(&report);
     }
+}
+
+/// Sends a signal to a command that runs, to its session, and to its other descendants.
+fn signal_run(leader: u32, mark: &str, signal: i32) {
+    let (Some(ours), Some(number)) = (process::own_number(), process::number_of(leader)) else {
+        return os::signal_group(leader.cast_signed(), signal);
+    };
+    os::signal_child(leader.cast_signed(), signal);
+    signal_all(&find_remaining((ours, number), mark, &process::read_all_stats()), signal);
 }
 
 /// Ends the processes that a command left in its session and below. The command itself must not have been reaped, so

@@ -15,6 +15,7 @@ use super::state::{Outcome, Running, TaskState};
 use super::stream::Stream;
 use super::supervisor::RunPurpose;
 use crate::base::environment::task_of_this_process;
+use crate::lock::max_time::TimeLimit;
 use crate::lock::record::{self, Content};
 use crate::os;
 use std::ffi::OsString;
@@ -34,6 +35,8 @@ pub struct WaitRequest<'q> {
     pub command: &'q [OsString],
     /// Time limit of the wait.
     pub timeout: Option<Duration>,
+    /// The maximum time of a run that this wait starts.
+    pub limit: Option<TimeLimit>,
     /// True if the saved command is run again when the wait finds a success that is older than the wait. The result of a run that
     /// began during the wait, or of a validation by another process, is not validated again.
     pub validate: bool,
@@ -98,7 +101,7 @@ impl Task<'_> {
             Some(status) if TaskState::from_status(status).has_finished() => self.build_result(status, was_shown),
             interrupted => match (self.find_command(request.command)?, interrupted) {
                 (Some((saved, save)), _) => {
-                    let run = guard.start_run(&saved, save, RunPurpose::Run);
+                    let run = guard.start_run(&saved, save, RunPurpose::Run, request.limit);
                     if let (Err(_), Ok(Some(outcome))) = (&run, self.read_outcome_of_any_age()) {
                         self.purge_if_requested(outcome, request, deadline)?;
                     }
@@ -233,7 +236,7 @@ impl Task<'_> {
         deadline: Option<Instant>,
         observer: &mut dyn TaskWaitObserver,
     ) -> Result<WaitResult, TaskError> {
-        let mut run = guard.start_run(saved, false, RunPurpose::Validate)?;
+        let mut run = guard.start_run(saved, false, RunPurpose::Validate, request.limit)?;
         let running = Running { pid: run.pid, since: SystemTime::now(), holder: None };
         let mut silent = Some(SILENT_TIME);
         let interrupts = os::Interrupts::notice();

@@ -61,6 +61,7 @@ mod reserve_registry;
 mod run_once;
 mod run_once_contention;
 mod run_once_function;
+mod run_once_limit;
 mod run_once_namespace;
 mod run_once_options;
 mod run_once_outcome;

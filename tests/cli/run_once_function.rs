@@ -108,7 +108,7 @@ fn a_foreground_task_of_the_function_counts_as_running() {
     wait_for_start(&scene, "a");
     let begin = Instant::now();
     scene.once(["-R", "-i", "a"]).run();
-    scene.once(["-i", "a", "--", "false"]).run();
+    scene.once(["-i", "a", "--", "false"]).err("keeps its first command").run();
     scene.once(["-F"]).run();
     assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
     let waiter = scene.once(["-qwi", "a", "--follow"]).status(3).out("begun\nover\n").err("moaned").start();

@@ -83,7 +83,7 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
     wait_until("it is being validated", || scene.task_file("a", "pid").exists());
     assert!(is_locked(&scene.task_file("a", "lock")));
     // A start and `--reset-failed` have no effect now, and a waiter waits.
-    scene.once(with_command(&["-i", "a"], &gate.task(9))).run();
+    scene.once(with_command(&["-i", "a"], &gate.task(9))).err("keeps its first command").run();
     scene.once(["-F"]).run();
     let mut waiter = scene.once(["-qwi", "a"]).start();
     // After the wait the outcome is new, so this call need not validate it again.
@@ -155,7 +155,7 @@ fn the_saved_command_runs_in_its_saved_directory() {
     let one = format!("{}\n", scene.path("one").display());
     call("one", &["-qwi", "a", "--", "pwd"]).out(&one).run();
     // A call that does not run the task does not save its command.
-    call("two", &["-i", "a", "--", "pwd", "-P"]).run();
+    call("two", &["-i", "a", "--", "pwd", "-P"]).err("keeps its first command (pwd)").run();
     fs::write(scene.task_file("a", "exit"), "143\n").unwrap();
     assert_eq!(call("two", &["-qwi", "a"]).out(&one).run().out, one);
     assert_eq!(scene.task_text("a", "cwd"), one);

@@ -304,6 +304,7 @@ fn a_waiter_gets_the_status_even_if_the_task_directory_was_removed() {
     scene.once(with_command(&["-i", "a"], &gate.task(4))).run();
     let waiter = scene.once(["-qwi", "a"]).status(4).start();
     scene.wait_for_task_waiters("a", 1);
+    wait_until("the last file is written", || scene.task_file("a", "cmd").exists());
     fs::remove_dir_all(scene.task_file("a", "")).unwrap();
     gate.open();
     waiter.finish();

@@ -26,11 +26,11 @@ pub(crate) const FILES: [(&str, &str); 8] = [
     ("*.1, *.prev", "the logs of the previous run, and the logs from before the last reset"),
     ("cmd.sh", "the saved command and its directory, as bash declares them"),
     ("cmd, cwd", "the command and its directory, for people to read"),
-    ("history", "one line for each event: STARTED, COMPLETE, SIGNAL, VALIDATE, RESET, TTL_EXPIRED"),
+    ("history", "one line for each event: STARTED, COMPLETE, SIGNAL, MAX_TIME, VALIDATE, RESET, TTL_EXPIRED"),
 ];
 
 /// The members of each task in `run-once --json`. Unknown values are null.
-pub(crate) const JSON: [(&str, &str); 10] = [
+pub(crate) const JSON: [(&str, &str); 12] = [
     ("id", "the id of the task"),
     ("state", "new, running, succeeded, failed or interrupted"),
     ("pid", "the pid of the command, while it runs"),
@@ -38,6 +38,8 @@ pub(crate) const JSON: [(&str, &str); 10] = [
     ("started", "the time of the start: RFC 3339, UTC"),
     ("finished", "the time of the end: RFC 3339, UTC"),
     ("age_seconds", "the time since the start if the task is running, otherwise since the end"),
+    ("max_time_seconds", "the maximum time of the present run (--max-time)"),
+    ("remaining_seconds", "the time until its processes are ended"),
     ("duration_seconds", "the duration of the run"),
     ("command", "the saved command, a list of words"),
     ("directory", "the directory in which the command runs"),
@@ -59,6 +61,9 @@ const MODES: [&str; 10] =
 /// CMD is used by --start and --wait. Its standard input is empty, and its output goes to logs. The variable `ABA_LOCK_TASK` of
 /// its environment names the task and the run. CMD inherits no lock. The call itself inherits the locks of the caller, so they
 /// are held while --wait waits.
+///
+/// If the task is running, or has finished, with another command than CMD, then CMD is ignored. A message says so, unless --quiet
+/// is given.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]
@@ -67,6 +72,16 @@ pub(crate) struct RunOnceArgs {
     /// The id of the task: letters, digits and . _ - : @ +
     #[arg(short, long, value_name = "ID")]
     pub(crate) id: Option<String>,
+
+    /// First forget the result of the task if it is older than TIME; without this, a success is kept forever
+    ///
+    /// Only for --start, --wait, --peek, --active, --running and --exit-status. This is not a limit for the wait, which --timeout sets. The age counts from the end of the run: for one run a day, put the date into the id. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if TIME is longer.
+    #[arg(short, long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// With --wait: remove the task, its result and its logs afterwards, so that the next call runs it again
+    #[arg(short = 'c', long)]
+    pub(crate) purge: bool,
 
     /// Start the task in the background, unless it is running or has finished [default]
     #[arg(short, long, overrides_with_all = MODES)]
@@ -128,19 +143,20 @@ pub(crate) struct RunOnceArgs {
     #[arg(long, conflicts_with_all = &MODES[..9])]
     pub(crate) json: bool,
 
-    /// With --wait: remove the task and its logs afterwards
-    #[arg(short = 'c', long)]
-    pub(crate) purge: bool,
-
-    /// First forget the result of the task if it is older than TIME
-    ///
-    /// Only for --start, --wait, --peek, --active, --running and --exit-status. This is not a limit for the wait, which --timeout sets. The age counts from the end of the run: for one run a day, put the date into the id. A result that is dated in the future counts as too old, too. A failure expires after 30 seconds if TIME is longer.
-    #[arg(short, long, value_name = "TIME", value_parser = parse_span)]
-    pub(crate) ttl: Option<Duration>,
-
     /// Give up after TIME; the task continues. Implies --wait
     #[arg(short = 'W', long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) timeout: Option<Duration>,
+
+    /// End the run after TIME: SIGTERM to all its processes, and SIGKILL after --grace
+    ///
+    /// It limits a run that this call starts. A message in the log of standard error says so. The status of the task is that of CMD: 143
+    /// if SIGTERM ended it. The task then counts as interrupted, so the next start or wait runs it again.
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) max_time: Option<Duration>,
+
+    /// With --max-time: send SIGKILL to processes that still run after TIME [default: 5]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "max_time")]
+    pub(crate) grace: Option<Duration>,
 
     /// With --wait: message while waiting; an empty TEXT means none [default: Waiting for task: ID]
     #[arg(short, long, value_name = "TEXT")]

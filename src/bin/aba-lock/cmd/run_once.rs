@@ -5,10 +5,12 @@ use crate::exit;
 use crate::output::{stream, tasks};
 use aba_lock::base::names::TaskId;
 use aba_lock::error::Error;
+use aba_lock::lock::max_time::{self, TimeLimit};
 use aba_lock::store::TaskRoot;
 use aba_lock::task::Task;
 use aba_lock::task::error::TaskError;
 use aba_lock::task::reset::{reset_all, reset_failed};
+use aba_lock::task::start::StartResult;
 use aba_lock::task::stream::Stream;
 use aba_lock::task::wait::WaitRequest;
 
@@ -63,7 +65,9 @@ fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     } else if args.wait || args.timeout.is_some() {
         wait_for_task(args, task)
     } else {
-        task.start(&args.command, args.combined_log)?;
+        if task.start(&args.command, args.combined_log, find_limit(args))? != StartResult::Started {
+            report_other_command(args, task);
+        }
         Ok(exit::DONE)
     }
 }
@@ -81,16 +85,32 @@ fn print_log(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
     Err(TaskError::NoSuchTask { id: task.id.to_string() }.into())
 }
 
+fn find_limit(args: &RunOnceArgs) -> Option<TimeLimit> {
+    args.max_time.map(|time| TimeLimit { time, grace: args.grace.unwrap_or(max_time::DEFAULT_GRACE) })
+}
+
+/// Reports that the task was run with another command than the one of this call, which has no effect then.
+fn report_other_command(args: &RunOnceArgs, task: &Task) {
+    if args.quiet || args.command.is_empty() {
+        return;
+    }
+    if let Some(saved) = task.saved_command().filter(|saved| saved.words != args.command) {
+        tasks::report_other_command(task, &saved);
+    }
+}
+
 fn wait_for_task(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
     let request = WaitRequest {
         command: &args.command,
         timeout: args.timeout,
+        limit: find_limit(args),
         validate: args.validate,
         follow: args.follow,
         purge: args.purge,
     };
     let mut progress = tasks::TaskProgress::new(args.message.as_deref(), args.quiet);
     let result = task.wait(&request, &mut progress)?;
+    report_other_command(args, task);
     if result.status != 0 && !args.quiet {
         tasks::report_failure(task, &result, args.failure_note.as_deref());
     }

@@ -8,10 +8,12 @@ use super::text::{escape_controls, format_command};
 use aba_lock::base::duration::format_span;
 use aba_lock::base::text::quote_path;
 use aba_lock::lock::holders;
+use aba_lock::lock::record::{self, Content};
 use aba_lock::os;
 use aba_lock::task::Task;
 use aba_lock::task::follow::TaskWaitObserver;
 use aba_lock::task::foreign::look_at_known;
+use aba_lock::task::saved::SavedCommand;
 use aba_lock::task::state::{Outcome, Running, TaskLook, TaskState};
 use aba_lock::task::stream::Stream;
 use aba_lock::task::wait::WaitResult;
@@ -66,6 +68,15 @@ pub(crate) fn report_failure(task: &Task, result: &WaitResult, note: Option<&str
         let _ = writeln!(text, "{note}");
     }
     write_stderr(&text);
+}
+
+/// Reports that the task has another command than the call, in one line.
+pub(crate) fn report_other_command(task: &Task, saved: &SavedCommand) {
+    let (id, command) = (&task.id, format_command(&saved.to_line()));
+    let text = format!(
+        "task {id} keeps its first command ({command}), and this one is ignored: forget it with `aba-lock run-once -r -i {id}`"
+    );
+    print_message(&text, None);
 }
 
 /// Reports a directory that `run-once -G` did not remove.
@@ -140,12 +151,30 @@ impl TaskRow<'_> {
             or_dash(self.age().map(format_span)),
             or_dash(self.duration().map(format_duration)),
             or_dash(self.running.map(|running| running.pid.to_string())),
-            self.task.saved_command().map(|saved| format_command(&saved.to_line())).unwrap_or_default(),
+            self.describe_command(),
         ]
     }
 
+    /// The command, and the remaining time of a run with a maximum time.
+    fn describe_command(&self) -> String {
+        let command = self.task.saved_command().map(|saved| format_command(&saved.to_line())).unwrap_or_default();
+        match self.read_limit() {
+            Some((_, Some(left))) => format!("{command}, {} left", format_span(left)),
+            _ => command,
+        }
+    }
+
+    /// The maximum time of the present run, and the remaining time.
+    fn read_limit(&self) -> Option<(Duration, Option<Duration>)> {
+        let running = self.running?;
+        match record::read_path(&self.task.directory().join("lock")) {
+            Content::Record(record) if record.pid == running.pid => Some((record.max_time?, record.remaining_time())),
+            _ => None,
+        }
+    }
+
     fn to_json(&self) -> Value {
-        let saved = self.task.saved_command();
+        let (saved, limit) = (self.task.saved_command(), self.read_limit());
         let time = |at: SystemTime| Timestamp::try_from(at).map(|at| format!("{at:.3}")).ok();
         let seconds = |span: Duration| (span.as_secs_f64() * 1000.0).round() / 1000.0;
         json!({
@@ -156,6 +185,8 @@ impl TaskRow<'_> {
             "started": self.running.and_then(|running| time(running.since)),
             "finished": self.outcome.and_then(|outcome| time(outcome.at)),
             "age_seconds": self.age().map(seconds),
+            "max_time_seconds": limit.map(|(time, _)| seconds(time)),
+            "remaining_seconds": limit.and_then(|(_, left)| left).map(|left| left.as_secs()),
             "duration_seconds": self.duration().map(seconds),
             "command": saved.as_ref().map(|saved| saved.words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()),
             "directory": saved.map(|saved| saved.directory.to_string_lossy().into_owned()),

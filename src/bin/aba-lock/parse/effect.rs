@@ -4,6 +4,7 @@
 
 use crate::args::Invocation;
 use crate::args::run_once::RunOnceArgs;
+use std::time::Duration;
 
 /// Returns the mistake in a call with an option that would have no effect.
 pub(super) fn find_ineffective_option(invocation: &Invocation) -> Option<String> {
@@ -40,6 +41,12 @@ fn find_in_run_once(args: &RunOnceArgs) -> Option<String> {
     ];
     if let Some((_, option)) = for_wait.into_iter().find(|(is_given, _)| *is_given && !waits) {
         return Some(format!("{option} has no effect without --wait"));
+    }
+    if let Some(mode) = mode.filter(|_| args.max_time.is_some()) {
+        return Some(format!("--max-time has no effect with {mode}"));
+    }
+    if args.max_time == Some(Duration::ZERO) {
+        return Some("--max-time must be more than 0".to_owned());
     }
     if args.combined_log && (waits || mode.is_some()) {
         return Some("--combined-log has no effect without --start".to_owned());

@@ -1,4 +1,4 @@
-# aba-lock.bash: locks
+# aba-lock.bash:
 __aba_version=0.1.0
 if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
     [[ ${__aba_wanted:-$__aba_version} == "$__aba_version" ]] || \return 1
@@ -42,7 +42,7 @@ __aba_call() {
         "$@"
     else
         \printf '%s\n' "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_wanted" 'hint: restart the script' >&2
-        __aba_version=$__aba_wanted __aba_wanted=''
+        __aba_version=$__aba_wanted __aba_wanted=
         [[ -z ${__aba_loaded-} && $* != *_lock_op* ]] || \exit 125
         \return 125
     fi
@@ -52,11 +52,11 @@ __aba_try() {
     __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
     [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
     [[ $1 != *_u* ]] || builtin eval 'builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
-__aba_path=$__aba_locks
-"$__aba_bin" unlock --fd "$__aba_fds" "${__aba_locks%%/*}" && [[ $__aba_path == "$__aba_locks" ]] || builtin return "$?"
-builtin eval "\\exec $__aba_fds>&-"
-__aba_locks=
-builtin unset -v ABA_LOCK_FDS
+builtin set -- "${__aba_path=$__aba_locks}" "$__aba_fds"
+"$__aba_bin" unlock --fd "$2" "${1%%/*}" && [[ $1 == "$__aba_locks" ]] || builtin return "$?"
+builtin eval "\\exec $2>&-"
+__aba_locks=${__aba_locks#* }
+builtin unset ABA_LOCK_FDS
 builtin return 0'
     builtin shift
     for __aba_path; do
@@ -64,7 +64,7 @@ builtin return 0'
         [[ $1 != -* && " $__aba_locks$__aba_new" != *" $1/"* && -f $__aba_path && ! -k $ABA_LOCK_DIR ]] || builtin return 79
         for __aba_fd in $__aba_fds ''; do [[ -n $__aba_fd && ! /dev/fd/$__aba_fd -ef $__aba_path ]] || builtin break; done
         if [[ -n $__aba_fd ]]; then
-            (($# == 1)) || builtin return 79
+            (($# < 2)) || builtin return 79
             __aba_new="$1/$__aba_fd/0 "
         else
             __aba_fd=200
@@ -135,6 +135,7 @@ __aba_locks+=''
 # __aba_resume after an attempt.
 #
 # The code for a release is in quotes, because bash then neither parses nor copies it for a script that only locks.
+# A trap handler can run between any two of its commands, and add a lock to __aba_locks and __aba_fds. So it copies both first.
 #
 # __aba_try returns 79 if the call needs the rest, 1 if a trap handler has changed the locks during a release, and otherwise
 # the status of the helper. It has the effects of __aba_acquire_locks and aba_unlock_operation: a change there may be needed

@@ -6,8 +6,8 @@
 //! The helper:
 //!
 //! 1. It starts the watcher, which inherits the descriptors of a script.
-//! 2. It waits for the report of the watcher, or for its end. With a report, it ends with success or becomes the command.
-//!    Otherwise, it fails, and the script closes the files.
+//! 2. It waits for the report of the watcher, or for its end. After the report, it waits until the watcher has closed its copies of
+//!    the files, and ends with success or becomes the command. Otherwise, it fails, and the script closes the files.
 //!
 //! The watcher:
 //!
@@ -169,7 +169,9 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
         }
         return false;
     }
-    drop((link, files));
+    // The caller goes on when the connection is closed.
+    drop(files);
+    drop(link);
     let mut watch = ReleaseWatch { closes, pause: if reports_closes { Duration::MAX } else { LOOK_AGAIN } };
     if !watch.wait_for_release(begin.checked_add(limit.time)) {
         announce(&locks, request, limit, begin.elapsed());

@@ -6,7 +6,8 @@
 //!
 //! 1. The caller forks the process in between, which forks the watcher. Each of them ends if its parent ends: the kernel kills the
 //!    process in between, and the watcher notices at its next step that it has another parent.
-//! 2. The watcher reports through a socket, which also takes the open files to the caller.
+//! 2. The watcher reports through a socket, which also takes the open files to the caller. It closes its own copies of the files, and
+//!    then the socket. The caller waits for that: if the command ended before, the copies would hold its locks for a moment longer.
 //! 3. The caller kills and reaps the process in between, so that the watcher becomes a child of init.
 //!
 //! If the watcher ends without a report, the process in between ends in the same way, and so does the caller.
@@ -137,12 +138,26 @@ fn wait_for_answer(between: libc::pid_t, socket: &OwnedFd, script: Option<u32>) 
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
             Ok((text, _)) if text.is_empty() => return Ok(WatcherAnswer::Ended(reap(between, 0).unwrap_or(127))),
-            Ok((text, files)) => break WatcherAnswer::Report(text, files),
+            Ok((text, files)) => {
+                wait_for_close(socket.as_fd());
+                break WatcherAnswer::Report(text, files);
+            }
         }
     };
     signal_child(between, libc::SIGKILL);
     reap(between, 0);
     Ok(answer)
+}
+
+/// Waits until the watcher has closed the connection.
+fn wait_for_close(socket: BorrowedFd) {
+    loop {
+        match receive(socket) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok((text, _)) if !text.is_empty() => {}
+            _ => return,
+        }
+    }
 }
 
 impl WatcherLink {

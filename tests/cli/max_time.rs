@@ -227,3 +227,32 @@ fn a_limit_of_zero_and_a_grace_time_without_a_limit_are_refused() {
     scene.aba(["lock", "--max-time", "1h", "a", "--", "/no/such"]).status(127).err("/no/such").run();
     assert!(!is_locked(&scene.lock_file("a")));
 }
+
+#[test]
+fn the_first_process_of_a_container_is_ended() {
+    let scene = Scene::new();
+    scene.make_root();
+    let inside = |words: &[&str]| {
+        scene
+            .in_pid_namespace()
+            .args(["--mount-proc", "--", HELPER, "lock", "--max-time", "0.3", "--grace", "0.3", "a", "--"])
+            .args(words)
+    };
+    inside(&["sleep", "1000"]).status(143).err("a: held for the maximum time").run();
+    inside(&["sh", "-c", "trap '' TERM; sleep 1000; sleep 1000"]).status(137).err("a: held for the maximum time").run();
+    // The pids of this /proc are those of another namespace.
+    let call = scene.in_pid_namespace().args(["--", HELPER, "lock", "--max-time", "1", "a", "--", "echo", "x"]);
+    call.status(125).err("/proc cannot be read").run();
+}
+
+#[test]
+fn the_lock_is_free_as_soon_as_its_holder_has_ended() {
+    let scene = Scene::new();
+    let script = "for ((i = 0; i < 200; i++)); do \"$HELPER\" lock --max-time 1h a -- true || exit; done
+        exec 9<>\"$(\"$HELPER\" path --create a)\" 8<>\"$(\"$HELPER\" path --create a)\"
+        for ((i = 0; i < 100; i++)); do
+            \"$HELPER\" lock --max-time 1h --fd 9 a && exec 9>&- && \"$HELPER\" lock --fd 8 a || exit
+            \"$HELPER\" unlock --fd 8 && exec 9<>\"$(\"$HELPER\" path --create a)\"
+        done";
+    scene.bash(script).run();
+}

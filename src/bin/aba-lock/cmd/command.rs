@@ -11,22 +11,23 @@ use std::path::Path;
 
 /// Runs a command while the locks are held, and returns its exit status.
 ///
-/// This process becomes the command, which inherits the locks, so this function returns only if that fails. In two
+/// This process becomes the command, which inherits the locks, so this function returns only if that fails. In three
 /// cases it runs the command as a child instead, and waits: if the command must not inherit the locks or would close
-/// them, and if a pid file must be removed when the command ends.
+/// them, if a pid file must be removed when the command ends, and with `stays`.
 pub(super) fn run_with_locks<'a>(
     words: &[OsString],
     no_inherit: bool,
     guards: impl Iterator<Item = &'a Guard>,
     variables: Vec<(&str, String)>,
     pid_file: Option<&Path>,
+    stays: bool,
 ) -> Result<i32, Error> {
     let failed = |source| CommandError::new(&words[0].to_string_lossy(), source);
     let keeps_back = keeps_locks_back(words, no_inherit);
     let fds = if keeps_back { inherit::withhold_locks(guards) } else { inherit::hand_down_locks(guards)? };
     let variables: Vec<_> = [(FDS, fds)].into_iter().chain(variables).collect();
     let command = os::PreparedCommand::new(words, &variables).map_err(failed)?;
-    if becomes_command(words, no_inherit, pid_file) {
+    if !stays && becomes_command(words, no_inherit, pid_file) {
         return Err(failed(command.exec()).into());
     }
     let mut child = command.fork().map_err(failed)?;

@@ -174,8 +174,10 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
     }
     let since = Instant::now();
     let variables = vec![(TOKEN, acquired.token.to_string())];
-    let done =
-        run_with_locks(&args.command, args.no_inherit, acquired.guards.iter(), variables, args.pid_file.as_deref());
+    // A signal from within a container has no effect on its process 1 without a handler, not even SIGKILL.
+    let stays = args.max_time.is_some() && std::process::id() == 1;
+    let (guards, pid_file) = (acquired.guards.iter(), args.pid_file.as_deref());
+    let done = run_with_locks(&args.command, args.no_inherit, guards, variables, pid_file, stays);
     // A process that became the command does not get here.
     events::log_released(acquired, request, since.elapsed());
     done

@@ -151,5 +151,5 @@ fn lease_numbers(
     environment.extend(numbers.first().map(|number| (NUMBER, number.clone())));
     environment.extend(variables.iter().map(String::as_str).zip(numbers));
     let guards = held.iter().flat_map(|acquired| &acquired.guards);
-    run_with_locks(&args.command, args.no_inherit, guards, environment, None)
+    run_with_locks(&args.command, args.no_inherit, guards, environment, None, false)
 }

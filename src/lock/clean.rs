@@ -124,7 +124,7 @@ pub fn clean_lock_file(path: &Path, state: LockState, rule: &CleanRule) -> Fate 
         return Fate::Left(KeepReason::OtherUser(owner));
     }
     let is_known = state.availability() == Availability::Free;
-    let beyond = state.unseen.map(|(record, belief)| (Box::new(record), belief));
+    let beyond = state.unseen;
     // A lease says nothing of processes on another machine. It covers all pid namespaces of this one.
     if let Some((record, Belief::OtherHost)) = beyond {
         return Fate::Left(KeepReason::MayBeHeld(record, Belief::OtherHost));

@@ -122,7 +122,7 @@ impl Leases {
                 number: *number,
                 tag: who.and_then(|(tag, _)| Tag::parse_field(tag)).unwrap_or_default(),
                 directory: who.and_then(|(_, directory)| escape::unescape_path_in_line(directory)),
-                age: record.as_ref().and_then(crate::lock::record::Record::age),
+                age: record.as_ref().and_then(|record| record.age()),
                 holders: holding.holders.into_iter().map(|holder| (holder.pid, holder.command)).collect(),
             })
         };

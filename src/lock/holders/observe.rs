@@ -11,7 +11,7 @@ use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
 use crate::base::names::LockName;
 use crate::lock::peer;
 use crate::lock::record::{self, Content, Record};
-use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, WantedFile};
+use crate::os::proc::lock_table::{self, KernelLock, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess};
 use crate::os::proc::process;
 use crate::os::{Mode, word_for};
@@ -234,20 +234,24 @@ fn look(
     read_list: impl FnOnce() -> Option<Vec<ListedLock>>,
 ) -> Vec<(WantedFile, LockState)> {
     let look = openers::find_locking_processes(&mut wanted, directory, stop);
-    let mut listed: HashMap<FileId, Vec<ListedLock>> = HashMap::new();
+    // By inode. The device that the kernel names is only looked up for files with a listed inode, because on tmpfs, btrfs and
+    // overlay that takes six system calls.
+    let mut listed: HashMap<u64, Vec<ListedLock>> = HashMap::new();
     let list = read_list();
     let sight = Sight::new(look.hidden, list.is_some());
     for lock in list.unwrap_or_default() {
-        listed.entry(lock.file).or_default().push(lock);
+        listed.entry(lock.file.ino).or_default().push(lock);
     }
     let mut found = look.found.as_slice();
-    let mut states = Vec::new();
+    let mut states = Vec::with_capacity(wanted.len());
     for (index, file) in wanted.into_iter().enumerate() {
         let (openers, rest) = found.split_at(found.partition_point(|opener| opener.index <= index));
         found = rest;
-        let id = if listed.is_empty() || file.ino == 0 { None } else { Some(lock_table::file_id(&file)) };
-        let listed = id.and_then(|id| listed.get(&id)).map_or(&[][..], Vec::as_slice);
-        let state = build_state(&file, openers, listed, sight);
+        let listed = listed.get(&file.ino).filter(|_| file.ino != 0).map_or_else(Vec::new, |same_inode| {
+            let id = lock_table::file_id(&file);
+            same_inode.iter().filter(|one| one.file == id).copied().collect()
+        });
+        let state = build_state(&file, openers, &listed, sight);
         states.push((file, state));
     }
     states
@@ -266,11 +270,11 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
     let lock = lock.or_else(|| listed.iter().find(|listed| !listed.waits).map(|listed| listed.lock));
     let queue = listed.iter().filter(|listed| listed.waits).map(|listed| listed.lock).collect();
     let record = match record::read_path(&file.path) {
-        Content::Record(record) => Some(*record),
+        Content::Record(record) => Some(record),
         _ => None,
     };
-    let believed =
-        record.clone().and_then(|record| judge_record(&record, &live, lock, sight).map(|belief| (record, belief)));
+    let belief = record.as_ref().and_then(|record| judge_record(record, &live, lock, sight));
+    let believed = belief.and_then(|belief| Some((record.clone()?, belief)));
     let (holding, unseen) = match lock {
         Some(lock) => (Some(Holding { has_ended, ..build_holding(lock, holders, believed) }), None),
         None => (None, believed),
@@ -290,7 +294,7 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
     }
 }
 
-fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Record, Belief)>) -> Holding {
+fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Box<Record>, Belief)>) -> Holding {
     let mut record = record;
     if let Some((record, Belief::Alive)) = &mut record
         && let Some(holder) = holders.iter().find(|holder| holder.pid == record.pid)

@@ -14,10 +14,10 @@ use std::collections::HashMap;
 const MAX_EXAMINED: usize = 32;
 
 /// Returns the record of the lock, if the process that it names runs on this machine and can be examined from here.
-pub(super) fn find_running_taker(file: &WantedFile) -> Option<Record> {
+pub(super) fn find_running_taker(file: &WantedFile) -> Option<Box<Record>> {
     let Content::Record(record) = record::read_path(&file.path) else { return None };
     let is_here = record.ns == process::pid_namespace() && record.boot == process::boot_id();
-    (is_here && process::is_alive(record.pid, record.tick)).then_some(*record)
+    (is_here && process::is_alive(record.pid, record.tick)).then_some(record)
 }
 
 /// Returns true if the process in the record, or one of its children, is seen to hold a lock on `file`.

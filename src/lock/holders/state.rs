@@ -14,14 +14,14 @@ pub struct LockState {
     pub holding: Option<Holding>,
     /// The record of a holder that may still hold the lock, although it cannot be seen from here: it was in another pid
     /// namespace, or on another machine.
-    pub unseen: Option<(Record, Belief)>,
+    pub unseen: Option<(Box<Record>, Belief)>,
     /// The processes with a lock on a file that was removed from the path. Such a lock keeps no other process from the lock at
     /// the path.
     pub removed: Vec<Holder>,
     /// The waiters, in the order in which the kernel will wake them. See [`LockState::waiters`].
     pub queue: Vec<KernelLock>,
     /// The record in the lock file, whether it counts or not.
-    pub record: Option<Record>,
+    pub record: Option<Box<Record>>,
     /// True if there are processes whose files we may not see.
     pub hidden: bool,
     /// The part of the system that could not be examined, so that there may be a holder that was not seen.
@@ -78,7 +78,7 @@ pub struct Holding {
     /// Every process that holds the lock. The one that acquired it comes first.
     pub holders: Vec<Holder>,
     /// The record, and how far it can be believed.
-    pub record: Option<(Record, Belief)>,
+    pub record: Option<(Box<Record>, Belief)>,
     /// True if the lock had another holder each time that it was observed, so each of them has released it.
     pub changes_hands: bool,
     /// True if one of the holders is a helper, which may be about to write the record.

@@ -20,6 +20,7 @@ use std::io::{
 };
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -229,14 +230,18 @@ pub fn find_locking_processes(
 ) -> Scan<LockingProcess> {
     let by_file: HashMap<(u64, u64), usize> =
         wanted.iter().enumerate().map(|(index, file)| ((file.dev, file.ino), index)).collect();
-    let mut by_path: HashMap<PathBuf, usize> =
-        wanted.iter().enumerate().map(|(index, file)| (file.path.clone(), index)).collect();
+    // Most scans meet no removed file, and there can be many thousand paths.
+    let by_path: OnceLock<HashMap<&Path, usize>> = OnceLock::new();
+    let index_of = |path: &Path| {
+        let paths = || wanted.iter().enumerate().map(|(index, file)| (file.path.as_path(), index)).collect();
+        by_path.get_or_init(paths).get(path).copied()
+    };
     let find = |descriptor: &ScannedDescriptor| {
         let removed = descriptor.data.links == 0;
         let from = if removed { Some(descriptor.removed_from()?) } else { None };
         let index = match &from {
-            Some(path) if directory.is_some() && path.parent() == directory => by_path.get(path).copied(),
-            Some(path) => Some(*by_path.get(path)?),
+            Some(path) if directory.is_some() && path.parent() == directory => index_of(path),
+            Some(path) => Some(index_of(path)?),
             None => Some(*by_file.get(&(descriptor.data.dev, descriptor.data.ino))?),
         };
         let (_, lock) = descriptor.lock()?;
@@ -255,9 +260,10 @@ pub fn find_locking_processes(
     });
     scan.found.append(&mut own);
     let mut found = Vec::new();
+    let mut added: HashMap<PathBuf, usize> = HashMap::new();
     for (mut process, from) in scan.found {
         if let Some(path) = from {
-            process.index = *by_path.entry(path.clone()).or_insert_with(|| {
+            process.index = *added.entry(path.clone()).or_insert_with(|| {
                 wanted.push(WantedFile { dev: 0, ino: 0, path, lost: false });
                 wanted.len() - 1
             });

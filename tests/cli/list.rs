@@ -1,5 +1,6 @@
 //! `list`: all locks and tasks.
 
+use crate::call::Call;
 use crate::process::waiter_pids;
 use crate::scene::Scene;
 use serde_json::Value;
@@ -59,6 +60,55 @@ fn listing_an_empty_state_root_prints_and_creates_nothing() {
     let said = scene.aba(["list", "--json"]).out("").run().out;
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), serde_json::json!({ "locks": [], "tasks": [] }));
     assert!(!scene.root().exists());
+}
+
+/// Fails if the output of a call is not JSON in the usual form, with two more spaces for each level.
+fn assert_is_indented(call: Call) {
+    let said = call.out("").run().out;
+    let value: Value = serde_json::from_str(&said).unwrap();
+    assert!(said == format!("{value:#}\n"), "{said}");
+}
+
+#[test]
+fn long_json_is_indented_and_complete() {
+    let scene = Scene::new();
+    let holder = scene.holder_with(&["--who", "a \"quoted\" \\n word", "held"]);
+    let waiter = scene.aba(["lock", "-qw", "held", "--", "true"]).start();
+    scene.wait_for_settled_waiters("held", 1);
+    // The output is printed in pieces of 64 KiB.
+    for number in 0..300 {
+        fs::write(scene.lock_file(&format!("free{number}")), "").unwrap();
+    }
+    scene.once(["-qw", "-i", "one", "--", "true"]).run();
+    scene.once(["-qw", "-i", "two", "--", "true"]).run();
+    scene.aba(["reserve", "--range", "20000-20009"]).out("").run();
+    assert_is_indented(scene.aba(["list", "--json"]));
+    assert_is_indented(scene.aba(["list", "--held", "--json"]));
+    assert_is_indented(scene.once(["--list", "--json"]));
+    assert_is_indented(scene.aba(["reserve", "--list", "--format", "json"]));
+    let list = scene.aba(["list", "--json"]).json();
+    assert_eq!((list["locks"].as_array().unwrap().len(), list["tasks"].as_array().unwrap().len()), (301, 2));
+    let said = scene.aba(["list"]).out("LOCK").run().out;
+    assert_eq!(locks(&said).len(), 301, "{said}");
+    holder.release();
+    waiter.finish();
+}
+
+#[test]
+fn the_mount_of_a_free_lock_is_not_looked_up() {
+    let scene = Scene::new();
+    scene.make_root();
+    // On tmpfs, the kernel's list of locks names another device than stat(2), which takes a read of all mounts.
+    let script = "mount -t tmpfs none \"$ABA_LOCK_DIR\" && cd \"$ABA_LOCK_DIR\" || exit 70
+        for number in {1..40}; do : >\"aba-free$number.lock\"; done
+        exec 9>aba-held.lock
+        flock 9 || exit
+        strace -qq -o trace -e trace=open,openat \"$HELPER\" list || exit
+        echo \"mounts $(grep -c mountinfo trace)\"";
+    let said = scene.in_mount_namespace().args(["bash", "-c", script]).out("LOCK").run().out;
+    let rows = locks(&said);
+    assert_eq!((rows[0][0], rows[0][1], rows[1][1]), ("held", "held", "free"), "{said}");
+    assert_eq!(rows.last().unwrap(), &["mounts", "1"], "{said}");
 }
 
 fn keys(value: &Value) -> String {

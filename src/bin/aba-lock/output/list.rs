@@ -3,7 +3,7 @@
 use super::hint::hint_for_inherited;
 use super::holder::{describe_blind, describe_holder, describe_last_taker, describe_process, describe_waiter};
 use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_answer};
-use super::stream::print;
+use super::pieces::PiecePrinter;
 use super::table::{Column, format_table};
 use super::tasks;
 use super::text::{describe_file_type, escape_controls, format_command};
@@ -14,9 +14,9 @@ use aba_lock::lock::holders::{Availability, Belief, LockState};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
 use aba_lock::task::Task;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::mem;
 
 /// The locks and tasks to list.
 pub(crate) struct Listing<'a> {
@@ -44,29 +44,36 @@ pub(crate) fn print_list_json(listing: &Listing, elsewhere: Option<&str>) {
         };
         build_lock(&listing.store.target(name), state, overall)
     };
-    let locks: Vec<Value> = listing.locks.iter().map(build).collect();
-    let mut all = json!({ "locks": locks, "tasks": tasks::build_tasks(&listing.tasks) });
-    if let Some(remote) = remote {
-        all["remote"] = remote;
+    let mut printer = PiecePrinter::default();
+    printer.put("{");
+    printer.put_key("locks");
+    printer.put_array(listing.locks.iter().map(build), 1);
+    if let Some(remote) = &remote {
+        printer.put(",");
+        printer.put_key("remote");
+        printer.put_value(remote, 1);
     }
-    print(&format!("{all:#}\n"));
+    printer.put(",");
+    printer.put_key("tasks");
+    tasks::put_json(&mut printer, &listing.tasks, 1);
+    printer.put("\n}\n");
 }
 
 /// Prints `list`, and the answer of the lease server.
 pub(crate) fn print_list(listing: &Listing, elsewhere: Option<&str>) {
     let terminal = os::is_terminal(1);
     let (width, colours) = (terminal.then(|| os::terminal_width(1)), wants_colours(terminal));
-    let mut text = String::new();
+    let mut printer = PiecePrinter::default();
     let leased = read_lease_names(elsewhere.unwrap_or_default());
-    for line in format_lines(listing, Detail::Locks, &leased) {
-        text.push_str(&line.render(width, colours));
-        text.push('\n');
-    }
+    format_lines(listing, Detail::Locks, &leased, |colour, text| {
+        printer.put_line(&render_line(text, colour.filter(|_| colours), width));
+    });
     if let Some(elsewhere) = elsewhere.filter(|elsewhere| !elsewhere.is_empty()) {
-        let gap = if text.is_empty() { "" } else { "\n" };
-        let _ = write!(text, "{gap}{elsewhere}");
+        if !printer.is_empty() {
+            printer.put("\n");
+        }
+        printer.put(elsewhere);
     }
-    print(&text);
 }
 
 /// Reads the names in the table of the keeper. After a line of titles, each line begins with a name without spaces.
@@ -89,21 +96,26 @@ pub(crate) struct ListLine {
 
 impl ListLine {
     /// Cuts the line to a width in columns, and colours it.
-    pub(crate) fn render(&self, width: Option<usize>, colours: bool) -> String {
-        let text = match width {
-            Some(width) => Cow::Owned(self.text.chars().take(width).collect()),
-            None => Cow::Borrowed(self.text.as_str()),
-        };
-        match self.colour {
-            Some(colour) if colours => format!("\x1b[{colour}m{text}\x1b[0m"),
-            _ => text.into_owned(),
-        }
+    pub(crate) fn render(&self, width: usize, colours: bool) -> String {
+        render_line(&self.text, self.colour.filter(|_| colours), Some(width)).into_owned()
+    }
+}
+
+/// Cuts a line to a width in columns, and colours it.
+fn render_line(text: &str, colour: Colour, width: Option<usize>) -> Cow<'_, str> {
+    let text = match width {
+        Some(width) => Cow::Owned(text.chars().take(width).collect()),
+        None => Cow::Borrowed(text),
+    };
+    match colour {
+        Some(colour) => Cow::Owned(format!("\x1b[{colour}m{text}\x1b[0m")),
+        None => text,
     }
 }
 
 /// The detail of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Detail {
+enum Detail {
     /// One line for each lock.
     Locks,
     /// In addition, one line for each further holder and for each waiter.
@@ -120,8 +132,17 @@ const COLUMNS: [Column; 7] = [
     Column::Left("COMMAND", 0),
 ];
 
-/// Returns the lines of the list. The held locks come first. `leased` are the names whose leases are held at a server.
-pub(crate) fn format_lines(listing: &Listing, detail: Detail, leased: &[&str]) -> Vec<ListLine> {
+/// Returns the lines of the list, with one line for each holder and waiter.
+pub(crate) fn collect_lines(listing: &Listing) -> Vec<ListLine> {
+    let mut lines = Vec::new();
+    format_lines(listing, Detail::Processes, &[], |colour, text| {
+        lines.push(ListLine { colour, text: text.to_owned() });
+    });
+    lines
+}
+
+/// Passes the lines of the list to `put`. The held locks come first. `leased` are the names whose leases are held at a server.
+fn format_lines(listing: &Listing, detail: Detail, leased: &[&str], mut put: impl FnMut(Colour, &str)) {
     let rank = |state: &LockState| match state.availability() {
         Availability::Held => 0,
         Availability::Unknown => 1,
@@ -131,39 +152,36 @@ pub(crate) fn format_lines(listing: &Listing, detail: Detail, leased: &[&str]) -
     let mut locks: Vec<&(LockName, LockState)> = listing.locks.iter().collect();
     locks.sort_by_key(|(_, state)| rank(state));
     let rows = locks.iter().map(|(name, state)| format_row(name, state, leased.contains(&name.as_str())));
-    let mut table = format_table(&COLUMNS, rows).into_iter();
-    let mut lines = Vec::new();
-    let mut put = |colour, mut text: String| {
-        text.truncate(text.trim_end().len());
-        lines.push(ListLine { colour, text });
-    };
-    if let Some(titles) = table.next() {
-        put(BOLD, titles);
-    }
-    for ((_, state), text) in locks.into_iter().zip(table) {
+    let mut put = |colour, text: &str| put(colour, text.trim_end());
+    let (mut shown, mut has_titles) = (locks.iter(), false);
+    format_table(&COLUMNS, rows, |text| {
+        if !mem::replace(&mut has_titles, true) {
+            return put(BOLD, text);
+        }
+        let Some((_, state)) = shown.next() else { return };
         put(choose_colour(state), text);
         if detail == Detail::Processes {
             for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
-                put(YELLOW, format!("    and {}", describe_process(holder)));
+                put(YELLOW, &format!("    and {}", describe_process(holder)));
             }
             for (at, waiter) in state.waiters().iter().enumerate() {
-                put(None, format!("    {}. waits: {}", at + 1, describe_waiter(waiter)));
+                put(None, &format!("    {}. waits: {}", at + 1, describe_waiter(waiter)));
             }
         }
-    }
-    let tasks = tasks::format_lines(&listing.tasks);
-    if !tasks.is_empty() && !listing.locks.is_empty() {
-        put(None, String::new());
-    }
-    for (at, (text, runs)) in tasks.into_iter().enumerate() {
-        let colour = match (at, runs) {
-            (0, _) => BOLD,
+    });
+    let mut has_titles = false;
+    tasks::format_lines(&listing.tasks, |text, runs| {
+        let is_first = !mem::replace(&mut has_titles, true);
+        if is_first && !listing.locks.is_empty() {
+            put(None, "");
+        }
+        let colour = match (is_first, runs) {
+            (true, _) => BOLD,
             (_, true) => YELLOW,
             (_, false) => None,
         };
         put(colour, text);
-    }
-    lines
+    });
 }
 
 fn choose_colour(state: &LockState) -> Colour {

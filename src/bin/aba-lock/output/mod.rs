@@ -3,7 +3,7 @@
 //! Only the files of this folder print; a lint forbids it in all others. A message never claims more than is known: the
 //! process that took a lock, a process that inherited it, and what only the record says are distinguished.
 //!
-//! The files in their order; each file imports only from those before it: `text`, `command_hint`, `stream`, `table`, `holder`, `hint`,
+//! The files in their order; each file imports only from those before it: `text`, `command_hint`, `stream`, `pieces`, `table`, `holder`, `hint`,
 //! `progress`, `contention`, `lock_json`, then one file for each group of commands (`list` uses `tasks`, and `watch`
 //! uses `list`).
 
@@ -22,6 +22,7 @@ mod meant_line;
 pub(crate) mod metrics;
 pub(crate) mod misuse;
 pub(crate) mod numbers;
+mod pieces;
 pub(crate) mod progress;
 pub(crate) mod status;
 pub(crate) mod stream;

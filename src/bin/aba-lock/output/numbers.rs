@@ -1,5 +1,6 @@
 //! The output of `reserve`, `release`, `exclude` and `migrate`.
 
+use super::pieces::PiecePrinter;
 use super::stream::{print, print_message};
 use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
@@ -219,9 +220,9 @@ pub(crate) fn report_still_used(ranges: &[NumberRange], leases: &[LeasedNumber],
 pub(crate) fn print_list(entries: &[NumberEntry], format: Format) {
     match format {
         Format::Json => {
-            let values: Vec<Value> = entries.iter().map(build_entry).collect();
-            let text = serde_json::to_string_pretty(&values).unwrap_or_default();
-            print(&format!("{text}\n"));
+            let mut printer = PiecePrinter::default();
+            printer.put_array(entries.iter().map(build_entry), 0);
+            printer.put("\n");
         }
         Format::Tsv => {
             let text = entries.iter().map(format_cells).map(|cells| cells.join("\t") + "\n");
@@ -291,7 +292,8 @@ fn print_table(entries: &[NumberEntry]) {
         }
         cells.iter().skip(first).map(|cell| escape_controls(cell)).collect::<Vec<String>>()
     });
-    print(&format_table(&columns[first..], rows).into_iter().map(|line| line + "\n").collect::<String>());
+    let mut printer = PiecePrinter::default();
+    format_table(&columns[first..], rows, |line| printer.put_line(line));
 }
 
 /// Escapes a directory, so that it is one field of a line.

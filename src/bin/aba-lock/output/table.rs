@@ -18,14 +18,15 @@ impl Column {
     }
 }
 
-/// Returns the lines of a table, the titles first. There are no lines if there are no rows.
+/// Passes the lines of a table to `put`, the titles first. There are no lines if there are no rows.
 pub(crate) fn format_table<R: AsRef<[C]>, C: AsRef<str>>(
     columns: &[Column],
     rows: impl Iterator<Item = R>,
-) -> Vec<String> {
+    mut put: impl FnMut(&str),
+) {
     let rows: Vec<R> = rows.collect();
     if rows.is_empty() {
-        return Vec::new();
+        return;
     }
     let width_of = |(at, column): (usize, &Column)| match column {
         Column::Fit(title) => {
@@ -36,28 +37,40 @@ pub(crate) fn format_table<R: AsRef<[C]>, C: AsRef<str>>(
     };
     let widths: Vec<usize> = columns.iter().enumerate().map(width_of).collect();
     let titles: Vec<&str> = columns.iter().map(Column::title).collect();
-    let mut lines = vec![format_row(columns, &widths, &titles)];
-    lines.extend(rows.iter().map(|row| format_row(columns, &widths, row.as_ref())));
-    lines
+    // A list can have many thousand rows, so one text serves all of them.
+    let mut line = String::new();
+    put(format_row(&mut line, columns, &widths, &titles));
+    for row in &rows {
+        put(format_row(&mut line, columns, &widths, row.as_ref()));
+    }
 }
 
-/// Puts the cells into one line. A list can have many thousand rows, so this allocates only the line.
-fn format_row<C: AsRef<str>>(columns: &[Column], widths: &[usize], cells: &[C]) -> String {
-    let mut line = String::with_capacity(widths.iter().sum::<usize>() + 2 * widths.len() + 32);
+/// Puts the cells into one line.
+fn format_row<'a, C: AsRef<str>>(line: &'a mut String, columns: &[Column], widths: &[usize], cells: &[C]) -> &'a str {
+    line.clear();
     for (at, ((column, width), cell)) in columns.iter().zip(widths).zip(cells).enumerate() {
         let cell = cell.as_ref();
-        let padding = std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()));
+        let padding = width.saturating_sub(cell.chars().count());
         if at > 0 {
             line.push_str("  ");
         }
         if matches!(column, Column::Right(..)) {
-            line.extend(padding);
+            push_spaces(line, padding);
             line.push_str(cell);
         } else {
             line.push_str(cell);
-            line.extend(padding);
+            push_spaces(line, padding);
         }
     }
-    line.truncate(line.trim_end().len());
-    line
+    line.trim_end()
+}
+
+fn push_spaces(line: &mut String, count: usize) {
+    const SPACES: &str = "                                ";
+    let mut rest = count;
+    while rest > 0 {
+        let some = rest.min(SPACES.len());
+        line.push_str(&SPACES[..some]);
+        rest -= some;
+    }
 }

@@ -2,7 +2,8 @@
 //! of a wait.
 
 use super::holder::describe_holder;
-use super::stream::{clear_line, print, print_bytes, print_message, redraw_line, write_stderr};
+use super::pieces::PiecePrinter;
+use super::stream::{clear_line, print_bytes, print_message, redraw_line, write_stderr};
 use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
 use aba_lock::base::duration::format_span;
@@ -86,15 +87,18 @@ pub(crate) fn report_left_directory(directory: &Path) {
 
 /// Prints `run-once --list`.
 pub(crate) fn print_list(tasks: &[Task], as_json: bool) {
+    let mut printer = PiecePrinter::default();
     if as_json {
-        return print(&format!("{:#}\n", Value::Array(build_tasks(tasks))));
+        put_json(&mut printer, tasks, 0);
+        printer.put("\n");
+    } else {
+        format_lines(tasks, |line, _| printer.put_line(line));
     }
-    print(&format_lines(tasks).into_iter().map(|(line, _)| line + "\n").collect::<String>());
 }
 
-/// Builds the JSON objects of the tasks.
-pub(crate) fn build_tasks(tasks: &[Task]) -> Vec<Value> {
-    read_rows(tasks).iter().map(TaskRow::to_json).collect()
+/// Puts the array of the JSON objects of the tasks.
+pub(crate) fn put_json(printer: &mut PiecePrinter, tasks: &[Task], depth: usize) {
+    printer.put_array(read_rows(tasks).iter().map(TaskRow::to_json), depth);
 }
 
 const COLUMNS: [Column; 6] = [
@@ -106,11 +110,11 @@ const COLUMNS: [Column; 6] = [
     Column::Left("COMMAND", 0),
 ];
 
-/// Returns the lines of the list, the titles first. A line is marked with true if its task is running.
-pub(crate) fn format_lines(tasks: &[Task]) -> Vec<(String, bool)> {
+/// Passes the lines of the list to `put`, the titles first. The flag is true if the task of the line is running.
+pub(crate) fn format_lines(tasks: &[Task], mut put: impl FnMut(&str, bool)) {
     let rows = read_rows(tasks);
-    let runs = std::iter::once(false).chain(rows.iter().map(|row| row.running.is_some()));
-    format_table(&COLUMNS, rows.iter().map(TaskRow::to_cells)).into_iter().zip(runs).collect()
+    let mut runs = std::iter::once(false).chain(rows.iter().map(|row| row.running.is_some()));
+    format_table(&COLUMNS, rows.iter().map(TaskRow::to_cells), |line| put(line, runs.next().unwrap_or_default()));
 }
 
 fn read_rows<'a>(tasks: &'a [Task]) -> Vec<TaskRow<'a>> {

@@ -1,6 +1,6 @@
 //! The screen of `list --watch`: the list as it changes.
 
-use super::list::{Detail, ListLine, Listing, format_lines};
+use super::list::{ListLine, Listing, collect_lines};
 use crate::exit;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::error::Error;
@@ -24,7 +24,7 @@ pub(crate) fn run_screen<'a>(read: impl Fn() -> Result<Listing<'a>, Error>) -> R
     let (mut from, mut last_read, mut pause) = (0, Instant::now(), INTERVAL);
     loop {
         let (columns, rows) = screen.size();
-        let table = format_lines(&listing, Detail::Processes, &[]);
+        let table = collect_lines(&listing);
         // Scrolling stops when the last line is at the bottom of the screen.
         from = from.min(table.len().saturating_sub(rows.saturating_sub(2)));
         screen.draw(&format_page(&listing, &table, from, (columns, rows), colours));
@@ -72,7 +72,7 @@ fn format_page(
         page.push(cut("no locks"));
     }
     let fits = if shown > room { room.saturating_sub(1) } else { shown };
-    page.extend(table.iter().skip(from).take(fits).map(|line| line.render(Some(columns), colours)));
+    page.extend(table.iter().skip(from).take(fits).map(|line| line.render(columns, colours)));
     if shown > fits {
         page.push(cut(&format!("… {} more", shown - fits)));
     }

@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `general_heap`, `heap`.
+//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `memory`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
@@ -37,6 +37,9 @@ mod interrupt;
 mod lease;
 mod limit;
 mod listening;
+// With glibc, only the unit tests use it, so that it is tested there, too.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(all(target_env = "gnu", not(test)))))]
+mod memory;
 mod mutex;
 mod output;
 mod owner;

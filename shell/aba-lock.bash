@@ -234,7 +234,7 @@ aba_lock_operation() {
     [[ -z ${__aba_builtin} ]] || ! __aba_lock_directly "$@" || builtin return 0
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
     builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_span='' __aba_flag='' __aba_number=''
-    builtin local __aba_only_times=yes
+    builtin local __aba_only_times=yes __aba_key_name=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
     __aba_options=(--reopen)
@@ -243,7 +243,7 @@ aba_lock_operation() {
         __aba_word=$1
         builtin shift
         case ${__aba_word} in
-            -t | --timeout | --max-time | --grace | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
+            -t | --timeout | --max-time | --grace | --key | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
                 [[ "$#" -gt 0 && (-n $1 || (${__aba_word} != -t && ${__aba_word} != --timeout)) ]] ||
                     __aba_fail 2 "option ${__aba_word} needs a value" 'see `aba_lock_operation --help`' ||
                     builtin return "$?"
@@ -261,6 +261,13 @@ aba_lock_operation() {
                     __aba_fail 2 'option --on-conflict is given twice' 'see `aba_lock_operation --help`' || builtin return "$?"
                 __aba_conflict_option=--on-conflict
                 __aba_on_conflict=${__aba_word#*=}
+                ;;
+            --key=*)
+                __aba_find_key_name "${__aba_word#*=}" || __aba_end_call "$?" || builtin return "$?"
+                __aba_contains "${__aba_names}" "${__aba_key_name} " || __aba_names+="${__aba_key_name} "
+                __aba_only_times=''
+                # The helper writes the text into the record.
+                __aba_options+=("${__aba_word}")
                 ;;
             --subshell) __aba_subshell=meant ;;
             -h | --help)
@@ -381,6 +388,7 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
       --grace TIME         With --max-time: time between SIGTERM and SIGKILL [default: 5]
   -s, --shared             Acquire shared locks, which several processes can hold at the same time
   -x, --exclusive          Acquire exclusive locks, which only one process can hold [default]
+      --key TEXT           Use any text as an OPERATION, such as a URL, a path or a command line
   -q, --quiet              Print no messages about contention
   -v, --verbose            Print how long it took to acquire the locks
       --who TEXT           Description of the holder, shown to waiters
@@ -854,7 +862,7 @@ __aba_read_clock() {
 
 # ---- release ----
 
-# Usage: aba_unlock_operation [OPERATION]
+# Usage: aba_unlock_operation [OPERATION | --key TEXT]
 #
 # Releases the lock on OPERATION, by default the last one, however often the script has acquired it. If another script,
 # which started this one, holds the lock, then this only closes the descriptor here. A script that took the place of the
@@ -862,6 +870,12 @@ __aba_read_clock() {
 aba_unlock_operation() {
     __aba_check_shell || \return "$?"
     [[ -z ${__aba_builtin} ]] || ! __aba_unlock_directly "$@" || builtin return 0
+    builtin local __aba_key_name='' __aba_key_words=0
+    __aba_read_key "$@" || builtin return "$?"
+    if ((__aba_key_words > 0)); then
+        builtin shift "${__aba_key_words}"
+        builtin set -- "${__aba_key_name}" "$@"
+    fi
     if (($# > 0)) && [[ -z $1 ]]; then
         __aba_print_message 'invalid lock name "": it is empty' \
             'to release the last lock, call aba_unlock_operation without a name'
@@ -1145,7 +1159,7 @@ __aba_remove_pid_file() {
 
 # ---- query ----
 
-# Usage: aba_lock_held OPERATION
+# Usage: aba_lock_held OPERATION | --key TEXT
 #
 # Returns 0 if this script, or the one that started it, holds the lock; otherwise 1. It asks the kernel, because a child
 # may have released the lock with `flock -u`.
@@ -1154,7 +1168,7 @@ aba_lock_held() {
     __aba_query_lock aba_lock_held "$@"
 }
 
-# Usage: aba_lock_check OPERATION
+# Usage: aba_lock_check OPERATION | --key TEXT
 #
 # As aba_lock_held, and if the lock has a lease for other machines, the server must confirm it. Returns 125 if that
 # cannot be known. For use before a step that must not be done twice.
@@ -1163,8 +1177,16 @@ aba_lock_check() {
     __aba_query_lock aba_lock_check "$@"
 }
 
-# Does the work of public function $1: asks the helper if the script holds lock $2.
+# Does the work of public function $1: asks the helper if the script holds lock $2, or the lock of `--key TEXT`.
 __aba_query_lock() {
+    builtin local __aba_key_name='' __aba_key_words=0 __aba_function="$1"
+    builtin shift
+    __aba_read_key "$@" || builtin return "$?"
+    if ((__aba_key_words > 0)); then
+        builtin shift "${__aba_key_words}"
+        builtin set -- "${__aba_key_name}" "$@"
+    fi
+    builtin set -- "${__aba_function}" "$@"
     builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_unusable_fds='' __aba_status=0 __aba_lease_option=''
     builtin local __aba_cannot_compare=''
     if (($# != 2)); then
@@ -1578,6 +1600,31 @@ __aba_check_version() {
                 'install both from the same release'
             ;;
     esac
+}
+
+# If $1 is --key or --key=TEXT, sets __aba_key_name to the name of the lock of the text, and __aba_key_words to the number of
+# words of the option.
+__aba_read_key() {
+    case ${1-} in
+        --key)
+            if (($# < 2)); then
+                __aba_print_message 'option --key needs a value' 'for example: `--key "$url"`'
+                builtin return 2
+            fi
+            __aba_key_words=2
+            __aba_find_key_name "$2"
+            ;;
+        --key=*)
+            __aba_key_words=1
+            __aba_find_key_name "${1#*=}"
+            ;;
+        *) ;;
+    esac
+}
+
+# Sets __aba_key_name to the name of the lock of text $1. The helper reports an empty text.
+__aba_find_key_name() {
+    __aba_key_name=$(__aba_find_helper && __aba_find_directory && __aba_run_helper path --name "--key=$1")
 }
 
 # Runs the helper with these arguments, for __aba_directory. The script may have set HOME without exporting it.

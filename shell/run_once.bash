@@ -61,6 +61,7 @@ run_once() {
     fi
     builtin local __run_once_bin='' __run_once_id='' __run_once_mode='' __run_once_quiet='' __run_once_message
     builtin local __run_once_option='' __run_once_letters='' __run_once_index=0 __run_once_ignored=''
+    builtin local __run_once_key=''
     # Letters become long names, because under `nocasematch` a `case` cannot tell apart -w and -W.
     builtin local __run_once_table=' -i=--id -m=--message -t=--ttl -W=--timeout -c=--purge -q=--quiet -S=--no-validate
  -w=--wait -s=--start -p=--peek -A=--active -R=--running -o=--stdout -e=--stderr -E=--exit-status -r=--reset
@@ -91,7 +92,7 @@ run_once() {
                 fi
             fi
             case ${__run_once_option} in
-                --id | --message | --ttl | --timeout | --max-time | --grace | --failure-note)
+                --id | --key | --message | --ttl | --timeout | --max-time | --grace | --failure-note)
                     # Joined into one word, because a value may begin with `-`.
                     if [[ -n ${__run_once_letters} ]]; then
                         __run_once_option=${__run_once_option}=${__run_once_letters#=} __run_once_letters=''
@@ -109,8 +110,9 @@ run_once() {
             esac
             case ${__run_once_option} in
                 --message=*) __run_once_message=${__run_once_option#*=} ;;
-                --id=* | --ttl=* | --timeout=* | --max-time=* | --grace=* | --failure-note=*)
+                --id=* | --key=* | --ttl=* | --timeout=* | --max-time=* | --grace=* | --failure-note=*)
                     [[ ${__run_once_option} != --id=* ]] || __run_once_id=${__run_once_option#*=}
+                    [[ ${__run_once_option} != --key=* ]] || __run_once_key=${__run_once_option}
                     # The last value counts. The helper would refuse a second one.
                     for ((__run_once_index = 0; __run_once_index < ${#__run_once_words[@]}; __run_once_index++)); do
                         [[ ${__run_once_words[__run_once_index]} != "${__run_once_option%%=*}="* ]] || builtin break
@@ -136,6 +138,10 @@ run_once() {
         [[ ${__run_once_ignored} == *" ${__run_once_option%%=*} "* ]] || __run_once_kept+=("${__run_once_option}")
     done
     if [[ ${__run_once_mode} == --wait && -z ${__run_once_quiet} ]]; then
+        if [[ -n ${__run_once_key} ]]; then
+            # The helper reports a wrong text below.
+            __run_once_id=$(__run_once_run_helper path --name "${__run_once_key}" 2>/dev/null) || builtin true
+        fi
         __run_once_print_wait "${__run_once_message-Waiting for task: ${__run_once_id}}"
     fi
     # For the older function, an unknown task had no output, which was no failure.

@@ -6,9 +6,10 @@ pub mod error;
 
 use crate::base::environment::{self, value};
 use crate::base::error::ContextError;
+use crate::base::key::LockKey;
 use crate::base::names::{LockName, TaskId};
 use crate::base::target::{Kind, Target};
-use crate::base::text::quote_path;
+use crate::base::text::{quote_path, shorten};
 use crate::os;
 use crate::os::proc::process;
 use error::StoreError;
@@ -19,6 +20,9 @@ use std::path::{Path, PathBuf};
 
 /// The name of the directory of locks in a home directory.
 pub const IN_HOME: &str = ".aba";
+
+/// The maximum number of characters of a key in messages.
+const MAX_LABEL: usize = 80;
 
 /// The directory of the locks of a user.
 #[derive(Debug)]
@@ -58,7 +62,14 @@ impl Store {
     /// The lock of `name`.
     #[must_use]
     pub fn target(&self, name: &LockName) -> Target {
-        Target { path: self.lock_path(name), label: name.to_string(), kind: Kind::Named, link: None }
+        Target { path: self.lock_path(name), label: name.to_string(), kind: Kind::Named, key: None, link: None }
+    }
+
+    /// The lock of a key. Messages name it by the text.
+    #[must_use]
+    pub fn key_target(&self, key: &LockKey) -> Target {
+        let label = shorten(key.text(), MAX_LABEL);
+        Target { label, key: Some(key.text().to_owned()), ..self.target(key.name()) }
     }
 
     /// The path of the directory of registries of numbers, which need not exist.

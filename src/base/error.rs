@@ -40,6 +40,8 @@ pub enum ErrorClass {
 pub enum ContextError {
     /// The text breaks the rule for names of locks.
     LockName { name: String },
+    /// The text of a key is empty.
+    EmptyKey,
     /// The text breaks the rule for ids of tasks.
     TaskId { id: String },
     /// A variable of the environment has a value that cannot be used.
@@ -58,7 +60,7 @@ impl ContextError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::LockName { .. } | Self::TaskId { .. } | Self::Variable { .. } => ErrorClass::Usage,
+            Self::LockName { .. } | Self::EmptyKey | Self::TaskId { .. } | Self::Variable { .. } => ErrorClass::Usage,
             Self::NoDirectory { .. } => ErrorClass::Failed,
         }
     }
@@ -67,6 +69,9 @@ impl ContextError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::LockName { name } if name.contains("://") || name.contains(' ') && !name.contains('\n') => {
+                Some(format!("to use any text as the name, use `--key {}`", shell_words::quote(name)))
+            }
             Self::LockName { name } if name.contains('/') => {
                 Some(format!("to lock a file, use `--file {}`", quote_path(Path::new(name))))
             }
@@ -82,6 +87,7 @@ impl fmt::Display for ContextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LockName { name } => write!(f, "invalid lock name {name:?}: a name is {NAME_RULE}"),
+            Self::EmptyKey => f.write_str("the text of --key is empty"),
             Self::TaskId { id } => write!(f, "invalid task id {id:?}: an id is {NAME_RULE}"),
             Self::Variable { name, value, wanted } => write!(f, "{name} is {value:?}, which is not {wanted}"),
             Self::NoDirectory { source } => {

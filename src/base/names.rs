@@ -58,6 +58,13 @@ impl TaskId {
     }
 }
 
+impl From<LockName> for TaskId {
+    /// Both have the same rule.
+    fn from(name: LockName) -> Self {
+        Self(name.0)
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -35,6 +35,8 @@ pub struct Target {
     pub label: String,
     pub path: PathBuf,
     pub kind: Kind,
+    /// The text from which the name was derived (`--key`).
+    pub key: Option<String>,
     /// The path that the user named, if it leads to `path` through a link.
     pub link: Option<PathBuf>,
 }
@@ -49,7 +51,7 @@ impl Target {
         // A link that the user names is followed. A link that replaces its target afterwards is not.
         let target = fs::canonicalize(&absolute).ok().or_else(in_real_directory).unwrap_or_else(|| absolute.clone());
         let link = (target != absolute).then_some(absolute);
-        Self { path: target, label, kind: Kind::Users, link }
+        Self { path: target, label, kind: Kind::Users, key: None, link }
     }
 
     /// The target to which the link leads now.
@@ -76,13 +78,17 @@ impl Target {
     /// The key by which locks that are acquired together are sorted. It is not the path that the user named, because
     /// that depends on the current directory.
     pub(crate) fn rank(&self) -> &OsStr {
-        if self.kind == Kind::Named { OsStr::new(&self.label) } else { self.path.as_os_str() }
+        self.name().map_or(self.path.as_os_str(), OsStr::new)
     }
 
     /// The name of the lock. `None` if it is identified by its path.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        (self.kind == Kind::Named).then_some(self.label.as_str())
+        match &self.key {
+            None => (self.kind == Kind::Named).then_some(self.label.as_str()),
+            // The label is the text of the key.
+            Some(_) => self.path.file_name()?.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock"),
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl UpdateLock {
     ) -> Result<Self, FileError> {
         // Only the owner of a private file may open its lock file. Every user who may write to another file may lock it.
         let kind = if missing == MissingFile::CreatePrivate { Kind::Named } else { Kind::Beside };
-        let target = Target { label: label.to_owned(), path: with_suffix(path, ".lock"), kind, link: None };
+        let target = Target { label: label.to_owned(), path: with_suffix(path, ".lock"), kind, key: None, link: None };
         let above = fs::metadata(&target.path).ok().and_then(|lock| update_above(lock.dev(), lock.ino()));
         let is_awaited = above.as_ref().and_then(|update| update.output).is_some_and(process::writes_to_pipe);
         let request =

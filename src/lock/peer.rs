@@ -36,6 +36,7 @@ pub(crate) fn is_run_once(pid: u32) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AwaitedLock {
     Name(String),
+    Key(String),
     File(String),
 }
 
@@ -51,14 +52,16 @@ fn parse_free_wait(words: &[String]) -> Option<AwaitedLock> {
     }
     let mut locks = Vec::new();
     while let Some(word) = words.next() {
-        match word.strip_prefix("--file=") {
-            Some(path) => locks.push(AwaitedLock::File(path.to_owned())),
-            None if word == "--file" => locks.push(AwaitedLock::File(words.next()?.clone())),
-            None if word == "--timeout" => _ = words.next(),
-            None if word.starts_with("--") => {}
+        match (word.strip_prefix("--file="), word.strip_prefix("--key=")) {
+            (Some(path), _) => locks.push(AwaitedLock::File(path.to_owned())),
+            (_, Some(text)) => locks.push(AwaitedLock::Key(text.to_owned())),
+            _ if word == "--key" => locks.push(AwaitedLock::Key(words.next()?.clone())),
+            _ if word == "--file" => locks.push(AwaitedLock::File(words.next()?.clone())),
+            _ if word == "--timeout" => _ = words.next(),
+            _ if word.starts_with("--") => {}
             // The value of `-t` may be in the same word, or in the next one.
-            None if word.starts_with('-') => _ = word.ends_with('t').then(|| words.next()),
-            None => locks.push(AwaitedLock::Name(word.clone())),
+            _ if word.starts_with('-') => _ = word.ends_with('t').then(|| words.next()),
+            _ => locks.push(AwaitedLock::Name(word.clone())),
         }
     }
     if locks.len() == 1 { locks.pop() } else { None }

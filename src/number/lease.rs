@@ -99,7 +99,7 @@ impl Leases {
     ) -> Result<Acquired, NumberError> {
         create_directory(store, &self.directory)?;
         let label = format!("{number} of {}", self.pool);
-        let target = Target { label, path: self.lock_path(number), kind: Kind::Named, link: None };
+        let target = Target { label, path: self.lock_path(number), kind: Kind::Named, key: None, link: None };
         let who = format!("{tag} in {}", escape::escape_path_in_line(from));
         let request = Request { command: Some(command), who: Some(&who), ..Request::exclusive(Wait::No) };
         Ok(acquire::acquire(vec![target], Some(store), &request, &mut SilentContention)?)

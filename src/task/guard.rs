@@ -85,7 +85,7 @@ impl<'a> TaskGuard<'a> {
         before_pause: &mut dyn FnMut() -> ControlFlow<(), Pause>,
     ) -> Result<LockAttempt<'a>, TaskError> {
         let path = task.file(files::LOCK);
-        let target = Target { label: task.id.to_string(), path, kind: Kind::Named, link: None };
+        let target = Target { label: task.id.to_string(), path, kind: Kind::Named, key: None, link: None };
         let mut missed = None;
         task.make_directory()?;
         for _ in 0..MAX_OPENS {

@@ -8,10 +8,11 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 8] = [
+const LOCAL: [&str; 9] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "exclusive",
     "fd",
+    "key",
     "reopen",
     // A lease is exclusive, and has a name.
     "file",

@@ -33,6 +33,7 @@ mod flock_replacement;
 mod inheritance;
 mod json_fields;
 mod keeper_options;
+mod key;
 mod kill;
 mod list;
 mod lock;

@@ -15,13 +15,15 @@ use std::collections::BTreeSet;
 use std::fs;
 
 /// The options that collect their values. Every other option with a value is refused the second time, with status 2.
-const COLLECT: [&str; 7] = [
+const COLLECT: [&str; 9] = [
     "clean --pid-file",
     "lock --fd",
     "lock --file",
+    "lock --key",
     "reserve --exclude",
     "update --check",
     "wait --file",
+    "wait --key",
     "write --check",
 ];
 

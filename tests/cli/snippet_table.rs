@@ -149,6 +149,8 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock flock -n -E 0 /run/lock/backup", Guard(File, "./backup.sh")),
     ("aba-lock flock /run/lock/backup -c", Waits(File, "./backup.sh")),
     ("aba-lock unlock backup", Plain),
+    ("aba-lock lock --key \"$url\"", Plain),
+    ("aba-lock status --key", Plain),
     ("aba-lock wait backup && ./publish", Waits(Name("backup"), "./publish")),
     ("aba-lock wait --timeout 10m backup", Waits(Name("backup"), REST)),
     ("aba-lock wait build test", Plain),

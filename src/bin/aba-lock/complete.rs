@@ -13,6 +13,8 @@ mod keeper_args;
 use crate::args::Cli;
 use crate::exit;
 use crate::output::stream;
+use aba_lock::base::key::LockKey;
+use aba_lock::base::names::LockName;
 use aba_lock::lock::holders::{self, Belief, LockState};
 use aba_lock::number::{directory, pool_files, registry};
 use aba_lock::os;
@@ -138,6 +140,7 @@ fn add_completion(arg: Arg) -> Arg {
     };
     let arg = match arg.get_value_hint() {
         _ if named("NAME") => arg.add(ArgValueCompleter::new(complete_lock_names)),
+        _ if arg.get_id() == "key" => arg.add(ArgValueCompleter::new(complete_keys)),
         _ if named("ID") => arg.add(ArgValueCompleter::new(complete_task_ids)),
         _ if named("TAG") => arg.add(ArgValueCompleter::new(complete_tags)),
         _ if named("POOL") => arg.add(ArgValueCompleter::new(complete_pools)),
@@ -163,6 +166,21 @@ fn complete_lock_names(current: &OsStr) -> Vec<CompletionCandidate> {
     let paths: Vec<_> = names.iter().map(|name| store.lock_path(name)).collect();
     let states = holders::observe_all(&paths);
     select(current, names.iter().zip(&states).map(|(name, state)| (name.to_string(), describe_lock(state))))
+}
+
+/// Completes texts of keys, which are in the records of locks, with the holders of held ones.
+fn complete_keys(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Ok(states) = Store::from_env().and_then(|store| holders::observe_store(&store)) else {
+        return Vec::new();
+    };
+    // A text in another form, or one that was cut, has another name. Bash does not quote what it inserts.
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(&byte));
+    let key = |(name, state): (LockName, LockState)| {
+        let text = state.record.as_ref()?.key.clone()?;
+        let is_whole = LockKey::parse(text.as_ref()).is_ok_and(|key| *key.name() == name);
+        (is_whole && is_plain(&text)).then(|| (text, describe_lock(&state)))
+    };
+    select(current, states.into_iter().filter_map(key))
 }
 
 /// Completes ids of tasks, with their states.

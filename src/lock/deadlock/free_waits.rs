@@ -2,6 +2,7 @@
 //!
 //! Their command lines and environments say which lock that is. `detector` and `search` ask for them.
 
+use crate::base::key::LockKey;
 use crate::base::names::LockName;
 use crate::base::target::Target;
 use crate::lock::holders;
@@ -9,6 +10,7 @@ use crate::lock::peer;
 use crate::os::proc::lock_table::{self, FileId};
 use crate::os::proc::process::{self, InitialVariable};
 use crate::store::{IN_HOME, Store};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Returns the processes that wait until one lock is free, and the files of these locks. A process that waits for several locks
@@ -24,6 +26,9 @@ pub(super) fn list_free_waits() -> Vec<(u32, FileId)> {
 fn find_awaited_path(pid: u32) -> Option<PathBuf> {
     match peer::find_awaited_lock(pid)? {
         peer::AwaitedLock::Name(name) => Some(find_store(pid)?.lock_path(&LockName::parse(&name).ok()?)),
+        peer::AwaitedLock::Key(text) => {
+            Some(find_store(pid)?.lock_path(LockKey::parse(OsStr::new(&text)).ok()?.name()))
+        }
         // The process has its own current directory.
         peer::AwaitedLock::File(path) => {
             let path = Path::new(&format!("/proc/{pid}/cwd")).join(path);

@@ -73,14 +73,20 @@ impl LockEvent<'_> {
 }
 
 /// Returns the line of an event, with its texts cut so that it is not longer than [`MAX_LINE`].
-pub(super) fn format_line(event: &LockEvent, label: &str, path: &Path, holder: u32, command: &str) -> String {
+pub(super) fn format_line(
+    event: &LockEvent,
+    (label, key): (&str, Option<&str>),
+    path: &Path,
+    holder: u32,
+    command: &str,
+) -> String {
     let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
     let other = match event {
         LockEvent::Contended { .. } => find_other_holder(path),
         _ => None,
     };
     loop {
-        let line = format_fields(event, &time, label, path, holder, command, other.as_ref(), most);
+        let line = format_fields(event, &time, (label, key), path, holder, command, other.as_ref(), most);
         if line.len() < MAX_LINE || most == 0 {
             return line;
         }
@@ -99,7 +105,7 @@ fn find_other_holder(path: &Path) -> Option<(u32, String)> {
 fn format_fields(
     event: &LockEvent,
     time: &str,
-    label: &str,
+    (label, key): (&str, Option<&str>),
     path: &Path,
     holder: u32,
     command: &str,
@@ -114,6 +120,9 @@ fn format_fields(
     put("time", time.into());
     put("event", event.as_str().into());
     put("lock", cut(label, most).into());
+    if let Some(key) = key {
+        put("key", cut(key, most).into());
+    }
     put("path", cut(&path.to_string_lossy(), most).into());
     put("pid", holder.into());
     put("user", process::user_name(os::user_id()).into());

@@ -8,5 +8,5 @@ use std::time::Duration;
 /// Returns the line of a lock that was acquired after a second and a half.
 pub(crate) fn format_acquired(label: &str, path: &str, command: &str) -> String {
     let event = LockEvent::Acquired { waited: Duration::from_millis(1500), mode: Mode::Shared, token: u64::MAX };
-    format_line(&event, label, Path::new(path), 1, command)
+    format_line(&event, (label, None), Path::new(path), 1, command)
 }

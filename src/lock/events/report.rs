@@ -24,7 +24,7 @@ pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Optio
         // A lock on a file of the user has no name, so its path is the label.
         let path = target.path.to_string_lossy();
         let label = target.name().unwrap_or(&path);
-        write(&log, event, label, &target.path, holder, &command);
+        write(&log, event, (label, target.key.as_deref()), &target.path, holder, &command);
     }
 }
 
@@ -62,11 +62,12 @@ pub(crate) fn log_release(file: &File) {
     };
     let holder = record.as_ref().map_or_else(os::parent_id, |record| record.pid);
     let command = record.as_ref().map_or_else(|| process::local_command_line(holder), |record| record.command.clone());
+    let key = record.as_ref().and_then(|record| record.key.clone());
     let held = record.and_then(|record| record.age());
-    write(&log, &LockEvent::Released { held }, &label, &path, holder, &command);
+    write(&log, &LockEvent::Released { held }, (&label, key.as_deref()), &path, holder, &command);
 }
 
-fn write(log: &EventLog, event: &LockEvent, label: &str, path: &Path, holder: u32, command: &str) {
+fn write(log: &EventLog, event: &LockEvent, label: (&str, Option<&str>), path: &Path, holder: u32, command: &str) {
     write_line(log, &format_line(event, label, path, holder, command));
 }
 
@@ -83,7 +84,7 @@ mod tests {
             let long = wild.repeat(5000);
             let file = tempfile::NamedTempFile::new().unwrap();
             let event_log = EventLog { path: file.path().to_owned(), is_socket: false };
-            write(&event_log, &LockEvent::Contended { waits: true }, &long, Path::new(&long), 1, &long);
+            write(&event_log, &LockEvent::Contended { waits: true }, (&long, Some(&long)), Path::new(&long), 1, &long);
             let text = fs::read_to_string(file.path()).unwrap();
             assert!(text.len() <= MAX_LINE && text.ends_with("}\n"), "{}", text.len());
             let read: Value = serde_json::from_str(&text).unwrap();

@@ -86,6 +86,7 @@ impl RecordDraft {
             user,
             since: String::new(),
             command,
+            key: None,
             who: who.map(str::to_owned),
             // A path that is cut would name another file.
             pid_file: pid_file.and_then(Path::to_str).filter(|path| is_kept_whole(path)).map(str::to_owned),

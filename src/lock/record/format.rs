@@ -1,6 +1,6 @@
 //! The holder record, and its form as text.
 
-use super::value::{on_one_line, put_line, unquote};
+use super::value::{on_one_line, put_key, put_line, unquote};
 use crate::os::proc::process;
 use crate::os::{self, Mode};
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub struct Record {
     pub since: String,
     /// The command line, quoted as a shell reads it.
     pub command: String,
+    /// The text from which the name of the lock was derived (`--key`). A long one is cut.
+    pub key: Option<String>,
     /// The user's description (`--who`).
     pub who: Option<String>,
     /// The absolute path of the file that has the pid of the holder (`--pid-file`).
@@ -100,6 +102,9 @@ impl Record {
         text.push_str(FIRST_KEY);
         text.push_str(VERSION);
         text.push('\n');
+        if let Some(key) = &self.key {
+            put_key(&mut text, key);
+        }
         put_line(&mut text, "pid", &self.pid.to_string());
         put_line(&mut text, "tick", &self.tick.to_string());
         put_line(&mut text, "boot", &self.boot);
@@ -142,6 +147,7 @@ impl Record {
             user: String::new(),
             since: String::new(),
             command: String::new(),
+            key: None,
             who: None,
             pid_file: None,
             mode: Mode::Exclusive,
@@ -165,6 +171,7 @@ impl Record {
                 "user" => record.user = text(),
                 "since" => record.since = text(),
                 "command" => record.command = text(),
+                "key" => record.key = Some(text()),
                 "who" => record.who = Some(text()),
                 "pid_file" => record.pid_file = Some(text()),
                 "mode" => record.mode = Mode::parse(&value)?,
@@ -182,6 +189,17 @@ impl Record {
         }
         None
     }
+}
+
+/// Adds the line of a key to the text of a record.
+pub(crate) fn add_key(record: &str, key: &str) -> String {
+    let (first, rest) = record.split_once('\n').unwrap_or((record, ""));
+    let mut text = String::with_capacity(record.len() + key.len() + USUAL_LEN);
+    text.push_str(first);
+    text.push('\n');
+    put_key(&mut text, key);
+    text.push_str(rest);
+    text
 }
 
 /// Parses the bytes of a lock file.
@@ -226,6 +244,7 @@ mod tests {
             user: "steve".to_owned(),
             since: "2026-01-02T03:04:05Z".to_owned(),
             command: "sh -c 'echo \"it'\\''s\"' $HOME `id`".to_owned(),
+            key: Some("https://h/it's".to_owned()),
             who: Some("nightly = job".to_owned()),
             pid_file: Some("/run/a job.pid".to_owned()),
             mode: Mode::Shared,
@@ -239,6 +258,12 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         assert_eq!(Record::parse(&sample().to_text()), Some(sample()));
+    }
+
+    #[test]
+    fn a_key_that_is_added_to_a_text_is_read() {
+        let without = Record { key: None, ..sample() };
+        assert_eq!(add_key(&without.to_text(), "https://h/it's"), sample().to_text());
     }
 
     #[test]
@@ -269,6 +294,7 @@ mod tests {
     fn a_record_that_consists_of_quotes_is_read() {
         let quotes = "'".repeat(2 * MAX_VALUE);
         let wild = Record { command: quotes.clone(), who: Some(quotes.clone()), user: quotes.clone(), ..sample() };
+        let wild = Record { key: Some(quotes.clone()), pid_file: Some("x".repeat(MAX_VALUE)), ..wild };
         let text = wild.to_text();
         assert!(text.len() <= MAX_LEN, "{} bytes", text.len());
         let read = Record::parse(&text).unwrap();

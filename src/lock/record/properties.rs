@@ -36,6 +36,7 @@ pub fn hold(bytes: &[u8]) {
     let numbers = u32::try_from(somewhere(bytes, 1 << 31)).unwrap_or(1);
     let record = Record {
         command: value(),
+        key: None,
         who: Some(value()).filter(|who| !who.is_empty()),
         pid_file: Some(value().chars().take(200).collect()).filter(|path: &String| is_kept_whole(path)),
         user: value(),

@@ -21,6 +21,18 @@ pub(super) fn put_line(text: &mut String, key: &str, value: &str) {
     text.push('\n');
 }
 
+/// The maximum number of bytes of a key with its quotes: together with the other values, it must fit into a record.
+const MAX_KEY: usize = 512;
+
+/// Appends the line of a key, which is cut until it fits.
+pub(super) fn put_key(text: &mut String, key: &str) {
+    let mut most = MAX_KEY - "''…".len();
+    while shell_words::quote(&cut(key, most)).len() > MAX_KEY {
+        most /= 2;
+    }
+    put_line(text, "key", &cut(key, most));
+}
+
 /// Returns the value in quotes. A quote character takes four bytes then, so a value with many of them is cut until it fits.
 fn quote(value: &str) -> Cow<'_, str> {
     // The common case is a command line with arguments. The other function takes four times as long for it.

@@ -1,9 +1,10 @@
 //! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 14] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 15] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
     ("event", "acquired, contended, timed_out, expired, deadlock, replaced, released or free"),
     ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
+    ("key", "the text from which the name was derived (--key)"),
     ("pid, command", "the script or command that the lock is for"),
     ("user", "the user who ran it"),
     ("waited_seconds", "in acquired, timed_out and free: the duration of the wait"),

@@ -23,6 +23,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "lock",
+        "aba-lock lock --key \"$url\" -- curl -O \"$url\"",
+        "use any text as the name: download each URL only once at the same time",
+    ),
+    (
+        "lock",
         "aba-lock lock --fd 200 backup",
         "in a script, after `exec 200<>\"$(aba-lock path --create backup)\"`: the call that aba_lock_operation makes",
     ),
@@ -68,6 +73,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("wait", "aba-lock wait --file /run/lock/backup", "wait for the lock of a file, for example one of flock(1)"),
     ("status", "aba-lock status backup", "show which process holds the lock, and which processes wait"),
     ("status", "aba-lock status --json backup | jq '.holders[].pid'", "print the pids of the holders"),
+    ("status", "aba-lock status --key https://example.org/hosts", "show the lock of a text, such as a URL"),
     ("status", "aba-lock status -q backup || echo free", "test the lock in a script"),
     ("status", "aba-lock status --file /run/lock/backup", "show the locks on a file, for example those of flock(1)"),
     (

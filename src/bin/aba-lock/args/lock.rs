@@ -61,24 +61,33 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 /// holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
+                            aba-lock lock [OPTIONS] --key TEXT... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
-#[command(group = ArgGroup::new("what").args(["names", "file"]).required(true))]
+#[command(group = ArgGroup::new("what").args(["names", "key", "file"]).multiple(true).required(true))]
 #[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
 pub(crate) struct LockArgs {
     /// The name of the lock: letters, digits and . _ - : @ +
     #[arg(index = 1, value_name = "NAME")]
     pub(crate) names: Vec<String>,
 
+    /// Use any text as the name, such as a URL, a path or a command line; may be repeated
+    ///
+    /// The name is then derived from TEXT: a readable part of it, `+`, and 40 hexadecimal digits of its SHA-256, so two texts never
+    /// share a lock. `aba-lock path --name --key TEXT` prints it. Messages, `status` and `list` show TEXT, which is in the record
+    /// of the holder, where a text of more than 500 bytes is cut. If TEXT begins with `-`, write `--key=TEXT`.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) key: Vec<OsString>,
+
     /// Lock this file or directory instead of a name; may be repeated
     ///
     /// The content of the file does not change. Several files are locked either all or none.
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["names", "key"])]
     pub(crate) file: Vec<PathBuf>,
 
     /// Lock descriptor N, which the calling script has opened on the lock file
     ///
-    /// Give one descriptor for each NAME or --file, in the same order.
+    /// Give one descriptor for each NAME, --key or --file, in the same order, the names first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Vec<i32>,
 
@@ -213,12 +222,17 @@ pub(crate) struct LockArgs {
 /// to the directory of that user, `.aba` in the home directory. If the lock is free, a message says so, and the status is 0.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock unlock --fd N [--server URL] [NAME]\n       \
-                            aba-lock unlock NAME [--kill[=SIGNAL] [--grace TIME]]")]
-#[command(group = ArgGroup::new("what").args(["name", "fd"]).required(true).multiple(true))]
+                            aba-lock unlock NAME|--key TEXT [--kill[=SIGNAL] [--grace TIME]]")]
+#[command(group = ArgGroup::new("what").args(["name", "key", "fd"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("lock").args(["name", "key"]))]
 pub(crate) struct UnlockArgs {
     /// The name of the lock
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
+
+    /// The lock of this text: see aba-lock-lock(1)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) key: Option<OsString>,
 
     /// The descriptor on which the calling script holds the lock
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
@@ -229,7 +243,7 @@ pub(crate) struct UnlockArgs {
     pub(crate) server: Option<String>,
 
     /// Send SIGNAL (TERM, SIGTERM, 15) to the holders, and wait until the lock is free [default: TERM]
-    #[arg(long, value_name = "SIGNAL", value_parser = parse_signal, requires = "name", conflicts_with = "fd")]
+    #[arg(long, value_name = "SIGNAL", value_parser = parse_signal, requires = "lock", conflicts_with = "fd")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "TERM")]
     pub(crate) kill: Option<i32>,
 

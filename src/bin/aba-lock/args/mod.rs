@@ -65,8 +65,16 @@ pub(crate) enum Invocation {
 #[derive(Debug, Args)]
 pub(crate) struct PathArgs {
     /// The name of the lock
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
+    #[arg(value_name = "NAME", required_unless_present = "key")]
+    pub(crate) name: Option<String>,
+
+    /// The lock of this text: see aba-lock-lock(1)
+    #[arg(long, value_name = "TEXT", conflicts_with = "name")]
+    pub(crate) key: Option<OsString>,
+
+    /// Print the name of the lock instead of the path
+    #[arg(long = "name", id = "print_name", conflicts_with = "create")]
+    pub(crate) print_name: bool,
 
     /// Create the file, and its directory, if they do not exist
     #[arg(long)]

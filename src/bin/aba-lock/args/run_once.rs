@@ -67,11 +67,17 @@ const MODES: [&str; 10] =
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock run-once [OPTIONS] -i ID [-- CMD [ARG]...]\n       \
                             aba-lock run-once -G | -F | --list")]
-#[command(group = ArgGroup::new("on").args(["id", "reset_all", "reset_failed", "list", "json"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("on").args(["id", "key", "reset_all", "reset_failed", "list", "json"]).required(true).multiple(true))]
 pub(crate) struct RunOnceArgs {
     /// The id of the task: letters, digits and . _ - : @ +
     #[arg(short, long, value_name = "ID")]
     pub(crate) id: Option<String>,
+
+    /// Use any text as the id, such as a URL or a command line
+    ///
+    /// The id is then derived from TEXT, as the name of a lock: see aba-lock-lock(1). `--list` shows the id.
+    #[arg(long, value_name = "TEXT", conflicts_with = "id")]
+    pub(crate) key: Option<OsString>,
 
     /// First forget the result of the task if it is older than TIME; without this, a success is kept forever
     ///

@@ -1,6 +1,7 @@
 //! The options of `status` and `list`, the meaning of their exit statuses, and the members of their JSON.
 
 use clap::{Args, ValueHint};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
@@ -14,8 +15,13 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 18] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 19] = [
     ("name, path", "the name of the lock, and the path of its file"),
+    (
+        "key",
+        "the text from which the name was derived (--key); in the form $'...' for bash if it has control characters or is \
+         not UTF-8",
+    ),
     (
         "state",
         "held (`status` exits with 0); free (1); held-elsewhere (0): the lock is not held on this machine, but its \
@@ -70,11 +76,15 @@ pub(crate) const STATUS_JSON: [(&str, &str); 18] = [
 #[derive(Debug, Default, Args)]
 pub(crate) struct StatusArgs {
     /// The name of the lock
-    #[arg(value_name = "NAME", required_unless_present = "file")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["key", "file"])]
     pub(crate) name: Option<String>,
 
+    /// Show the lock of this text: see aba-lock-lock(1)
+    #[arg(long, value_name = "TEXT", conflicts_with = "name")]
+    pub(crate) key: Option<OsString>,
+
     /// Show the locks on this file or directory, including those of fcntl(2)
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with = "name")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["name", "key"])]
     pub(crate) file: Option<PathBuf>,
 
     /// Check only whether descriptor N of the calling script holds the lock

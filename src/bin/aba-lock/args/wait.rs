@@ -2,6 +2,7 @@
 
 use super::value::parse_span;
 use clap::{Args, ValueHint};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,21 +29,27 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 6] = [
 /// Only the locks of this machine count, not the leases at a server. With --file, locks of fcntl(2) count, too, such as those of apt
 /// and dpkg. If an ancestor of the command holds the lock and waits for the command, the wait would never end, and is refused.
 #[derive(Debug, Args)]
-#[command(override_usage = "aba-lock wait [OPTIONS] NAME...\n       aba-lock wait [OPTIONS] --file PATH...")]
+#[command(
+    override_usage = "aba-lock wait [OPTIONS] NAME...\n       aba-lock wait [OPTIONS] --key TEXT...\n       aba-lock wait [OPTIONS] --file PATH..."
+)]
 pub(crate) struct WaitArgs {
     /// The names of the locks
-    #[arg(value_name = "NAME", required_unless_present = "file")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["key", "file"])]
     pub(crate) names: Vec<String>,
 
+    /// Wait for the lock of this text: see aba-lock-lock(1); may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) key: Vec<OsString>,
+
     /// Wait for the lock of this file or directory instead of a name; may be repeated
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with = "names")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["names", "key"])]
     pub(crate) file: Vec<PathBuf>,
 
     /// Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait [default: `ABA_LOCK_TIMEOUT`, otherwise never]
     #[arg(short, long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) timeout: Option<Duration>,
 
-    /// End as soon as one of the locks is free, and print its name, or its path with --file
+    /// End as soon as one of the locks is free, and print its name, text or path
     #[arg(long)]
     pub(crate) any: bool,
 

@@ -6,7 +6,7 @@ use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::lock::inherit;
 use aba_lock::lock::keeper::{Keeper, KeeperAnswer};
-use aba_lock::lock::request::{Acquired, Request};
+use aba_lock::lock::request::{Acquired, Guard, Request};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -47,7 +47,8 @@ pub(super) fn hold_with_lease(
     let mut fds = inherited_descriptors();
     // The keeper prints the tokens in the order of its arguments, which must be that of the names on the command line.
     let mut guards: Vec<_> = acquired.guards.iter().collect();
-    guards.sort_by_key(|guard| args.names.iter().position(|name| *name == guard.target.label));
+    let name_of = |guard: &Guard| guard.target.name().unwrap_or_default().to_owned();
+    guards.sort_by_key(|guard| args.names.iter().position(|name| *name == name_of(guard)).unwrap_or(usize::MAX));
     for guard in guards {
         let fd = match inherit::hand_down_lock(guard) {
             Ok(fd) => fd,
@@ -57,7 +58,7 @@ pub(super) fn hold_with_lease(
             fds.push(fd);
         }
         let age = if guard.fresh { "fresh" } else { "held" };
-        words.push(format!("--lock={}/{fd}/{}/{age}", guard.target.label, acquired.token).into());
+        words.push(format!("--lock={}/{fd}/{}/{age}", name_of(guard), acquired.token).into());
     }
     match request.wait {
         // Only a `--nonblock` of the caller is passed on: the hint of the keeper then does not name `ABA_LOCK_TIMEOUT`,

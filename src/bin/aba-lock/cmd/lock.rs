@@ -2,6 +2,7 @@
 
 use super::command::{becomes_command, run_with_locks, write_pid};
 use super::keeper::{has_server, hold_with_lease};
+use super::target::list_targets;
 use super::wait::choose_wait;
 use crate::args::lock::LockArgs;
 use crate::exit;
@@ -12,7 +13,6 @@ use crate::output::stream;
 use crate::parse;
 use aba_lock::base::command_error::CommandError;
 use aba_lock::base::environment::TOKEN;
-use aba_lock::base::names::LockName;
 use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
@@ -29,11 +29,7 @@ use std::time::{Duration, Instant};
 pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let store = if args.file.is_empty() { Some(Store::from_env()?) } else { None };
     let targets: Vec<Target> = match &store {
-        Some(store) => args
-            .names
-            .iter()
-            .map(|name| LockName::parse(name).map(|name| store.target(&name)))
-            .collect::<Result<_, _>>()?,
+        Some(store) => list_targets(store, &args.names, &args.key)?,
         None => args.file.iter().map(|path| Target::file(path)).collect(),
     };
     if reject_time_as_name(args) || reject_mistake(args, &targets) {
@@ -222,8 +218,17 @@ fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>)
     }
 }
 
+/// Returns the name of the key that messages call `label`, if there is one.
+fn find_key_name(args: &LockArgs, label: &str) -> Option<String> {
+    let store = if args.key.is_empty() { None } else { Store::from_env().ok() }?;
+    let mut keys = list_targets(&store, &[], &args.key).ok()?.into_iter();
+    keys.find(|target| target.label == label)?.name().map(str::to_owned)
+}
+
 /// Becomes the command of `--on-busy`. Returns only if that fails.
 fn become_busy_command(args: &LockArgs, name: &str) -> Result<i32, Error> {
+    let key_name = find_key_name(args, name);
+    let name = key_name.as_deref().unwrap_or(name);
     let text = args.on_busy.as_deref().unwrap_or_default();
     Err(CommandError::new(text, inherit::exec_shell(text, name)).into())
 }

@@ -1,7 +1,7 @@
 //! The commands. Each has a file, which passes the arguments to the library, and the result to `output`.
 //!
-//! Four files are shared: `command` runs a command under locks, `keeper` calls `aba-lock-keeper`, `wait` chooses the
-//! time to wait, and `registry` holds the queries of `reserve`.
+//! Five files are shared: `command` runs a command under locks, `keeper` calls `aba-lock-keeper`, `target` finds the locks that
+//! the arguments name, `wait` chooses the time to wait, and `registry` holds the queries of `reserve`.
 
 mod clean;
 mod command;
@@ -21,6 +21,7 @@ mod release;
 mod reserve;
 mod run_once;
 mod status;
+mod target;
 mod unlock;
 mod update;
 mod wait;

@@ -3,6 +3,7 @@
 use crate::args::run_once::RunOnceArgs;
 use crate::exit;
 use crate::output::{stream, tasks};
+use aba_lock::base::key::LockKey;
 use aba_lock::base::names::TaskId;
 use aba_lock::error::Error;
 use aba_lock::lock::max_time::{self, TimeLimit};
@@ -26,11 +27,15 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
     if args.reset_failed {
         return Ok(report_errors(reset_failed(&root)?));
     }
-    let Some(id) = &args.id else {
-        tasks::print_list(&Task::all(&root)?, args.json);
-        return Ok(exit::DONE);
+    let id = match (&args.id, &args.key) {
+        (Some(id), _) => TaskId::parse(id)?,
+        (None, Some(key)) => TaskId::from(LockKey::parse(key)?.name().clone()),
+        (None, None) => {
+            tasks::print_list(&Task::all(&root)?, args.json);
+            return Ok(exit::DONE);
+        }
     };
-    let task = Task::new(&root, TaskId::parse(id)?);
+    let task = Task::new(&root, id);
     if args.list || args.json {
         tasks::print_list(&[task], args.json);
         return Ok(exit::DONE);

@@ -1,27 +1,26 @@
 //! `status`: shows the holder and the waiters of one lock, here and at the lease server.
 
 use super::keeper::{ask, become_keeper, has_server};
+use super::target::find_target;
 use crate::args::status::StatusArgs;
 use crate::exit;
 use crate::output::lock_json::OverallState;
 use crate::output::status::{print_descriptor_status, print_status, print_status_json};
-use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability, LockState, ranges};
 use aba_lock::lock::{keeper, open, release};
-use aba_lock::store::Store;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
-    let target = match (&args.name, &args.file) {
-        (Some(name), _) => Store::from_env()?.target(&LockName::parse(name)?),
+    let target = match (find_target(args.name.as_deref(), args.key.as_deref())?, &args.file) {
+        (Some(target), _) => target,
         (None, Some(path)) => Target::file(path),
         (None, None) => return Ok(exit::USAGE),
     };
     if let Some(fd) = args.fd {
         let held = release::read_held_mode(fd, &target.path)?;
         if args.lease && held.is_some() && keeper::has_lease(fd) {
-            return become_keeper(&["lease", "check"], fd, args.name.as_deref());
+            return become_keeper(&["lease", "check"], fd, target.name());
         }
         if !args.quiet {
             print_descriptor_status(&target, fd, held);
@@ -43,7 +42,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     }
     let mut elsewhere = None;
     if args.file.is_none() && !is_decided && has_server(args.server.as_deref()) {
-        elsewhere = Some(ask("show", args.name.as_deref(), args.server.as_deref(), args.json)?);
+        elsewhere = Some(ask("show", target.name(), args.server.as_deref(), args.json)?);
     }
     let at_server = elsewhere.as_ref().map_or(exit::NO, |answer| answer.status);
     let overall = match (here, at_server) {

@@ -1,31 +1,29 @@
 //! `unlock`: releases a lock of the calling script, or ends the holders with `--kill`.
 
 use super::keeper::{become_keeper, has_server};
+use super::target::find_target;
 use crate::args::lock::UnlockArgs;
 use crate::exit;
 use crate::output::contention::{report_foreign_lock, report_unknown_state};
 use crate::output::force::report_forced_release;
 use crate::output::stream;
-use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{self, LockEvent};
 use aba_lock::lock::holders::{self, Availability};
 use aba_lock::lock::kill::{self, KillPlan, ReleaseOutcome};
 use aba_lock::lock::{open, release};
-use aba_lock::store::Store;
 use std::time::Duration;
 
 /// The time between the first signal and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
-    let target = match &args.name {
-        Some(name) => Some(Store::from_env()?.target(&LockName::parse(name)?)),
-        None => None,
-    };
+    let target = find_target(args.name.as_deref(), args.key.as_deref())?;
     match (args.fd, target) {
-        (Some(fd), _) if has_server(args.server.as_deref()) => become_keeper(&["release"], fd, args.name.as_deref()),
+        (Some(fd), target) if has_server(args.server.as_deref()) => {
+            become_keeper(&["release"], fd, target.as_ref().and_then(Target::name))
+        }
         (Some(fd), target) => {
             release::release_descriptor(fd, target.as_ref().map(|target| target.path.as_path()))?;
             Ok(exit::DONE)

@@ -1,12 +1,13 @@
 //! `wait`: waits until locks are free, without acquiring them.
 
+use super::target::list_targets;
 use super::wait::choose_short_wait;
 use crate::args::wait::WaitArgs;
 use crate::exit;
 use crate::output::contention::{report_free_wait, report_unknown_state};
 use crate::output::progress::LockProgress;
 use crate::output::stream;
-use aba_lock::base::names::LockName;
+use aba_lock::base::key::LockKey;
 use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
@@ -14,7 +15,7 @@ use aba_lock::lock::free_wait::{FreeOutcome, FreeRequest, wait_until_free};
 use aba_lock::lock::holders;
 use aba_lock::os::Mode;
 use aba_lock::store::Store;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 pub(crate) fn run(args: &WaitArgs) -> Result<i32, Error> {
@@ -22,8 +23,13 @@ pub(crate) fn run(args: &WaitArgs) -> Result<i32, Error> {
     let mut targets: Vec<(Target, &OsStr)> = Vec::new();
     if args.file.is_empty() {
         let store = Store::from_env()?;
-        for name in &args.names {
-            targets.push((store.target(&LockName::parse(name)?), name.as_ref()));
+        for target in list_targets(&store, &args.names, &args.key)? {
+            let has_path =
+                |key: &&OsString| LockKey::parse(key).is_ok_and(|key| store.lock_path(key.name()) == target.path);
+            let has_name = |name: &&String| Some(name.as_str()) == target.name();
+            let name = args.names.iter().find(has_name).map(OsStr::new);
+            let word = args.key.iter().find(has_path).map(OsString::as_os_str).or(name);
+            targets.push((target, word.unwrap_or_default()));
         }
     } else {
         targets.extend(args.file.iter().map(|path| (Target::file(path), path.as_os_str())));

@@ -10,6 +10,7 @@ use super::text::{describe_file_type, escape_controls, format_command};
 use aba_lock::base::duration::format_span;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::base::names::LockName;
+use aba_lock::base::text::shorten;
 use aba_lock::lock::holders::{Availability, Belief, LockState};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
@@ -234,5 +235,16 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Co
     };
     let left = holding.and_then(find_limit).and_then(|(_, left)| left);
     let what = left.map_or(what.clone(), |left| format!("{what}, {} left", format_span(left)));
-    [name.as_str().into(), shown.into(), age, waiting, pid, user, what.into()]
+    [format_name(name, state), shown.into(), age, waiting, pid, user, what.into()]
+}
+
+/// The maximum number of characters of a key in the list.
+const MAX_KEY: usize = 60;
+
+/// Returns the text of the key of a lock, otherwise its name.
+fn format_name<'a>(name: &'a LockName, state: &LockState) -> Cow<'a, str> {
+    match state.record.as_ref().and_then(|record| record.key.as_ref()) {
+        Some(key) => shorten(&escape_controls(key), MAX_KEY).into(),
+        None => name.as_str().into(),
+    }
 }

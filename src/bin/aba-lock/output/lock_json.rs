@@ -67,7 +67,8 @@ pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallSta
     let believed = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
     let limit = holding.and_then(find_limit);
     json!({
-        "name": target.label,
+        "name": target.name().unwrap_or(&target.label),
+        "key": target.key.as_ref().or_else(|| state.record.as_ref()?.key.as_ref()),
         "path": target.path.to_string_lossy(),
         "state": overall.as_str(),
         "mode": holding.map(|holding| holding.mode.as_str()),

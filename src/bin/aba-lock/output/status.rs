@@ -85,6 +85,11 @@ pub(crate) fn print_status(
     if let Some(hint) = hint_for_state(target, state) {
         let _ = writeln!(text, "  remedy: {hint}");
     }
+    match (&target.key, state.record.as_ref().and_then(|record| record.key.as_ref())) {
+        (Some(_), _) => _ = writeln!(text, "  name: {}", target.name().unwrap_or_default()),
+        (None, Some(key)) => _ = writeln!(text, "  key: {}", escape_controls(key)),
+        (None, None) => {}
+    }
     let _ = writeln!(text, "  file: {}", escape_controls(&target.path.to_string_lossy()));
     text.push_str(elsewhere.unwrap_or_default());
     print(&text);

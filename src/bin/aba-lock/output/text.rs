@@ -2,6 +2,7 @@
 
 use aba_lock::base::target::Kind;
 use aba_lock::base::text::{quote_path, shorten};
+use aba_lock::store::name_of;
 
 use aba_lock::os::RangeLock;
 use std::path::Path;
@@ -62,7 +63,8 @@ pub(crate) fn spell_ordinal(place: usize) -> String {
 /// of a named lock.
 pub(crate) fn format_target(kind: Kind, label: &str, path: &Path) -> String {
     match kind {
-        Kind::Named => label.to_owned(),
+        // The label of a key is its text, so the name is read from the path.
+        Kind::Named => name_of(path).map_or_else(|| label.to_owned(), |name| name.to_string()),
         // The label is the path as the user wrote it.
         Kind::Users if !label.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
             format!("--file {}", quote_path(Path::new(label)))

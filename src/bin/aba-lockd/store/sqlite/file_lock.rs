@@ -67,8 +67,13 @@ pub(crate) fn acquire(path: &Path) -> Result<StoreFileLock, StartError> {
     let path = fs::canonicalize(path).map_err(unusable)?;
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
-    let target =
-        Target { label: format!("store {}", path.display()), path: lock_path.into(), kind: Kind::Beside, link: None };
+    let target = Target {
+        label: format!("store {}", path.display()),
+        path: lock_path.into(),
+        kind: Kind::Beside,
+        key: None,
+        link: None,
+    };
     let request = Request { who: Some("aba-lockd"), ..Request::exclusive(Wait::No) };
     let locks = acquire::acquire(vec![target.clone()], None, &request, &mut NoReport);
     if let Some((log, error)) = events::take_failure() {

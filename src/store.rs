@@ -119,11 +119,6 @@ impl Store {
             .filter(|parent| fs::symlink_metadata(parent).is_err_and(|error| error.kind() == io::ErrorKind::NotFound))
     }
 
-    /// Returns an error if the directory exists and cannot be read. Then an empty list of names means nothing.
-    pub fn can_be_listed(&self) -> Result<(), StoreError> {
-        self.try_names().map(drop)
-    }
-
     /// The names that have a lock file, sorted. Empty if the directory does not exist or cannot be read.
     #[must_use]
     pub fn names(&self) -> Vec<LockName> {

@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `this_process`, `memory`, `general_heap`, `heap`.
+//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
@@ -43,6 +43,7 @@ mod memory;
 mod mutex;
 mod output;
 mod owner;
+mod pages;
 mod passed_signal;
 mod poll;
 mod probe;
@@ -95,6 +96,7 @@ pub use listening::listens;
 pub use mutex::lock_mutex;
 pub use output::{write_some, write_until_signal};
 pub use owner::as_owner;
+pub use pages::release_program_pages;
 pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
 pub use process_handle::Process;

@@ -172,6 +172,7 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
     // The caller goes on when the connection is closed.
     drop(files);
     drop(link);
+    os::release_program_pages();
     let mut watch = ReleaseWatch { closes, pause: if reports_closes { Duration::MAX } else { LOOK_AGAIN } };
     if !watch.wait_for_release(begin.checked_add(limit.time)) {
         announce(&locks, request, limit, begin.elapsed());

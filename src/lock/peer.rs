@@ -16,15 +16,23 @@ pub(crate) const HELPER: &str = "aba-lock";
 /// The name of flock(1), and of the helper where it is installed under that name.
 pub(crate) const FLOCK: &str = "flock";
 
+/// Programs whose names begin with that of the helper.
+const OTHER_PROGRAMS: [&str; 3] = ["aba-lockd", "aba-lock-keeper", "aba-lock-bench"];
+
 /// Programs that wait for the commands that they start in the foreground.
 const SHELLS: [&str; 8] = ["ash", "bash", "busybox", "dash", "fish", "ksh", "sh", "zsh"];
 
 /// Programs that run one command, and sleep in poll(2) until it ends.
 const WRAPPERS: [&str; 2] = ["script", "sudo"];
 
-/// Returns true if a process runs the helper, called by its own name.
+/// Returns true if a process runs the helper, and not as `flock`.
 pub(crate) fn is_helper(pid: u32) -> bool {
-    process::name(pid) == HELPER
+    is_name_of_helper(&process::name(pid))
+}
+
+/// Returns true if this is the name of the helper. A copy of it may have a longer name, such as `aba-lock-0.1.0`.
+fn is_name_of_helper(name: &str) -> bool {
+    name.starts_with(HELPER) && !OTHER_PROGRAMS.contains(&name)
 }
 
 /// Returns true if a process is `aba-lock run-once`.
@@ -70,18 +78,20 @@ fn parse_free_wait(words: &[String]) -> Option<AwaitedLock> {
 /// Returns true if a process is a helper that writes holder records and looks for deadlocks. `aba-lock flock` does
 /// neither, as flock(1) does not.
 pub(crate) fn is_recording_helper(pid: u32) -> bool {
-    is_helper(pid) && parse_flock_call(pid, HELPER).is_none()
+    let name = process::name(pid);
+    is_name_of_helper(&name) && parse_flock_call(pid, &name).is_none()
 }
 
 /// Returns true if a process is the helper or flock(1), whose arguments show how long it waits.
 pub(crate) fn is_lock_program(pid: u32) -> bool {
     let name = process::name(pid);
-    name == HELPER || parse_flock_call(pid, &name).is_some()
+    is_name_of_helper(&name) || parse_flock_call(pid, &name).is_some()
 }
 
 /// Returns true if a process has the name of the helper or of flock(1), whatever its arguments are.
 pub(crate) fn has_name_of_lock_program(pid: u32) -> bool {
-    [HELPER, FLOCK].contains(&process::name(pid).as_str())
+    let name = process::name(pid);
+    name == FLOCK || is_name_of_helper(&name)
 }
 
 /// Returns true if this is the name of a shell.
@@ -104,7 +114,7 @@ pub(crate) fn is_timeout(pid: u32) -> bool {
 fn parse_flock_call(pid: u32, name: &str) -> Option<FlockCall> {
     let skip = match name {
         FLOCK => 1,
-        HELPER => 2,
+        name if is_name_of_helper(name) => 2,
         _ => return None,
     };
     let words = process::words(pid);
@@ -122,7 +132,9 @@ pub(crate) fn find_script(pid: u32) -> Option<u32> {
     let name = process::name(pid);
     let locks_descriptor = match parse_flock_call(pid, &name) {
         Some(call) => matches!(call.target, FlockTarget::Descriptor(_)) && call.command.is_none(),
-        None if name == HELPER => options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd=")),
+        None if is_name_of_helper(&name) => {
+            options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd="))
+        }
         None => false,
     };
     if locks_descriptor { find_caller(pid) } else { None }
@@ -149,7 +161,7 @@ pub(crate) fn may_give_up(pid: u32, waits_for_lock: bool) -> bool {
     if let Some(call) = parse_flock_call(pid, &name) {
         return waits_for_lock && call.options.timeout.is_some();
     }
-    if name == HELPER {
+    if is_name_of_helper(&name) {
         return waits_for_lock && has_timeout(&process::words(pid))
             || matches!(process::initial_variable(pid, "ABA_LOCK_TIMEOUT"), InitialVariable::Value(_));
     }

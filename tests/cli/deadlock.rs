@@ -1,5 +1,4 @@
 //! Deadlocks: the process that closes a circle of waiters fails immediately, with the circle in its message.
-//!
 //! `no_deadlock.rs` has the waits that must not fail.
 
 use crate::call::{Call, RunningCall};
@@ -66,6 +65,24 @@ fn the_script_that_closes_a_circle_fails_at_once_and_the_other_continues() {
     assert!(sentence.chars().count() < 400, "long command lines are cut: {said}");
     let all = "hint: acquire these locks in the same order everywhere, or at once: `aba_lock_operation a b`\n";
     assert_eq!(hint, all);
+    one.finish();
+}
+
+#[test]
+fn a_circle_is_found_if_the_helper_has_a_longer_name() {
+    let scene = Scene::new();
+    let copy = scene.path("aba-lock-0.1.0");
+    fs::hard_link(HELPER, &copy).or_else(|_| fs::copy(HELPER, &copy).map(drop)).unwrap();
+    let (first, second) = (scene.gate("first"), scene.gate("second"));
+    let start = |call: Call| call.env("ABA_LOCK_BIN", &copy).start();
+    let one = start(lock_two_in_turn(&scene, "a", &first, "b").err("has a\naba-lock: waiting for b, held by pid "));
+    let other = start(lock_two_in_turn(&scene, "b", &second, "a").status(1).err("a would be a deadlock: "));
+    one.wait_for_error("has a");
+    other.wait_for_error("has b");
+    first.open();
+    scene.wait_for_waiter("b");
+    second.open();
+    other.finish();
     one.finish();
 }
 

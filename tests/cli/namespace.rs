@@ -191,3 +191,13 @@ fn waiters_and_circles_are_found_inside_a_pid_namespace() {
     let said = command.err(" would be a deadlock: pid ").run();
     assert_eq!(said.out.lines().count(), 2, "{}", said.out);
 }
+
+#[test]
+fn a_full_name_that_is_not_utf8_hides_no_user_in_a_long_passwd_file() {
+    let scene = Scene::new();
+    let mut passwd = b"root:x:0:0:M\xfcller:/home/anna:/bin/sh\n".to_vec();
+    passwd.extend(b"other:x:8:8::/:/bin/sh\n".repeat(200));
+    fs::write(scene.path("passwd"), passwd).unwrap();
+    let script = "mount --bind \"$HOME/passwd\" /etc/passwd && exec env -u HOME -u ABA_LOCK_DIR \"$HELPER\" path a";
+    scene.in_mount_namespace().args(["sh", "-c", script]).out("/home/anna/.aba/aba-a.lock\n").run();
+}

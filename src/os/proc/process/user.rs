@@ -2,7 +2,7 @@
 //!
 //! Names come from `/etc/passwd`, because a static binary has no name service.
 
-use super::read::{SMALL, read_small};
+use super::read::{SMALL, decode_lossy, read_small};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -56,12 +56,16 @@ pub fn home_of(uid: u32) -> Option<PathBuf> {
 }
 
 fn passwd_field(uid: u32, field: usize) -> Option<String> {
+    find_passwd_field(&read_passwd("/etc/passwd")?, uid, field)
+}
+
+/// Reads the file of users. Full names need not be UTF-8.
+fn read_passwd(path: &str) -> Option<String> {
     // In most cases one call reads the whole file.
-    let passwd = match read_small("/etc/passwd")? {
-        whole if whole.len() < SMALL => whole,
-        _ => fs::read_to_string("/etc/passwd").ok()?,
-    };
-    find_passwd_field(&passwd, uid, field)
+    match read_small(path)? {
+        whole if whole.len() < SMALL => Some(whole),
+        _ => Some(decode_lossy(&fs::read(path).ok()?).into_owned()),
+    }
 }
 
 pub(super) fn find_passwd_field(passwd: &str, uid: u32, field: usize) -> Option<String> {

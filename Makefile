@@ -199,17 +199,24 @@ demo: ## Show two scripts that contend for one operation (after `make install`)
 # True if `flock` is the link that `make install` creates, or another link to the installed helper.
 FLOCK_IS_OURS = { test "$$(readlink "$(BINDIR)/flock")" = aba-lock || test "$(BINDIR)/flock" -ef "$(BINDIR)/aba-lock"; }
 
+# Usage: $(call replace,MODE,FROM,TO). A script that starts now must not find half of a file: after an empty library, it would run
+# without its locks. A script that runs keeps the old file.
+define replace
+install -Dm$(1) $(2) $(3).new
+mv -f $(3).new $(3)
+endef
+
 install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR; WITH_FLOCK=yes: also as `flock`
 ifeq ($(WITH_FLOCK),yes)
 	@{ test ! -e "$(BINDIR)/flock" && test ! -L "$(BINDIR)/flock"; } || $(FLOCK_IS_OURS) || \
 		{ echo "$(BINDIR)/flock is there, and not ours: nothing was installed" >&2; exit 1; }
 endif
-	install -Dm755 $(OUT)/aba-lock $(BINDIR)/aba-lock
+	$(call replace,755,$(OUT)/aba-lock,$(BINDIR)/aba-lock)
 ifeq ($(WITH_FLOCK),yes)
 	ln -sf aba-lock "$(BINDIR)/flock"
 endif
-	install -Dm644 shell/aba-lock.bash $(LIBDIR)/aba-lock.bash
-	install -Dm644 shell/run_once.bash $(LIBDIR)/run_once.bash
+	$(call replace,644,shell/aba-lock.bash,$(LIBDIR)/aba-lock.bash)
+	$(call replace,644,shell/run_once.bash,$(LIBDIR)/run_once.bash)
 	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
 	install -Dm644 completions/_aba-lock $(ZSHDIR)/_aba-lock
 	install -Dm644 completions/aba-lock.fish $(FISHDIR)/aba-lock.fish
@@ -224,10 +231,8 @@ ifeq (yes,$(WITH_SERVICE))
 	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITDIR)/aba-lockd.service
 endif
 ifeq (yes,$(WITH_BUILTIN))
-	install -Dm644 shell/aba-lock-builtin.bash $(LIBDIR)/aba-lock-builtin.bash
-	@# A running script has the old file mapped, and one that starts now must not load half of the new one.
-	install -Dm755 $(BUILTIN_FILE) $(ARCHDIR)/builtin.so.new
-	mv -f $(ARCHDIR)/builtin.so.new $(ARCHDIR)/builtin.so
+	$(call replace,644,shell/aba-lock-builtin.bash,$(LIBDIR)/aba-lock-builtin.bash)
+	$(call replace,755,$(BUILTIN_FILE),$(ARCHDIR)/builtin.so)
 endif
 
 uninstall: ## Remove what `make install` put there

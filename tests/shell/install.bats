@@ -55,6 +55,18 @@ setup_file() {
     expect_silence
 }
 
+@test "make install replaces the helper and the library in one step, so that no script finds half of a file" {
+    type -P strace >/dev/null || skip 'strace is missing'
+    for _ in 1 2; do
+        run -0 strace -f -qq -o trace -e trace=unlink,unlinkat,rename,renameat,renameat2 \
+            env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS HOME="${REAL_HOME}" make -s -C "${PROJECT}" install CARGO=true PREFIX="${PWD}/root"
+    done
+    for file in bin/aba-lock share/aba-lock/aba-lock.bash share/aba-lock/run_once.bash; do
+        run -1 grep -E "unlink.*/root/${file}\"" trace
+        run -0 grep -E "rename.*/root/${file}\"" trace
+    done
+}
+
 @test "WITH_BUILTIN=yes installs the builtin for bash, which scripts then use, and make uninstall removes it" {
     run -0 in_project install WITH_BUILTIN=yes BUILTIN_PROFILE=dev PREFIX="${PWD}/root"
     "${ABA_LOCK_BIN}" lock save -- true

@@ -112,7 +112,8 @@ pub(crate) struct LockArgs {
     /// inherited it, and with --fd the script, also those that ignore SIGTERM, are stopped, or left the session. A message on the
     /// standard error of CMD or the script says so. The exit status is that of CMD: 143 if SIGTERM ended it. A small process, the
     /// watcher, does this. It ends with the last holder. If it is killed, the lock has no limit any more. A nested call for a lock
-    /// that is already held is refused, because the lock keeps the limit of its acquisition.
+    /// that is already held is refused, because the lock keeps the limit of its acquisition. With a server, the wait for the lease is part
+    /// of the time.
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) max_time: Option<Duration>,
 

@@ -29,9 +29,9 @@ case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
     if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix &&
-        -z ${__aba_fds+.}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-} ]] &&
+        -z ${__aba_fds+.}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-}${ABA_LOCK_SLOT-} ]] &&
         ! \builtin declare -f +i builtin && ! builtin declare -f +i exec; then
-        builtin local __aba_path __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
+        builtin local __aba_p __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
         [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
         builtin export ABA_LOCK_DIR
         __aba_try "$@" && builtin return 0
@@ -52,17 +52,17 @@ __aba_try() {
     __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
     [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
     [[ $1 != *_u* ]] || builtin eval 'builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
-builtin set -- "${__aba_path=$__aba_locks}" "$__aba_fds"
+builtin set -- "${__aba_p=$__aba_locks}" "$__aba_fds"
 "$__aba_bin" unlock --fd "$2" "${1%%/*}" && [[ $1 == "$__aba_locks" ]] || builtin return "$?"
 builtin eval "\\exec $2>&-"
 __aba_locks=${__aba_locks#* }
 builtin unset ABA_LOCK_FDS
 builtin return 0'
     builtin shift
-    for __aba_path; do
-        __aba_path=$ABA_LOCK_DIR/aba-$1.lock
-        [[ $1 != -* && " $__aba_locks$__aba_new" != *" $1/"* && -f $__aba_path && ! -k $ABA_LOCK_DIR ]] || builtin return 79
-        for __aba_fd in $__aba_fds ''; do [[ -n $__aba_fd && ! /dev/fd/$__aba_fd -ef $__aba_path ]] || builtin break; done
+    for __aba_p; do
+        __aba_p=$ABA_LOCK_DIR/aba-$1.lock
+        [[ $1 != -* && " $__aba_locks$__aba_new" != *" $1/"* && -f $__aba_p && ! -k $ABA_LOCK_DIR ]] || builtin return 79
+        for __aba_fd in $__aba_fds ''; do [[ -n $__aba_fd && ! /dev/fd/$__aba_fd -ef $__aba_p ]] || builtin break; done
         if [[ -n $__aba_fd ]]; then
             (($# < 2)) || builtin return 79
             __aba_new="$1/$__aba_fd/0 "
@@ -70,7 +70,7 @@ builtin return 0'
             __aba_fd=200
             while builtin true <&"$__aba_fd"; do ((++__aba_fd)); done 2>&-
             [[ " $__aba_fds 255 256 " == *" $__aba_fd "* ]] ||
-                ! builtin eval '\exec '"$__aba_fd"'<>"$__aba_path"' 2>&- && builtin return 79
+                ! builtin eval '\exec '"$__aba_fd"'<>"$__aba_p"' 2>&- && builtin return 79
             __aba_new+="$1/$__aba_fd/$$ " __aba_fds+="${__aba_fds:+ }$__aba_fd"
         fi
         builtin set -- "${@:2}" --fd "$__aba_fd" "$1"
@@ -184,7 +184,7 @@ __aba_resume() {
         # 1: the helper has released the lock, and a trap handler has changed the locks while it ran.
         ((__aba_status != 1)) || __aba_status=0
         __aba_find_directory
-        ! __aba_contains "${__aba_locks}" "${__aba_path}" || __aba_end_unlock "${__aba_path% }"
+        ! __aba_contains "${__aba_locks}" "${__aba_p}" || __aba_end_unlock "${__aba_p% }"
     else
         builtin shift
         __aba_names="$* "
@@ -211,6 +211,9 @@ __aba_leases=${__aba_leases-}
 # The ABA_LOCK_TOKEN that the script inherited, which the library exports again after its own leases.
 __aba_inherited_token=${__aba_inherited_token-}
 
+# The locks of this shell that have slots: `NAME/FD/OLD `. OLD is the value that ABA_LOCK_SLOT had before.
+__aba_slot_locks=${__aba_slot_locks-}
+
 # The lock files that the present call has opened and not locked yet, `NAME/FD `, and their directory. Ctrl-C at a
 # prompt ends all functions at once, and the next call closes these files.
 __aba_pending=${__aba_pending-}
@@ -234,7 +237,7 @@ aba_lock_operation() {
     [[ -z ${__aba_builtin} ]] || ! __aba_lock_directly "$@" || builtin return 0
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
     builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_span='' __aba_flag='' __aba_number=''
-    builtin local __aba_only_times=yes __aba_key_name=''
+    builtin local __aba_only_times=yes __aba_key_name='' __aba_slots=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
     __aba_options=(--reopen)
@@ -243,7 +246,7 @@ aba_lock_operation() {
         __aba_word=$1
         builtin shift
         case ${__aba_word} in
-            -t | --timeout | --max-time | --grace | --key | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
+            -t | --timeout | --slots | --max-time | --grace | --key | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
                 [[ "$#" -gt 0 && (-n $1 || (${__aba_word} != -t && ${__aba_word} != --timeout)) ]] ||
                     __aba_fail 2 "option ${__aba_word} needs a value" 'see `aba_lock_operation --help`' ||
                     builtin return "$?"
@@ -275,12 +278,13 @@ aba_lock_operation() {
                 builtin return 0
                 ;;
             --) ;;
-            --server=* | --pid-file=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
+            --server=* | --pid-file=* | --slots=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
                 --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --quiet | --verbose)
                 __aba_options+=("${__aba_word}")
                 case ${__aba_word} in
                     --server=*) __aba_server=${__aba_word#*=} ;;
                     --pid-file=*) __aba_pid_file=${__aba_word#*=} ;;
+                    --slots=*) __aba_slots=${__aba_word#*=} ;;
                     --wait) __aba_wait_option=${__aba_word} ;;
                     --nonblock) __aba_wait_option='' ;;
                     *) ;;
@@ -389,6 +393,8 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
   -s, --shared             Acquire shared locks, which several processes can hold at the same time
   -x, --exclusive          Acquire exclusive locks, which only one process can hold [default]
       --key TEXT           Use any text as an OPERATION, such as a URL, a path or a command line
+      --slots N            Let up to N processes hold the lock at the same time; ABA_LOCK_SLOT becomes the number of
+                           the slot, 1 to N
   -q, --quiet              Print no messages about contention
   -v, --verbose            Print how long it took to acquire the locks
       --who TEXT           Description of the holder, shown to waiters
@@ -453,8 +459,42 @@ __aba_acquire_locks() {
         __aba_fail 125 "cannot lock ${__aba_name}: its lease cannot be confirmed" \
             'check the helper and the keeper: `aba_lock_doctor`' || builtin return "$?"
     fi
+    if [[ -n ${__aba_slots} ]] && ! __aba_find_slot; then
+        __aba_discard_new_locks
+        __aba_fail 125 "cannot lock ${__aba_names% }: its slot cannot be read from /proc" \
+            'run the script where /proc is mounted' || builtin return "$?"
+    fi
     __aba_pending=''
     __aba_record_locks
+}
+
+# Exports the number of the slot that this call has acquired. It is in the offset of the byte that is locked on the descriptor: the
+# remainder of a division by 4096. A call inside of a holder of the whole lock gets slot 1.
+__aba_find_slot() {
+    builtin local __aba_line='' __aba_found='' __aba_entry="${__aba_call_locks% }"
+    while IFS= builtin read -r __aba_line; do
+        case ${__aba_line} in
+            *FLOCK*WRITE*) __aba_found=1 ;;
+            *OFDLCK*WRITE*' 46116860'*) __aba_found=$((${__aba_line##* } % 4096)) ;;
+            *) ;;
+        esac
+    done 2>/dev/null <"/proc/self/fdinfo/${__aba_entry#*/}"
+    [[ -n ${__aba_found} ]] || builtin return 1
+    if ! __aba_contains "${__aba_slot_locks}" "${__aba_entry}/"; then
+        __aba_slot_locks+="${__aba_entry}/${ABA_LOCK_SLOT-} "
+    fi
+    builtin export ABA_LOCK_SLOT="${__aba_found}"
+}
+
+# Gives ABA_LOCK_SLOT the value that it had before lock $1 (`NAME/FD`) was acquired.
+__aba_restore_slot() {
+    builtin local __aba_old=" ${__aba_slot_locks}"
+    __aba_contains "${__aba_slot_locks}" "$1/" || builtin return 0
+    __aba_old=${__aba_old##*" $1/"}
+    __aba_old=${__aba_old%% *}
+    __aba_remove_entries __aba_slot_locks "$1/"
+    builtin unset -v ABA_LOCK_SLOT
+    [[ -z ${__aba_old} ]] || builtin export ABA_LOCK_SLOT="${__aba_old}"
 }
 
 # For each of __aba_names, finds an open descriptor (its entry, `NAME/FD `, is then in __aba_held_locks) or opens one
@@ -1012,6 +1052,7 @@ __aba_forget_lock() {
     [[ ${__aba_leases} == "${__aba_before}" ]] || __aba_export_tokens
     __aba_remove_entries __aba_locks "$1 "
     __aba_forget_fd "${__aba_fd%/*}"
+    [[ -z ${__aba_slot_locks} ]] || __aba_restore_slot "${1%/*}"
 }
 
 # ---- clean up ----

@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`, `heap`.
+//!    `flock`, `range`, `slot`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
@@ -56,6 +56,7 @@ mod signal;
 mod signal_action;
 mod signal_counts;
 mod signal_mask;
+mod slot;
 mod terminal;
 mod this_process;
 mod thread;
@@ -100,13 +101,17 @@ pub use pages::release_program_pages;
 pub use poll::{can_be_written, wait_for_any};
 pub use probe::{Transport, Trial, try_bind};
 pub use process_handle::Process;
-pub use range::{RangeLock, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
+pub use range::{
+    RangeLock, range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_range, wait_lock_byte,
+    wait_lock_range,
+};
 pub use screen::{Event, Screen};
 pub use signal::{die_of, exists, signal_child, signal_group};
 pub use signal_action::without_size_signal;
+pub use slot::{MAX_SLOTS, Slot, TURNSTILE, other_slots};
 pub use terminal::{is_terminal, terminal_size, terminal_width};
 pub use this_process::{host_name, is_called, note_words, parent_id, umask, user_id, without_umask, words};
-pub use thread::{map_in_threads, with_companion};
+pub use thread::{map_in_threads, separate_descriptors, wait_for_any_byte, with_companion};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
 pub use watch::{Bell, DirectoryWatch, can_watch};

@@ -18,6 +18,9 @@ pub const FDS: &str = "ABA_LOCK_FDS";
 /// The variable that holds the fencing token, for a command.
 pub const TOKEN: &str = "ABA_LOCK_TOKEN";
 
+/// The variable that holds the number of the slot, for a command.
+pub const SLOT: &str = "ABA_LOCK_SLOT";
+
 /// The variable that holds the task and the run to which a command belongs (`ID/TOKEN`).
 pub const TASK: &str = "ABA_LOCK_TASK";
 

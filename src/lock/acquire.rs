@@ -43,8 +43,9 @@ use crate::lock::events::{self, LockEvent};
 use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
 use crate::lock::ownership::{find_held, is_held_for_ancestor, is_held_from_above, is_taker, may_be_held};
 use crate::lock::record::{self, Content, RecordDraft, Taker};
+use crate::lock::slots::{self, SlotAttempt, SlotWait};
 use crate::os::proc::lock_table::{self, KernelLock};
-use crate::os::{self, Mode, word_for};
+use crate::os::{self, Mode, Slot, word_for};
 use crate::store::Store;
 use std::fs::{self, File};
 use std::io;
@@ -163,6 +164,8 @@ struct Attempt<'a> {
     draft: Option<RecordDraft>,
     /// The descriptors of the script whose locks were acquired by this call.
     taken: Vec<RawFd>,
+    /// The slot that was acquired, if the request is for one.
+    slot: Option<Slot>,
 }
 
 impl<'a> Attempt<'a> {
@@ -170,7 +173,7 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let started = now.checked_sub(request.waited).unwrap_or(now);
         let parent = request.caller.or(script);
-        Self { request, contention, parent, started, draft: None, taken: Vec::new() }
+        Self { request, contention, parent, started, draft: None, taken: Vec::new(), slot: None }
     }
 
     /// Acquires the lock of `target`. If one of `guards` holds the lock of the same file already, because two of the paths lead
@@ -204,7 +207,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Returns a guard for a lock that an ancestor holds and handed down to us. It is the same lock, so there is no conflict.
-    fn find_handed_down(&self, target: &Target) -> Result<Option<Guard>, LockError> {
+    fn find_handed_down(&mut self, target: &Target) -> Result<Option<Guard>, LockError> {
         self.find_guard(inherited_descriptors(), target, is_held_from_above)
     }
 
@@ -212,14 +215,14 @@ impl<'a> Attempt<'a> {
     /// it: the helper cannot change the environment of a script that runs `aba-lock lock --fd`. This function examines
     /// every inherited descriptor, so it is only called if the lock is not free. A lock that another program, such as
     /// flock(1), acquired does not count as handed down.
-    fn find_inherited(&self, target: &Target) -> Result<Option<Guard>, LockError> {
+    fn find_inherited(&mut self, target: &Target) -> Result<Option<Guard>, LockError> {
         self.find_guard(os::inherited_descriptors(), target, is_held_for_ancestor)
     }
 
     /// Returns a guard for the first of the descriptors `fds` that holds the lock of `target`, if `is_handed_down`
     /// returns true for it.
     fn find_guard(
-        &self,
+        &mut self,
         fds: Vec<RawFd>,
         target: &Target,
         is_handed_down: fn(&File, KernelLock, u32) -> bool,
@@ -233,7 +236,7 @@ impl<'a> Attempt<'a> {
                 && let Some(held) = find_held_lock(fd, &file, target)?
                 && is_handed_down(&file, held, std::process::id())
             {
-                self.check_mode(held.mode(), target)?;
+                self.check_held(held, target)?;
                 return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
             }
         }
@@ -268,7 +271,7 @@ impl<'a> Attempt<'a> {
             if handed_down && !is_held_from_above(&file, held, self.request.holder) {
                 return Err(LockError::Replaced { fd, path: target.path });
             }
-            self.check_mode(held.mode(), &target)?;
+            self.check_held(held, &target)?;
             return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
         }
         // Other processes share a description that was handed down. If each of them could lock it, all would be granted the
@@ -287,14 +290,17 @@ impl<'a> Attempt<'a> {
             }
             Err(error) => error,
         };
-        let _ = os::unlock(&file);
+        let _ = os::unlock(&file).and_then(|()| slots::release_slots(&file));
         Err(error)
     }
 
-    /// Fails if the lock is held shared, and the request is for an exclusive one.
-    fn check_mode(&self, held: Mode, target: &Target) -> Result<(), LockError> {
-        if held == Mode::Shared && self.request.mode == Mode::Exclusive {
-            return Err(LockError::Upgrade { label: target.label.clone(), held });
+    /// Fails if the lock is held shared and the request is for an exclusive one, or for a slot that it does not include.
+    fn check_held(&mut self, held: KernelLock, target: &Target) -> Result<(), LockError> {
+        if held.mode() == Mode::Shared && self.request.mode == Mode::Exclusive {
+            return Err(LockError::Upgrade { label: target.label.clone(), held: held.mode() });
+        }
+        if let Some(capacity) = self.request.slots {
+            self.slot = Some(slots::check_held_slot(held, capacity, &target.label)?);
         }
         Ok(())
     }
@@ -303,7 +309,19 @@ impl<'a> Attempt<'a> {
         events::log_event(event, target, self.request.holder, self.request.command.as_deref());
     }
 
-    fn try_lock(&self, file: &File, target: &Target) -> Result<bool, LockError> {
+    fn try_lock(&mut self, file: &File, target: &Target) -> Result<bool, LockError> {
+        if let Some(capacity) = self.request.slots {
+            let attempt = slots::try_slots(file, capacity);
+            match attempt.map_err(|source| slots::cannot_use_slots(&target.path, source))? {
+                SlotAttempt::Granted(slot) => self.slot = Some(slot),
+                SlotAttempt::OtherNumber(slot) => return Err(slots::refuse_number(slot, capacity, &target.label)),
+                SlotAttempt::Busy => {
+                    slots::check_file_system(&target.path)?;
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
+        }
         os::try_lock(file, self.request.mode).map_err(|source| LockError::cannot_lock(&target.path, source))
     }
 
@@ -335,15 +353,26 @@ impl<'a> Attempt<'a> {
         }
         let has_ended = || self.parent.is_some_and(|pid| os::parent_id() != pid);
         let deadline = limit.and_then(|limit| self.started.checked_add(limit));
+        let cannot = |source| match self.request.slots {
+            Some(_) => slots::cannot_use_slots(&target.path, source),
+            None => LockError::cannot_lock(&target.path, source),
+        };
         let may_go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let outcome = wait::wait_for_grant(self.contention, (target, file, self.request), &alarm, deadline, may_go_on);
+        let mut slots = self.request.slots.map(|count| SlotWait::new(file, count)).transpose().map_err(cannot)?;
+        let mut block_once = || match &mut slots {
+            Some(slots) => slots.block_once(),
+            None => os::wait_lock(file, self.request.mode),
+        };
+        let waited = (target, file, self.request);
+        let outcome = wait::wait_for_grant(self.contention, waited, &mut block_once, &alarm, deadline, may_go_on);
+        self.slot = slots.map(|slots| slots.finish(&target.label)).transpose()?.flatten();
         if self.request.after_grant == AfterGrant::Exits && matches!(outcome, Ok(WaitOutcome::Granted)) {
             alarm.leave();
         } else {
             drop(alarm);
         }
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
-        match outcome.map_err(|source| LockError::cannot_lock(&target.path, source))? {
+        match outcome.map_err(cannot)? {
             WaitOutcome::Granted => Ok(()),
             WaitOutcome::Deadlock(circle) => {
                 self.log(&LockEvent::Deadlock { circle: &circle.to_string() }, target);
@@ -381,7 +410,7 @@ impl<'a> Attempt<'a> {
         };
         let lasts: Vec<Option<u64>> = guards.iter().map(last_token).collect();
         let last = lasts.iter().flatten().copied().max().unwrap_or(0);
-        let mut acquired = Acquired { token: last, unrecorded: None, guards };
+        let mut acquired = Acquired { token: last, slot: self.slot, unrecorded: None, guards };
         if !acquired.guards.iter().any(|guard| guard.fresh) {
             return acquired;
         }

@@ -11,6 +11,7 @@
 use crate::base::names::LockName;
 use crate::lock::open::open_existing;
 use crate::lock::record::{self, RecordDraft, Taker};
+use crate::lock::release::unlock_description;
 use crate::os::proc::{lock_table, process};
 use crate::os::{self, Mode};
 use crate::store::Store;
@@ -89,8 +90,7 @@ pub fn release(store: &Store, name: &LockName, fd: RawFd) -> Option<()> {
     if !os::leads_to(&store.lock_path(name), &file) {
         return None;
     }
-    os::set_owner(&file, 0);
-    os::unlock(&file).ok()?;
+    unlock_description(&file).ok()?;
     drop(ManuallyDrop::into_inner(file));
     Some(())
 }

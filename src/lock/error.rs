@@ -114,12 +114,30 @@ pub enum LockError {
         label: String,
         source: io::Error,
     },
+    /// The caller cannot get a slot (`--slots`), whatever it waits for.
+    Slots {
+        label: String,
+        mistake: SlotMistake,
+    },
     /// The script for which this process waited has ended.
     ScriptEnded {
         label: String,
     },
     /// The keeper of leases is not installed.
     NoKeeper,
+}
+
+/// The reason why a caller cannot get a slot.
+#[derive(Debug)]
+pub enum SlotMistake {
+    /// The lock is held with another number of slots.
+    OtherNumber { held: u32, wanted: u32 },
+    /// The script holds the lock shared, without a slot.
+    HeldShared,
+    /// The file is not open for writing.
+    NotWritable,
+    /// This file system has no locks that belong to a part of a file and to an open file description.
+    FileSystem(String),
 }
 
 impl LockError {
@@ -129,7 +147,11 @@ impl LockError {
         match self {
             Self::Store(error) => error.class(),
             Self::Command(error) => error.class(),
-            Self::Busy { .. } | Self::Upgrade { .. } | Self::HeldWithoutLimit { .. } | Self::Deadlock { .. } => {
+            Self::Busy { .. }
+            | Self::Upgrade { .. }
+            | Self::HeldWithoutLimit { .. }
+            | Self::Deadlock { .. }
+            | Self::Slots { mistake: SlotMistake::OtherNumber { .. } | SlotMistake::HeldShared, .. } => {
                 ErrorClass::Busy
             }
             Self::TimedOut { .. } => ErrorClass::TimedOut,
@@ -147,6 +169,7 @@ impl LockError {
             | Self::Lock { .. }
             | Self::NoWatcher { .. }
             | Self::ScriptEnded { .. }
+            | Self::Slots { mistake: SlotMistake::NotWritable | SlotMistake::FileSystem(_), .. }
             | Self::NoKeeper => ErrorClass::Failed,
         }
     }
@@ -189,6 +212,14 @@ impl LockError {
             }
             Self::HeldWithoutLimit { .. } => "release it first, or give --max-time where it is acquired".to_owned(),
             Self::Upgrade { .. } => "release it first, or acquire it exclusive from the start".to_owned(),
+            Self::Slots { mistake, .. } => match mistake {
+                SlotMistake::OtherNumber { held, .. } => {
+                    format!("use --slots {held}, or end all processes that hold this lock or wait for it")
+                }
+                SlotMistake::HeldShared => "release it first, or acquire it with --slots from the start".to_owned(),
+                SlotMistake::NotWritable => "use a file that you may write to".to_owned(),
+                SlotMistake::FileSystem(_) => "use a file on a local disk".to_owned(),
+            },
             Self::Unsupported { path, .. } if store::name_of(path).is_none() => "use a file on a local disk".to_owned(),
             Self::Unsupported { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             _ => return None,
@@ -292,6 +323,18 @@ impl fmt::Display for LockError {
             }
             Self::NoWatcher { label, source } => {
                 write!(f, "cannot limit the time of {label}: cannot start a process: {}", format_io_error(source))
+            }
+            Self::Slots { label, mistake: SlotMistake::OtherNumber { held, wanted } } => {
+                write!(f, "{label} is held with --slots {held}, so --slots {wanted} is refused")
+            }
+            Self::Slots { label, mistake: SlotMistake::HeldShared } => {
+                write!(f, "{label} is already held shared by this script, without a slot")
+            }
+            Self::Slots { label, mistake: SlotMistake::NotWritable } => {
+                write!(f, "cannot lock {label} with --slots: the file is not open for writing")
+            }
+            Self::Slots { label, mistake: SlotMistake::FileSystem(name) } => {
+                write!(f, "cannot lock {label} with --slots: {name} has no locks for this")
             }
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
             Self::NoKeeper => f.write_str("cannot use leases: aba-lock-keeper was not found"),

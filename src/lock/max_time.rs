@@ -117,6 +117,8 @@ pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result
 /// Reads the report of a grant: the token, and for each lock whether it is fresh.
 fn parse_report(text: &[u8], files: Vec<File>, targets: &[(Target, Option<RawFd>)]) -> Acquired {
     let (token, fresh) = text.get(1..).and_then(|rest| rest.split_first_chunk()).unwrap_or((&[0; 8], &[]));
+    let lock = files.first().and_then(|file| lock_table::lock_of_descriptor(file.as_raw_fd()));
+    let slot = lock.and_then(|lock| lock.slots.slot());
     let guards = files.into_iter().zip(targets).zip(fresh);
     let guards = guards.map(|((file, (target, fd)), fresh)| Guard {
         file,
@@ -124,7 +126,7 @@ fn parse_report(text: &[u8], files: Vec<File>, targets: &[(Target, Option<RawFd>
         inherited: *fd,
         fresh: *fresh == 1,
     });
-    Acquired { token: u64::from_ne_bytes(*token), unrecorded: None, guards: guards.collect() }
+    Acquired { token: u64::from_ne_bytes(*token), slot, unrecorded: None, guards: guards.collect() }
 }
 
 /// Reports to the caller that the lock with this label is held by another process.

@@ -5,8 +5,11 @@
 
 use crate::lock::error::LockError;
 use crate::lock::events;
+use crate::lock::slots;
 use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::{self, Mode, try_leads_to};
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,9 +30,21 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
     }
     // This comes before the release, so that the next holder comes after it in the log.
     events::log_release(&file);
-    // If another program, such as flock(1), locks this description next, the previous owner does not hold that lock.
-    os::set_owner(&file, 0);
-    os::unlock(&file).map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
+    unlock_description(&file)
+        .map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
+}
+
+/// Releases the lock and the slot of an open file description, and clears its owner: if another program, such as flock(1), locks
+/// the description next, the previous owner does not hold that lock.
+///
+/// Each acquisition of a slot sets the owner. So a description without an owner has no slot, or its owner has ended; then the
+/// slot ends with the last descriptor.
+pub(super) fn unlock_description(file: &File) -> io::Result<()> {
+    if os::owner(file).is_some() {
+        os::set_owner(file, 0);
+        let _ = slots::release_slots(file);
+    }
+    os::unlock(file)
 }
 
 /// Returns the mode in which descriptor `fd` of this process holds the lock at `path`. `None`: it does not hold it, or it is

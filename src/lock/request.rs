@@ -3,7 +3,7 @@
 //! Callers of [`acquire`](super::acquire) build a [`Request`] and get [`Acquired`], which has one [`Guard`] for each lock.
 
 use crate::base::target::{Target, Wait};
-use crate::os::{self, Mode};
+use crate::os::{self, Mode, Slot};
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
@@ -26,6 +26,8 @@ pub enum AfterGrant {
 #[derive(Debug)]
 pub struct Request<'a> {
     pub mode: Mode,
+    /// The number of slots of the lock, of which the caller wants one. The mode is then shared.
+    pub slots: Option<u32>,
     pub wait: Wait,
     /// The process that will hold the locks.
     pub holder: u32,
@@ -52,6 +54,7 @@ impl Request<'_> {
     pub fn exclusive(wait: Wait) -> Self {
         Self {
             mode: Mode::Exclusive,
+            slots: None,
             wait,
             holder: std::process::id(),
             command: None,
@@ -95,6 +98,8 @@ pub struct Acquired {
     /// The fencing token. If this call acquired a lock in exclusive mode, the token is greater than every earlier token
     /// of each of the locks. Otherwise it is the last token of the locks, if they have one.
     pub token: u64,
+    /// The slot of the caller, if it wanted one.
+    pub slot: Option<Slot>,
     /// The file whose record could not be written, and the reason. The lock is held nevertheless.
     pub unrecorded: Option<(PathBuf, io::Error)>,
 }

@@ -41,8 +41,8 @@ use crate::lock::deadlock::detector::{DELAY_PER_WAITER, DeadlockDetector};
 use crate::lock::holders::{self, LockState, ranges};
 use crate::lock::inherit;
 use crate::lock::request::{AfterGrant, Request};
+use crate::os;
 use crate::os::proc::lock_table;
-use crate::os::{self, Mode};
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
@@ -67,12 +67,14 @@ const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 /// must be called again; `None` means only after a signal. `Break` ends the wait.
 pub(crate) type BeforeBlocking<'f> = &'f mut dyn FnMut() -> ControlFlow<(), Option<Duration>>;
 
-/// Blocks in flock(2), under a timer that repeats, until the lock is granted. Returns false if the deadline passed, or
+/// A function that blocks until the lock is granted, or until a signal comes ([`io::ErrorKind::Interrupted`]).
+pub(crate) type BlockOnce<'f> = &'f mut dyn FnMut() -> io::Result<()>;
+
+/// Blocks in `block_once`, under a timer that repeats, until the lock is granted. Returns false if the deadline passed, or
 /// if `before_blocking` ended the wait.
 pub(crate) fn block_until_granted(
     alarm: &os::Alarm,
-    lock: &File,
-    mode: Mode,
+    block_once: BlockOnce,
     deadline: Option<Instant>,
     before_blocking: BeforeBlocking,
 ) -> io::Result<bool> {
@@ -86,7 +88,7 @@ pub(crate) fn block_until_granted(
             return Ok(false);
         }
         alarm.after([left, interval].into_iter().flatten().min());
-        match os::wait_lock(lock, mode) {
+        match block_once() {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -233,10 +235,12 @@ pub(super) enum WaitOutcome {
     Deadlock(Circle),
 }
 
-/// Waits for the lock of `target`, which is open as `file`. `may_go_on` is called each time before the thread blocks.
+/// Waits for the lock of `target`, which is open as `file`, in `block_once`. `may_go_on` is called each time before the thread
+/// blocks.
 pub(super) fn wait_for_grant(
     contention: &mut dyn Contention,
     (target, file, request): (&Target, &File, &Request),
+    block_once: BlockOnce,
     alarm: &os::Alarm,
     deadline: Option<Instant>,
     may_go_on: &mut dyn FnMut() -> ControlFlow<()>,
@@ -252,7 +256,12 @@ pub(super) fn wait_for_grant(
         next_look: Some(Instant::now()),
         next_tick: None,
     };
+    let (has_slots, mut is_separate) = (request.slots.is_some(), false);
     let watch = || {
+        // The watcher reads lock files. If it closed the one of this wait, the turnstile would be released.
+        if has_slots && !mem::replace(&mut is_separate, true) {
+            os::separate_descriptors();
+        }
         if found.get().is_none() {
             match watcher.step() {
                 Ok(pause) => return pause,
@@ -273,13 +282,15 @@ pub(super) fn wait_for_grant(
         MOMENT,
         watch,
         hurry,
-        || block_until_granted(alarm, file, request.mode, deadline, &mut before_blocking),
+        || block_until_granted(alarm, &mut *block_once, deadline, &mut before_blocking),
         |granted| matches!(granted, Ok(true)) && request.after_grant != AfterGrant::GoesOn,
     );
     let granted = match granted {
         Ok(granted) => granted,
+        // A wait for slots needs threads.
+        Err(error) if has_slots => Err(error),
         // No thread could be started, so this one does the steps of the watcher each time before it blocks.
-        Err(_) => block_until_granted(alarm, file, request.mode, deadline, &mut || {
+        Err(_) => block_until_granted(alarm, block_once, deadline, &mut || {
             if may_go_on().is_break() {
                 return ControlFlow::Break(());
             }

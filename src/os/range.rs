@@ -8,9 +8,13 @@
 //! A range is given as `start` and `len`, both in bytes; a `len` of 0 means "to the end, wherever that will be".
 
 #[cfg(target_os = "linux")]
-pub use linux::{range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
+pub use linux::{
+    range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_range, wait_lock_byte, wait_lock_range,
+};
 #[cfg(not(target_os = "linux"))]
-pub use none::{range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
+pub use none::{
+    range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_range, wait_lock_byte, wait_lock_range,
+};
 
 use super::flock::Mode;
 
@@ -69,6 +73,28 @@ mod linux {
         Ok(Some(RangeLock { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned(), pid }))
     }
 
+    // The next three functions are for locks that belong to this process, and not to the open file description. The lock table
+    // names the processes that hold such a lock or wait for it. The lock ends when the process closes any descriptor of the file.
+
+    /// Locks one byte for this process if it is free. Returns false if another lock covers it.
+    pub fn try_lock_byte(file: &File, byte: u64) -> io::Result<bool> {
+        match call(file, libc::F_SETLK, &mut asked(libc::F_WRLCK, byte, 1)?) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Blocks until one byte is locked for this process, or until a signal comes ([`io::ErrorKind::Interrupted`]).
+    pub fn wait_lock_byte(file: &File, byte: u64) -> io::Result<()> {
+        call(file, libc::F_SETLKW, &mut asked(libc::F_WRLCK, byte, 1)?)
+    }
+
+    /// Releases one byte that is locked for this process.
+    pub fn unlock_byte(file: &File, byte: u64) -> io::Result<()> {
+        call(file, libc::F_SETLK, &mut asked(libc::F_UNLCK, byte, 1)?)
+    }
+
     fn kind(mode: Mode) -> libc::c_int {
         match mode {
             Mode::Exclusive => libc::F_WRLCK,
@@ -118,6 +144,18 @@ mod none {
     }
 
     pub fn range_in_the_way(_: &File, _: Mode, _: u64, _: u64) -> io::Result<Option<RangeLock>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn try_lock_byte(_: &File, _: u64) -> io::Result<bool> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn wait_lock_byte(_: &File, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn unlock_byte(_: &File, _: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

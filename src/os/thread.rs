@@ -1,6 +1,6 @@
 //! Threads: work that is divided among several threads, and one companion thread next to a call that blocks.
 //!
-//! No thread but the first takes a lock. A second thread could take the lock of the shared open file description after
+//! No thread but the first takes a lock and keeps it. A second thread could take the lock of the shared open file description after
 //! the first has reported a failure.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
@@ -8,10 +8,13 @@
 use super::general_heap::{prepare_for_threads, return_free_memory};
 use super::heap::Heap;
 use super::mutex::lock_mutex;
+use super::range::{unlock_byte, wait_lock_byte};
 use super::signal_mask::SignalSet;
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -73,6 +76,115 @@ pub fn map_in_threads<P: Copy + Send, T: Send>(parts: &[P], work: impl Fn(P) -> 
         }));
         results
     })
+}
+
+/// The pause between two nudges of a thread that waits for a byte.
+const NUDGE_BYTE_AFTER: Duration = Duration::from_millis(1);
+
+/// The state of a thread that waits for a byte.
+#[derive(Clone, Copy)]
+enum ByteWait {
+    Starting,
+    Blocked(ThreadId),
+    Ended,
+}
+
+/// The threads that wait for bytes: the first one, and one for each other byte.
+struct ByteWaits {
+    states: Mutex<Vec<ByteWait>>,
+    changed: Condvar,
+    /// True after the first grant or interruption.
+    is_over: AtomicBool,
+    first: ThreadId,
+    /// True after the first thread is out of its system call.
+    first_is_back: AtomicBool,
+}
+
+impl ByteWaits {
+    /// Locks a byte for this process, and releases it. Returns false if a signal ended the wait.
+    fn wait_and_release(&self, file: &File, byte: u64) -> io::Result<()> {
+        wait_lock_byte(file, byte)?;
+        self.is_over.store(true, Ordering::SeqCst);
+        unlock_byte(file, byte)
+    }
+
+    /// The whole life of the thread for the byte with this index.
+    fn run_thread(&self, file: &File, index: usize, byte: u64) {
+        lock_mutex(&self.states)[index] = ByteWait::Blocked(ThreadId::current());
+        let is_granted = !self.is_over.load(Ordering::SeqCst) && self.wait_and_release(file, byte).is_ok();
+        // From here on, the first thread does not nudge this one.
+        lock_mutex(&self.states)[index] = ByteWait::Ended;
+        self.changed.notify_all();
+        // The signal may arrive just before the first thread blocks. Then it has no effect.
+        while is_granted && !self.first_is_back.load(Ordering::SeqCst) {
+            self.first.nudge();
+            thread::sleep(NUDGE_BYTE_AFTER);
+        }
+    }
+
+    /// Interrupts the other threads until all have ended.
+    fn end_threads(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.first_is_back.store(true, Ordering::SeqCst);
+        let mut states = lock_mutex(&self.states);
+        while states.iter().any(|state| !matches!(state, ByteWait::Ended)) {
+            for state in states.iter() {
+                if let ByteWait::Blocked(thread) = state {
+                    thread.nudge();
+                }
+            }
+            (states, _) = self.changed.wait_timeout(states, NUDGE_BYTE_AFTER).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Blocks until one of the bytes of `file` is free, or until a signal comes ([`io::ErrorKind::Interrupted`]). An
+/// [`Alarm`](super::timer::Alarm) must exist. The byte is not locked when this function returns.
+///
+/// There is a thread for each byte but the first. It locks its byte for this process, which the kernel grants at the release,
+/// releases the byte at once, and ends. All threads have ended when this function returns.
+pub fn wait_for_any_byte(file: &File, bytes: &[u64]) -> io::Result<()> {
+    let Some((first, rest)) = bytes.split_first() else { return Ok(()) };
+    let waits = ByteWaits {
+        states: Mutex::new(vec![ByteWait::Starting; rest.len()]),
+        changed: Condvar::new(),
+        is_over: AtomicBool::new(false),
+        first: ThreadId::current(),
+        first_is_back: AtomicBool::new(false),
+    };
+    thread::scope(|scope| {
+        let waits = &waits;
+        let start = |(index, byte): (usize, &u64)| {
+            let byte = *byte;
+            let started = thread::Builder::new()
+                .stack_size(STACK)
+                .spawn_scoped(scope, move || waits.run_thread(file, index, byte));
+            started.map(drop).inspect_err(|_| {
+                // The threads after this one are not started either.
+                lock_mutex(&waits.states)[index..].fill(ByteWait::Ended);
+            })
+        };
+        let started: io::Result<()> = with_signals_left_to_us(|| rest.iter().enumerate().try_for_each(start));
+        let waited = started.and_then(|()| {
+            if waits.is_over.load(Ordering::SeqCst) { Ok(()) } else { waits.wait_and_release(file, *first) }
+        });
+        let is_granted = waits.is_over.load(Ordering::SeqCst);
+        waits.end_threads();
+        match waited {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && is_granted => Ok(()),
+            waited => waited,
+        }
+    })
+}
+
+/// Gives the calling thread descriptors of its own. If it opens a file and closes it, the locks that this process holds on bytes
+/// of that file stay.
+pub fn separate_descriptors() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it takes a number.
+    unsafe {
+        libc::unshare(libc::CLONE_FILES);
+    }
 }
 
 /// The time that the companion gets to end before it is nudged.

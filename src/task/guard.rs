@@ -122,7 +122,8 @@ impl<'a> TaskGuard<'a> {
                         return ControlFlow::Continue(watch.limit([pause.limit, look_again]));
                     }
                 };
-                let granted = wait::block_until_granted(&alarm, &lock, Mode::Exclusive, deadline, &mut before_block);
+                let mut block_once = || os::wait_lock(&lock, Mode::Exclusive);
+                let granted = wait::block_until_granted(&alarm, &mut block_once, deadline, &mut before_block);
                 if !granted.map_err(cannot)? {
                     let Some(circle) = watch.circle else { return Ok(LockAttempt::GivenUp(lock)) };
                     return Err(

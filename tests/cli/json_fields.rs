@@ -179,6 +179,7 @@ fn the_fields_of_events_and_the_metrics_are_documented() {
     let limited = scene.aba(["lock", "--max-time", "0.1", "b", "--", "sleep", "1000"]);
     limited.env("ABA_LOCK_LOG", &log).status(143).err("maximum time").run();
     scene.aba(["lock", "--key", "b c", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
+    scene.aba(["lock", "--slots", "2", "c", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
     let mut events = Fields::new();
     for line in fs::read_to_string(&log).unwrap().lines() {
         add_fields(&mut events, &serde_json::from_str(line).unwrap());

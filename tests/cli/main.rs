@@ -70,6 +70,7 @@ mod run_once_process;
 mod run_once_reset;
 mod run_once_wait;
 mod scene;
+mod slots;
 mod snippet_table;
 mod snippets;
 mod state_root;

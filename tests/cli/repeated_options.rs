@@ -274,7 +274,7 @@ fn a_time_as_a_separate_argument_is_refused() {
 fn a_number_after_a_flag_is_not_taken_for_a_name_next_to_other_names() {
     let scene = Scene::new();
     for (flag, hint) in [
-        ("-n", "to run at most 3 commands, use `aba-lock reserve --pool POOL --range 1-3 -- CMD`"),
+        ("-n", "to run at most 3 commands at the same time, use --slots=3"),
         ("--nonblock", "to run at most 3 commands"),
         ("-qn", "to run at most 3 commands"),
         ("-s", "to lock a descriptor of a script, use --fd=3"),

@@ -9,6 +9,7 @@ use super::sleepers::{SleepReason, may_go_on};
 use super::snapshot::Snapshot;
 use crate::lock::peer;
 use crate::lock::record::{self, Content};
+use crate::os::Slot;
 use crate::os::proc::lock_table::FileId;
 use crate::os::proc::process;
 use std::collections::{HashMap, HashSet};
@@ -62,6 +63,20 @@ impl Snapshot {
             .into_values()
             .map(|group| group.iter().copied().filter(|pid| !inherited(*pid, &group)).collect())
             .collect()
+    }
+
+    /// Returns the processes for which a waiter for a lock waits. A waiter for a slot waits until any holder of a slot releases
+    /// its own; if a slot is free, it does not wait for long.
+    pub(super) fn find_awaited_holders(&self, pid: u32, file: FileId) -> Dependencies {
+        let groups = self.find_holders(file);
+        let held = self.held.get(&file).map_or(&[][..], Vec::as_slice);
+        let slots: HashSet<Slot> = held.iter().filter_map(|one| one.lock.slots.slot()).collect();
+        match slots.iter().next() {
+            None => Dependencies::AllOfAnyGroup(groups),
+            Some(_) if self.exclusive_waiters.contains(&pid) => Dependencies::AllOfAnyGroup(groups),
+            Some(slot) if slots.len() < slot.capacity as usize => Dependencies::NONE,
+            Some(_) => Dependencies::All(groups.concat()),
+        }
     }
 
     /// Returns the children for which a process waits.

@@ -78,7 +78,7 @@ impl Snapshot {
         path.push(Hop { pid, lock, pipe });
         let dependencies = match (lock, pipe) {
             (Some(file), _) if pid == std::process::id() || !may_go_on(pid, SleepReason::Lock) => {
-                Dependencies::AllOfAnyGroup(self.find_holders(file))
+                self.find_awaited_holders(pid, file)
             }
             (Some(_), _) => Dependencies::NONE,
             // A helper that has a command waits for the end of the command.

@@ -30,6 +30,8 @@ pub(super) struct HeldLock {
 pub(super) struct Snapshot {
     /// The lock for which a process waits.
     pub(super) waits: HashMap<u32, FileId>,
+    /// The processes that wait for an exclusive lock, according to the kernel.
+    pub(super) exclusive_waiters: HashSet<u32>,
     pub(super) held: HashMap<FileId, Vec<HeldLock>>,
     pub(super) processes: HashMap<u32, ProcessStat>,
     pub(super) children: HashMap<u32, Vec<u32>>,
@@ -64,6 +66,11 @@ impl Snapshot {
         }
         let mut snapshot = Self {
             waits,
+            exclusive_waiters: listed
+                .iter()
+                .filter(|one| one.waits && one.lock.exclusive)
+                .map(|one| one.lock.locker)
+                .collect(),
             held: HashMap::new(),
             processes,
             children,

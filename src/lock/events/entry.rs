@@ -3,7 +3,7 @@
 use crate::lock::holders;
 use crate::lock::record::cut;
 use crate::os::proc::process;
-use crate::os::{self, Mode};
+use crate::os::{self, Mode, Slot};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -26,6 +26,7 @@ pub enum LockEvent<'a> {
     Acquired {
         waited: Duration,
         mode: Mode,
+        slot: Option<Slot>,
         token: u64,
     },
     /// Another process still held the lock when the time limit passed.
@@ -135,9 +136,13 @@ fn format_fields(
                 put("holder_command", cut(command, most).into());
             }
         }
-        LockEvent::Acquired { waited, mode, token } => {
+        LockEvent::Acquired { waited, mode, slot, token } => {
             put("waited_seconds", round_seconds(*waited));
             put("mode", mode.as_str().into());
+            if let Some(slot) = slot {
+                put("slot", slot.number.into());
+                put("slots", slot.capacity.into());
+            }
             put("token", (*token).into());
         }
         LockEvent::TimedOut { waited } | LockEvent::Free { waited } => put("waited_seconds", round_seconds(*waited)),

@@ -33,7 +33,12 @@ pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str
     if event_log().is_none() {
         return;
     }
-    let event = LockEvent::Acquired { waited: started.elapsed(), mode: request.mode, token: acquired.token };
+    let event = LockEvent::Acquired {
+        waited: started.elapsed(),
+        mode: request.mode,
+        slot: acquired.slot,
+        token: acquired.token,
+    };
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         log_event(&event, &guard.target, request.holder, Some(command));
     }

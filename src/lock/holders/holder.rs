@@ -1,6 +1,7 @@
 //! The facts about a process that holds a lock, read from `/proc`. The files `observe` and [`ranges`](super::ranges)
 //! ask for them.
 
+use crate::os::Slot;
 use crate::os::proc::process;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub struct Holder {
     pub age: Option<Duration>,
     /// The pid namespace, if it is not ours.
     pub namespace: Option<u64>,
+    /// The slot that it holds.
+    pub slot: Option<Slot>,
 }
 
 impl Holder {
@@ -34,6 +37,7 @@ impl Holder {
             inherited: None,
             terminal: seen.and_then(|seen| seen.terminal_name()),
             age: seen.and_then(|seen| seen.age()),
+            slot: None,
             namespace: process::namespace_of(pid).filter(|namespace| *namespace != process::pid_namespace()),
         })
     }

@@ -259,7 +259,9 @@ fn look(
 
 /// Builds the state of one lock from the processes that have its file open with a lock, and from its entries in the kernel's list.
 fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock], sight: Sight) -> LockState {
-    let holder = |opener: &LockingProcess| Holder::find(opener.pid, opener.uid);
+    let holder = |opener: &LockingProcess| {
+        Some(Holder { slot: opener.lock.slots.slot(), ..Holder::find(opener.pid, opener.uid)? })
+    };
     let removed = found.iter().filter(|opener| opener.removed).filter_map(holder).collect();
     let (live, holders): (Vec<&LockingProcess>, Vec<Holder>) =
         found.iter().filter(|opener| !opener.removed).filter_map(|opener| Some((opener, holder(opener)?))).unzip();
@@ -311,7 +313,7 @@ fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Box
         // A shared lock was acquired by several processes, and the record names only the last of them.
         holder.inherited = taker.filter(|_| lock.exclusive).map(|pid| pid != holder.pid);
     }
-    holders.sort_by_key(|holder| holder.inherited == Some(true));
+    holders.sort_by_key(|holder| (holder.inherited == Some(true), holder.slot.map_or(0, |slot| slot.number)));
     let has_helper = holders.iter().any(|holder| peer::is_recording_helper(holder.pid));
     Holding {
         mode: lock.mode(),

@@ -7,16 +7,16 @@ use super::holder::Holder;
 use super::lock_file::identify_file;
 use super::state::RangeHolding;
 use crate::os::proc::{lock_table, openers, process};
-use crate::os::{self, Mode, RangeLock};
+use crate::os::{self, Mode, RangeLock, TURNSTILE};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// Returns the first fcntl(2) lock on the file at `path`.
+/// Returns the first fcntl(2) lock on the file at `path`. The slots of a counting lock, which follow the turnstile, do not count.
 #[must_use]
 pub fn find_range_lock(path: &Path) -> Option<RangeHolding> {
-    find_conflicting_range(path, Mode::Exclusive, 0, 0)
+    find_conflicting_range(path, Mode::Exclusive, 0, TURNSTILE)
 }
 
 /// Returns the first fcntl(2) lock that conflicts with a lock on this part of the file at `path`. A `len` of 0 means "to the

@@ -5,7 +5,7 @@ use super::waiter::Waiter;
 use crate::lock::record::Record;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::proc::process;
-use crate::os::{Mode, RangeLock};
+use crate::os::{Mode, RangeLock, Slot};
 
 /// The state of a lock and its file.
 #[derive(Debug, Default)]
@@ -96,6 +96,16 @@ impl Holding {
         let (record, belief) = self.record.as_ref()?;
         let seen = self.holders.iter().any(|holder| holder.pid == record.pid);
         (*belief == Belief::Alive && !seen).then_some(record)
+    }
+
+    /// Returns the number of slots that are held, and the number of slots that the lock has. `None`: it is held without slots.
+    #[must_use]
+    pub fn slots(&self) -> Option<(usize, u32)> {
+        let mut slots: Vec<Slot> = self.holders.iter().filter_map(|holder| holder.slot).collect();
+        let capacity = slots.first()?.capacity;
+        slots.sort_unstable_by_key(|slot| slot.number);
+        slots.dedup();
+        Some((slots.len(), capacity))
     }
 
     /// Returns how the holder is related to this process, if this process or one that started it holds the lock. Waiting for

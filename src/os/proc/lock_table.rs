@@ -10,6 +10,7 @@ pub mod properties;
 use crate::os::flock::Mode;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
+use crate::os::slot::{Slot, TURNSTILE};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io::{self, BufRead, BufReader};
@@ -31,6 +32,28 @@ pub struct KernelLock {
     /// The process that called flock(2); it may have ended. 0 if it is not visible from this PID namespace.
     pub locker: u32,
     pub exclusive: bool,
+    pub slots: SlotUse,
+}
+
+/// The part that the slots of a counting lock (`--slots N`) have in a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SlotUse {
+    /// None: the lock is for the whole file, or the table does not show more.
+    None,
+    /// Its process waits for any slot. It is the first of those that wait.
+    First,
+    /// Its process waits until it is the first.
+    Queued,
+    /// The open file description holds this slot.
+    Holds(Slot),
+}
+
+impl SlotUse {
+    /// Returns the slot that is held.
+    #[must_use]
+    pub fn slot(self) -> Option<Slot> {
+        if let Self::Holds(slot) = self { Some(slot) } else { None }
+    }
 }
 
 impl KernelLock {
@@ -161,7 +184,11 @@ fn add_unlisted_waits(all: &mut Vec<ListedLock>) {
     sleepers.sort_by_key(|process| (process.start, process.pid));
     for process in sleepers {
         if let Some((file, exclusive)) = find_awaited_file(process.pid) {
-            all.push(ListedLock { file, lock: KernelLock { locker: process.pid, exclusive }, waits: true });
+            all.push(ListedLock {
+                file,
+                lock: KernelLock { locker: process.pid, exclusive, slots: SlotUse::None },
+                waits: true,
+            });
         }
     }
 }
@@ -199,7 +226,22 @@ fn find_awaited_file(pid: u32) -> Option<(FileId, bool)> {
 pub(crate) fn queue(file: FileId) -> Vec<u32> {
     let text = process::read_whole("/proc/locks").unwrap_or_default();
     let waits = text.lines().filter(|line| line.contains("->")).filter_map(parse_lock);
-    waits.filter(|one| one.waits && one.file == file).map(|one| one.lock.locker).collect()
+    let mut waits: Vec<ListedLock> = waits.filter(|one| one.waits && one.file == file).collect();
+    sort_waiters(&mut waits);
+    waits.dedup();
+    waits.into_iter().map(|one| one.lock.locker).collect()
+}
+
+/// Sorts locks of one file so that the first of the waiters for slots comes before the others. (It waits for each slot.)
+fn sort_waiters(locks: &mut [ListedLock]) {
+    if locks.iter().any(|one| one.waits && one.lock.slots != SlotUse::None) {
+        locks.sort_by_key(|one| match (one.waits, one.lock.slots) {
+            (false, _) => 0,
+            (true, SlotUse::First) => 1,
+            (true, SlotUse::None | SlotUse::Holds(_)) => 2,
+            (true, SlotUse::Queued) => 3,
+        });
+    }
 }
 
 /// Returns the number of waiters for a file, like the length of [`queue`]. It needs little memory, even if the table is long.
@@ -208,7 +250,8 @@ pub(crate) fn count_waiters(file: FileId) -> usize {
     let Ok(table) = fs::File::open("/proc/locks") else { return 0 };
     let (mut table, mut line, mut count) = (BufReader::with_capacity(PAGE, table), String::new(), 0);
     while table.read_line(&mut line).is_ok_and(|len| len > 0) {
-        count += usize::from(line.contains("->") && parse_lock(&line).is_some_and(|one| one.waits && one.file == file));
+        let is_waiter = |one: ListedLock| one.waits && one.file == file && one.lock.slots != SlotUse::First;
+        count += usize::from(line.contains("->") && parse_lock(&line).is_some_and(is_waiter));
         line.clear();
     }
     count
@@ -222,6 +265,9 @@ fn group_by_file(text: &str) -> HashMap<FileId, Vec<ListedLock>> {
         if seen.insert(lock) {
             by_file.entry(lock.file).or_default().push(lock);
         }
+    }
+    for locks in by_file.values_mut() {
+        sort_waiters(locks);
     }
     by_file
 }
@@ -247,31 +293,58 @@ pub(crate) fn lock_of(pid: u32, descriptor: &str) -> Option<(FileId, KernelLock)
     read_fdinfo_lock(&format!("/proc/{pid}/fdinfo/{descriptor}")).ok().flatten()
 }
 
-/// Reads the flock(2) lock from a file in `/proc/PID/fdinfo`.
+/// Reads the flock(2) lock from a file in `/proc/PID/fdinfo`, and the slot that the same open file description holds.
+///
+/// A waiter for a slot also holds the lock shared, but it is no holder. It holds the turnstile on the same descriptor.
 pub(super) fn read_fdinfo_lock(path: &str) -> io::Result<Option<(FileId, KernelLock)>> {
     let info = process::try_read_small(path)?;
-    let mut locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
-    Ok(locks.find_map(|line| parse_lock(line).map(|it| (it.file, it.lock))))
+    let locks = || info.lines().filter_map(|line| line.strip_prefix("lock:"));
+    let held = |line| parse_lock(line).filter(|one| !one.waits).map(|one| (one.file, one.lock));
+    let Some((file, lock)) = locks().find_map(held) else { return Ok(None) };
+    if lock.exclusive {
+        return Ok(Some((file, lock)));
+    }
+    let mut slots = SlotUse::None;
+    for (_, range) in locks().filter_map(parse_range_lock).filter(|(_, range)| range.len == 1) {
+        match Slot::from_byte(range.start) {
+            Some(slot) => slots = SlotUse::Holds(slot),
+            None if range.start == TURNSTILE => return Ok(None),
+            None => {}
+        }
+    }
+    Ok(Some((file, KernelLock { slots, ..lock })))
 }
 
-/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` for a waiter.
+/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` for a waiter. A process that waits
+/// for the turnstile or for a slot (`1: -> POSIX …`) is a waiter for a shared lock, too.
 fn parse_lock(line: &str) -> Option<ListedLock> {
     let mut words = line.split_ascii_whitespace().skip(1).peekable();
     let waits = words.next_if_eq(&"->").is_some();
-    if words.next() != Some("FLOCK") {
+    let is_whole = words.next_if_eq(&"FLOCK").is_some();
+    if !(is_whole || waits && words.next() == Some("POSIX")) {
         return None;
     }
     let exclusive = words.nth(1)? == "WRITE";
     let locker = words.next()?.parse().unwrap_or(0);
     let file = parse_file_id(words.next()?)?;
-    Some(ListedLock { file, lock: KernelLock { locker, exclusive }, waits })
+    if is_whole {
+        return Some(ListedLock { file, lock: KernelLock { locker, exclusive, slots: SlotUse::None }, waits });
+    }
+    let slots = match words.next()?.parse().ok()? {
+        TURNSTILE => SlotUse::Queued,
+        byte => Slot::from_byte(byte).map(|_| SlotUse::First)?,
+    };
+    Some(ListedLock { file, lock: KernelLock { locker, exclusive: false, slots }, waits })
 }
 
-/// The first fcntl(2) lock on a file in the table.
+/// The first fcntl(2) lock on a file in the table, except those of slots.
 #[must_use]
 pub(crate) fn range_lock(file: FileId) -> Option<RangeLock> {
     let text = process::read_whole("/proc/locks")?;
-    text.lines().filter_map(parse_range_lock).find_map(|(locked, range)| (locked == file).then_some(range))
+    let is_other = |range: &RangeLock| range.start < TURNSTILE;
+    text.lines()
+        .filter_map(parse_range_lock)
+        .find_map(|(locked, range)| (locked == file && is_other(&range)).then_some(range))
 }
 
 /// Parses a line such as `1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `OFDLCK` with the process -1.
@@ -305,12 +378,26 @@ mod tests {
         let file = FileId { major: 0xfe, minor: 0, ino: 1234 };
         assert_eq!(
             parse_lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
-            Some(ListedLock { file, lock: KernelLock { locker: 4321, exclusive: true }, waits: false })
+            Some(ListedLock {
+                file,
+                lock: KernelLock { locker: 4321, exclusive: true, slots: SlotUse::None },
+                waits: false
+            })
         );
         assert_eq!(
             parse_lock("12:    -> FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
-            Some(ListedLock { file, lock: KernelLock { locker: 0, exclusive: false }, waits: true })
+            Some(ListedLock {
+                file,
+                lock: KernelLock { locker: 0, exclusive: false, slots: SlotUse::None },
+                waits: true
+            })
         );
+        let waits =
+            |slots| Some(ListedLock { file, lock: KernelLock { locker: 7, exclusive: false, slots }, waits: true });
+        let line = |byte: u64| format!("1: -> POSIX  ADVISORY  WRITE 7 fe:00:1234 {byte} {byte}");
+        assert_eq!(parse_lock(&line(TURNSTILE)), waits(SlotUse::Queued));
+        assert_eq!(parse_lock(&line(Slot { number: 2, capacity: 3 }.byte())), waits(SlotUse::First));
+        assert_eq!(parse_lock(&line(0)), None);
         assert_eq!(parse_lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
         assert_eq!(parse_lock("1: FLOCK  ADVISORY  WRITE 4321 <none>:0 0 EOF"), None);
         assert_eq!(parse_lock(""), None);

@@ -1,6 +1,6 @@
 //! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 15] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 16] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
     ("event", "acquired, contended, timed_out, expired, deadlock, replaced, released or free"),
     ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
@@ -9,6 +9,7 @@ pub(crate) const EVENT_LOG: [(&str, &str); 15] = [
     ("user", "the user who ran it"),
     ("waited_seconds", "in acquired, timed_out and free: the duration of the wait"),
     ("mode, token", "in acquired: exclusive or shared, and the fencing token"),
+    ("slot, slots", "in acquired, with --slots: the number of the slot, and the number of slots of the lock"),
     ("waits", "in contended: true if the call waits, false if it failed at once"),
     ("holder_pid, holder_command", "in contended: the holder, if it can be seen"),
     ("circle", "in deadlock: the processes that wait for each other"),

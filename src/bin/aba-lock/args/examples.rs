@@ -202,7 +202,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "reserve",
         "aba-lock reserve --pool build --range 1-3 -- ./build.sh",
-        "run the command, unless three of them run already",
+        "run the command, unless three of them run already; to wait instead, use `aba-lock lock --slots 3`",
     ),
     ("reserve", "aba-lock reserve --list", "list the reserved numbers"),
     ("release", "aba-lock release --all-tags", "release all ports of this directory"),

@@ -1,6 +1,7 @@
 //! The options of `lock` and `unlock`, and the meaning of their exit statuses.
 
 use super::value::{parse_signal, parse_span};
+use aba_lock::os::MAX_SLOTS;
 use clap::{ArgGroup, Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -128,6 +129,17 @@ pub(crate) struct LockArgs {
     /// Acquire an exclusive lock, which only one process can hold [default]
     #[arg(short = 'x', long)]
     pub(crate) exclusive: bool,
+
+    /// Let up to N processes hold the lock at the same time; the others wait in order (N is 1 to 1024)
+    ///
+    /// CMD gets the number of its slot, 1 to N, in `ABA_LOCK_SLOT`. All callers must give the same N. A call with another N is refused
+    /// with status 75, also at the end of a wait, until no process holds the lock. A call without --slots waits for all slots, and a
+    /// shared lock excludes no slot. With --slots, only one NAME can be given, and no server: slots of several locks could cause
+    /// deadlocks, and a lease has one holder. The file must be writable, and on a local disk: network file systems such as NFS have
+    /// no such locks.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
+    #[arg(conflicts_with_all = ["shared", "exclusive"])]
+    pub(crate) slots: Option<u32>,
 
     /// Print no message if the lock file was replaced (status 76)
     ///

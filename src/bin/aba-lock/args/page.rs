@@ -199,6 +199,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
     ("ABA_LOCK_NAME", "set for the commands of --on-busy and --on-lost: the name of the lock, or its file, as in $1"),
     ("ABA_LOCK_UPDATING", "set for the commands of updates: the updates that started them"),
     ("ABA_LOCK_TASK", "set for the commands of tasks: the task and the run"),
+    ("ABA_LOCK_SLOT", "set for commands of `lock --slots N`: the number of the slot, 1 to N"),
     ("ABA_LOCK_TOKEN", "set for commands: the fencing token, a number that grows with each exclusive lock"),
 ];
 

@@ -15,7 +15,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 19] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 20] = [
     ("name, path", "the name of the lock, and the path of its file"),
     (
         "key",
@@ -28,7 +28,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 19] = [
          lease is held at the server; unknown (125): a process that cannot be seen from here may hold it, or the \
          server did not answer",
     ),
-    ("mode", "exclusive or shared"),
+    ("mode", "exclusive or shared; with slots: shared"),
+    ("slots", "the number of slots of the lock (`lock --slots`), if it is held with slots"),
     ("pid_file", "the absolute path of the file with the pid of the holder (--pid-file)"),
     ("since", "the time at which the lock was acquired: RFC 3339, UTC"),
     ("age_seconds", "the time since then"),
@@ -36,7 +37,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 19] = [
     ("remaining_seconds", "the time until its holders are ended; null if no watcher of that call is running"),
     (
         "holders",
-        "the processes that hold the lock: pid, user, command, inherited, terminal, running_seconds, namespace",
+        "the processes that hold the lock: pid, user, command, inherited, terminal, running_seconds, namespace, \
+         slot",
     ),
     (
         "waiters",

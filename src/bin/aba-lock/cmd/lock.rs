@@ -12,7 +12,7 @@ use crate::output::progress::LockProgress;
 use crate::output::stream;
 use crate::parse;
 use aba_lock::base::command_error::CommandError;
-use aba_lock::base::environment::TOKEN;
+use aba_lock::base::environment::{SLOT, TOKEN};
 use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
@@ -40,6 +40,10 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         report_misuse(args, "a lock at a server cannot be shared: for a lock on this machine only, add --server=");
         return Ok(exit::USAGE);
     }
+    if keeper.is_some() && args.slots.is_some() {
+        report_misuse(args, "a lock at a server has no slots: for a lock on this machine only, add --server=");
+        return Ok(exit::USAGE);
+    }
     if keeper.is_none() && reject_lease_options(args) {
         return Ok(exit::USAGE);
     }
@@ -57,7 +61,8 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let pid_file = args.pid_file.as_ref().and_then(|path| std::path::absolute(path).ok());
     let limit = args.max_time.map(|time| TimeLimit { time, grace: args.grace.unwrap_or(max_time::DEFAULT_GRACE) });
     let mut request = Request {
-        mode: if args.shared { Mode::Shared } else { Mode::Exclusive },
+        mode: if args.shared || args.slots.is_some() { Mode::Shared } else { Mode::Exclusive },
+        slots: args.slots,
         wait: if try_first { Wait::No } else { wait },
         holder: if args.fd.is_empty() { std::process::id() } else { os::parent_id() },
         command: (!args.command.is_empty())
@@ -169,7 +174,8 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
         return Ok(exit::DONE);
     }
     let since = Instant::now();
-    let variables = vec![(TOKEN, acquired.token.to_string())];
+    let mut variables = vec![(TOKEN, acquired.token.to_string())];
+    variables.extend(acquired.slot.map(|slot| (SLOT, slot.number.to_string())));
     // A signal from within a container has no effect on its process 1 without a handler, not even SIGKILL.
     let stays = args.max_time.is_some() && std::process::id() == 1;
     let (guards, pid_file) = (acquired.guards.iter(), args.pid_file.as_deref());
@@ -272,7 +278,7 @@ fn reject_time_as_name(args: &LockArgs) -> bool {
         let meant = if !parse::is_number(&number) {
             hint_to_wait(&number)
         } else if flag == "--nonblock" || flag.ends_with('n') {
-            format!("to run at most {number} commands, use `aba-lock reserve --pool POOL --range 1-{number} -- CMD`")
+            format!("to run at most {number} commands at the same time, use --slots={number}")
         } else {
             format!("to lock a descriptor of a script, use --fd={number}")
         };
@@ -318,6 +324,12 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     }
     if args.max_time == Some(Duration::ZERO) {
         return Some("--max-time must be more than 0".to_owned());
+    }
+    if args.slots.is_some() && targets.len() > 1 {
+        let what = if args.file.is_empty() { "name" } else { "file" };
+        return Some(format!(
+            "--slots takes one {what}: a holder of a slot that waits for another one can cause a deadlock"
+        ));
     }
     if args.fd.is_empty() {
         return None;

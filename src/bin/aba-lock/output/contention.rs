@@ -13,7 +13,7 @@ use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::holders::{self, Belief, Holding, LockState, ranges};
 use aba_lock::lock::request::Acquired;
-use aba_lock::os::Mode;
+use aba_lock::os::{Mode, TURNSTILE};
 use std::fmt::Write as _;
 
 /// Reports problems of a lock that was acquired, and with `verbose` the time that it took.
@@ -27,7 +27,7 @@ pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quie
     // Checks only files of the user, which other programs may lock with fcntl(2), because the check delays the command.
     for guard in acquired.guards.iter().filter(|guard| !quiet && guard.target.kind == Kind::Users) {
         if let Some(other) =
-            ranges::find_conflicting_range_of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, 0)
+            ranges::find_conflicting_range_of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, TURNSTILE)
         {
             let (label, other) = (&guard.target.label, describe_range_holders(&other));
             print_message(&format!("{label} is also locked {other}; this lock does not exclude that one"), None);

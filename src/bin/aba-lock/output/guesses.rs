@@ -93,7 +93,7 @@ const COMMANDS: &[(&[&str], Advice)] = &[
 ];
 
 const KILL: &str = "end the processes that hold the lock: `aba-lock unlock NAME --kill`";
-const SLOTS: &str = "run at most 3 commands at the same time: `aba-lock reserve --pool POOL --range 1-3 -- COMMAND`";
+const SLOTS: &str = "run at most 3 commands at the same time: `aba-lock lock --slots 3 NAME -- COMMAND`";
 const ANY_PORT: &str = "get a free port: `aba-lock reserve`";
 pub(super) const THIS_PORT: &str =
     "choose port 8080 if it is free: `--prefer 8080`; fail if it is not: `--require 8080`";
@@ -145,7 +145,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         "write the command after `--`, such as `-- sh -c 'make && make install'`",
     ),
     (&["lock"], &["--port", "-p"], ANY_PORT),
-    (&["lock"], &["-j", "--jobs", "--max", "--slots", "--count", "--parallel", "--limit", "--pool", "--range"], SLOTS),
+    (&["lock"], &["-j", "--jobs", "--max", "--count", "--parallel", "--limit", "--pool", "--range"], SLOTS),
     (
         &["lock"],
         &["-m", "--message", "--reason", "--comment", "--note"],

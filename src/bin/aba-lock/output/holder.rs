@@ -13,6 +13,21 @@ use std::fmt::Write as _;
 
 /// Describes the process that holds a lock, or the first one of several.
 pub(crate) fn describe_holder(holding: &Holding) -> String {
+    let holder = describe_first_holder(holding);
+    match holding.slots() {
+        Some((held, capacity)) => {
+            format!("{holder}; {held} of {}", format_slots(capacity)) + if held == 1 { " is held" } else { " are held" }
+        }
+        None => holder,
+    }
+}
+
+/// Returns a number of slots as a phrase.
+pub(crate) fn format_slots(number: u32) -> String {
+    format!("{number} slot{}", if number == 1 { "" } else { "s" })
+}
+
+fn describe_first_holder(holding: &Holding) -> String {
     if holding.changes_hands {
         return "a process that has released it since".to_owned();
     }
@@ -138,6 +153,9 @@ pub(crate) fn describe_process(holder: &Holder) -> String {
     }
     if let Some(namespace) = holder.namespace {
         let _ = write!(text, ", in pid namespace {namespace}");
+    }
+    if let Some(slot) = holder.slot {
+        let _ = write!(text, ", slot {}", slot.number);
     }
     text
 }

@@ -11,7 +11,7 @@ use aba_lock::base::duration::format_span;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::base::names::LockName;
 use aba_lock::base::text::shorten;
-use aba_lock::lock::holders::{Availability, Belief, LockState};
+use aba_lock::lock::holders::{Availability, Belief, Holding, LockState};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
 use aba_lock::task::Task;
@@ -200,12 +200,14 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Co
     let holding = state.holding.as_ref();
     let holder = holding.and_then(|holding| holding.holders.first()).or(state.removed.first());
     let record = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
+    let slots = holding.and_then(Holding::slots).map(|(held, capacity)| format!("{held} of {capacity}"));
     let shown = match state.availability() {
         Availability::Free | Availability::Unknown if is_leased => "leased",
         Availability::Free if !state.removed.is_empty() => "removed",
         Availability::Held if holding.is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
         known => OverallState::from(known).as_str(),
     };
+    let shown = slots.unwrap_or_else(|| shown.to_owned());
     let dash = || Cow::Borrowed("-");
     let age = holding.and_then(find_age).map_or_else(dash, |age| format_span(age).into());
     let waiting = if state.queue.is_empty() { dash() } else { state.queue.len().to_string().into() };

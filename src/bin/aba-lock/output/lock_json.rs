@@ -72,6 +72,7 @@ pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallSta
         "path": target.path.to_string_lossy(),
         "state": overall.as_str(),
         "mode": holding.map(|holding| holding.mode.as_str()),
+        "slots": holding.and_then(Holding::slots).map(|(_, capacity)| capacity),
         "pid_file": believed.and_then(|(record, _)| record.pid_file.as_ref()),
         "since": believed.filter(|(_, belief)| *belief != Belief::Perhaps).map(|(record, _)| &record.since),
         "age_seconds": holding.and_then(find_age).map(|age| age.as_secs()),
@@ -102,6 +103,7 @@ fn build_holders(holders: &[Holder]) -> Value {
             "terminal": holder.terminal,
             "running_seconds": holder.age.map(|age| age.as_secs()),
             "namespace": holder.namespace,
+            "slot": holder.slot.map(|slot| slot.number),
         })
     };
     holders.iter().map(build_holder).collect()

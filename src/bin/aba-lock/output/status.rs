@@ -1,7 +1,9 @@
 //! The output of `status`.
 
 use super::hint::{find_task, find_update_hint, hint_for_state};
-use super::holder::{describe_blind, describe_last_taker, describe_process, describe_remote_holder, describe_waiter};
+use super::holder::{
+    describe_blind, describe_last_taker, describe_process, describe_remote_holder, describe_waiter, format_slots,
+};
 use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_answer};
 use super::stream::print;
 use super::text::{escape_controls, format_command, format_range};
@@ -105,7 +107,10 @@ pub(crate) fn print_status_json(target: &Target, state: &LockState, overall: Ove
 }
 
 fn format_holding(label: &str, holding: &Holding) -> String {
-    let mut text = format!("{label}: held, {}", holding.mode);
+    let mut text = match holding.slots() {
+        Some((held, capacity)) => format!("{label}: held, {held} of {}", format_slots(capacity)),
+        None => format!("{label}: held, {}", holding.mode),
+    };
     if holding.changes_hands {
         return text + "\n  a moment ago, by a process that has released it since\n";
     }

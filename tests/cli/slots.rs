@@ -1,0 +1,337 @@
+//! `lock --slots N`: a lock with several holders.
+
+use crate::call::Holder;
+use crate::process::{kill, wait_until};
+use crate::random::Random;
+use crate::scene::{LIBRARY, Scene};
+use serde_json::Value;
+use std::fs;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+fn holder(scene: &Scene, slots: &str) -> Holder {
+    scene.holder_with(&["--slots", slots, "job"])
+}
+
+fn status(scene: &Scene) -> Value {
+    scene.aba(["status", "--json", "job"]).json()
+}
+
+#[test]
+fn each_holder_gets_a_slot_and_one_more_caller_is_refused() {
+    let scene = Scene::new();
+    let first = holder(&scene, "2");
+    scene.aba(["lock", "--slots=2", "job", "--", "sh", "-c", "echo $ABA_LOCK_SLOT"]).out("2\n").run();
+    let second = holder(&scene, "2");
+    let refused =
+        scene.aba(["lock", "--slots", "2", "job", "--", "true"]).status(75).err("aba-lock: job is held by pid ").run();
+    assert!(refused.err.contains("; 2 of 2 slots are held\n"), "{}", refused.err);
+    first.release();
+    scene.aba(["lock", "--slots", "2", "job", "--", "sh", "-c", "echo $ABA_LOCK_SLOT"]).out("1\n").run();
+    second.release();
+    scene.aba(["lock", "job", "--", "sh", "-c", "echo ${ABA_LOCK_SLOT-none}"]).out("none\n").run();
+}
+
+#[test]
+fn a_call_with_another_number_is_refused_until_the_lock_is_free() {
+    let scene = Scene::new();
+    let first = holder(&scene, "2");
+    let said = "aba-lock: job is held with --slots 2, so --slots 3 is refused\nhint: use --slots 2, or end all ";
+    scene.aba(["lock", "--slots", "3", "job", "--", "true"]).status(75).err(said).run();
+    // A waiter is refused at its turn.
+    scene.aba(["lock", "--slots", "3", "-w", "job", "--", "true"]).status(75).err(said).run();
+    first.release();
+    let other = holder(&scene, "1");
+    let waiter = scene.aba(["lock", "--slots", "2", "-w", "job", "--", "true"]).status(75).err("").start();
+    assert!(waiter.finish().err.contains("held with --slots 1, so --slots 2 is refused"));
+    other.release();
+}
+
+#[test]
+fn a_call_without_slots_waits_for_all_of_them() {
+    let scene = Scene::new();
+    let (first, second) = (holder(&scene, "2"), holder(&scene, "2"));
+    scene.aba(["lock", "job", "--", "true"]).status(75).err("aba-lock: job is held by pid ").run();
+    let whole = scene.aba(["lock", "-w", "job", "--", "true"]).err("").start();
+    scene.wait_for_waiter("job");
+    first.release();
+    second.release();
+    whole.finish();
+    let whole = scene.holder("job");
+    scene.aba(["lock", "--slots", "2", "job", "--", "true"]).status(75).err("aba-lock: job is already running: ").run();
+    whole.release();
+}
+
+#[test]
+fn waiters_get_slots_in_the_order_in_which_they_came() {
+    let scene = Scene::new();
+    let mut holders = vec![holder(&scene, "3"), holder(&scene, "3"), holder(&scene, "3")];
+    let mut waiters = Vec::new();
+    for number in 1..=4 {
+        let command = format!("echo {number} >>order; read _ <gate");
+        let call = scene.aba(["lock", "--slots", "3", "-w", "job", "--", "sh", "-c", &command]);
+        waiters.push(call.current_dir(scene.path("")).err("").start());
+        scene.wait_for_waiters("job", number);
+    }
+    let gate = scene.gate("gate");
+    let listed = status(&scene);
+    let pids: Vec<u32> = waiters.iter().map(crate::call::RunningCall::pid).collect();
+    let queue =
+        listed["waiters"].as_array().unwrap().iter().map(|it| u32::try_from(it["pid"].as_u64().unwrap()).unwrap());
+    assert_eq!(queue.collect::<Vec<_>>(), pids);
+    assert_eq!(listed["holders"].as_array().unwrap().len(), 3);
+    let entered = || fs::read_to_string(scene.path("order")).unwrap_or_default();
+    // Any of the slots, not only the first one.
+    for expected in ["1\n", "1\n2\n", "1\n2\n3\n"] {
+        holders.pop().unwrap().release();
+        wait_until("the next waiter runs", || entered() == expected);
+    }
+    gate.open();
+    wait_until("the last waiter runs", || entered() == "1\n2\n3\n4\n");
+    (0..3).for_each(|_| gate.open());
+    for waiter in waiters {
+        waiter.finish();
+    }
+}
+
+#[test]
+fn a_wait_for_a_slot_has_a_limit_and_its_end_leaves_nothing_locked() {
+    let scene = Scene::new();
+    let held = holder(&scene, "1");
+    let said = "aba-lock: waiting for job, held by pid ";
+    let waited = scene.aba(["lock", "--slots", "1", "-t", "0.3", "job", "--", "true"]).status(124).err(said).run();
+    assert!(waited.err.contains("timed out after 0.3 s waiting for job, held by pid "), "{}", waited.err);
+    // The first one of the queue is killed.
+    let first = scene.aba(["lock", "--slots", "1", "-w", "job", "--", "true"]).status(137).start();
+    scene.wait_for_waiters("job", 1);
+    let second = scene.aba(["lock", "--slots", "1", "-w", "job", "--", "true"]).start();
+    scene.wait_for_waiters("job", 2);
+    kill(first.pid(), libc::SIGKILL);
+    first.finish();
+    scene.wait_for_waiters("job", 1);
+    held.release();
+    second.finish();
+    scene.holder("job").release();
+}
+
+#[test]
+fn a_slot_on_a_descriptor_is_held_by_all_its_copies_until_it_is_released() {
+    let scene = Scene::new();
+    scene
+        .bash(
+            r#"
+            exec 9<>"$("$HELPER" path --create job)"
+            "$HELPER" lock --slots 1 --fd 9 job || exit
+            exec 8<>"$("$HELPER" path job)"
+            "$HELPER" lock --slots 1 --fd 8 job 2>/dev/null 9>&-
+            echo "$?"
+            sleep 1000 & sleeper=$!
+            "$HELPER" unlock --fd 9 job
+            "$HELPER" lock --slots 2 --fd 8 job && echo free
+            kill "$sleeper"
+            "#,
+        )
+        .out("75\nfree\n")
+        .run();
+}
+
+#[test]
+fn slots_of_a_file_are_those_of_its_lock() {
+    let scene = Scene::new();
+    fs::write(scene.path("data"), "text").unwrap();
+    let path = scene.path("data").display().to_string();
+    let held = scene.holder_with(&["--slots", "1", "--file", &path]);
+    scene
+        .aba(["lock", "--slots", "1", "--file", &path, "--", "true"])
+        .status(75)
+        .err(format!("aba-lock: {path} is held by "))
+        .run();
+    scene.aba(["lock", "--slots", "2", "--file", &path, "--", "true"]).status(75).err("so --slots 2 is refused").run();
+    held.release();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+    fs::create_dir(scene.path("directory")).unwrap();
+    let path = scene.path("directory").display().to_string();
+    let said = format!("aba-lock: cannot lock {path} with --slots: the file is not open for writing\n");
+    scene.aba(["lock", "--slots", "2", "--file", &path, "--", "true"]).status(125).err(said).run();
+}
+
+#[test]
+fn options_that_slots_exclude_are_wrong_usage() {
+    let scene = Scene::new();
+    for options in [&["--shared"][..], &["--exclusive"], &["other"], &["--server", "etcd://h:1"]] {
+        scene.aba(["lock", "--slots", "2", "job"]).args(options).args(["--", "true"]).status(2).err("slots").run();
+    }
+    for number in ["0", "1025", "x"] {
+        scene.aba(["lock", "--slots", number, "job", "--", "true"]).status(2).err("--slots").run();
+    }
+}
+
+#[test]
+fn the_state_of_a_lock_with_slots_names_the_slot_of_each_holder() {
+    let scene = Scene::new();
+    let (first, second) = (holder(&scene, "3"), holder(&scene, "3"));
+    let json = status(&scene);
+    assert_eq!((&json["mode"], &json["slots"]), (&"shared".into(), &3.into()));
+    let slots: Vec<_> =
+        json["holders"].as_array().unwrap().iter().map(|holder| (&holder["pid"], &holder["slot"])).collect();
+    assert_eq!(slots, [(&first.pid().into(), &1.into()), (&second.pid().into(), &2.into())]);
+    let text = scene.aba(["status", "job"]).out("").run().out;
+    assert!(text.starts_with("job: held, 2 of 3 slots, for ") && text.contains(", slot 2\n"), "{text}");
+    assert!(scene.aba(["list"]).out("").run().out.contains("\njob   2 of 3 "));
+    // `clean` leaves the file.
+    scene.aba(["clean"]).out("").run();
+    assert!(scene.lock_file("job").exists());
+    first.release();
+    second.release();
+}
+
+#[test]
+fn the_event_log_has_the_slot() {
+    let scene = Scene::new();
+    let log = scene.path("log");
+    scene.aba(["lock", "--slots", "2", "job", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
+    let line: Value = serde_json::from_str(fs::read_to_string(log).unwrap().lines().next().unwrap()).unwrap();
+    assert_eq!((&line["event"], &line["slot"], &line["slots"]), (&"acquired".into(), &1.into(), &2.into()));
+}
+
+#[test]
+fn holders_of_all_slots_that_wait_for_each_other_are_a_deadlock() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let other = scene.bash_with_library(&format!(
+        "aba_lock_operation b; echo has b >&2; read _ <{gate}; aba_lock_operation --slots 1 -w job"
+    ));
+    let other = other.status(1).err("").start();
+    other.wait_for_error("has b");
+    let one = scene
+        .bash_with_library("aba_lock_operation --slots 1 job; echo has job >&2; aba_lock_operation -w b")
+        .err("")
+        .start();
+    one.wait_for_error("has job");
+    scene.wait_for_waiter("b");
+    gate.open();
+    let said = other.finish().err;
+    assert!(said.contains("aba-lock: waiting for job would be a deadlock: "), "{said}");
+    one.finish();
+}
+
+#[test]
+fn a_waiter_waits_while_one_holder_of_a_slot_can_go_on() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let free = scene.holder_with(&["--slots", "2", "job"]);
+    let other = scene.bash_with_library(&format!(
+        "aba_lock_operation b; echo has b >&2; read _ <{gate}; aba_lock_operation --slots 2 -w job; echo slot $ABA_LOCK_SLOT >&2"
+    ));
+    let other = other.err("").start();
+    other.wait_for_error("has b");
+    let one = scene
+        .bash_with_library("aba_lock_operation --slots 2 job; echo has job >&2; aba_lock_operation -w b")
+        .err("")
+        .start();
+    one.wait_for_error("has job");
+    scene.wait_for_waiter("b");
+    gate.open();
+    crate::deadlock::wait_for_look_at(&scene, "job");
+    free.release();
+    assert!(other.finish().err.contains("slot 1"));
+    one.finish();
+}
+
+#[test]
+fn the_shell_library_sets_and_restores_the_number_of_the_slot() {
+    let scene = Scene::new();
+    let held = holder(&scene, "3");
+    scene
+        .bash(&format!(
+            r#"
+            source '{LIBRARY}'
+            aba_lock_operation --slots 3 job
+            bash -c 'echo "$ABA_LOCK_SLOT"'
+            aba_lock_operation --slots=2 other
+            echo "$ABA_LOCK_SLOT"
+            aba_unlock_operation other
+            echo "$ABA_LOCK_SLOT"
+            aba_unlock_operation
+            echo "${{ABA_LOCK_SLOT-none}}"
+            "$HELPER" lock --slots 3 job -- sh -c 'echo $ABA_LOCK_SLOT'
+            "#
+        ))
+        .env("ABA_LOCK_BIN", crate::scene::HELPER)
+        .out("2\n1\n2\nnone\n2\n")
+        .run();
+    held.release();
+}
+
+#[test]
+fn a_holder_of_a_slot_is_ended_after_its_maximum_time_and_the_others_are_not() {
+    let scene = Scene::new();
+    let held = holder(&scene, "2");
+    let script = "echo slot $ABA_LOCK_SLOT; read _ <gate";
+    let gate = scene.gate("gate");
+    let call = scene.aba(["lock", "--slots", "2", "--max-time", "0.2", "job", "--", "sh", "-c", script]);
+    call.current_dir(scene.path("")).status(143).out("slot 2\n").err("held for the maximum time of 0.2s").run();
+    drop(gate);
+    assert_eq!(held.release(), 0);
+}
+
+/// Enters slot `$1` with its witness, a lock of flock(1) on another file, and its counter, which is read and written without any
+/// protection.
+///
+/// If a caller is killed, the kernel may release its witness after its slot. A dead caller does not increase the counter, but a
+/// living one does so before it leaves: only a changed counter is a violation.
+const ENTER: &str = r#"
+    bump() {
+        read -r count <"counter.$1"
+        { printf '%08d\n' $((10#$count + 1)) >&7; } 7<>"counter.$1"
+    }
+    enter() {
+        exec 9>>"witness.$1"
+        read -r found <"counter.$1"
+        if ! flock -n 9; then
+            flock 9
+            read -r count <"counter.$1"
+            [[ $count == "$found" ]] || echo "slot $1" >>violations
+        fi
+        bump "$1"
+        echo >>entries
+        bump "$1"
+    }
+"#;
+
+#[test]
+fn never_more_than_n_of_many_callers_run_and_all_are_served_while_others_are_killed() {
+    let scene = Scene::new();
+    scene.make_root();
+    for slot in 1..=3 {
+        fs::write(scene.path(&format!("counter.{slot}")), "00000000\n").unwrap();
+    }
+    let mut random = Random::new(0x5107_5107);
+    let start = |index: usize| -> Child {
+        let mut command = scene.program(crate::scene::HELPER);
+        command.args(["lock", "-qw", "job"]).current_dir(scene.path("")).stdout(Stdio::null());
+        if index % 10 == 9 {
+            command.args(["--", "bash", "-c", &format!("{ENTER} for slot in 1 2 3; do enter $slot; done")]);
+        } else {
+            command.args(["--slots", "3", "--", "bash", "-c", &format!("{ENTER} enter $ABA_LOCK_SLOT")]);
+        }
+        command.spawn().unwrap()
+    };
+    for _ in 0..4 {
+        let mut callers: Vec<(Child, bool)> = (0..50).map(|index| (start(index), false)).collect();
+        for _ in 0..15 {
+            thread::sleep(Duration::from_millis(random.below(20)));
+            let victim = random.index(callers.len());
+            callers[victim].0.kill().unwrap();
+            callers[victim].1 = true;
+        }
+        for (caller, was_killed) in &mut callers {
+            let status = crate::process::wait_for_exit(caller);
+            assert!(*was_killed || status == 0, "{status}");
+        }
+    }
+    assert_eq!(fs::read_to_string(scene.path("violations")).unwrap_or_default(), "");
+    assert!(fs::read_to_string(scene.path("entries")).unwrap().lines().count() >= 100);
+    scene.aba(["status", "job"]).status(1).out("job: free").run();
+}

@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 9] = [
+const LOCAL: [&str; 11] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "exclusive",
     "fd",
@@ -17,6 +17,9 @@ const LOCAL: [&str; 9] = [
     // A lease is exclusive, and has a name.
     "file",
     "shared",
+    // The watcher of the local lock ends its holders; the lease ends with them.
+    "grace",
+    "max-time",
     // They are about the wait for the local locks.
     "heed-keyboard",
     "try-first",

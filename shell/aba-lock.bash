@@ -219,6 +219,10 @@ __aba_slot_locks=${__aba_slot_locks-}
 __aba_pending=${__aba_pending-}
 __aba_pending_directory=${__aba_pending_directory-}
 
+# The locks of this shell that its children do not inherit (--no-inherit): `NAME/FD/PID/MODE `. FD is the reading end of a pipe, PID
+# the shell process to which the lock is bound, and MODE is x or s. They are in __aba_locks, too, but not in ABA_LOCK_FDS.
+__aba_bound_locks=${__aba_bound_locks-}
+
 # The number of pid files that this shell has written. __aba_pid_paths has the path of each, or an empty string once it
 # was removed, and __aba_pid_locks its locks: `NAME/FD `.
 __aba_pid_files=${__aba_pid_files-0}
@@ -237,7 +241,7 @@ aba_lock_operation() {
     [[ -z ${__aba_builtin} ]] || ! __aba_lock_directly "$@" || builtin return 0
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
     builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_span='' __aba_flag='' __aba_number=''
-    builtin local __aba_only_times=yes __aba_key_name='' __aba_slots=''
+    builtin local __aba_only_times=yes __aba_key_name='' __aba_slots='' __aba_no_inherit='' __aba_mode=x
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
     __aba_options=(--reopen)
@@ -279,7 +283,7 @@ aba_lock_operation() {
                 ;;
             --) ;;
             --server=* | --pid-file=* | --slots=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
-                --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --quiet | --verbose)
+                --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --no-inherit | --quiet | --verbose)
                 __aba_options+=("${__aba_word}")
                 case ${__aba_word} in
                     --server=*) __aba_server=${__aba_word#*=} ;;
@@ -287,12 +291,15 @@ aba_lock_operation() {
                     --slots=*) __aba_slots=${__aba_word#*=} ;;
                     --wait) __aba_wait_option=${__aba_word} ;;
                     --nonblock) __aba_wait_option='' ;;
+                    --no-inherit) __aba_no_inherit=yes ;;
+                    --shared) __aba_mode=s ;;
+                    --exclusive) __aba_mode=x ;;
                     *) ;;
                 esac
                 ;;
             -*)
                 # An option of one letter, or several in one word.
-                if [[ ${__aba_word//[nwsxqv]/} != - || ${__aba_word} == - ]]; then
+                if [[ ${__aba_word//[nwsxoqv]/} != - || ${__aba_word} == - ]]; then
                     # flock(1) takes `-w60`.
                     __aba_previous='see `aba_lock_operation --help`'
                     if __aba_read_time "${__aba_word#-*w}"; then
@@ -301,6 +308,12 @@ aba_lock_operation() {
                     __aba_fail 2 "aba_lock_operation: no such option: ${__aba_word}" "${__aba_previous}" || builtin return "$?"
                 fi
                 __aba_options+=("${__aba_word}")
+                [[ ${__aba_word} != *o* ]] || __aba_no_inherit=yes
+                case ${__aba_word//[!sx]/} in
+                    *s) __aba_mode=s ;;
+                    *x) __aba_mode=x ;;
+                    *) ;;
+                esac
                 # The last one of -n and -w counts.
                 case ${__aba_word//[!nw]/} in
                     *w) __aba_wait_option=${__aba_word} ;;
@@ -395,6 +408,7 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
       --key TEXT           Use any text as an OPERATION, such as a URL, a path or a command line
       --slots N            Let up to N processes hold the lock at the same time; ABA_LOCK_SLOT becomes the number of
                            the slot, 1 to N
+  -o, --no-inherit         Release the locks when this script ends, even if its children still run
   -q, --quiet              Print no messages about contention
   -v, --verbose            Print how long it took to acquire the locks
       --who TEXT           Description of the holder, shown to waiters
@@ -426,7 +440,8 @@ __aba_acquire_locks() {
             __aba_discard_new_locks
             __aba_end_call "${__aba_status}" || builtin return "$?"
         fi
-        __aba_request_locks
+        # There is none if the script holds all the locks already, with --no-inherit.
+        [[ -z ${__aba_call_locks} ]] || __aba_request_locks
         if ((__aba_status == 0)); then
             __aba_granted=yes
             builtin break
@@ -464,6 +479,7 @@ __aba_acquire_locks() {
         __aba_fail 125 "cannot lock ${__aba_names% }: its slot cannot be read from /proc" \
             'run the script where /proc is mounted' || builtin return "$?"
     fi
+    [[ -z ${__aba_no_inherit} ]] || __aba_find_bound_locks
     __aba_pending=''
     __aba_record_locks
 }
@@ -506,6 +522,16 @@ __aba_open_lock_files() {
     while [[ -n ${__aba_list} ]]; do
         __aba_name=${__aba_list%% *}
         __aba_list=${__aba_list#* }
+        if __aba_holds_bound_lock "${__aba_name}"; then
+            builtin continue
+        elif [[ -n ${__aba_no_inherit} ]]; then
+            __aba_open_pipe "${__aba_name}" || builtin return "$?"
+            __aba_new_locks+="${__aba_name}/${__aba_fd} "
+            __aba_pending=${__aba_new_locks}
+            __aba_call_locks+="${__aba_name}/${__aba_fd} "
+            __aba_words+=(--bind="${__aba_fd}" "${__aba_name}")
+            builtin continue
+        fi
         __aba_find_fd "${__aba_name}"
         if [[ -n ${__aba_fd} ]]; then
             __aba_held_locks+="${__aba_name}/${__aba_fd} "
@@ -554,15 +580,7 @@ __aba_open_lock_file() {
                 builtin return 2
             fi
         fi
-        # Not 255, from which bash reads the script itself.
-        for ((__aba_fd = 200; __aba_fd < 255; __aba_fd++)); do
-            { builtin true <&"${__aba_fd}"; } 2>/dev/null || builtin break
-        done
-        if ((__aba_fd == 255)); then
-            __aba_print_message "cannot open lock file ${__aba_path}: descriptors 200 to 254 are all in use" \
-                'close those that the script does not need, for example: `exec 200>&-`'
-            builtin return 125
-        fi
+        __aba_find_free_fd "cannot open lock file ${__aba_path}" || builtin return "$?"
         # A file that is open for reading can be locked, except on NFS. Bash opens with O_CREAT for `<>`, which
         # `fs.protected_regular` refuses for the file of another user in a sticky directory.
         if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]] && __aba_redirect_fd "${__aba_fd}" '<>' ||
@@ -585,6 +603,100 @@ __aba_open_lock_file() {
             'find the cause with `aba_lock_doctor`'
     fi
     builtin return 125
+}
+
+# Sets __aba_fd to the first free descriptor from 200 on. If there is none, prints message $1 and returns 125.
+__aba_find_free_fd() {
+    # Not 255, from which bash reads the script itself.
+    for ((__aba_fd = 200; __aba_fd < 255; __aba_fd++)); do
+        { builtin true <&"${__aba_fd}"; } 2>/dev/null || builtin return 0
+    done
+    __aba_print_message "$1: descriptors 200 to 254 are all in use" \
+        'close those that the script does not need, for example: `exec 200>&-`'
+    builtin return 125
+}
+
+# ---- acquire: --no-inherit ----
+
+# A lock that children do not inherit is held by another process, the holder, which the helper starts when it has acquired the lock:
+#
+#  1. The script opens the reading end of a pipe.
+#  2. It calls the helper with `--bind`. The helper opens the only writing end, acquires the lock as always, and starts the holder,
+#     which has both open. The holder waits until the script has ended, or until no reading end is open.
+#  3. The helper arms the pipe: from now on, the kernel sends SIGTERM to the script if the writing end is closed. If it is open,
+#     the helper ends with status 0.
+#  4. The script runs. Its children inherit the reading end, which holds no lock.
+#  5. To release the lock, the helper disarms the pipe and empties it, which ends the holder, and waits until it has ended.
+#
+# After another status than 0, the script closes the pipe. This ends the holder, if there is one.
+
+# Opens the reading end of a new pipe on the first free descriptor from 200 on, for operation $1, and puts its number into __aba_fd.
+__aba_open_pipe() {
+    builtin local __aba_path=/dev/fd/0 __aba_posix='' __aba_opened=''
+    __aba_find_free_fd "cannot lock $1" || builtin return "$?"
+    # Before bash 5.1, `<( )` is a syntax error under `set -o posix`.
+    if [[ -o posix ]]; then
+        __aba_posix=yes
+        builtin set +o posix
+    fi
+    if builtin eval '__aba_redirect_fd "${__aba_fd}" "<" < <(builtin true)' 2>/dev/null; then
+        __aba_opened=yes
+    fi
+    [[ -z ${__aba_posix} ]] || builtin set -o posix
+    if [[ -z ${__aba_opened} ]]; then
+        __aba_print_message "cannot lock $1: cannot open a pipe on descriptor ${__aba_fd}" 'find the cause with `aba_lock_doctor`'
+        builtin return 125
+    fi
+    __aba_forget_fd "${__aba_fd}"
+}
+
+# Sets __aba_fd to the pipe of operation $1, if this shell has acquired it with --no-inherit, and __aba_entry to its entry in
+# __aba_bound_locks. Returns 1 if it has not.
+__aba_find_bound_lock() {
+    builtin local __aba_rest=" ${__aba_bound_locks}"
+    __aba_contains "${__aba_bound_locks}" "$1/" || builtin return 1
+    __aba_rest=${__aba_rest##*" $1/"}
+    __aba_entry=$1/${__aba_rest%% *}
+    __aba_rest=${__aba_entry#*/}
+    __aba_fd=${__aba_rest%%/*}
+    __aba_rest=${__aba_rest#*/}
+    # A subshell is another process, and does not hold the lock.
+    [[ ${__aba_rest%%/*} == "${__aba_pid}" ]]
+}
+
+# Returns 0 if this shell holds the lock of operation $1 with --no-inherit, in a mode that is enough for __aba_mode.
+__aba_holds_bound_lock() {
+    builtin local __aba_entry='' __aba_fd=''
+    if [[ -z ${__aba_bound_locks} ]] || ! __aba_find_bound_lock "$1"; then
+        builtin return 1
+    fi
+    if ! __aba_run_helper status --quiet --fd "${__aba_fd}" "$1" 2>/dev/null; then
+        # Its holder was killed, and the script has handled SIGTERM.
+        __aba_close_fd "${__aba_fd}"
+        __aba_forget_lock "${__aba_entry%/*}"
+        builtin return 1
+    fi
+    [[ ${__aba_entry} != */s || ${__aba_mode} == s ]]
+}
+
+# After a success: keeps those of __aba_new_locks that have a holder, and puts their entries into __aba_bound_locks. The pipes of the
+# others are empty: the script, or the one that started it, held these locks before, and they stay as they are.
+__aba_find_bound_locks() {
+    builtin local __aba_byte='' __aba_bound='' __aba_entry='' __aba_fd=''
+    while [[ -n ${__aba_new_locks} ]]; do
+        __aba_entry=${__aba_new_locks%% *}
+        __aba_new_locks=${__aba_new_locks#* }
+        __aba_fd=${__aba_entry#*/}
+        if IFS='' builtin read -r -n 1 -u "${__aba_fd}" __aba_byte 2>/dev/null; then
+            __aba_bound+="${__aba_entry} "
+            __aba_bound_locks+="${__aba_entry}/${__aba_pid}/${__aba_mode} "
+        else
+            __aba_close_fd "${__aba_fd}"
+            __aba_find_fd "${__aba_entry%%/*}"
+            [[ -z ${__aba_fd} ]] || __aba_held_locks+="${__aba_entry%%/*}/${__aba_fd} "
+        fi
+    done
+    __aba_new_locks=${__aba_bound}
 }
 
 # Closes the lock files that this call has opened, and removes the pid file that the helper may have written.
@@ -663,9 +775,11 @@ __aba_record_locks() {
         __aba_entry=${__aba_new_locks%% *}
         __aba_new_locks=${__aba_new_locks#* }
         __aba_locks+="${__aba_entry}/${__aba_pid} "
-        builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
-        # As in __aba_forget_fd.
-        [[ -z ${__aba_fds+.} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
+        if [[ -z ${__aba_no_inherit} ]]; then
+            builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
+            # As in __aba_forget_fd.
+            [[ -z ${__aba_fds+.} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
+        fi
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
             __aba_print_message "${__aba_entry%%/*} is locked only until this subshell ends" \
@@ -953,7 +1067,8 @@ aba_unlock_operation() {
         [[ ${__aba_acquirer} == 0 ]] || __aba_contains "${__aba_locks}" "${__aba_entry} " || builtin return 0
         __aba_end_unlock "${__aba_entry}" || builtin return "$?"
         builtin return 0
-    elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
+    elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]] ||
+        __aba_contains "${__aba_bound_locks}" "${__aba_entry}/"; then
         __aba_redirect_fd "${__aba_fd}" '>&-'
     fi
     __aba_forget_lock "${__aba_entry}"
@@ -974,7 +1089,8 @@ __aba_end_unlock() {
         # The lock may still be held. It must not stay on a descriptor that this script no longer knows, because then the
         # next call would be refused by the script itself. Closing the descriptor releases the lock, unless a child has a
         # copy. A descriptor that is not on the lock file any more belongs to the script.
-        if [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]]; then
+        if [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]] ||
+            __aba_contains "${__aba_bound_locks}" "$1/"; then
             __aba_close_fd "${__aba_fd}"
         fi
     fi
@@ -1051,6 +1167,7 @@ __aba_forget_lock() {
     __aba_remove_entries __aba_leases "${1%/*}/"
     [[ ${__aba_leases} == "${__aba_before}" ]] || __aba_export_tokens
     __aba_remove_entries __aba_locks "$1 "
+    __aba_remove_entries __aba_bound_locks "$1/"
     __aba_forget_fd "${__aba_fd%/*}"
     [[ -z ${__aba_slot_locks} ]] || __aba_restore_slot "${1%/*}"
 }
@@ -1229,7 +1346,7 @@ __aba_query_lock() {
     fi
     builtin set -- "${__aba_function}" "$@"
     builtin local __aba_fd='' __aba_bin='' __aba_directory='' __aba_unusable_fds='' __aba_status=0 __aba_lease_option=''
-    builtin local __aba_cannot_compare=''
+    builtin local __aba_cannot_compare='' __aba_pid='' __aba_entry=''
     if (($# != 2)); then
         __aba_print_message "$1 needs the name of one lock" "for example: \`$1 backup\`"
         builtin return 2
@@ -1238,8 +1355,14 @@ __aba_query_lock() {
     # Without /proc, bash cannot compare a descriptor with a file. The helper can, or reports what it cannot know.
     [[ -e /dev/fd ]] || __aba_cannot_compare=yes
     __aba_find_directory
-    __aba_find_fd "$2"
     __aba_find_helper || builtin return "$?"
+    if [[ -n ${__aba_bound_locks} ]]; then
+        __aba_find_pid
+        if __aba_find_bound_lock "$2" && __aba_run_helper status --quiet --fd "${__aba_fd}" "$2"; then
+            builtin return 0
+        fi
+    fi
+    __aba_find_fd "$2"
     if [[ -z ${__aba_fd} ]]; then
         # The helper reports a name that is not valid.
         __aba_run_helper path -- "$2" >/dev/null || builtin return 2
@@ -1447,7 +1570,7 @@ __aba_close_pending_files() {
     while [[ -n ${__aba_pending} ]]; do
         __aba_entry=${__aba_pending%% *}
         __aba_fd=${__aba_entry#*/}
-        if [[ /dev/fd/${__aba_fd} -ef ${__aba_pending_directory}/aba-${__aba_entry%%/*}.lock ]]; then
+        if [[ /dev/fd/${__aba_fd} -ef ${__aba_pending_directory}/aba-${__aba_entry%%/*}.lock || -p /dev/fd/${__aba_fd} ]]; then
             __aba_close_fd "${__aba_fd}"
         fi
         __aba_pending=${__aba_pending#* }

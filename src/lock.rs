@@ -10,12 +10,14 @@
 //! 3. `peer`: recognizes other programs that lock
 //! 4. [`holders`]: the processes that hold a lock or wait for it
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
-//! 6. `slots`, `ownership`, [`inherit`], [`keeper`], [`release`]: locks with slots, and locks on descriptors that several processes share
+//! 6. `slots`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
+//!    processes share, or that only the holder has
 //! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the steps of an acquisition; [`direct`]: these steps in the
 //!    process of a script, if the lock is free; [`free_wait`]: waiting until a lock is free, without acquiring it; [`max_time`]: the
 //!    watcher that ends the holders after some time
 
 pub mod acquire;
+pub mod binding;
 pub mod clean;
 pub mod deadlock;
 pub mod direct;

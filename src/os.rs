@@ -13,9 +13,10 @@
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
 //!    `file_watch`, `watcher`, `foreign_output`.
-//! 4. Uses of these: `append`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
+//! 4. Uses of these: `append`, `binding`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
 
 mod append;
+mod binding;
 mod child;
 mod child_signals;
 mod clock;
@@ -67,6 +68,7 @@ mod watch;
 mod watcher;
 
 pub use append::write_once;
+pub use binding::{ScriptBinding, end_bound_process, is_bound};
 pub use child::Child;
 pub use clock::{ticks_per_second, ticks_since_boot};
 pub use command::{PreparedCommand, run_with_sh};

@@ -123,6 +123,16 @@ pub enum LockError {
     ScriptEnded {
         label: String,
     },
+    /// The lock cannot be bound to the script (`--no-inherit`).
+    Bind {
+        label: String,
+        source: io::Error,
+    },
+    /// The process that holds the lock for the script does not end.
+    Unbind {
+        fd: RawFd,
+        source: io::Error,
+    },
     /// The keeper of leases is not installed.
     NoKeeper,
 }
@@ -170,6 +180,8 @@ impl LockError {
             | Self::NoWatcher { .. }
             | Self::ScriptEnded { .. }
             | Self::Slots { mistake: SlotMistake::NotWritable | SlotMistake::FileSystem(_), .. }
+            | Self::Bind { .. }
+            | Self::Unbind { .. }
             | Self::NoKeeper => ErrorClass::Failed,
         }
     }
@@ -206,6 +218,7 @@ impl LockError {
             Self::NoKeeper => {
                 "install it with `make install WITH_SERVICE=yes`, or set ABA_LOCK_KEEPER to its path".to_owned()
             }
+            Self::Bind { .. } => "--no-inherit needs Linux 5.3 or newer, and /proc".to_owned(),
             Self::Replaced { fd, path } => format!("open it again: `exec {fd}<>{}`", quote_path(path)),
             Self::KeepsChanging { .. } => {
                 "stop the program that removes or replaces it: a lock file must stay".to_owned()
@@ -337,6 +350,12 @@ impl fmt::Display for LockError {
                 write!(f, "cannot lock {label} with --slots: {name} has no locks for this")
             }
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
+            Self::Bind { label, source } => {
+                write!(f, "cannot lock {label} without inheritance: {}", format_io_error(source))
+            }
+            Self::Unbind { fd, source } => {
+                write!(f, "cannot release the lock of file descriptor {fd}: {}", format_io_error(source))
+            }
             Self::NoKeeper => f.write_str("cannot use leases: aba-lock-keeper was not found"),
         }
     }

@@ -12,6 +12,7 @@
 //! names.
 
 use crate::lock::holders::{self, Availability, LockState};
+use crate::lock::peer;
 use crate::lock::record;
 use crate::os;
 use crate::os::proc::lock_table::{self, KernelLock, ListedLock, WantedFile};
@@ -147,7 +148,10 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     let (ancestors, mut tries): (BTreeSet<u32>, u32) = (process::ancestors(std::process::id()).collect(), 0);
     let look = loop {
         let look = find_openers(&file);
-        if openers::holds(std::process::id(), &file) || list_live(&look).any(|opener| ancestors.contains(&opener.pid)) {
+        let is_ours = |opener: &LockingProcess| {
+            ancestors.contains(&opener.pid) || find_bound_script(opener.pid).is_some_and(|pid| ancestors.contains(&pid))
+        };
+        if openers::holds(std::process::id(), &file) || list_live(&look).any(is_ours) {
             return refused(Refusal::HeldByCaller);
         }
         if list_live(&look).next().is_some() {
@@ -205,9 +209,16 @@ fn list_live(look: &Scan<LockingProcess>) -> impl Iterator<Item = &LockingProces
     look.found.iter().filter(|opener| !opener.removed)
 }
 
+/// Returns the script for which process `pid` holds the lock, if it is bound to that script (`--no-inherit`).
+fn find_bound_script(pid: u32) -> Option<u32> {
+    peer::find_bound_script(pid, &process::command_line(pid))
+}
+
 /// A holder that must end.
 struct Victim {
     pid: u32,
+    /// The process that has the file open: the same one, or the one that is bound to it.
+    opener: u32,
     start: u64,
     process: os::Process,
     command: String,
@@ -220,7 +231,8 @@ impl Victim {
     /// Sends a signal, if this is still the process that was seen, and it still has the file open.
     fn send(&self, file: &WantedFile, lockers: Option<&BTreeSet<u32>>, signal: i32) -> bool {
         let is_meant = |lock: KernelLock| lockers.is_none_or(|lockers| lockers.contains(&lock.locker));
-        let holds = || openers::lock_on(self.pid, file).is_some_and(is_meant);
+        let holds = || openers::lock_on(self.opener, file).is_some_and(is_meant);
+        let holds = || holds() && (self.opener == self.pid || find_bound_script(self.opener) == Some(self.pid));
         let proved = process::is_alive(self.pid, self.start) && holds();
         proved && self.process.signal(signal).is_ok()
     }
@@ -265,15 +277,20 @@ impl<'a> HolderRelease<'a> {
     }
 
     fn add(&mut self, opener: &LockingProcess) {
-        let Some(seen) = process::read_stat(opener.pid) else { return };
-        let Some(process) = os::Process::open(opener.pid, seen.start) else { return };
-        let (command, user) = (process::command_line(opener.pid), process::user_name(opener.uid));
-        let (signalled, killed) = (false, false);
-        self.victims.push(Victim { pid: opener.pid, start: seen.start, process, command, user, signalled, killed });
+        let command = process::command_line(opener.pid);
+        // The end of a script releases the lock that is bound to it. After the end of the other process, the script would go on
+        // without the lock if it ignores SIGTERM.
+        let script = peer::find_bound_script(opener.pid, &command);
+        let (pid, command) = script.map_or((opener.pid, command), |script| (script, process::command_line(script)));
+        let Some(seen) = process::read_stat(pid) else { return };
+        let Some(process) = os::Process::open(pid, seen.start) else { return };
+        let user = process::user_name(opener.uid);
+        let (signalled, killed, opener) = (false, false, opener.pid);
+        self.victims.push(Victim { pid, opener, start: seen.start, process, command, user, signalled, killed });
     }
 
     fn find_victim(&self, opener: &LockingProcess) -> Option<usize> {
-        let is_same = |victim: &Victim| victim.pid == opener.pid && process::is_alive(victim.pid, victim.start);
+        let is_same = |victim: &Victim| victim.opener == opener.pid && process::is_alive(victim.pid, victim.start);
         self.victims.iter().position(is_same)
     }
 

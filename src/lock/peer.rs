@@ -13,6 +13,9 @@ use crate::os::proc::process::{self, InitialVariable};
 /// The name of the helper.
 pub(crate) const HELPER: &str = "aba-lock";
 
+/// The beginning of the option with which the shell library asks for a lock that is bound to the script.
+const BIND: &str = "--bind=";
+
 /// The name of flock(1), and of the helper where it is installed under that name.
 pub(crate) const FLOCK: &str = "flock";
 
@@ -132,9 +135,8 @@ pub(crate) fn find_script(pid: u32) -> Option<u32> {
     let name = process::name(pid);
     let locks_descriptor = match parse_flock_call(pid, &name) {
         Some(call) => matches!(call.target, FlockTarget::Descriptor(_)) && call.command.is_none(),
-        None if is_name_of_helper(&name) => {
-            options(&process::words(pid)).any(|word| word == "--fd" || word.starts_with("--fd="))
-        }
+        None if is_name_of_helper(&name) => options(&process::words(pid))
+            .any(|word| word == "--fd" || word.starts_with("--fd=") || word.starts_with(BIND)),
         None => false,
     };
     if locks_descriptor { find_caller(pid) } else { None }
@@ -147,6 +149,16 @@ fn find_caller(helper: u32) -> Option<u32> {
         parent = process::parent(parent).filter(|pid| *pid > 0)?;
     }
     Some(parent)
+}
+
+/// Returns the script for which a process holds a lock, if it is bound to a script (`--no-inherit`). `command` is its command line,
+/// quoted for a shell. `None`: it is another process, or the script has ended.
+pub(crate) fn find_bound_script(pid: u32, command: &str) -> Option<u32> {
+    // Most processes are excluded without reading a file.
+    if !command.contains(BIND) || !is_helper(pid) || !options(&process::words(pid)).any(|word| word.starts_with(BIND)) {
+        return None;
+    }
+    process::process_of_pidfd(pid)
 }
 
 /// Returns true if the shell library called this helper: only the library uses the option `--reopen`.

@@ -3,6 +3,7 @@
 //! `lock`, `unlock --fd`, `status --fd` and the keeper of leases call this. A lock on our own descriptors is released
 //! by dropping its [`Guard`](super::request::Guard).
 
+use crate::lock::binding;
 use crate::lock::error::LockError;
 use crate::lock::events;
 use crate::lock::slots;
@@ -17,7 +18,7 @@ use std::path::Path;
 /// Releases the lock on descriptor `fd` of the script, and with it the lock on all copies of that descriptor.
 ///
 /// Fails with [`LockError::Replaced`] if `fd` is open on another file than the one at `path`, unless that other file
-/// was removed.
+/// was removed. If `fd` is the pipe of a lock that is bound to the script, its holder releases the lock.
 pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
     let file = os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source))?;
     if let Some(path) = path {
@@ -25,6 +26,9 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
         let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
         let leads_here = || try_leads_to(path, &file).map_err(|source| LockError::cannot_examine(path, source));
         if !removed && !leads_here()? {
+            if let Some(released) = binding::release_bound(fd) {
+                return released;
+            }
             return Err(LockError::Replaced { fd, path: path.to_owned() });
         }
     }
@@ -55,7 +59,8 @@ pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError>
         copied => copied?,
     };
     if !try_leads_to(path, &file).map_err(|source| LockError::cannot_examine(path, source))? {
-        return Ok(None);
+        // The lock of the script is held by another process. Its mode is not known here.
+        return Ok(os::is_bound(fd).then_some(Mode::Exclusive));
     }
     let lock = lock_table::try_lock_of_descriptor(file.as_raw_fd());
     let lock = lock.map_err(|source| LockError::Unknown { fd, path: path.to_owned(), source })?;

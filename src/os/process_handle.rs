@@ -88,7 +88,7 @@ impl Process {
 }
 
 #[cfg(target_os = "linux")]
-fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: it takes numbers, and makes a descriptor or answers -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match i32::try_from(fd) {
@@ -99,7 +99,7 @@ fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn pidfd_open(_: libc::pid_t) -> io::Result<OwnedFd> {
+pub(super) fn pidfd_open(_: libc::pid_t) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

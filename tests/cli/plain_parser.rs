@@ -33,6 +33,7 @@ const WORDS: &[&[u8]] = &[
     b"--shared",
     b"-x",
     b"--exclusive",
+    b"--bind=9",
     b"-o",
     b"--no-inherit",
     b"-q",

@@ -13,7 +13,7 @@
 //! | [`priority`] | `--priority` | designed | 1,298,000 |
 //! | [`coalesce`] | `--coalesce` | designed | 1,036,000 |
 //! | [`replace`] | `--replace` | designed | 758,000 |
-//! | [`bound`] | `--no-inherit` | designed | 1,600 |
+//! | [`bound`] | `aba_lock_operation --no-inherit` | built | 4,000 |
 //! | [`max_time`] | `--max-time` | built | 3,800 |
 //! | [`wait_free`] | `aba-lock wait` | built | 13,000 |
 //!

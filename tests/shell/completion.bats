@@ -356,8 +356,8 @@ END
     completes 'aba_lock_operation mir' 'aba_lock_operation mirror-save '
     completes 'aba_lock_operation --timeout=5 backup db:m' 'aba_lock_operation --timeout=5 backup db:main '
     list 'aba_lock_operation --'
-    screen_has --wait --timeout --pid-file --on-conflict --subshell
-    screen_lacks --fd --file --no-inherit --conflict-exit-code --on-busy
+    screen_has --wait --timeout --pid-file --no-inherit --on-conflict --subshell
+    screen_lacks --fd --file --conflict-exit-code --on-busy
     list 'aba_lock_operation --on-conflict '
     screen_has ask exit return warn
     screen_lacks backup

@@ -47,8 +47,8 @@ expect_word() {
     local refused offered short long value form word
     # The library opens the files of names itself, on descriptors, and asks for --reopen in each call.
     refused=' --file --fd --reopen'
-    # There is no command that could inherit the lock. The script has --on-conflict, and the statuses of the library.
-    refused+=' --no-inherit --on-busy --conflict-exit-code '
+    # The script has --on-conflict, and the statuses of the library.
+    refused+=' --on-busy --conflict-exit-code '
     setup_tool lock
     offered=$'--on-conflict\n--subshell\n--help\n'
     while read -r short long value; do

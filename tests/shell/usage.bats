@@ -22,7 +22,7 @@ echo 'not reached'
 END
     run -2 ./tool
     expect_text $'aba_lock_operation needs the name of a lock\nhint: for example: `aba_lock_operation backup`'
-    for option in --fd=7 -o -E3 --no-such -z --on-busy=x; do
+    for option in --fd=7 -E3 --no-such -z --on-busy=x; do
         run -2 ./tool save "${option}"
         expect_text "aba_lock_operation: no such option: ${option}"
     done

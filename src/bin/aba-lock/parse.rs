@@ -4,6 +4,7 @@ mod effect;
 mod plain;
 
 use crate::args::flock::{COMMAND, FlockArgs};
+use crate::args::lock::LockArgs;
 use crate::args::repeat::allow_repeated_flags;
 use crate::args::{Cli, Invocation, LeaseArgs};
 use aba_lock::base::duration::parse_span;
@@ -106,6 +107,11 @@ pub(crate) fn find_number_after(long: &[&str], letters: &[char]) -> Option<(Stri
         previous = word;
     }
     None
+}
+
+/// Returns the descriptors of the calling script, one for each lock. Empty if there is none.
+pub(crate) fn choose_descriptors(args: &LockArgs) -> &[i32] {
+    if args.bind.is_empty() { &args.fd } else { &args.bind }
 }
 
 pub(crate) fn is_number(word: &str) -> bool {

@@ -120,7 +120,12 @@ impl Snapshot {
         });
         for known in look.found {
             match known {
-                KnownDescriptor::Lock(file, held) => self.held.entry(file).or_default().push(held),
+                KnownDescriptor::Lock(file, mut held) => {
+                    // A lock that is bound to a script is released when the script ends or asks for that.
+                    let script = peer::find_bound_script(held.pid, &process::command_line(held.pid));
+                    held.pid = script.unwrap_or(held.pid);
+                    self.held.entry(file).or_default().push(held);
+                }
                 KnownDescriptor::Pipe { inode, pid, path } => self.pipes.entry(inode).or_default().push((pid, path)),
             }
         }

@@ -263,8 +263,17 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
         Some(Holder { slot: opener.lock.slots.slot(), ..Holder::find(opener.pid, opener.uid)? })
     };
     let removed = found.iter().filter(|opener| opener.removed).filter_map(holder).collect();
-    let (live, holders): (Vec<&LockingProcess>, Vec<Holder>) =
+    let mut scripts = Vec::new();
+    let (mut live, mut holders): (Vec<&LockingProcess>, Vec<Holder>) =
         found.iter().filter(|opener| !opener.removed).filter_map(|opener| Some((opener, holder(opener)?))).unzip();
+    for (at, holder) in holders.iter_mut().enumerate() {
+        if let Some(script) = find_bound_script(live[at], holder) {
+            scripts.push((at, script));
+        }
+    }
+    for (at, script) in &scripts {
+        live[*at] = script;
+    }
     let seen = found.iter().find(|opener| !opener.removed);
     let has_ended = seen.is_some() && live.is_empty();
     // If the files of the holder cannot be seen, the kernel's list still shows that there is one.
@@ -294,6 +303,15 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
         wrong_type: None,
         range: None,
     }
+}
+
+/// If a process holds the lock for a script that is bound to it, replaces `holder` by the script, and returns the script as the process
+/// that holds the lock.
+fn find_bound_script(opener: &LockingProcess, holder: &mut Holder) -> Option<LockingProcess> {
+    let script = peer::find_bound_script(opener.pid, &holder.command)?;
+    let uid = process::user_of(script)?;
+    *holder = Holder::find(script, uid)?;
+    Some(LockingProcess { pid: script, uid, ..opener.clone() })
 }
 
 fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Box<Record>, Belief)>) -> Holding {

@@ -27,11 +27,11 @@ pub use activity::{
 pub use command_line::{
     InitialVariable, command_line, initial_variable, is_plain_word, local_command_line, local_words, name, words,
 };
-pub(crate) use descriptors::device_of_mount;
 pub use descriptors::{
     descriptors, is_guarded, is_pipe, may_be_looked_into, may_read, may_write, pipes_it_reads, pipes_it_writes,
     prints_to, writes_to_pipe,
 };
+pub(crate) use descriptors::{device_of_mount, process_of_pidfd, sends_signals};
 pub use lifetime::{has_ended, is_alive};
 pub(in crate::os) use namespace::forget_namespace;
 pub use namespace::{

@@ -66,7 +66,8 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
 #[command(group = ArgGroup::new("what").args(["names", "key", "file"]).multiple(true).required(true))]
-#[command(group = ArgGroup::new("how").args(["fd", "command"]).required(true))]
+#[command(group = ArgGroup::new("how").args(["fd", "bind", "command"]).required(true))]
+#[command(group = ArgGroup::new("script").args(["fd", "bind"]))]
 pub(crate) struct LockArgs {
     /// The name of the lock: letters, digits and . _ - : @ +
     #[arg(index = 1, value_name = "NAME")]
@@ -91,6 +92,11 @@ pub(crate) struct LockArgs {
     /// Give one descriptor for each NAME, --key or --file, in the same order, the names first.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Vec<i32>,
+
+    /// Hold the lock in a process that is bound to the calling script, which has the reading end of a pipe open as descriptor N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..), hide = true)]
+    #[arg(conflicts_with_all = ["fd", "max_time", "slots"])]
+    pub(crate) bind: Vec<i32>,
 
     /// Fail at once if another process holds the lock [default]
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
@@ -144,23 +150,26 @@ pub(crate) struct LockArgs {
     /// Print no message if the lock file was replaced (status 76)
     ///
     /// For callers that then open the file again.
-    #[arg(long, requires = "fd")]
+    #[arg(long, requires = "script")]
     pub(crate) reopen: bool,
 
     /// Exit with status 77 instead of waiting, or with 78 if SIGINT or SIGQUIT is ignored: the caller starts the wait
-    #[arg(long, requires = "fd", hide = true)]
+    #[arg(long, requires = "script", hide = true)]
     pub(crate) try_first: bool,
 
     /// Continue a wait that began this long ago: contention is in the event log already
-    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "fd", hide = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "script", hide = true)]
     pub(crate) waited: Option<Duration>,
 
     /// Let SIGINT and SIGQUIT end the wait, although a shell has its background jobs ignore them
-    #[arg(long, requires = "fd", hide = true)]
+    #[arg(long, requires = "script", hide = true)]
     pub(crate) heed_keyboard: bool,
 
     /// Do not pass the lock to CMD: release it when CMD ends, even if its children still run
-    #[arg(short = 'o', long, requires = "command", conflicts_with = "fd")]
+    ///
+    /// aba-lock holds the lock while CMD runs as its child. If aba-lock is killed with SIGKILL, CMD goes on without the lock. A script
+    /// uses `aba_lock_operation --no-inherit`.
+    #[arg(short = 'o', long, conflicts_with = "fd")]
     pub(crate) no_inherit: bool,
 
     /// Exit with status N if the lock is held by another process or the wait timed out

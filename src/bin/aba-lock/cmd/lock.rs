@@ -15,6 +15,7 @@ use aba_lock::base::command_error::CommandError;
 use aba_lock::base::environment::{SLOT, TOKEN};
 use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
+use aba_lock::lock::binding::{self, LockBinding};
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::keeper::Keeper;
 use aba_lock::lock::max_time::{self, LimitedAnswer, LimitedCall, TimeLimit};
@@ -36,15 +37,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         return Ok(exit::USAGE);
     }
     let keeper = if args.file.is_empty() && has_server(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
-    if keeper.is_some() && args.shared {
-        report_misuse(args, "a lock at a server cannot be shared: for a lock on this machine only, add --server=");
-        return Ok(exit::USAGE);
-    }
-    if keeper.is_some() && args.slots.is_some() {
-        report_misuse(args, "a lock at a server has no slots: for a lock on this machine only, add --server=");
-        return Ok(exit::USAGE);
-    }
-    if keeper.is_none() && reject_lease_options(args) {
+    if if keeper.is_some() { reject_use_of_server(args) } else { reject_lease_options(args) } {
         return Ok(exit::USAGE);
     }
     let wait = choose_wait(args)?;
@@ -64,7 +57,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         mode: if args.shared || args.slots.is_some() { Mode::Shared } else { Mode::Exclusive },
         slots: args.slots,
         wait: if try_first { Wait::No } else { wait },
-        holder: if args.fd.is_empty() { std::process::id() } else { os::parent_id() },
+        holder: if parse::choose_descriptors(args).is_empty() { std::process::id() } else { os::parent_id() },
         command: (!args.command.is_empty())
             .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
@@ -73,6 +66,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             // The process that acquires the locks is the watcher, which goes on.
             _ if limit.is_some() => AfterGrant::GoesOn,
             None if !args.fd.is_empty() => AfterGrant::Exits,
+            None if !args.bind.is_empty() => AfterGrant::GoesOn,
             None if becomes_command(&args.command, args.no_inherit, args.pid_file.as_deref()) => {
                 AfterGrant::BecomesCommand
             }
@@ -80,7 +74,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         },
         waited: args.waited.unwrap_or_default(),
         max_time: args.max_time,
-        caller: None,
+        caller: (!args.bind.is_empty()).then(os::parent_id),
         logs_contention: !try_first && args.waited.is_none(),
     };
     let mut progress = LockProgress::resume(args.quiet, request.waited);
@@ -95,15 +89,14 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             }
         },
     };
-    request.caller = link.as_ref().map(WatcherLink::parent);
+    request.caller = link.as_ref().map(WatcherLink::parent).or(request.caller);
+    let open = |(target, fd): (&Target, &i32)| LockBinding::open(target.clone(), *fd, request.holder);
+    let bindings = targets.iter().zip(&args.bind).map(open).collect::<Result<Vec<_>, _>>()?;
     let done = if args.fd.is_empty() {
         acquire::acquire(targets, store.as_ref(), &request, &mut progress)
     } else {
-        acquire::acquire_descriptors(
-            targets.into_iter().zip(args.fd.iter().copied()).collect(),
-            &request,
-            &mut progress,
-        )
+        let targets = targets.into_iter().zip(args.fd.iter().copied()).collect();
+        acquire::acquire_descriptors(targets, &request, &mut progress)
     };
     match done.map_err(Error::from) {
         Ok(acquired) => {
@@ -118,6 +111,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
                 let reported = max_time::watch(link, acquired, &request, limit);
                 return Ok(if reported { exit::DONE } else { exit::FAILED });
             }
+            binding::bind_locks(&acquired, bindings)?;
             report_acquired(&acquired, &progress, args.quiet, args.verbose);
             go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed())
         }
@@ -199,7 +193,7 @@ fn release_locks(fds: &[i32], acquired: &Acquired) {
 fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>) -> Result<i32, Error> {
     stream::report_log_failure();
     if !args.quiet {
-        let reader = match (args.fd.is_empty(), args.nonblock) {
+        let reader = match (parse::choose_descriptors(args).is_empty(), args.nonblock) {
             (true, _) => HintReader::User,
             (false, false) => HintReader::Script,
             (false, true) => HintReader::ImpatientScript,
@@ -242,6 +236,21 @@ fn become_busy_command(args: &LockArgs, name: &str) -> Result<i32, Error> {
 /// Returns the status of `--try-first` for a call that would have to wait.
 fn status_for_wait() -> i32 {
     if os::ignores_keyboard() { exit::WOULD_WAIT_IGNORING } else { exit::WOULD_WAIT }
+}
+
+/// Reports an option that cannot be used with a server.
+fn reject_use_of_server(args: &LockArgs) -> bool {
+    let mistake = if args.shared {
+        "a lock at a server cannot be shared: for a lock on this machine only, add --server="
+    } else if args.slots.is_some() {
+        "a lock at a server has no slots: for a lock on this machine only, add --server="
+    } else if !args.bind.is_empty() {
+        "--no-inherit cannot be used with a server: a lease ends with the descriptor of the script"
+    } else {
+        return false;
+    };
+    report_misuse(args, mistake);
+    true
 }
 
 /// Reports an option for leases in a call without a server, which would ignore it. With an empty `--server`, the caller
@@ -331,14 +340,15 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
             "--slots takes one {what}: a holder of a slot that waits for another one can cause a deadlock"
         ));
     }
-    if args.fd.is_empty() {
+    let fds = parse::choose_descriptors(args);
+    if fds.is_empty() {
         return None;
     }
     let what = if args.file.is_empty() { "name" } else { "file" };
-    if args.fd.len() != targets.len() {
+    if fds.len() != targets.len() {
         return Some(format!(
             "{} for {}: give one --fd for each {what}",
-            format_count(args.fd.len(), "descriptor"),
+            format_count(fds.len(), "descriptor"),
             format_count(targets.len(), what)
         ));
     }

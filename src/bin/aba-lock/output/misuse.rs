@@ -76,7 +76,8 @@ fn describe(error: &clap::Error, command: Option<&str>) -> String {
         (ErrorKind::UnknownArgument, Some(word)) if word.starts_with('-') => format!("{place}no such option: {word}"),
         (ErrorKind::UnknownArgument, Some(word)) => format!("{place}unexpected argument: {word}"),
         (ErrorKind::MissingRequiredArgument, Some(missing)) => {
-            // clap writes `<NAME|--file <PATH>>`.
+            // clap writes `<NAME|--file <PATH>>`, also with the hidden option.
+            let missing = missing.replace("|--bind <N>", "");
             format!("{place}missing argument: {}", missing.replace(['<', '>'], "").replace('|', " or "))
         }
         _ => {

@@ -43,13 +43,13 @@ pub(crate) fn parse_lock(mut words: impl Iterator<Item = OsString>) -> Option<Lo
             name => lock.names.push(name.to_owned()),
         }
     }
-    let on_descriptor = !lock.fd.is_empty();
+    let on_descriptor = !(lock.fd.is_empty() && lock.bind.is_empty());
     let plain = !lock.names.is_empty()
         && on_descriptor == lock.command.is_empty()
         && u8::from(lock.nonblock) + u8::from(lock.wait.is_some()) + u8::from(lock.timeout.is_some()) <= 1
         && !(lock.shared && lock.exclusive)
         && !(lock.quiet && lock.verbose)
-        && !(on_descriptor && lock.no_inherit)
+        && (lock.fd.is_empty() || (lock.bind.is_empty() && !lock.no_inherit))
         && (on_descriptor || !(lock.reopen || lock.try_first || lock.heed_keyboard || lock.waited.is_some()));
     plain.then_some(lock)
 }
@@ -66,6 +66,7 @@ fn set_lock_value(lock: &mut LockArgs, word: &str) -> Option<()> {
     };
     match option {
         "--fd" => lock.fd.push(parse_descriptor(value)?),
+        "--bind" => lock.bind.push(parse_descriptor(value).filter(|fd| *fd > 2)?),
         "-w" | "--wait" if lock.wait.is_none() => lock.wait = Some(Some(parse_span(value)?)),
         "-t" | "--timeout" if lock.timeout.is_none() => lock.timeout = Some(parse_span(value)?),
         "--waited" if lock.waited.is_none() => lock.waited = Some(parse_span(value)?),

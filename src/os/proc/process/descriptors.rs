@@ -79,6 +79,17 @@ pub fn may_read(descriptor: &Path) -> bool {
     access_mode(descriptor) != Some(libc::O_WRONLY)
 }
 
+/// The process for which `pid` has a pidfd open. `None`: there is none, or that process has ended.
+pub(crate) fn process_of_pidfd(pid: u32) -> Option<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    entries.flatten().map(|entry| entry.path()).find_map(|path| {
+        let is_pidfd =
+            fs::read_link(&path).is_ok_and(|link| link.to_str().is_some_and(|link| link.contains("[pidfd]")));
+        let info = if is_pidfd { read_small(fdinfo_path(&path)?.to_str()?)? } else { return None };
+        info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok().filter(|pid| *pid > 0)
+    })
+}
+
 /// Returns true if this process can write to the pipe with this inode.
 #[must_use]
 pub fn writes_to_pipe(inode: u64) -> bool {
@@ -101,9 +112,19 @@ fn fdinfo_path(descriptor: &Path) -> Option<PathBuf> {
 }
 
 fn access_mode(descriptor: &Path) -> Option<i32> {
+    Some(open_flags(descriptor)? & libc::O_ACCMODE)
+}
+
+/// Returns the flags with which a descriptor is open.
+fn open_flags(descriptor: &Path) -> Option<i32> {
     let info = read_small(fdinfo_path(descriptor)?.to_str()?)?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-    Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE)
+    i32::from_str_radix(flags.trim(), 8).ok()
+}
+
+/// Returns true if the kernel sends a signal when the state of the descriptor changes (`O_ASYNC`).
+pub(crate) fn sends_signals(descriptor: &Path) -> bool {
+    open_flags(descriptor).is_some_and(|flags| flags & libc::O_ASYNC != 0)
 }
 
 /// The device number (major and minor) of the mount at `path`. The lock table of the kernel uses this number, which can

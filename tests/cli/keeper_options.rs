@@ -8,15 +8,16 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 11] = [
+const LOCAL: [&str; 12] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "exclusive",
     "fd",
     "key",
     "reopen",
-    // A lease is exclusive, and has a name.
+    // A lease is exclusive, and has a name: the helper refuses these with --server.
     "file",
     "shared",
+    "slots",
     // The watcher of the local lock ends its holders; the lease ends with them.
     "grace",
     "max-time",

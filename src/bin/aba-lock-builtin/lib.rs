@@ -52,7 +52,7 @@ static mut __aba_builtin_struct: BuiltinRecord = BuiltinRecord {
     name: c"__aba_builtin".as_ptr(),
     function: run,
     flags: bash::ENABLED,
-    long_doc: &raw const HELP.0 as *const *const libc::c_char,
+    long_doc: (&raw const HELP.0).cast(),
     short_doc: c"__aba_builtin version|lock|unlock [ARG]...".as_ptr(),
     handle: ptr::null_mut(),
 };

@@ -14,7 +14,7 @@ __aba_alias=-u
 __aba_locks=${__aba_locks-}
 
 __aba_lock_directly() {
-    [[ -z ${__aba_fds+.} ]] && __aba_builtin lock "$@" || case "$?" in
+    [[ -z ${__aba_fds+"."} ]] && __aba_builtin lock "$@" || case "$?" in
         2??)
             builtin set -- "$1" "$?"
             __aba_locks+="$1/$2/$$ "
@@ -24,7 +24,7 @@ __aba_lock_directly() {
     esac
 }
 __aba_unlock_directly() {
-    [[ -z ${__aba_fds+.} ]] && __aba_builtin unlock "$@" || \return 1
+    [[ -z ${__aba_fds+"."} ]] && __aba_builtin unlock "$@" || \return 1
     __aba_locks=${__aba_locks#* }
     [[ -n $__aba_locks ]] || builtin unset -v ABA_LOCK_FDS
 }

@@ -29,7 +29,7 @@ case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
     if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix &&
-        -z ${__aba_fds+.}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-}${ABA_LOCK_SLOT-} ]] &&
+        -z ${__aba_fds+"."}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-}${ABA_LOCK_SLOT-} ]] &&
         ! \builtin declare -f +i builtin && ! builtin declare -f +i exec; then
         builtin local __aba_p __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
         [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
@@ -778,7 +778,7 @@ __aba_record_locks() {
         if [[ -z ${__aba_no_inherit} ]]; then
             builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
             # As in __aba_forget_fd.
-            [[ -z ${__aba_fds+.} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
+            [[ -z ${__aba_fds+"."} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
         fi
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
@@ -1697,7 +1697,7 @@ __aba_forget_fd() {
         builtin unset -v ABA_LOCK_FDS
     fi
     # A call of the fast part that this one interrupts exports these when it ends.
-    if [[ -n ${__aba_fds+.} ]]; then
+    if [[ -n ${__aba_fds+"."} ]]; then
         __aba_left="${__aba_fds} "
         __aba_remove_entries __aba_left "$1 "
         __aba_fds=${__aba_left% }

@@ -25,6 +25,8 @@ struct ThreadId(libc::pthread_t);
 
 // SAFETY: any thread may pass it to pthread_kill(3). (In musl, its type is a pointer.)
 unsafe impl Send for ThreadId {}
+// SAFETY: as above; the number never changes.
+unsafe impl Sync for ThreadId {}
 
 impl ThreadId {
     fn current() -> Self {

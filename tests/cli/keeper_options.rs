@@ -8,8 +8,9 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 12] = [
+const LOCAL: [&str; 13] = [
     // The helper takes the local locks, and describes them in `--lock`.
+    "bind",
     "exclusive",
     "fd",
     "key",

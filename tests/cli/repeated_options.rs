@@ -15,8 +15,9 @@ use std::collections::BTreeSet;
 use std::fs;
 
 /// The options that collect their values. Every other option with a value is refused the second time, with status 2.
-const COLLECT: [&str; 9] = [
+const COLLECT: [&str; 10] = [
     "clean --pid-file",
+    "lock --bind",
     "lock --fd",
     "lock --file",
     "lock --key",

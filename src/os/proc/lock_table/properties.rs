@@ -25,9 +25,9 @@ pub fn hold(bytes: &[u8]) {
     let mut found = 0;
     for (file, locks) in &by_file {
         let mut later = all.iter();
+        let is_sorted = locks.iter().any(|one| one.lock.slots != SlotUse::None);
         for lock in locks {
             assert_eq!(lock.file, *file);
-            let is_sorted = locks.iter().any(|one| one.lock.slots != SlotUse::None);
             assert!(is_sorted || later.any(|one| one == lock), "{lock:?} is out of turn");
         }
         found += locks.len();

@@ -251,7 +251,7 @@ fn a_lock_is_not_reported_as_free_after_a_read_error() {
         }
         let helper = scene.strace(["-P"]).arg(scene.root());
         let helper =
-            helper.args(["-e", &format!("inject=/^open(at)?$:error={error}:when=2"), HELPER, "list"]).status(125);
+            helper.args(["-e", &format!("inject=/^open(at)?$:error={error}:when=1"), HELPER, "list"]).status(125);
         helper.err(format!("cannot open {}", scene.root().display())).run();
     }
     holder.release();

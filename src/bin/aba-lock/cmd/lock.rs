@@ -36,10 +36,11 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     if reject_time_as_name(args) || reject_mistake(args, &targets) {
         return Ok(exit::USAGE);
     }
-    let keeper = if args.file.is_empty() && has_server(args.server.as_deref()) { Some(Keeper::find()?) } else { None };
-    if if keeper.is_some() { reject_use_of_server(args) } else { reject_lease_options(args) } {
+    let uses_server = args.file.is_empty() && has_server(args.server.as_deref());
+    if if uses_server { reject_use_of_server(args) } else { reject_lease_options(args) } {
         return Ok(exit::USAGE);
     }
+    let keeper = if uses_server { Some(Keeper::find()?) } else { None };
     let wait = choose_wait(args)?;
     let try_first = args.try_first && wait.blocks();
     if try_first && keeper.is_some() {

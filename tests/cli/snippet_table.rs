@@ -81,7 +81,6 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock run-once -w -t 3600 -i latest -- ./look-up   # a result", Waits(Task("fetch"), "make")),
     ("# before\nexec 200>/var/lock", Guard(Name("backup"), REST)),
     ("# before\n[ -e /run/backup.pid ]", Guard(Name("backup"), REST)),
-    ("# before\nmkdir /tmp/backup.lock", Guard(Name("backup"), REST)),
     ("aba-lock flock -n /var/lock/backup.lock", Guard(File, "./backup.sh")),
     ("backup.sh          # before", Not(OLD_WAY)),
     ("aba-lock lock backup -- ./backup.sh", Guard(Name("backup"), "./backup.sh")),

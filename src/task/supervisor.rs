@@ -5,7 +5,8 @@
 //!
 //! 1. The supervisor closes everything that it inherited, enters the directory, and forks the command, which waits.
 //! 2. It writes the holder record and `pid`, lets the command run, and reports the start to its starter.
-//! 3. It waits for the command, and ends the processes of the run if there is a maximum time (`--max-time`) that is over. It notes the end in the lock file, and writes `exit`.
+//! 3. It waits for the command, and ends the processes of the run if there is a maximum time (`--max-time`) that is over.
+//!    It notes the end in the lock file, and writes `exit`.
 //! 4. If a signal killed the command, it ends the processes that the command left, because the task may run again.
 //! 5. It removes `pid` and sends the exit status to the starter. Its own end releases the lock.
 

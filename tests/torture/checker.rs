@@ -304,7 +304,7 @@ impl Judge {
             tried.actor != actor && (tried.to.is_none_or(|to| to > from) || self.doomed.contains(&tried.actor))
         };
         if !tries.iter().any(other) {
-            self.breaks(format!("{actor} was refused {lock}, which nobody else wanted"), &[lock]);
+            self.breaks(format!("{actor} was refused {lock}, which no other process wanted"), &[lock]);
         }
     }
 

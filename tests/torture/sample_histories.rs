@@ -34,7 +34,7 @@ const HISTORIES: &[(&str, &str, &str)] = &[
     ("refused for another, as flock(1)", "1 tries d/a;2 tries d/a;2 busy d/a", ""),
     ("refused without a message", "1 tries a;2 tries a;2 busy a", "without a holder"),
     ("refused because of another failure", "1 tries a;2 tries a;2 busy a aba-lock: cannot lock a", "without a holder"),
-    ("refused for one who had gone", "1 tries d/a;1 done 0;2 tries d/a;2 busy d/a", "nobody else wanted"),
+    ("refused for one who had gone", "1 tries d/a;1 done 0;2 tries d/a;2 busy d/a", "no other process wanted"),
     ("free while it is held", "1 enter a exclusive 7;2 ask status a;2 free a", "all the time"),
     ("free before it is held", "2 ask status a;1 enter a exclusive 7;2 free a;1 leave a", ""),
     ("an update", "1 adds f x;1 added f x;2 adds f y;2 added f y;0 content f x y", ""),

@@ -8,7 +8,8 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `slot`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`, `heap`.
+//!    `flock`, `range`, `slot`, [`bytes`], `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`,
+//!    `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
@@ -17,6 +18,7 @@
 
 mod append;
 mod binding;
+pub mod bytes;
 mod child;
 mod child_signals;
 mod clock;

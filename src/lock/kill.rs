@@ -128,7 +128,7 @@ pub enum Refusal {
     HeldByCaller,
     /// The holder cannot be seen from here, whatever a record says.
     HolderUnseen(Box<LockState>),
-    /// This process may not signal one of the holders.
+    /// This process cannot signal one of the holders.
     NotAllowed(SignalledProcess, io::Error),
     /// `/proc` belongs to another pid namespace, so its pids mean nothing here.
     OtherProc,
@@ -174,7 +174,7 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     // All holders are checked before the first signal, so that either all of them are ended or none.
     for victim in &release.victims {
         if let Err(error) = victim.process.signal(0)
-            && error.raw_os_error() == Some(libc::EPERM)
+            && error.raw_os_error() != Some(libc::ESRCH)
         {
             return refused(Refusal::NotAllowed(victim.report(), error));
         }

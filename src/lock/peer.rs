@@ -9,6 +9,9 @@
 
 use crate::lock::flock::arguments::{self, FlockArguments, FlockCall, FlockTarget};
 use crate::os::proc::process::{self, InitialVariable};
+use std::fs::Metadata;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 /// The name of the helper.
 pub(crate) const HELPER: &str = "aba-lock";
@@ -159,6 +162,13 @@ pub(crate) fn find_bound_script(pid: u32, command: &str) -> Option<u32> {
         return None;
     }
     process::process_of_pidfd(pid)
+}
+
+/// Returns true if a descriptor of a process may be the pipe of a lock that is bound to it (`--no-inherit`).
+pub(crate) fn may_bind_lock(descriptor: &Path, data: &Metadata) -> bool {
+    // The shell library opens descriptors from 200 on.
+    let is_high = || descriptor.file_name().and_then(|number| number.to_str()).is_some_and(|number| number.len() > 2);
+    data.file_type().is_fifo() && is_high() && process::sends_signals(descriptor)
 }
 
 /// Returns true if the shell library called this helper: only the library uses the option `--reopen`.

@@ -30,7 +30,8 @@ enum ProcessDescriptor {
     /// The directory of the process in a `/proc` whose numbers are not ours. It can be signalled, too
     /// (`pidfd_send_signal(2)`).
     Directory(OwnedFd),
-    /// Before Linux 5.3, only the number is known. The start time is compared again before each signal.
+    /// Before Linux 5.3, only the number is known. The start time is compared again before each signal. That is also done if there
+    /// is no `pidfd_send_signal(2)`.
     None,
 }
 
@@ -66,16 +67,25 @@ impl Process {
     /// Sends a signal, or returns the reason why it could not be sent. Signal 0 only tests whether this process may
     /// send one.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        let descriptor = match &self.descriptor {
-            ProcessDescriptor::Process(descriptor) | ProcessDescriptor::Directory(descriptor) => descriptor,
-            ProcessDescriptor::None => {
-                if !process::has_our_numbers() || !self.is_proved() {
-                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
-                }
-                return kill(self.number.cast_signed(), signal);
+        let sent = match &self.descriptor {
+            ProcessDescriptor::Process(descriptor) | ProcessDescriptor::Directory(descriptor) => {
+                pidfd_send_signal(descriptor, signal)
             }
+            ProcessDescriptor::None => Err(io::ErrorKind::Unsupported.into()),
         };
-        pidfd_send_signal(descriptor, signal)
+        match sent {
+            // Some sandboxes and emulators have pidfd_open(2) only.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.signal_number(signal),
+            sent => sent,
+        }
+    }
+
+    /// Sends a signal to the number of the process, if the process still has that number.
+    fn signal_number(&self, signal: i32) -> io::Result<()> {
+        if !process::has_our_numbers() || !self.is_proved() {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        kill(self.number.cast_signed(), signal)
     }
 
     /// The descriptor that becomes readable when the process ends; -1 where there is none.

@@ -285,6 +285,23 @@ fn a_holder_that_may_not_be_signalled_is_named_and_not_killed() {
 }
 
 #[test]
+fn a_holder_is_ended_without_the_system_call_that_signals_a_descriptor() {
+    let scene = Scene::new();
+    let mut holder = start_holder(&scene, WAIT);
+    let without = |more: &[&str]| scene.strace(["-e", "inject=pidfd_send_signal:error=ENOSYS"]).args(more);
+    let kill = [HELPER, "unlock", "a", "--kill", "--grace", "1000"];
+    // If no signal can be sent at all, the grace time does not begin.
+    without(&["-e", "inject=kill:error=ENOSYS"])
+        .args(kill)
+        .status(75)
+        .err(format!("refused to release a: cannot send a signal to pid {} (", holder.pid()))
+        .err(format!("\nhint: end it with another program: `kill {}`\n", holder.pid()))
+        .run();
+    without(&[]).args(kill).err(format!("ended pid {} (", holder.pid())).run();
+    assert_eq!(holder.wait(), 128 + 15);
+}
+
+#[test]
 fn a_holder_that_does_not_end_is_reported() {
     let scene = Scene::new();
     let holder = start_holder(&scene, WAIT);

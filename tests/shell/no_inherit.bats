@@ -15,6 +15,13 @@ find_holder() {
     done
 }
 
+# Returns 0 if 17 processes wait for the lock on operation `save`, which is a long queue.
+are_17_waiting() {
+    local inode
+    inode=$(stat -c %i "${ABA_LOCK_DIR}/aba-save.lock")
+    (($(grep -c -- "-> FLOCK .*:${inode} " /proc/locks) == 17))
+}
+
 # Starts the script `holder`, and waits until it is ready.
 start_script() {
     start ./holder
@@ -66,6 +73,24 @@ END
         expect_end 0
         until_true is_free save
     done
+}
+
+@test "a waiter in a long queue names the script, which other waiters do not examine" {
+    script holder <<'END'
+aba_lock_operation --no-inherit save
+hold
+END
+    start_script
+    local script=${STARTED_PID} number
+    for ((number = 1; number <= 17; number++)); do
+        start aba-lock lock --quiet --wait save -- true
+    done
+    until_true are_17_waiting
+    start bash -c 'aba-lock lock --wait save -- true 2>said'
+    until_true grep -q 'waiting for save' said
+    [[ $(<said) == *"held by pid ${script} ("* ]]
+    let_go
+    until_true has_ended "${script}"
 }
 
 @test "a script whose lock is lost gets SIGTERM" {

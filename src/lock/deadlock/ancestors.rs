@@ -9,7 +9,7 @@ use crate::os::proc::process;
 use std::collections::HashSet;
 use std::fs;
 use std::iter;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Maximum length of a chain of processes that is examined.
@@ -61,21 +61,15 @@ pub(super) fn may_wait_for_child(pid: u32) -> bool {
 /// Returns true if a process holds a lock of flock(2), or may be the script to which one is bound.
 pub(super) fn holds_any_lock(pid: u32) -> bool {
     let may_be = |data: &fs::Metadata| data.is_file() || data.is_dir();
-    process::descriptors(pid)
-        .any(|(path, data)| may_be(&data) && lock_of_descriptor(pid, &path).is_some() || may_bind_lock(&path, &data))
-}
-
-/// Returns true if a descriptor may be the pipe of a lock that is bound to its process (`--no-inherit`).
-fn may_bind_lock(path: &Path, data: &fs::Metadata) -> bool {
-    // The shell library opens descriptors from 200 on.
-    let is_high = || path.file_name().and_then(|number| number.to_str()).is_some_and(|number| number.len() > 2);
-    data.file_type().is_fifo() && is_high() && process::sends_signals(path)
+    process::descriptors(pid).any(|(path, data)| {
+        may_be(&data) && lock_of_descriptor(pid, &path).is_some() || peer::may_bind_lock(&path, &data)
+    })
 }
 
 fn holds_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {
     let may_be = |data: &fs::Metadata| wanted.iter().any(|file| file.ino == data.ino());
     let is_wanted = |path: &Path| lock_of_descriptor(pid, path).is_some_and(|(file, _)| wanted.contains(&file));
-    process::descriptors(pid).any(|(path, data)| may_be(&data) && is_wanted(&path) || may_bind_lock(&path, &data))
+    process::descriptors(pid).any(|(path, data)| may_be(&data) && is_wanted(&path) || peer::may_bind_lock(&path, &data))
 }
 
 /// Returns the lock that a process holds through this descriptor.

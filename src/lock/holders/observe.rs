@@ -57,7 +57,22 @@ pub(crate) fn observe_briefly_until(path: &Path, stop: &AtomicBool) -> LockState
 /// no holder.
 #[must_use]
 pub(crate) fn observe_taker(path: &Path) -> LockState {
-    LockState { holding: find_taker(path), ..LockState::default() }
+    LockState { holding: find_taker(path).or_else(|| find_bound_taker(path)), ..LockState::default() }
+}
+
+/// Returns the process in the record, if a lock is bound to it (`--no-inherit`), and the acquisition of the record holds the lock.
+fn find_bound_taker(path: &Path) -> Option<Holding> {
+    let file = identify_file(path);
+    let record = shortcut::find_running_taker(&file).filter(|record| record.mode == Mode::Exclusive)?;
+    if !process::descriptors(record.pid).any(|(descriptor, data)| peer::may_bind_lock(&descriptor, &data)) {
+        return None;
+    }
+    let lock = lock_table::find_exclusive_lock(lock_table::file_id(&file))?;
+    if ![0, record.locker].contains(&lock.locker) {
+        return None;
+    }
+    let holder = Holder::find(record.pid, process::user_of(record.pid)?)?;
+    Some(build_holding(lock, vec![holder], Some((record, Belief::Alive))))
 }
 
 /// Returns the process in the record, if it is seen to hold the lock.

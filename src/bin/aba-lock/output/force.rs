@@ -9,6 +9,7 @@ use aba_lock::base::target::Target;
 use aba_lock::base::text::format_io_error;
 use aba_lock::lock::holders::{self, Availability, Holding, LockState};
 use aba_lock::lock::kill::{ForcedRelease, Refusal, ReleaseOutcome, SignalledProcess};
+use std::io::ErrorKind;
 
 /// Reports the processes that were ended, and the result. With `quiet`, success is not reported. Returns the exit status.
 pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, quiet: bool) -> i32 {
@@ -86,7 +87,12 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
         }
         ReleaseOutcome::Refused(Refusal::NotAllowed(process, reason)) => refused(
             &format!("cannot send a signal to {}: {}", describe_signalled(process), format_io_error(reason)),
-            &format!("run this command as {} or root", escape_controls(&process.user)),
+            &match reason.kind() {
+                ErrorKind::PermissionDenied => {
+                    format!("run this command as {} or root", escape_controls(&process.user))
+                }
+                _ => format!("end it with another program: `kill {}`", process.pid),
+            },
         ),
         ReleaseOutcome::Refused(Refusal::OtherProc) => refused(
             "/proc shows another pid namespace, so its holder cannot be identified",

@@ -4,7 +4,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `lock` | locked (flock(2)) by the supervisor while the command runs, and for an instant by a process that starts, expires or resets the task; holds the holder record and the end of the run |
+//! | `lock` | locked (flock(2)) by the supervisor while the command runs, and for an instant by a process that starts, expires or resets the task; holds the holder record and the note of the end of the run, which also says whether `--max-time` ended it |
 //! | `pid` | the process of the command, which leads a session and a process group; locked by the supervisor; removed when the run has ended |
 //! | `exit` | the outcome: a decimal number. Its modification time is the start of a TTL |
 //! | `log.out`, `log.err`, `log` | the output of the command. `log` is a link to `log.out`. The suffix `.1` marks the run before, `.prev` the last run before a reset or an expiry |
@@ -15,7 +15,8 @@
 //!
 //! 1. `pid` is locked: **running**.
 //! 2. `exit` holds 0: **succeeded**. A number from 128 to 165, the statuses of a command that a signal killed:
-//!    **interrupted**. Another number: **failed**.
+//!    **interrupted**, unless the note in `lock` says that `--max-time` ended the run with this status. Another number:
+//!    **failed**.
 //! 3. `pid` exists: **interrupted**, because the supervisor was killed.
 //! 4. Otherwise: **new**.
 //!

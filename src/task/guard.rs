@@ -8,7 +8,6 @@ use super::error::TaskError;
 use super::files;
 use super::leftovers::{kill_foreign_leftovers, kill_leftovers};
 use super::run_end::RunEnd;
-use super::state::TaskState;
 use super::stream::Stream;
 use crate::base::target::{Kind, Target};
 use crate::lock::deadlock::circle::Circle;
@@ -160,7 +159,7 @@ impl<'a> TaskGuard<'a> {
         };
         let end = record.as_ref().and_then(|_| RunEnd::read_from(&self.lock));
         if let Some(record) = &record
-            && end.is_none_or(|end| TaskState::from_status(end.status) == TaskState::Interrupted)
+            && end.is_none_or(|end| end.result.may_leave_processes())
         {
             kill_leftovers(task, record, end.is_some())?;
         } else if record.is_none() && matches!(outcome, Ok(None)) {
@@ -168,7 +167,7 @@ impl<'a> TaskGuard<'a> {
         }
         match end {
             // The supervisor noted the end. Only the file `exit` is missing.
-            Some(end) if task.write(files::EXIT, format!("{}\n", end.status).as_bytes()).is_err() => {
+            Some(end) if task.write(files::EXIT, format!("{}\n", end.result.status).as_bytes()).is_err() => {
                 // The disk is still full. The next holder tries again.
                 self.missed = Some(end);
                 return Ok(());

@@ -5,7 +5,7 @@ use super::directory::Task;
 use super::error::TaskError;
 use super::files;
 use super::run_end::RunEnd;
-use super::state::{Outcome, Running, TaskLook};
+use super::state::{Outcome, RunResult, Running, TaskLook, TaskState, is_signal};
 use crate::lock::clean::CLOCK_TOLERANCE;
 use crate::lock::record::{self, Content};
 use crate::os::proc::process;
@@ -64,12 +64,14 @@ impl Task<'_> {
         let Some(file) = files::open_if_exists(&self.file(files::EXIT))? else { return Ok(None) };
         let Some(status) = files::read_number(&file)? else { return Ok(None) };
         let data = file.metadata()?;
-        Ok(Some(Outcome { status, at: data.modified()?, inode: data.ino() }))
+        // A signal ends a run that is interrupted and one whose time is over. The note of the end says which one it was.
+        let time_over = if is_signal(status) { self.read_time_over(status) } else { None };
+        Ok(Some(Outcome { result: RunResult { status, time_over }, at: data.modified()?, inode: data.ino() }))
     }
 
     pub(super) fn has_expired(&self, outcome: &Outcome) -> bool {
         self.ttl.is_some_and(|(ttl, began)| {
-            let ttl = if outcome.status == 0 { ttl } else { ttl.min(FAILURE_TTL) };
+            let ttl = if outcome.state() == TaskState::Succeeded { ttl } else { ttl.min(FAILURE_TTL) };
             match began.duration_since(outcome.at) {
                 Ok(age) => age > ttl,
                 // The outcome was written after the TTL was set, or the clock was set back since. In the second case,
@@ -82,7 +84,18 @@ impl Task<'_> {
     /// Returns the duration of the last run, if it was noted.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
-        RunEnd::read_from(&files::open(&self.file(files::LOCK))?).map(|end| end.took)
+        self.read_end().map(|end| end.took)
+    }
+
+    /// Returns the maximum time of the last run, if that time was over before the run ended with this status.
+    #[must_use]
+    pub fn read_time_over(&self, status: u8) -> Option<Duration> {
+        // The note of an earlier run may have another status.
+        self.read_end().filter(|end| end.result.status == status)?.result.time_over
+    }
+
+    fn read_end(&self) -> Option<RunEnd> {
+        RunEnd::read_from(&files::open(&self.file(files::LOCK))?)
     }
 
     /// Returns the pid in the file `pid`.

@@ -6,6 +6,7 @@ use super::files;
 use super::guard::TaskGuard;
 use super::leftovers::build_run_mark;
 use super::saved::SavedCommand;
+use super::state::RunResult;
 use super::stream::Stream;
 use super::supervisor::{NO_DIRECTORY, RunPurpose, STARTED, Supervisor, log_command_error};
 use crate::base::command_error::CommandError;
@@ -19,7 +20,7 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// A run that this process started. The supervisor sends the exit status through a socket; dropping this value does not
+/// A run that this process started. The supervisor sends the result through a socket; dropping this value does not
 /// disturb the run.
 #[derive(Debug)]
 pub(super) struct StartedRun {
@@ -27,15 +28,16 @@ pub(super) struct StartedRun {
     /// The logs of this run, which stay open if they are removed or replaced.
     pub(super) logs: [Option<File>; 2],
     supervisor: UnixStream,
+    limit: Option<TimeLimit>,
 }
 
 impl StartedRun {
-    /// Waits for the exit status. Returns `Err` after the deadline or an interrupt, and `Ok(None)` if the supervisor was killed.
-    pub(super) fn wait_for_status(
+    /// Waits for the result. Returns `Err` after the deadline or an interrupt, and `Ok(None)` if the supervisor was killed.
+    pub(super) fn wait_for_result(
         &mut self,
         deadline: Option<Instant>,
         interrupts: Option<&os::Interrupts>,
-    ) -> Result<Option<u8>, ()> {
+    ) -> Result<Option<RunResult>, ()> {
         loop {
             if interrupts.is_some_and(os::Interrupts::came) {
                 return Err(());
@@ -45,9 +47,13 @@ impl StartedRun {
                 return Err(());
             }
             let _ = self.supervisor.set_read_timeout(left);
-            let mut status = [0];
-            match self.supervisor.read(&mut status) {
-                Ok(1) => return Ok(Some(status[0])),
+            let mut result = [0; 2];
+            match self.supervisor.read(&mut result) {
+                Ok(2) => {
+                    let [status, is_over] = result;
+                    let time_over = self.limit.map(|limit| limit.time).filter(|_| is_over == 1);
+                    return Ok(Some(RunResult { status, time_over }));
+                }
                 Err(error) if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted].contains(&error.kind()) => {}
                 _ => return Ok(None),
             }
@@ -124,7 +130,7 @@ impl TaskGuard<'_> {
         let number = i32::from_ne_bytes([report[1], report[2], report[3], report[4]]);
         let reason = io::Error::from_raw_os_error(number);
         match report[0] {
-            STARTED => Ok(StartedRun { pid: number.cast_unsigned(), logs: readers, supervisor: here }),
+            STARTED => Ok(StartedRun { pid: number.cast_unsigned(), logs: readers, supervisor: here, limit }),
             NO_DIRECTORY => {
                 let command = format!("{} in {}", saved.words[0].to_string_lossy(), saved.directory.display());
                 Err(CommandError::Failed { command, source: reason }.into())

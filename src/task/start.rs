@@ -6,7 +6,7 @@ use super::files;
 use super::foreign::ForeignWatch;
 use super::guard::{Pause, TaskGuard};
 use super::saved::SavedCommand;
-use super::state::{TaskLook, TaskState};
+use super::state::{RunResult, TaskLook, TaskState};
 use super::supervisor::RunPurpose;
 use crate::base::error::ContextError;
 use crate::lock::max_time::TimeLimit;
@@ -71,7 +71,7 @@ impl Task<'_> {
             return already.ok_or(TaskError::Busy { id: self.id.to_string(), path: self.file(files::LOCK) });
         };
         // The task may have run between the look and the lock, so its outcome is read again.
-        if guard.read_status()?.is_some_and(|status| TaskState::from_status(status).has_finished()) {
+        if guard.read_result()?.is_some_and(|result| result.state().has_finished()) {
             guard.release()?;
             return Ok(StartResult::Finished);
         }
@@ -102,11 +102,11 @@ impl Task<'_> {
 }
 
 impl TaskGuard<'_> {
-    /// Returns the exit status of the last run. An outcome that cannot be read is an error, because otherwise the task would
+    /// Returns the result of the last run. An outcome that cannot be read is an error, because otherwise the task would
     /// run twice.
-    pub(super) fn read_status(&self) -> Result<Option<u8>, TaskError> {
-        let outcome = self.task.try_look()?.outcome.map(|outcome| outcome.status);
-        Ok(outcome.or(self.missed.map(|end| end.status)))
+    pub(super) fn read_result(&self) -> Result<Option<RunResult>, TaskError> {
+        let outcome = self.task.try_look()?.outcome.map(|outcome| outcome.result);
+        Ok(outcome.or(self.missed.map(|end| end.result)))
     }
 }
 

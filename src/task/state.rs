@@ -1,6 +1,6 @@
 //! The state of a task, its run and its outcome, as plain data.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The state of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,24 +11,13 @@ pub enum TaskState {
     Running,
     /// The command exited with status 0.
     Succeeded,
-    /// The command exited with another status.
+    /// The command exited with another status, or `--max-time` ended it.
     Failed,
     /// A signal killed the command or the supervisor. The next start or wait runs the task again.
     Interrupted,
 }
 
 impl TaskState {
-    /// Returns the state that follows from an exit status.
-    #[must_use]
-    pub fn from_status(status: u8) -> Self {
-        match status {
-            0 => Self::Succeeded,
-            // The statuses with which a shell reports that a signal killed a command.
-            128..=165 => Self::Interrupted,
-            _ => Self::Failed,
-        }
-    }
-
     /// Returns the word for the state in lists and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -48,11 +37,42 @@ impl TaskState {
     }
 }
 
+/// The result of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunResult {
+    /// The exit status, or 128 + n for signal n.
+    pub status: u8,
+    /// The maximum time of the run, if it was over before the command ended.
+    pub time_over: Option<Duration>,
+}
+
+impl RunResult {
+    /// Returns the state that follows from the result.
+    #[must_use]
+    pub fn state(self) -> TaskState {
+        match self.status {
+            0 => TaskState::Succeeded,
+            _ if self.time_over.is_some() => TaskState::Failed,
+            status if is_signal(status) => TaskState::Interrupted,
+            _ => TaskState::Failed,
+        }
+    }
+
+    /// Returns true if the run was ended from outside, so that processes of it may be left.
+    pub(super) fn may_leave_processes(self) -> bool {
+        self.time_over.is_some() || is_signal(self.status)
+    }
+}
+
+/// Returns true for the statuses with which a shell reports that a signal killed a command.
+pub(super) fn is_signal(status: u8) -> bool {
+    (128..=165).contains(&status)
+}
+
 /// The outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// The exit status, or 128 + n for signal n.
-    pub status: u8,
+    pub result: RunResult,
     /// The time at which the run ended.
     pub at: SystemTime,
     /// The inode of the file `exit`, which is another one after each run.
@@ -63,7 +83,7 @@ impl Outcome {
     /// Returns the state that follows from the outcome.
     #[must_use]
     pub fn state(&self) -> TaskState {
-        TaskState::from_status(self.status)
+        self.result.state()
     }
 }
 

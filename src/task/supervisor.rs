@@ -8,14 +8,14 @@
 //! 3. It waits for the command, and ends the processes of the run if there is a maximum time (`--max-time`) that is over.
 //!    It notes the end in the lock file, and writes `exit`.
 //! 4. If a signal killed the command, it ends the processes that the command left, because the task may run again.
-//! 5. It removes `pid` and sends the exit status to the starter. Its own end releases the lock.
+//! 5. It removes `pid` and sends the result to the starter. Its own end releases the lock.
 
 use super::directory::Task;
 use super::files;
 use super::leftovers::{build_run_mark, signal_all, signal_process};
 use super::run_end::RunEnd;
 use super::saved::SavedCommand;
-use super::state::TaskState;
+use super::state::{RunResult, is_signal};
 use crate::base::command_error::CommandError;
 use crate::base::duration::format_limit;
 use crate::base::environment::TASK;
@@ -61,7 +61,7 @@ impl RunPurpose {
     pub(super) fn event(self, status: u8) -> &'static str {
         match self {
             Self::Validate => "VALIDATE",
-            _ if TaskState::from_status(status) == TaskState::Interrupted => "SIGNAL",
+            _ if is_signal(status) => "SIGNAL",
             _ => "COMPLETE",
         }
     }
@@ -133,15 +133,17 @@ impl Supervisor<'_> {
         drop(out);
         // Without a limit, the log or pipe is closed now, so that only the command has it open.
         let err = self.limit.map(|_| err);
-        let (status, is_over) = start_error
-            .map_or_else(|| self.wait_for_command(&mut child, err.as_ref(), started), |status| (status, false));
+        let result = start_error.map_or_else(
+            || self.wait_for_command(&mut child, err.as_ref(), started),
+            |status| RunResult { status, time_over: None },
+        );
         drop(err);
         if let Some(copier) = copier {
             copier.catch_up(COPY_TIMEOUT);
         }
-        let mut is_complete = self.write_end(status, started.elapsed());
-        if is_over || TaskState::from_status(status) == TaskState::Interrupted {
-            // The task will run again, and then no process of this run may be left.
+        let mut is_complete = self.write_end(result, started.elapsed());
+        if result.may_leave_processes() {
+            // The task may run again, and then no process of this run may be left.
             let mark = build_run_mark(self.task, self.token);
             let is_alone = end_session(child.pid(), &mark).unwrap_or_else(|| child.end_group(BLIND_GRACE));
             // A process may outlive SIGKILL: it waits for a disk, or belongs to another user. Without `pid`, the next run
@@ -159,17 +161,16 @@ impl Supervisor<'_> {
             let _ = self.task.remove(files::PID);
         }
         drop(pid);
-        let _ = (&mut &*self.starter).write_all(&[status]);
+        let _ = (&mut &*self.starter).write_all(&[result.status, result.time_over.is_some().into()]);
     }
 
-    /// Waits for the command. If the maximum time is over before, ends the processes of the run. Returns the exit status, and true
-    /// if the time was over.
-    fn wait_for_command(&self, child: &mut os::Child, err: Option<&File>, started: Instant) -> (u8, bool) {
-        let to_status = |status: i32| u8::try_from(status).unwrap_or(u8::MAX);
+    /// Waits for the command. If the maximum time is over before, ends the processes of the run.
+    fn wait_for_command(&self, child: &mut os::Child, err: Option<&File>, started: Instant) -> RunResult {
+        let result = |status: i32, time_over| RunResult { status: u8::try_from(status).unwrap_or(u8::MAX), time_over };
         let deadline = self.limit.and_then(|limit| Some((limit, started.checked_add(limit.time)?)));
-        let Some((limit, deadline)) = deadline else { return (to_status(child.wait()), false) };
+        let Some((limit, deadline)) = deadline else { return result(child.wait(), None) };
         if let Some(status) = child.wait_until(deadline) {
-            return (to_status(status), false);
+            return result(status, None);
         }
         let (time, grace) = (format_limit(limit.time), format_limit(limit.grace));
         if let Some(mut err) = err {
@@ -189,7 +190,7 @@ impl Supervisor<'_> {
             signal_run(child.pid(), &mark, libc::SIGKILL);
             child.wait()
         });
-        (to_status(status), true)
+        result(status, Some(limit.time))
     }
 
     /// Returns the descriptor for stderr: the log, or for a combined log a pipe to a process that writes to both logs,
@@ -215,16 +216,16 @@ impl Supervisor<'_> {
         let mut err = err;
         let directory = self.saved.directory.display();
         let _ = writeln!(err, "aba-lock: cannot enter {directory}: {}", format_io_error(error));
-        self.write_end(126, Duration::ZERO);
+        self.write_end(RunResult { status: 126, time_over: None }, Duration::ZERO);
         self.report(NO_DIRECTORY, error.raw_os_error().unwrap_or(0));
     }
 
     /// Notes the end in the lock file, where there is room even on a full disk, and then writes `exit`. Returns false
     /// if `pid` must stay: because the end was only noted, or because the directory now belongs to another run.
-    fn write_end(&self, status: u8, took: Duration) -> bool {
-        let task = self.task;
+    fn write_end(&self, result: RunResult, took: Duration) -> bool {
+        let (task, status) = (self.task, result.status);
         // The end is noted even if the lock file was removed: waiters that have it open read the status from it.
-        let noted = RunEnd { status, took }.append_to(self.lock);
+        let noted = RunEnd { result, took }.append_to(self.lock);
         if !leads_to(&task.file(files::LOCK), self.lock) {
             // The directory was removed. The files that are there now belong to another run, and so does `pid`.
             return false;

@@ -11,7 +11,7 @@ use super::logs::read_last_lines;
 use super::run::StartedRun;
 use super::run_end::RunEnd;
 use super::saved::SavedCommand;
-use super::state::{Outcome, Running, TaskState};
+use super::state::{Outcome, RunResult, Running, TaskState};
 use super::stream::Stream;
 use super::supervisor::RunPurpose;
 use crate::base::environment::task_of_this_process;
@@ -49,8 +49,7 @@ pub struct WaitRequest<'q> {
 /// The result of a wait.
 #[derive(Debug)]
 pub struct WaitResult {
-    /// The exit status of the command.
-    pub status: u8,
+    pub run: RunResult,
     /// True if the output of the run was shown.
     pub was_shown: bool,
     /// After a failure, the last lines of stderr, or of stdout if stderr is empty.
@@ -71,7 +70,7 @@ impl Task<'_> {
             && !first.has_leftover_pid
             && !(request.validate && outcome.state() == TaskState::Succeeded)
         {
-            let result = self.build_result(outcome.status, false);
+            let result = self.build_result(outcome.result, false);
             self.purge_if_requested(outcome, request, deadline)?;
             return Ok(result);
         }
@@ -91,14 +90,18 @@ impl Task<'_> {
             return Err(self.nothing_to_run_error());
         }
         let (guard, was_shown) = self.wait_for_lock(request, deadline, observer)?;
-        let result = match guard.read_status()? {
-            Some(0) if !is_validated && before == Some(record::read(&guard.lock).token()) => {
+        let result = match guard.read_result()? {
+            Some(run)
+                if run.state() == TaskState::Succeeded
+                    && !is_validated
+                    && before == Some(record::read(&guard.lock).token()) =>
+            {
                 match self.load_command()? {
                     Some(saved) => return self.validate(guard, &saved, request, deadline, observer),
-                    None => self.build_result(0, was_shown),
+                    None => self.build_result(run, was_shown),
                 }
             }
-            Some(status) if TaskState::from_status(status).has_finished() => self.build_result(status, was_shown),
+            Some(run) if run.state().has_finished() => self.build_result(run, was_shown),
             interrupted => match (self.find_command(request.command)?, interrupted) {
                 (Some((saved, save)), _) => {
                     let run = guard.start_run(&saved, save, RunPurpose::Run, request.limit);
@@ -107,7 +110,7 @@ impl Task<'_> {
                     }
                     return self.show_own_run(run?, request, deadline, observer);
                 }
-                (None, Some(status)) => self.build_result(status, was_shown),
+                (None, Some(run)) => self.build_result(run, was_shown),
                 (None, None) => {
                     guard.release()?;
                     return Err(self.nothing_to_run_error());
@@ -223,8 +226,8 @@ impl Task<'_> {
             FollowEnd::Interrupted => return Err(self.interrupted_error(Some(run.pid))),
         }
         drop(interrupts);
-        let status = run.wait_for_status(deadline, None).map_err(|()| self.timed_out_error(request))?;
-        self.finish_own_run(status, request, deadline, true)
+        let result = run.wait_for_result(deadline, None).map_err(|()| self.timed_out_error(request))?;
+        self.finish_own_run(result, request, deadline, true)
     }
 
     /// Runs the saved command again to check an earlier success.
@@ -240,11 +243,11 @@ impl Task<'_> {
         let running = Running { pid: run.pid, since: SystemTime::now(), holder: None };
         let mut silent = Some(SILENT_TIME);
         let interrupts = os::Interrupts::notice();
-        let status = loop {
+        let result = loop {
             let interval =
                 silent.or(observer.tick_interval()).and_then(|interval| Instant::now().checked_add(interval));
-            match run.wait_for_status([deadline, interval].into_iter().flatten().min(), Some(&interrupts)) {
-                Ok(status) => break Ok(status),
+            match run.wait_for_result([deadline, interval].into_iter().flatten().min(), Some(&interrupts)) {
+                Ok(result) => break Ok(result),
                 Err(()) if interrupts.came() => break Err(self.interrupted_error(Some(run.pid))),
                 Err(()) if deadline.is_some_and(|deadline| Instant::now() >= deadline) => {
                     break Err(self.timed_out_error(request));
@@ -257,41 +260,45 @@ impl Task<'_> {
             observer.on_end();
         }
         drop(interrupts);
-        self.finish_own_run(status?, request, deadline, false)
+        self.finish_own_run(result?, request, deadline, false)
     }
 
-    /// Builds the result of a run that this process started. The status is `None` if its supervisor was killed.
+    /// Builds the result of a run that this process started. The result is `None` if its supervisor was killed.
     fn finish_own_run(
         &self,
-        status: Option<u8>,
+        run: Option<RunResult>,
         request: &WaitRequest,
         deadline: Option<Instant>,
         was_shown: bool,
     ) -> Result<WaitResult, TaskError> {
-        let status = match status {
-            Some(status) => status,
+        let run = match run {
+            Some(run) => run,
             // Acquiring the lock finishes the run. The outcome is not read, because it may already be that of another
             // run.
             None => match TaskGuard::acquire(self, deadline, &mut || Pause::for_lock(None))? {
-                LockAttempt::Granted(_) => 137,
+                LockAttempt::Granted(_) => RunResult { status: 137, time_over: None },
                 LockAttempt::GivenUp(_) => return Err(self.timed_out_error(request)),
             },
         };
-        let result = self.build_result(status, was_shown);
+        let result = self.build_result(run, was_shown);
         if let Ok(Some(outcome)) = self.read_outcome_of_any_age() {
             self.purge_if_requested(outcome, request, deadline)?;
         }
         Ok(result)
     }
 
-    fn build_result(&self, status: u8, was_shown: bool) -> WaitResult {
+    fn build_result(&self, run: RunResult, was_shown: bool) -> WaitResult {
         let read_last = |stream: Stream| {
             let lines = read_last_lines(&self.log(stream)?, LAST_LINES);
             (!lines.is_empty()).then_some((stream, lines))
         };
-        let last = if status == 0 { None } else { read_last(Stream::Err).or_else(|| read_last(Stream::Out)) };
+        let last = if run.state() == TaskState::Succeeded {
+            None
+        } else {
+            read_last(Stream::Err).or_else(|| read_last(Stream::Out))
+        };
         let (last_stream, last_lines) = last.unwrap_or((Stream::Err, String::new()));
-        WaitResult { status, was_shown, last_lines, last_stream }
+        WaitResult { run, was_shown, last_lines, last_stream }
     }
 
     /// Removes the task if the request says so. The task stays if it was run again, or if its lock is not free before

@@ -1,8 +1,10 @@
 //! `run-once --max-time`, and the message about a command that is ignored.
 
 use crate::process::{is_alive, wait_until};
-use crate::scene::Scene;
+use crate::scene::{Gate, Scene};
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 
 #[test]
 fn a_run_is_ended_with_all_its_processes_when_its_time_is_over() {
@@ -11,14 +13,88 @@ fn a_run_is_ended_with_all_its_processes_when_its_time_is_over() {
         "echo $$; (trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & wait); wait";
     let call = scene.once(["-wi", "a", "--max-time", "1", "--grace", "0.3", "--", "bash", "-c", script]);
     let line = "aba-lock: task a: ran for the maximum time of 1s: sending SIGTERM, and SIGKILL after 0.3s\n";
-    let said = call.status(143).err(line).err("task a was interrupted (status 143)").out("").run();
+    let said = call
+        .status(143)
+        .err(line)
+        .err("aba-lock: task a was ended after its maximum time of 1s (status 143): bash")
+        .out("")
+        .run();
     let pids: Vec<u32> = said.out.lines().map(|line| line.parse().unwrap()).collect();
     assert_eq!(pids.len(), 2);
     wait_until("all processes have ended", || pids.iter().all(|pid| !is_alive(*pid)));
     assert!(scene.task_text("a", "history").contains(" MAX_TIME 1s\n"), "{}", scene.task_text("a", "history"));
     assert!(!scene.task_file("a", "pid").exists());
-    // An interrupted task runs again.
-    scene.once(["-qwi", "a", "--max-time", "1h", "--", "true"]).run();
+}
+
+/// A command that SIGTERM ends, but only after the gate was opened.
+fn build_slow_end(gate: &Gate, runs: &Path) -> String {
+    format!(
+        "trap \"read _ <{gate}; trap - TERM; kill -TERM \\$\\$\" TERM; echo run >>'{}'; sleep 1000 & wait",
+        runs.display()
+    )
+}
+
+#[test]
+fn callers_that_wait_for_a_run_whose_time_is_over_do_not_run_it_again() {
+    // With --purge, the first waiter removes the task, and the others read the result from the removed lock file.
+    for mode in ["-wi", "-cwi"] {
+        let scene = Scene::new();
+        let gate = scene.gate("gate");
+        let runs = scene.path("runs");
+        let script = build_slow_end(&gate, &runs);
+        scene.once(["-i", "a", "--max-time", "2", "--grace", "1000", "--", "bash", "-c", &script]).run();
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                let line = "aba-lock: task a was ended after its maximum time of 2s (status 143)";
+                scene.once([mode, "a", "--", "bash", "-c", &script]).status(143).err(line).start()
+            })
+            .collect();
+        scene.wait_for_task_waiters("a", 4);
+        gate.open();
+        for waiter in waiters {
+            waiter.finish();
+        }
+        assert_eq!(fs::read_to_string(runs).unwrap(), "run\n", "{mode}");
+    }
+}
+
+#[test]
+fn a_run_whose_time_was_over_has_failed_until_its_result_is_forgotten() {
+    let scene = Scene::new();
+    let call = ["-qwi", "a", "--max-time", "0.1", "--", "sleep", "1000"];
+    scene.once(call).status(143).err("maximum time").run();
+    scene.wait_for_task_release("a");
+    for _ in 0..2 {
+        scene.once(["-p", "-i", "a"]).run();
+        scene.once(["-E", "-i", "a"]).out("143\n").run();
+        scene.once(["--list"]).out("failed (143)").out("sleep 1000, ended after its maximum time of 0.1s\n").run();
+        let task = scene.once(["--json", "-i", "a"]).json()[0].clone();
+        assert_eq!((&task["state"], &task["exit_status"]), (&"failed".into(), &143.into()));
+        assert_eq!((&task["max_time_seconds"], &task["max_time_over"]), (&0.1.into(), &true.into()));
+        scene.once(["-si", "a", "--", "sleep", "1000"]).run();
+        let line = "aba-lock: task a was ended after its maximum time of 0.1s (status 143): sleep 1000\n";
+        scene.once(["-wi", "a"]).status(143).err(line).err("hint: print the").run();
+        assert_eq!(scene.task_text("a", "history").matches("STARTED").count(), 1);
+        // The second time, the supervisor was killed before it could write the result.
+        let pid =
+            scene.task_text("a", "lock").lines().find_map(|line| Some(line.strip_prefix("pid=")?.to_owned())).unwrap();
+        fs::remove_file(scene.task_file("a", "exit")).unwrap();
+        fs::write(scene.task_file("a", "pid"), format!("{pid}\n")).unwrap();
+        scene.once(["-wi", "a"]).status(143).err("its maximum time").run();
+    }
+    // Without the note, as an older version leaves the files, the task was interrupted.
+    let text = scene.task_text("a", "lock");
+    let (record, note) = text.split_once("time_over=0.1\n").unwrap();
+    fs::write(scene.task_file("a", "lock"), format!("{record}{note}")).unwrap();
+    let task = scene.once(["--json", "-i", "a"]).json()[0].clone();
+    assert_eq!((&task["state"], &task["max_time_over"]), (&"interrupted".into(), &false.into()));
+    scene.once(["-qwi", "a", "--", "true"]).run();
+    let task = scene.once(["--json", "-i", "a"]).json()[0].clone();
+    assert_eq!((&task["state"], &task["max_time_over"]), (&"succeeded".into(), &false.into()));
+    scene.once(["-ri", "a"]).run();
+    scene.once(call).status(143).err("maximum time").run();
+    scene.once(["-F"]).run();
+    scene.once(["-p", "-i", "a"]).status(1).run();
 }
 
 #[test]
@@ -26,11 +102,17 @@ fn a_command_that_ignores_the_signal_is_killed_after_the_grace_time() {
     let scene = Scene::new();
     let script = "trap '' TERM; while :; do sleep 1; done";
     scene.once(["-si", "a", "--max-time", "0.2", "--grace", "0.2", "--", "bash", "-c", script]).run();
-    scene.once(["-qwi", "a", "--", "true"]).run();
+    scene.once(["-qwi", "a"]).status(137).run();
     assert!(scene.task_text("a", "history").contains("SIGNAL rc=137\n"), "{}", scene.task_text("a", "history"));
     // A command that handles the signal has its own status.
     let script = "trap 'exit 5' TERM; sleep 1000 & wait";
     scene.once(["-qwi", "b", "--max-time", "1", "--", "bash", "-c", script]).status(5).err("maximum time").run();
+    scene.once(["-wi", "b"]).status(5).err("task b was ended after its maximum time of 1s (status 5)").run();
+    // A status of 0 is a success.
+    let script = "trap 'exit 0' TERM; sleep 1000 & wait";
+    scene.once(["-qwi", "c", "--max-time", "0.1", "--", "bash", "-c", script]).err("maximum time").run();
+    let task = scene.once(["--json", "-i", "c"]).json()[0].clone();
+    assert_eq!((&task["state"], &task["max_time_over"]), (&"succeeded".into(), &true.into()));
 }
 
 #[test]

@@ -117,12 +117,13 @@ fn reset_failed_leaves_a_task_that_was_restarted_and_has_ended() {
     for name in ["pid", "lock"] {
         command.arg("-P").arg(scene.task_file("a", name));
     }
-    // The helper opens `pid`, then `lock`. If the lock is held, it opens `pid` again, and once more if it looks again.
+    // The helper opens `pid`, then `lock` to read how the run ended, and then again to lock it. If the lock is held, it opens `pid`
+    // again, and once more if it looks again.
     command.args([
         "-e",
         "trace=/^open(at)?$",
         "-e",
-        "inject=/^open(at)?$:signal=SIGSTOP:when=2+2",
+        "inject=/^open(at)?$:signal=SIGSTOP:when=3+2",
         HELPER,
         "run-once",
         "-F",

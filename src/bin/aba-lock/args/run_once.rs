@@ -30,7 +30,7 @@ pub(crate) const FILES: [(&str, &str); 8] = [
 ];
 
 /// The members of each task in `run-once --json`. Unknown values are null.
-pub(crate) const JSON: [(&str, &str); 12] = [
+pub(crate) const JSON: [(&str, &str); 13] = [
     ("id", "the id of the task"),
     ("state", "new, running, succeeded, failed or interrupted"),
     ("pid", "the pid of the command, while it runs"),
@@ -38,7 +38,8 @@ pub(crate) const JSON: [(&str, &str); 12] = [
     ("started", "the time of the start: RFC 3339, UTC"),
     ("finished", "the time of the end: RFC 3339, UTC"),
     ("age_seconds", "the time since the start if the task is running, otherwise since the end"),
-    ("max_time_seconds", "the maximum time of the present run (--max-time)"),
+    ("max_time_seconds", "the maximum time of the present run (--max-time), or the one that ended the last run"),
+    ("max_time_over", "true if the maximum time ended the last run"),
     ("remaining_seconds", "the time until its processes are ended"),
     ("duration_seconds", "the duration of the run"),
     ("command", "the saved command, a list of words"),
@@ -54,7 +55,7 @@ const MODES: [&str; 10] =
 /// The first call with -- CMD starts CMD in the background, in the current directory. A supervisor that is detached from the
 /// caller watches it. Later calls with the same ID find the task running or finished. A result is kept until --ttl, --purge or
 /// --reset removes it. A task that was ended by a signal (status 128 to 165) counts as interrupted: the next start or wait runs
-/// it again, with the CMD of that call, or with the saved one.
+/// it again, with the CMD of that call, or with the saved one. A task that --max-time ended has failed.
 ///
 /// An option that has no effect in the chosen mode is refused, except CMD, --message, --quiet, --no-validate and --failure-note.
 ///
@@ -156,7 +157,7 @@ pub(crate) struct RunOnceArgs {
     /// End the run after TIME: SIGTERM to all its processes, and SIGKILL after --grace
     ///
     /// It limits a run that this call starts. A message in the log of standard error says so. The status of the task is that of CMD: 143
-    /// if SIGTERM ended it. The task then counts as interrupted, so the next start or wait runs it again.
+    /// if SIGTERM ended it. The task has then failed, as after any status except 0. So callers that wait for it do not run it again.
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) max_time: Option<Duration>,
 

@@ -51,7 +51,7 @@ fn run_for_task(args: &RunOnceArgs, task: Task) -> Result<i32, Error> {
     task.expire()?;
     if args.exit_status {
         let Some(outcome) = task.try_look()?.outcome else { return Ok(exit::NO) };
-        stream::print(&format!("{}\n", outcome.status));
+        stream::print(&format!("{}\n", outcome.result.status));
         return Ok(exit::DONE);
     }
     let answer = |yes: bool| if yes { exit::DONE } else { exit::NO };
@@ -116,10 +116,10 @@ fn wait_for_task(args: &RunOnceArgs, task: &Task) -> Result<i32, Error> {
     let mut progress = tasks::TaskProgress::new(args.message.as_deref(), args.quiet);
     let result = task.wait(&request, &mut progress)?;
     report_other_command(args, task);
-    if result.status != 0 && !args.quiet {
+    if result.run.status != 0 && !args.quiet {
         tasks::report_failure(task, &result, args.failure_note.as_deref());
     }
-    Ok(i32::from(result.status))
+    Ok(i32::from(result.run.status))
 }
 
 /// Reports the errors of several tasks. Returns the exit status.

@@ -6,7 +6,7 @@ use super::pieces::PiecePrinter;
 use super::stream::{clear_line, print_bytes, print_message, redraw_line, write_stderr};
 use super::table::{Column, format_table};
 use super::text::{escape_controls, format_command};
-use aba_lock::base::duration::format_span;
+use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::quote_path;
 use aba_lock::lock::holders;
 use aba_lock::lock::record::{self, Content};
@@ -37,12 +37,12 @@ pub(crate) fn print_log(task: &Task, stream: Stream) -> bool {
 
 /// Reports the failure of a task, with the end of its log.
 pub(crate) fn report_failure(task: &Task, result: &WaitResult, note: Option<&str>) {
-    let id = &task.id;
-    let is_interrupted = TaskState::from_status(result.status) == TaskState::Interrupted;
-    let how = if is_interrupted {
-        format!("was interrupted (status {})", result.status)
-    } else {
-        format!("failed with status {}", result.status)
+    let (id, status) = (&task.id, result.run.status);
+    let is_interrupted = result.run.state() == TaskState::Interrupted;
+    let how = match result.run.time_over.or_else(|| task.read_time_over(status)) {
+        Some(time) => format!("was ended after its maximum time of {} (status {status})", format_limit(time)),
+        None if is_interrupted => format!("was interrupted (status {status})"),
+        None => format!("failed with status {status}"),
     };
     let mut text = format!("aba-lock: task {id} {how}");
     if let Some(saved) = task.saved_command() {
@@ -145,7 +145,9 @@ impl TaskRow<'_> {
 
     fn to_cells(&self) -> Vec<String> {
         let state = match self.outcome {
-            Some(Outcome { status, .. }) if status != 0 => format!("{} ({status})", self.state.as_str()),
+            Some(Outcome { result, .. }) if result.status != 0 => {
+                format!("{} ({})", self.state.as_str(), result.status)
+            }
             _ => self.state.as_str().to_owned(),
         };
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
@@ -159,13 +161,19 @@ impl TaskRow<'_> {
         ]
     }
 
-    /// The command, and the remaining time of a run with a maximum time.
+    /// The command, and the remaining time of a run with a maximum time, or the maximum time that ended the last run.
     fn describe_command(&self) -> String {
         let command = self.task.saved_command().map(|saved| format_command(&saved.to_line())).unwrap_or_default();
-        match self.read_limit() {
-            Some((_, Some(left))) => format!("{command}, {} left", format_span(left)),
+        match (self.read_limit(), self.read_time_over()) {
+            (Some((_, Some(left))), _) => format!("{command}, {} left", format_span(left)),
+            (_, Some(time)) => format!("{command}, ended after its maximum time of {}", format_limit(time)),
             _ => command,
         }
+    }
+
+    /// The maximum time that ended the last run.
+    fn read_time_over(&self) -> Option<Duration> {
+        self.task.read_time_over(self.outcome?.result.status)
     }
 
     /// The maximum time of the present run, and the remaining time.
@@ -178,18 +186,19 @@ impl TaskRow<'_> {
     }
 
     fn to_json(&self) -> Value {
-        let (saved, limit) = (self.task.saved_command(), self.read_limit());
+        let (saved, limit, time_over) = (self.task.saved_command(), self.read_limit(), self.read_time_over());
         let time = |at: SystemTime| Timestamp::try_from(at).map(|at| format!("{at:.3}")).ok();
         let seconds = |span: Duration| (span.as_secs_f64() * 1000.0).round() / 1000.0;
         json!({
             "id": self.task.id.as_str(),
             "state": self.state.as_str(),
             "pid": self.running.map(|running| running.pid),
-            "exit_status": self.outcome.map(|outcome| outcome.status),
+            "exit_status": self.outcome.map(|outcome| outcome.result.status),
             "started": self.running.and_then(|running| time(running.since)),
             "finished": self.outcome.and_then(|outcome| time(outcome.at)),
             "age_seconds": self.age().map(seconds),
-            "max_time_seconds": limit.map(|(time, _)| seconds(time)),
+            "max_time_seconds": limit.map(|(time, _)| time).or(time_over).map(seconds),
+            "max_time_over": self.outcome.map(|_| time_over.is_some()),
             "remaining_seconds": limit.and_then(|(_, left)| left).map(|left| left.as_secs()),
             "duration_seconds": self.duration().map(seconds),
             "command": saved.as_ref().map(|saved| saved.words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>()),

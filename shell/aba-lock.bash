@@ -51,12 +51,11 @@ __aba_call() {
 __aba_try() {
     __aba_bin=${ABA_LOCK_BIN:-${__aba_file%/share/aba-lock/*}/bin/aba-lock}
     [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] || builtin return 79
-    [[ $1 != *_u* ]] || builtin eval 'builtin test "$__aba_locks" = "${2-${__aba_locks%%/*}}${3+ }/$__aba_fds/$$ " || builtin return 79
-builtin set -- "${__aba_p=$__aba_locks}" "$__aba_fds"
-"$__aba_bin" unlock --fd "$2" "${1%%/*}" && [[ $1 == "$__aba_locks" ]] || builtin return "$?"
+    [[ $1 != *_u* ]] || builtin eval 'builtin set -- "${__aba_p=$__aba_locks}" "$__aba_fds" "${2-${__aba_locks%%/*}}${3+ }"
+builtin test "$1" = "$3/$2/$$ " || builtin return 79
+"$__aba_bin" unlock --fd "$2" "${1%%/*}" && builtin unset -v "ABA_LOCK_FDS${__aba_locks#"$1"}" 2>&- || builtin return "$?"
+__aba_locks=${__aba_locks#"$1"}
 builtin eval "\\exec $2>&-"
-__aba_locks=${__aba_locks#* }
-builtin unset ABA_LOCK_FDS
 builtin return 0'
     builtin shift
     for __aba_p; do
@@ -114,6 +113,21 @@ __aba_locks+=''
 # through `builtin`, and does without `{fd}<>` (4.1), BASHPID without a fallback (4.0), `declare -A` and `mapfile`
 # (4.0), `[[ -v ]]` (4.2), arrays that may be empty (an error under `nounset` until 4.4), and in patterns of `[[ ]]` and
 # `case` without ranges, classes and negations in brackets (wrong until 4.4 if `-`, `:` or `!` is in IFS).
+#
+# Trap handlers: bash runs a handler between any two commands, and the handler may lock and unlock others. Its calls end
+# before the interrupted call goes on, which cannot wait for them. So each change of what both use is one command, in
+# which bash expands the present value:
+#
+#  1. A list gets an entry with `+=`, and loses one with __aba_swap_list. A copy that is written back would drop what the
+#     handler has added.
+#  2. Between the search for a free descriptor and `exec`, the handler may lock a file on it. So this `exec` copies the
+#     descriptor to itself if the library has opened it since: see __aba_redirect_fd.
+#  3. After the close of a descriptor, the handler may lock another file on it. So a release first removes the lock from
+#     the lists, and continues only if the lock was there. Until the descriptor is closed, __aba_releasing hides it.
+#  4. ABA_LOCK_FDS and ABA_LOCK_TOKEN follow from lists: they are unset, or exported again, if these have changed.
+#
+# One case stays: in the fast part, a handler that releases the same lock just before the release removes it, and then
+# acquires another lock, which gets the same descriptor.
 
 # ---- the fast part ----
 
@@ -135,7 +149,10 @@ __aba_locks+=''
 # __aba_resume after an attempt.
 #
 # The code for a release is in quotes, because bash then neither parses nor copies it for a script that only locks.
-# A trap handler can run between any two of its commands, and add a lock to __aba_locks and __aba_fds. So it copies both first.
+# A trap handler can run between any two of its commands, and add a lock to __aba_locks and __aba_fds. So it copies both first,
+# and forgets the lock before it closes the descriptor: see "Trap handlers" above. `unset` is also the test that the locks are
+# as before, because `ABA_LOCK_FDS` with an entry after it is no name. When __aba_try opens a file, a handler that has
+# opened one empties __aba_p, so that `exec` fails.
 #
 # __aba_try returns 79 if the call needs the rest, 1 if a trap handler has changed the locks during a release, and otherwise
 # the status of the helper. It has the effects of __aba_acquire_locks and aba_unlock_operation: a change there may be needed
@@ -222,6 +239,9 @@ __aba_pending_directory=${__aba_pending_directory-}
 # The locks of this shell that its children do not inherit (--no-inherit): `NAME/FD/PID/MODE `. FD is the reading end of a pipe, PID
 # the shell process to which the lock is bound, and MODE is x or s. They are in __aba_locks, too, but not in ABA_LOCK_FDS.
 __aba_bound_locks=${__aba_bound_locks-}
+
+# For each descriptor: 1 if the library has opened a lock file or a pipe on it, and has not closed it.
+__aba_opened[0]=0
 
 # The number of pid files that this shell has written. __aba_pid_paths has the path of each, or an empty string once it
 # was removed, and __aba_pid_locks its locks: `NAME/FD `.
@@ -508,7 +528,7 @@ __aba_restore_slot() {
     __aba_contains "${__aba_slot_locks}" "$1/" || builtin return 0
     __aba_old=${__aba_old##*" $1/"}
     __aba_old=${__aba_old%% *}
-    __aba_remove_entries __aba_slot_locks "$1/"
+    __aba_remove_entries __aba_slot_locks "$1/" || builtin return 0
     builtin unset -v ABA_LOCK_SLOT
     [[ -z ${__aba_old} ]] || builtin export ABA_LOCK_SLOT="${__aba_old}"
 }
@@ -585,6 +605,7 @@ __aba_open_lock_file() {
         # `fs.protected_regular` refuses for the file of another user in a sticky directory.
         if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]] && __aba_redirect_fd "${__aba_fd}" '<>' ||
             __aba_redirect_fd "${__aba_fd}" '<'; then
+            __aba_opened[__aba_fd]=1
             __aba_forget_fd "${__aba_fd}"
             builtin return 0
         fi
@@ -609,7 +630,12 @@ __aba_open_lock_file() {
 __aba_find_free_fd() {
     # Not 255, from which bash reads the script itself.
     for ((__aba_fd = 200; __aba_fd < 255; __aba_fd++)); do
-        { builtin true <&"${__aba_fd}"; } 2>/dev/null || builtin return 0
+        if ! { builtin true <&"${__aba_fd}"; } 2>/dev/null; then
+            # The script itself may have closed it. If it is open now, a handler has opened it.
+            __aba_opened[__aba_fd]=0
+            { builtin true <&"${__aba_fd}"; } 2>/dev/null || builtin return 0
+            __aba_opened[__aba_fd]=1
+        fi
     done
     __aba_print_message "$1: descriptors 200 to 254 are all in use" \
         'close those that the script does not need, for example: `exec 200>&-`'
@@ -632,7 +658,7 @@ __aba_find_free_fd() {
 
 # Opens the reading end of a new pipe on the first free descriptor from 200 on, for operation $1, and puts its number into __aba_fd.
 __aba_open_pipe() {
-    builtin local __aba_path=/dev/fd/0 __aba_posix='' __aba_opened=''
+    builtin local __aba_path=/dev/fd/0 __aba_posix='' __aba_success=''
     __aba_find_free_fd "cannot lock $1" || builtin return "$?"
     # Before bash 5.1, `<( )` is a syntax error under `set -o posix`.
     if [[ -o posix ]]; then
@@ -640,10 +666,11 @@ __aba_open_pipe() {
         builtin set +o posix
     fi
     if builtin eval '__aba_redirect_fd "${__aba_fd}" "<" < <(builtin true)' 2>/dev/null; then
-        __aba_opened=yes
+        __aba_opened[__aba_fd]=1
+        __aba_success=yes
     fi
     [[ -z ${__aba_posix} ]] || builtin set -o posix
-    if [[ -z ${__aba_opened} ]]; then
+    if [[ -z ${__aba_success} ]]; then
         __aba_print_message "cannot lock $1: cannot open a pipe on descriptor ${__aba_fd}" 'find the cause with `aba_lock_doctor`'
         builtin return 125
     fi
@@ -672,8 +699,7 @@ __aba_holds_bound_lock() {
     fi
     if ! __aba_run_helper status --quiet --fd "${__aba_fd}" "$1" 2>/dev/null; then
         # Its holder was killed, and the script has handled SIGTERM.
-        __aba_close_fd "${__aba_fd}"
-        __aba_forget_lock "${__aba_entry%/*}"
+        ! __aba_forget_lock "${__aba_entry%/*}" || __aba_close_fd "${__aba_fd}"
         builtin return 1
     fi
     [[ ${__aba_entry} != */s || ${__aba_mode} == s ]]
@@ -705,7 +731,8 @@ __aba_discard_new_locks() {
         __aba_remove_pid_file "${__aba_pid_file}"
     fi
     __aba_close_fds "${__aba_new_locks}"
-    __aba_pending=''
+    # A later call must not close what a handler opens on these descriptors.
+    __aba_pending='' __aba_new_locks=''
 }
 
 # Ends the call after the helper failed with __aba_status. The helper has printed the reason, unless it was killed.
@@ -766,20 +793,24 @@ __aba_handle_stop() {
 __aba_record_locks() {
     builtin local __aba_entry=''
     if [[ -n ${__aba_pid_file} ]]; then
-        __aba_pid_locks[__aba_pid_files]=${__aba_new_locks}${__aba_held_locks}
-        __aba_pid_paths[__aba_pid_files]=${__aba_pid_file}
-        __aba_pid_files=$((__aba_pid_files + 1))
+        # One command, because the call of a handler may take the same number.
+        __aba_pid_locks[__aba_pid_files]=${__aba_new_locks}${__aba_held_locks} \
+            __aba_pid_paths[__aba_pid_files]=${__aba_pid_file} __aba_pid_files=$((__aba_pid_files + 1))
         __aba_add_exit_trap
     fi
     while [[ -n ${__aba_new_locks} ]]; do
         __aba_entry=${__aba_new_locks%% *}
         __aba_new_locks=${__aba_new_locks#* }
-        __aba_locks+="${__aba_entry}/${__aba_pid} "
         if [[ -z ${__aba_no_inherit} ]]; then
-            builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
+            __aba_locks+="${__aba_entry}/${__aba_pid} " ABA_LOCK_FDS="${ABA_LOCK_FDS:+${ABA_LOCK_FDS} }${__aba_entry#*/}"
+            builtin export ABA_LOCK_FDS
             # As in __aba_forget_fd.
             [[ -z ${__aba_fds+"."} ]] || __aba_fds+="${__aba_fds:+ }${__aba_entry#*/}"
+        else
+            __aba_locks+="${__aba_entry}/${__aba_pid} "
         fi
+        # A call of the fast part that this one interrupts may be about to open a file on the same descriptor.
+        [[ ${__aba_p-} != *.lock ]] || __aba_p=''
         if ((BASH_SUBSHELL > 0)) && [[ -z ${__aba_subshell} ]]; then
             # `x=$(aba_lock_operation …)` and `aba_lock_operation … | …` leave the script without a lock.
             __aba_print_message "${__aba_entry%%/*} is locked only until this subshell ends" \
@@ -1067,11 +1098,14 @@ aba_unlock_operation() {
         [[ ${__aba_acquirer} == 0 ]] || __aba_contains "${__aba_locks}" "${__aba_entry} " || builtin return 0
         __aba_end_unlock "${__aba_entry}" || builtin return "$?"
         builtin return 0
-    elif [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]] ||
-        __aba_contains "${__aba_bound_locks}" "${__aba_entry}/"; then
-        __aba_redirect_fd "${__aba_fd}" '>&-'
     fi
-    __aba_forget_lock "${__aba_entry}"
+    builtin local __aba_releasing="${__aba_releasing-}/${__aba_fd} " __aba_close=''
+    if [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]] ||
+        __aba_contains "${__aba_bound_locks}" "${__aba_entry}/"; then
+        __aba_close=yes
+    fi
+    __aba_forget_lock "${__aba_entry}" || builtin return 0
+    [[ -z ${__aba_close} ]] || __aba_close_fd "${__aba_fd}"
 }
 
 # Ends the release of the lock with entry $1 after the helper has ended with __aba_status. Returns the status of the call.
@@ -1082,19 +1116,17 @@ __aba_end_unlock() {
     ((__aba_status <= 128)) || __aba_print_message \
         "cannot determine whether ${__aba_name} is released: the helper ${__aba_bin} ended with status ${__aba_status}" \
         "check the lock: \`aba-lock status ${__aba_name}\`"
-    if ((__aba_status == 0)); then
-        __aba_redirect_fd "${__aba_fd}" '>&-'
-    else
-        __aba_status=125
-        # The lock may still be held. It must not stay on a descriptor that this script no longer knows, because then the
-        # next call would be refused by the script itself. Closing the descriptor releases the lock, unless a child has a
-        # copy. A descriptor that is not on the lock file any more belongs to the script.
-        if [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]] ||
-            __aba_contains "${__aba_bound_locks}" "$1/"; then
-            __aba_close_fd "${__aba_fd}"
-        fi
+    builtin local __aba_releasing="${__aba_releasing-}/${__aba_fd} " __aba_close=''
+    # After a failure, the lock may still be held. It must not stay on a descriptor that this script no longer knows, because
+    # then the next call would be refused by the script itself. Closing the descriptor releases the lock, unless a child has
+    # a copy. A descriptor that is not on the lock file any more belongs to the script.
+    if ((__aba_status == 0)) || [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]] ||
+        __aba_contains "${__aba_bound_locks}" "$1/"; then
+        __aba_close=yes
     fi
-    __aba_forget_lock "$1"
+    __aba_forget_lock "$1" || builtin return 0
+    [[ -z ${__aba_close} ]] || __aba_close_fd "${__aba_fd}"
+    ((__aba_status == 0)) || __aba_status=125
     builtin return "${__aba_status}"
 }
 
@@ -1120,7 +1152,8 @@ __aba_print_last_inherited_lock() {
         __aba_fd=${__aba_list%% *}
         __aba_list=${__aba_list#* }
         for __aba_path in "${__aba_directory}"/aba-*.lock; do
-            if [[ -z ${__aba_fd//[0-9]/} && /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
+            if [[ -z ${__aba_fd//[0-9]/} && ${__aba_releasing-} != *"/${__aba_fd} "* &&
+                /dev/fd/${__aba_fd} -ef ${__aba_path} ]]; then
                 __aba_path=${__aba_path##*/aba-}
                 __aba_entry=${__aba_path%.lock}/${__aba_fd}/0
             fi
@@ -1161,14 +1194,14 @@ __aba_is_acquirer() {
     fi
 }
 
-# Removes entry $1 from the variables of the library, and its descriptor from what children inherit.
+# Removes entry $1 from the variables of the library, and its descriptor from what children inherit. Returns 1 if a trap
+# handler has done that before. (An inherited lock, `NAME/FD/0`, may be in ABA_LOCK_FDS only.)
 __aba_forget_lock() {
-    builtin local __aba_before="${__aba_leases}" __aba_fd="${1#*/}"
-    __aba_remove_entries __aba_leases "${1%/*}/"
-    [[ ${__aba_leases} == "${__aba_before}" ]] || __aba_export_tokens
-    __aba_remove_entries __aba_locks "$1 "
-    __aba_remove_entries __aba_bound_locks "$1/"
+    builtin local __aba_fd="${1#*/}"
+    __aba_remove_entries __aba_locks "$1 " || [[ $1 == */0 ]] || builtin return 1
+    __aba_remove_entries __aba_bound_locks "$1/" || builtin true
     __aba_forget_fd "${__aba_fd%/*}"
+    ! __aba_remove_entries __aba_leases "${1%/*}/" || __aba_export_tokens
     [[ -z ${__aba_slot_locks} ]] || __aba_restore_slot "${1%/*}"
 }
 
@@ -1205,7 +1238,7 @@ __aba_record_leases() {
         __aba_tokens_found=${__aba_tokens_found#* }
         __aba_find_entry "${__aba_fd%%/*}"
         __aba_lock=${__aba_fd%/*/*}
-        __aba_remove_entries __aba_leases "${__aba_lock}/"
+        __aba_remove_entries __aba_leases "${__aba_lock}/" || builtin true
         __aba_leases+="${__aba_lock}/${__aba_entry##*/}${__aba_fd#"${__aba_lock}"}/${__aba_call} "
         [[ ${__aba_entry##*/} != "${__aba_pid}" ]] || __aba_acquired=yes
     done
@@ -1215,7 +1248,9 @@ __aba_record_leases() {
 
 # Sets ABA_LOCK_TOKEN to the tokens of the last call whose leases the script holds, or to the inherited one.
 __aba_export_tokens() {
-    builtin local __aba_list="${__aba_leases}" __aba_entry='' __aba_tokens='' __aba_call="${__aba_leases##*/}"
+    builtin local __aba_list="${__aba_leases}" __aba_entry='' __aba_tokens='' __aba_call='' __aba_before=''
+    __aba_before=${__aba_list}
+    __aba_call=${__aba_list##*/}
     while [[ -n ${__aba_list} ]]; do
         __aba_entry=${__aba_list%% *}
         __aba_list=${__aba_list#* }
@@ -1231,6 +1266,8 @@ __aba_export_tokens() {
     else
         builtin unset -v ABA_LOCK_TOKEN
     fi
+    # A handler may have exported others.
+    [[ ${__aba_leases} == "${__aba_before}" ]] || __aba_export_tokens
 }
 
 # Adds a call of __aba_clean_up_at_exit to the commands that the script has set for the EXIT trap.
@@ -1286,10 +1323,9 @@ __aba_remove_pid_files() {
         __aba_path=${__aba_pid_paths[__aba_index]}
         __aba_left=''
         if (($# > 0)); then
+            __aba_remove_entries "__aba_pid_locks[${__aba_index}]" "$1 " || builtin true
             __aba_left=${__aba_pid_locks[__aba_index]}
-            __aba_remove_entries __aba_left "$1 "
         fi
-        __aba_pid_locks[__aba_index]=${__aba_left}
         if [[ -z ${__aba_left} && -n ${__aba_path} ]]; then
             __aba_pid_paths[__aba_index]=''
             __aba_remove_pid_file "${__aba_path}"
@@ -1595,16 +1631,29 @@ __aba_contains() {
     ((${#__aba_rest} <= ${#1}))
 }
 
-# Removes the entries that begin with $2 from the list in variable $1.
+# Removes the entries that begin with $2 from the list in variable $1. Returns 1 if there is none.
 __aba_remove_entries() {
     builtin local __aba_rest='' __aba_kept=''
-    # Not `${!1}`, a syntax error for ksh93, which reads the whole file before it can report that this is no bash.
-    builtin eval "__aba_rest=\${$1}"
-    while [[ -n ${__aba_rest} ]]; do
-        [[ -z ${__aba_rest%%"$2"*} ]] || __aba_kept+="${__aba_rest%% *} "
-        __aba_rest=${__aba_rest#* }
+    builtin local __aba_before='' __aba_swapped=0
+    while ((!__aba_swapped)); do
+        # Not `${!1}`, a syntax error for ksh93, which reads the whole file before it can report that this is no bash.
+        builtin eval "__aba_before=\${$1}"
+        __aba_rest=${__aba_before} __aba_kept=''
+        while [[ -n ${__aba_rest} ]]; do
+            [[ -z ${__aba_rest%%"$2"*} ]] || __aba_kept+="${__aba_rest%% *} "
+            __aba_rest=${__aba_rest#* }
+        done
+        ((${#__aba_kept} < ${#__aba_before})) || builtin return 1
+        __aba_swap_list "$1" "${__aba_before}" "${__aba_kept}"
     done
-    builtin eval "$1=\${__aba_kept}"
+}
+
+# Replaces $2 by $3 at the start of the list in variable $1, and sets __aba_swapped to 1, or to 0 if the list does not begin
+# with $2 any more. Entries that a handler has added stay. One command, so that no handler runs between the test and the change.
+__aba_swap_list() {
+    builtin local __aba_added='' __aba_new_start=''
+    builtin eval "__aba_added=\${$1#\"\$2\"} __aba_swapped=\$((\${#__aba_added} + \${#2} == \${#$1}))" \
+        '__aba_new_start=${3:0:__aba_swapped * ${#3}}' "$1=\${__aba_new_start}\${__aba_added}"
 }
 
 # Sets __aba_entry to the last entry of __aba_locks, or to the last one of operation $1, or to nothing.
@@ -1633,7 +1682,7 @@ __aba_find_fd() {
     while [[ ${__aba_list} == *[0123456789]* ]]; do
         __aba_fd=${__aba_list%% *}
         __aba_list=${__aba_list#* }
-        if [[ -n ${__aba_fd} && -z ${__aba_fd//[0-9]/} && ${__aba_unusable_fds} != *"/${__aba_fd} "* &&
+        if [[ -n ${__aba_fd} && -z ${__aba_fd//[0-9]/} && ${__aba_unusable_fds}${__aba_releasing-} != *"/${__aba_fd} "* &&
             (-n ${__aba_cannot_compare-} || /dev/fd/${__aba_fd} -ef ${__aba_path}) ]]; then
             builtin return 0
         fi
@@ -1647,9 +1696,13 @@ __aba_find_fd() {
 #
 # Only `exec` makes a redirection last. But `command exec` leaves a hidden copy of a closed descriptor before bash 5.1,
 # and crashes before 4.2, and an `exec` that fails ends a script under `set -o posix`. So the file is opened as the
-# input of a group of commands, where a failure is only a status, and `exec` copies that descriptor after a trial.
+# input of a group of commands, where a failure is only a status, and `exec` copies that descriptor after a trial. If a
+# trap handler has locked a file on descriptor $1 by then, `exec` copies $1 to itself, and this returns 1.
 __aba_redirect_fd() {
-    builtin local __aba_done='' __aba_copy="if builtin true $1<&0; then \\exec $1<&0; __aba_done=yes; fi"
+    builtin local __aba_done='' __aba_copy="if builtin true $1<&0; then
+        \\exec $1<&\"\$(($1 * \${__aba_opened[$1]-0}))\"
+        if ((! \${__aba_opened[$1]-0})); then __aba_done=yes; fi
+    fi"
     builtin local __aba_function='' __aba_declare=''
     if \builtin declare -F exec >/dev/null; then
         # Removes a function of the script, and defines it again below, with its attributes, as in `declare -fx exec`.
@@ -1662,7 +1715,7 @@ __aba_redirect_fd() {
     case $2 in
         '<') if { builtin eval "${__aba_copy}"; } 2>/dev/null <"${__aba_path}"; then builtin true; fi ;;
         '<>') if { builtin eval "${__aba_copy}"; } 2>/dev/null <>"${__aba_path}"; then builtin true; fi ;;
-        *) if { builtin eval "\\exec $1>&-"; } 2>/dev/null; then __aba_done=yes; fi ;;
+        *) if { builtin eval "__aba_opened[$1]=0; \\exec $1>&-"; } 2>/dev/null; then __aba_done=yes; fi ;;
     esac
     if [[ -n ${__aba_function} ]]; then
         builtin eval "${__aba_function}"$'\n'"builtin ${__aba_declare##*$'\n'} exec >/dev/null"
@@ -1689,19 +1742,27 @@ __aba_close_fds() {
 
 # Removes descriptor $1 from ABA_LOCK_FDS, so that children do not inherit it as a lock.
 __aba_forget_fd() {
-    builtin local __aba_left="${ABA_LOCK_FDS-} "
-    __aba_remove_entries __aba_left "$1 "
-    if [[ ${__aba_left} == *[0123456789]* ]]; then
-        builtin export ABA_LOCK_FDS="${__aba_left% }"
-    else
-        builtin unset -v ABA_LOCK_FDS
-    fi
+    __aba_remove_fd ABA_LOCK_FDS "$1"
+    # In one command with the test. With `_` after it, this is another variable, which does not exist.
+    builtin unset -v "ABA_LOCK_FDS${ABA_LOCK_FDS:+_}"
     # A call of the fast part that this one interrupts exports these when it ends.
-    if [[ -n ${__aba_fds+"."} ]]; then
-        __aba_left="${__aba_fds} "
-        __aba_remove_entries __aba_left "$1 "
-        __aba_fds=${__aba_left% }
-    fi
+    [[ -z ${__aba_fds+"."} ]] || __aba_remove_fd __aba_fds "$1"
+}
+
+# Removes descriptor $2 from the list in variable $1, in which blanks separate the entries.
+__aba_remove_fd() {
+    builtin local __aba_listed='' __aba_left='' __aba_swapped=0
+    while ((!__aba_swapped)); do
+        builtin eval "__aba_listed=\${$1-}"
+        __aba_left="${__aba_listed} "
+        __aba_remove_entries __aba_left "$2 " || builtin true
+        __aba_left=${__aba_left% }
+        [[ ${__aba_left} == *[0123456789]* ]] || __aba_left=''
+        [[ ${__aba_left} != "${__aba_listed}" ]] || builtin break
+        __aba_swap_list "$1" "${__aba_listed}" "${__aba_left}"
+    done
+    # A handler has added one to a list that has no other.
+    [[ -z ${__aba_listed} ]] || builtin eval "$1=\${$1# }"
 }
 
 # ---- shared: the helper ----
@@ -1841,8 +1902,13 @@ if [[ $- == *i* ]]; then
         aba_run_once aba_update aba_reserve aba_lock_doctor 2>/dev/null || builtin true
 fi
 
-# The fast part uses this only for a public function that it could not replace.
+# The fast part uses this only for a public function that it could not replace, or if a trap handler has loaded the rest just
+# before the call.
 __aba_call() {
+    if [[ $(builtin declare -f "$1") != *'__aba_call '* ]]; then
+        "$@"
+        builtin return "$?"
+    fi
     builtin printf '%s\n' "aba-lock: cannot replace the function $1: it is readonly" \
         "hint: make it readonly after the first call of \`aba_lock_held\`" >&2
     builtin exit 125

@@ -51,6 +51,13 @@ impl LockKey {
     }
 }
 
+/// Returns true if the name has the form of one that was derived from a text.
+#[must_use]
+pub fn is_derived(name: &str) -> bool {
+    let end = name.len().checked_sub(2 * DIGEST_LEN + 1).and_then(|begin| name.as_bytes().get(begin..));
+    end.is_some_and(|end| end[0] == b'+' && end[1..].iter().all(|byte| b"0123456789abcdef".contains(byte)))
+}
+
 /// Returns the readable beginning of the name: the letters, digits and some signs of the text, with `-` for all others.
 fn derive_prefix(bytes: &[u8]) -> String {
     let mut prefix = String::new();
@@ -119,6 +126,11 @@ mod tests {
         assert!(name("/").starts_with("key+") && name("..-a").starts_with("a+") && name("é").starts_with("key+"));
         assert_eq!(name(&"x".repeat(5000)).len(), MAX_PREFIX + 1 + 2 * DIGEST_LEN);
         assert!(LockKey::parse(OsStr::new("")).is_err());
+        for text in ["abc", "/", "é"] {
+            let name = name(text);
+            assert!(is_derived(&name) && !is_derived(&name[1..].replace('+', "-")) && !is_derived(&format!("{name}g")));
+        }
+        assert!(!is_derived("") && !is_derived("a+b") && !is_derived(&"+".repeat(80)));
     }
 
     #[test]

@@ -432,7 +432,7 @@ impl<'a> Attempt<'a> {
                 [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
                     .contains(&error.raw_os_error().unwrap_or(0))
             };
-            let with_key = guard.target.key.as_ref().map(|key| record::add_key(&text, key));
+            let with_key = record::find_key(&guard.file, &guard.target).map(|key| record::add_key(&text, &key));
             let text = with_key.as_ref().unwrap_or(&text);
             match record::write_text(&guard.file, &guard.target.path, text) {
                 // The record names the holder, so the description needs no owner. There are two exceptions. The record

@@ -8,6 +8,7 @@
 //! They run in the shell of a user, so they read no variable, print nothing, start no thread, never block, and change no signal
 //! action, no umask and no descriptor but that of the lock.
 
+use crate::base::key;
 use crate::base::names::LockName;
 use crate::lock::open::open_existing;
 use crate::lock::record::{self, RecordDraft, Taker};
@@ -47,8 +48,8 @@ pub fn acquire(
     (pid, inherited): (u32, &[RawFd]),
     noted: &mut Option<DirectTaker>,
 ) -> Option<RawFd> {
-    // With a limit, a write can end the process with a signal.
-    if os::limit_of_file_size() != libc::RLIM_INFINITY {
+    // With a limit, a write can end the process with a signal. The helper keeps the text from which a name was derived.
+    if os::limit_of_file_size() != libc::RLIM_INFINITY || key::is_derived(name.as_str()) {
         return None;
     }
     let target = store.target(name);

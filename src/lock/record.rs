@@ -28,8 +28,8 @@ mod token;
 mod value;
 
 pub use draft::{RecordDraft, Taker};
+pub(crate) use file::{find_key, overwrite, read_descriptor, try_read, write_text};
 pub use file::{last_token, read, read_path, write};
-pub(crate) use file::{overwrite, read_descriptor, try_read, write_text};
 pub(crate) use format::add_key;
 pub use format::{Content, Record};
 pub use token::next_token;

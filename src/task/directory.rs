@@ -21,6 +21,8 @@ pub struct Task<'a> {
     pub id: TaskId,
     root: &'a TaskRoot,
     directory: PathBuf,
+    /// The text of this call from which the id was derived (`--key`).
+    pub(super) key: Option<String>,
     /// The TTL, and the time at which it was set. An outcome that is written after that time has not expired.
     pub(super) ttl: Option<(Duration, SystemTime)>,
 }
@@ -29,7 +31,7 @@ impl<'a> Task<'a> {
     /// Returns the task with this id. The file system is not accessed.
     #[must_use]
     pub fn new(root: &'a TaskRoot, id: TaskId) -> Self {
-        Self { directory: root.path().join(id.as_str()), id, root, ttl: None }
+        Self { directory: root.path().join(id.as_str()), id, root, key: None, ttl: None }
     }
 
     /// Returns all tasks that have a directory, in the order of their ids.
@@ -42,6 +44,12 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn with_ttl(self, ttl: Option<Duration>) -> Self {
         Self { ttl: ttl.map(|ttl| (ttl, SystemTime::now())), ..self }
+    }
+
+    /// Returns the task with the text from which its id was derived.
+    #[must_use]
+    pub fn with_key(self, key: Option<String>) -> Self {
+        Self { key, ..self }
     }
 
     #[must_use]

@@ -6,6 +6,7 @@ use super::error::TaskError;
 use super::files;
 use super::run_end::RunEnd;
 use super::state::{Outcome, RunResult, Running, TaskLook, TaskState, is_signal};
+use crate::base::key;
 use crate::lock::clean::CLOCK_TOLERANCE;
 use crate::lock::record::{self, Content};
 use crate::os::proc::process;
@@ -92,6 +93,18 @@ impl Task<'_> {
     pub fn read_time_over(&self, status: u8) -> Option<Duration> {
         // The note of an earlier run may have another status.
         self.read_end().filter(|end| end.result.status == status)?.result.time_over
+    }
+
+    /// Returns the text from which the id was derived, if it is known.
+    #[must_use]
+    pub fn find_key(&self) -> Option<String> {
+        if !key::is_derived(self.id.as_str()) {
+            return None;
+        }
+        match record::read_path(&self.file(files::LOCK)) {
+            Content::Record(record) => record.key,
+            _ => None,
+        }
     }
 
     fn read_end(&self) -> Option<RunEnd> {

@@ -13,8 +13,8 @@ use crate::base::command_error::CommandError;
 use crate::base::environment::{FDS, TASK, TOKEN};
 use crate::base::programs::find_program;
 use crate::lock::max_time::TimeLimit;
-use crate::lock::record;
-use crate::os;
+use crate::lock::record::{self, Content, RecordDraft, Taker};
+use crate::os::{self, Mode};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
@@ -87,6 +87,7 @@ impl TaskGuard<'_> {
                 log_command_error(&logs[0], &error);
             }
             task.link_log();
+            self.note_key(saved);
             task.write(files::EXIT, format!("{status}\n").as_bytes())?;
             task.add_event(&format!("{} rc={status}", purpose.event(status)));
             return Err(error.into());
@@ -99,6 +100,18 @@ impl TaskGuard<'_> {
         run
     }
 
+    /// Writes a record with the text from which the id was derived, for a run without a supervisor.
+    fn note_key(&self, saved: &SavedCommand) {
+        if self.task.key.is_none() {
+            return;
+        }
+        let taker = Taker::new(std::process::id(), Some(&saved.to_line()));
+        let draft = RecordDraft::new(taker, Mode::Exclusive, None, None).with_key(self.task.key.clone());
+        let (_, text) = draft.finish(record::next_token(record::read(&self.lock).token()));
+        // The text is for people.
+        let _ = record::write_text(&self.lock, &self.task.file(files::LOCK), &text);
+    }
+
     fn start_supervisor(
         self,
         saved: &SavedCommand,
@@ -108,13 +121,19 @@ impl TaskGuard<'_> {
         readers: [Option<File>; 2],
     ) -> Result<StartedRun, TaskError> {
         let task = self.task;
-        let token = record::next_token(record::read(&self.lock).token());
+        let last = record::read(&self.lock);
+        let token = record::next_token(last.token());
+        // A call with the id itself keeps the text.
+        let key = task.key.clone().or(match last {
+            Content::Record(record) => record.key,
+            _ => None,
+        });
         let variables = [(TASK, build_run_mark(task, token))];
         let failed = |source| TaskError::Supervisor { id: task.id.to_string(), source: Some(source) };
         let command = os::PreparedCommand::new(&saved.words, &variables).map_err(failed)?.without(&[FDS, TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
         let supervisor =
-            Supervisor { task, lock: &self.lock, token, saved, save, purpose, limit, command, starter: &there };
+            Supervisor { task, lock: &self.lock, token, key, saved, save, purpose, limit, command, starter: &there };
         // The caller may be part of the run of another task. Without the mark of that run in TASK, the supervisor does
         // not belong to it.
         os::detached(&[TASK], || supervisor.run(logs)).map_err(failed)?;

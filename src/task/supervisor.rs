@@ -79,6 +79,8 @@ pub(super) struct Supervisor<'s> {
     pub(super) task: &'s Task<'s>,
     pub(super) lock: &'s File,
     pub(super) token: u64,
+    /// The text from which the id was derived.
+    pub(super) key: Option<String>,
     pub(super) saved: &'s SavedCommand,
     /// True if the command is new, so that its readable form must be written.
     pub(super) save: bool,
@@ -207,6 +209,7 @@ impl Supervisor<'_> {
         let taker = Taker::new(pid, Some(&self.saved.to_line()));
         let draft =
             RecordDraft::new(taker, Mode::Exclusive, None, None).with_max_time(self.limit.map(|limit| limit.time));
+        let draft = if self.key.is_some() { draft.with_key(self.key.clone()) } else { draft };
         let (_, text) = draft.finish(self.token);
         record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
         replace::replace_with_locked_file(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)

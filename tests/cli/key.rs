@@ -150,8 +150,54 @@ fn a_task_can_have_a_text_as_its_id() {
     scene.once(["-o", "--key", URL]).out("done\n").run();
     scene.once(["-p", "-i", NAME]).run();
     scene.once(["-p", "--key", &URL[1..]]).status(1).run();
-    scene.once(["--list"]).out(NAME).run();
+    scene.once(["--list"]).out(format!("\n{URL}  succeeded ")).run();
+    scene.aba(["list"]).out(format!("\n{URL}  succeeded ")).run();
+    let task = scene.once(["--json", "--key", URL]).json()[0].clone();
+    assert_eq!((&task["key"], &task["id"]), (&URL.into(), &NAME.into()));
+    assert_eq!(scene.aba(["list", "--json"]).json()["tasks"][0]["key"], URL);
     scene.once(["-p", "--key", URL, "-i", "a"]).status(2).err("cannot be used with").run();
+}
+
+#[test]
+fn the_list_of_tasks_shows_the_text_as_long_as_the_task_is_known() {
+    let scene = Scene::new();
+    let shown = || scene.once(["--json", "-i", NAME]).json()[0]["key"].clone();
+    // A call with the id alone does not forget the text.
+    scene.once(["-w", "--key", URL, "--", "true"]).run();
+    scene.once(["-wi", NAME, "--validate"]).run();
+    scene.once(["-wi", NAME, "-t", "0", "--", "sh", "-c", "kill $$"]).status(143).err("was interrupted").run();
+    scene.once(["-w", "--key", URL, "--", "sh", "-c", "exit 3"]).status(3).err("failed").run();
+    assert_eq!(shown(), URL);
+    scene.once(["-ri", NAME]).run();
+    scene.once(["-wi", NAME, "--", "true"]).run();
+    assert!(shown().is_null());
+    scene.once(["-ri", NAME]).run();
+    // A command that was not found had no supervisor.
+    scene.once(["-w", "--key", URL, "--", "/missing"]).status(127).err("not found").run();
+    assert_eq!(shown(), URL);
+    scene.once(["-wi", "a", "--", "true"]).run();
+    assert!(scene.once(["--json", "-i", "a"]).json()[0]["key"].is_null());
+    // A long text leaves room for the other columns.
+    let long = format!("https://example.org/{}", "x".repeat(200));
+    scene.once(["-w", "--key", &long, "--", "true"]).run();
+    scene.once(["--list"]).out(format!("\n{}…  succeeded ", &long[..40])).run();
+    scene.aba(["lock", "--key", &long, "--", "true"]).run();
+    scene.aba(["list"]).out(format!("\n{}…  free ", &long[..40])).run();
+}
+
+#[test]
+fn a_call_with_the_derived_name_keeps_the_text() {
+    let scene = Scene::new();
+    let shown = || scene.aba(["status", "--json", NAME]).status(1).json()["key"].clone();
+    scene.aba(["lock", NAME, "--", "true"]).run();
+    assert!(shown().is_null());
+    scene.aba(["lock", "--key", URL, "--", "true"]).run();
+    for call in [&["lock", NAME][..], &["lock", "-s", NAME], &["lock", "--max-time", "1h", NAME]] {
+        scene.aba(call).args(["--", "true"]).run();
+        assert_eq!(shown(), URL, "{call:?}");
+    }
+    scene.bash_with_library(&format!("aba_lock_operation {NAME}; aba_unlock_operation {NAME}")).run();
+    assert_eq!(shown(), URL);
 }
 
 #[test]
@@ -163,4 +209,10 @@ fn completion_offers_the_texts_of_locks_that_need_no_quotes() {
     let complete = scene.aba(["--", "aba-lock", "status", "--key", ""]).env("ABA_LOCK_COMPLETE", "bash");
     let out = complete.env("_CLAP_COMPLETE_INDEX", "3").env("_CLAP_IFS", "\n").out("").run().out;
     assert_eq!(out, "https://example.org/a");
+    for text in ["https://example.org/b", "with blank"] {
+        scene.once(["-w", "--key", text, "--", "true"]).run();
+    }
+    let complete = scene.aba(["--", "aba-lock", "run-once", "--key", ""]).env("ABA_LOCK_COMPLETE", "bash");
+    let out = complete.env("_CLAP_COMPLETE_INDEX", "3").env("_CLAP_IFS", "\n").out("").run().out;
+    assert_eq!(out, "https://example.org/b");
 }

@@ -121,8 +121,11 @@ fn build_command() -> Command {
     }
     // Adds `--help` to each command before the arguments are visited.
     command.build();
-    command.mut_subcommands(|command| {
+    let command = command.mut_subcommands(|command| {
         command.mut_args(add_completion).mut_subcommands(|command| command.mut_args(add_completion))
+    });
+    command.mut_subcommand("run-once", |command| {
+        command.mut_arg("key", |arg| arg.add(ArgValueCompleter::new(complete_task_keys)))
     })
 }
 
@@ -173,14 +176,29 @@ fn complete_keys(current: &OsStr) -> Vec<CompletionCandidate> {
     let Ok(states) = Store::from_env().and_then(|store| holders::observe_store(&store)) else {
         return Vec::new();
     };
-    // A text in another form, or one that was cut, has another name. Bash does not quote what it inserts.
-    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(&byte));
     let key = |(name, state): (LockName, LockState)| {
         let text = state.record.as_ref()?.key.clone()?;
-        let is_whole = LockKey::parse(text.as_ref()).is_ok_and(|key| *key.name() == name);
-        (is_whole && is_plain(&text)).then(|| (text, describe_lock(&state)))
+        can_be_inserted(&text, name.as_str()).then(|| (text, describe_lock(&state)))
     };
     select(current, states.into_iter().filter_map(key))
+}
+
+/// Returns true if the text of a key leads to this name when the shell inserts it. A text in another form, or one that was cut, has
+/// another name. Bash does not quote what it inserts.
+fn can_be_inserted(text: &str, name: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"@%+=:,./_-".contains(&byte));
+    is_plain && LockKey::parse(text.as_ref()).is_ok_and(|key| key.name().as_str() == name)
+}
+
+/// Completes texts of keys, which are in the records of tasks, with the states of the tasks.
+fn complete_task_keys(current: &OsStr) -> Vec<CompletionCandidate> {
+    let Ok(root) = TaskRoot::from_env() else { return Vec::new() };
+    let tasks = Task::all(&root).unwrap_or_default();
+    let key = |task: &Task| {
+        let text = task.find_key().filter(|text| can_be_inserted(text, task.id.as_str()))?;
+        task.is_known().then(|| (text, Some(describe_task(task))))
+    };
+    select(current, tasks.iter().filter_map(key))
 }
 
 /// Completes ids of tasks, with their states.

@@ -106,6 +106,13 @@ impl RecordDraft {
         Self { head: record.head(), record }
     }
 
+    /// Adds the text from which the name of the lock was derived.
+    #[must_use]
+    pub(crate) fn with_key(self, key: Option<String>) -> Self {
+        let record = Record { key, ..self.record };
+        Self { head: record.head(), record }
+    }
+
     /// Completes the record of a lock that was granted now, with this token. Returns the record and its text.
     #[must_use]
     pub fn finish(self, token: u64) -> (Record, String) {

@@ -4,7 +4,10 @@
 //! log read them.
 
 use super::format::{Content, MAX_LEN, Record, USUAL_LEN, parse_content, parse_token};
+use crate::base::key;
+use crate::base::target::Target;
 use crate::os;
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -70,6 +73,19 @@ fn parse_readable<T>(file: &File, parse: impl Fn(&[u8]) -> T) -> io::Result<T> {
 #[must_use]
 pub fn last_token(file: &File) -> Option<u64> {
     parse_bytes(file, parse_token).ok().flatten()
+}
+
+/// Returns the text from which the name of the lock was derived. A call with the name itself keeps the text of the last record.
+#[must_use]
+pub(crate) fn find_key<'t>(file: &File, target: &'t Target) -> Option<Cow<'t, str>> {
+    match &target.key {
+        Some(key) => Some(key.into()),
+        None if target.name().is_some_and(key::is_derived) => match read(file) {
+            Content::Record(record) => record.key.map(Cow::Owned),
+            _ => None,
+        },
+        None => None,
+    }
 }
 
 /// Writes `record` over the content of `file`, which is open on `path` and has no foreign data.

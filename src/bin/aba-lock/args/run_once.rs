@@ -30,8 +30,9 @@ pub(crate) const FILES: [(&str, &str); 8] = [
 ];
 
 /// The members of each task in `run-once --json`. Unknown values are null.
-pub(crate) const JSON: [(&str, &str); 13] = [
+pub(crate) const JSON: [(&str, &str); 14] = [
     ("id", "the id of the task"),
+    ("key", "the text from which the id was derived (--key)"),
     ("state", "new, running, succeeded, failed or interrupted"),
     ("pid", "the pid of the command, while it runs"),
     ("exit_status", "the exit status, a number"),
@@ -76,7 +77,7 @@ pub(crate) struct RunOnceArgs {
 
     /// Use any text as the id, such as a URL or a command line
     ///
-    /// The id is then derived from TEXT, as the name of a lock: see aba-lock-lock(1). `--list` shows the id.
+    /// The id is then derived from TEXT, as the name of a lock: see aba-lock-lock(1). `--list` shows TEXT, and --json also the id.
     #[arg(long, value_name = "TEXT", conflicts_with = "id")]
     pub(crate) key: Option<OsString>,
 

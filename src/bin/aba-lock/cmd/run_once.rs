@@ -27,15 +27,18 @@ pub(crate) fn run(args: &RunOnceArgs) -> Result<i32, Error> {
     if args.reset_failed {
         return Ok(report_errors(reset_failed(&root)?));
     }
-    let id = match (&args.id, &args.key) {
-        (Some(id), _) => TaskId::parse(id)?,
-        (None, Some(key)) => TaskId::from(LockKey::parse(key)?.name().clone()),
+    let (id, key) = match (&args.id, &args.key) {
+        (Some(id), _) => (TaskId::parse(id)?, None),
+        (None, Some(key)) => {
+            let key = LockKey::parse(key)?;
+            (TaskId::from(key.name().clone()), Some(key.text().to_owned()))
+        }
         (None, None) => {
             tasks::print_list(&Task::all(&root)?, args.json);
             return Ok(exit::DONE);
         }
     };
-    let task = Task::new(&root, id);
+    let task = Task::new(&root, id).with_key(key);
     if args.list || args.json {
         tasks::print_list(&[task], args.json);
         return Ok(exit::DONE);

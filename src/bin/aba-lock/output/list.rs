@@ -6,11 +6,10 @@ use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_ans
 use super::pieces::PiecePrinter;
 use super::table::{Column, format_table};
 use super::tasks;
-use super::text::{describe_file_type, escape_controls, format_command};
+use super::text::{describe_file_type, escape_controls, format_command, format_key};
 use aba_lock::base::duration::format_span;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::base::names::LockName;
-use aba_lock::base::text::shorten;
 use aba_lock::lock::holders::{Availability, Belief, Holding, LockState};
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
@@ -240,13 +239,10 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Co
     [format_name(name, state), shown.into(), age, waiting, pid, user, what.into()]
 }
 
-/// The maximum number of characters of a key in the list.
-const MAX_KEY: usize = 60;
-
 /// Returns the text of the key of a lock, otherwise its name.
 fn format_name<'a>(name: &'a LockName, state: &LockState) -> Cow<'a, str> {
     match state.record.as_ref().and_then(|record| record.key.as_ref()) {
-        Some(key) => shorten(&escape_controls(key), MAX_KEY).into(),
+        Some(key) => format_key(key).into(),
         None => name.as_str().into(),
     }
 }

@@ -5,7 +5,7 @@ use super::holder::describe_holder;
 use super::pieces::PiecePrinter;
 use super::stream::{clear_line, print_bytes, print_message, redraw_line, write_stderr};
 use super::table::{Column, format_table};
-use super::text::{escape_controls, format_command};
+use super::text::{escape_controls, format_command, format_key};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::quote_path;
 use aba_lock::lock::holders;
@@ -152,7 +152,7 @@ impl TaskRow<'_> {
         };
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         vec![
-            self.task.id.as_str().to_owned(),
+            self.task.find_key().map_or_else(|| self.task.id.to_string(), |key| format_key(&key)),
             state,
             or_dash(self.age().map(format_span)),
             or_dash(self.duration().map(format_duration)),
@@ -191,6 +191,7 @@ impl TaskRow<'_> {
         let seconds = |span: Duration| (span.as_secs_f64() * 1000.0).round() / 1000.0;
         json!({
             "id": self.task.id.as_str(),
+            "key": self.task.find_key(),
             "state": self.state.as_str(),
             "pid": self.running.map(|running| running.pid),
             "exit_status": self.outcome.map(|outcome| outcome.result.status),

@@ -18,6 +18,14 @@ pub(crate) fn format_command(text: &str) -> String {
     shorten(&escape_controls(text), MAX_COMMAND)
 }
 
+/// The maximum number of characters of a key in a table, which leaves room for the other columns.
+const MAX_KEY: usize = 40;
+
+/// Formats the text of a key for a table.
+pub(crate) fn format_key(text: &str) -> String {
+    shorten(&escape_controls(text), MAX_KEY)
+}
+
 /// Replaces control characters in text from other processes or files, which could otherwise control the terminal.
 pub(crate) fn escape_controls(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()

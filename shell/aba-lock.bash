@@ -504,14 +504,17 @@ __aba_acquire_locks() {
     __aba_record_locks
 }
 
-# Exports the number of the slot that this call has acquired. It is in the offset of the byte that is locked on the descriptor: the
-# remainder of a division by 4096. A call inside of a holder of the whole lock gets slot 1.
+# Exports the number of the slot that this call has acquired: 4096 minus the remainder of a division by 4096 of the offset of the first
+# byte that is locked on the descriptor. A call inside of a holder of the whole lock gets slot 1.
 __aba_find_slot() {
     builtin local __aba_line='' __aba_found='' __aba_entry="${__aba_call_locks% }"
     while IFS= builtin read -r __aba_line; do
         case ${__aba_line} in
             *FLOCK*WRITE*) __aba_found=1 ;;
-            *OFDLCK*WRITE*' 46116860'*) __aba_found=$((${__aba_line##* } % 4096)) ;;
+            *OFDLCK*WRITE*' 46116860184'*' 46116860184'*)
+                __aba_line=${__aba_line% *}
+                __aba_found=$((4096 - ${__aba_line##* } % 4096))
+                ;;
             *) ;;
         esac
     done 2>/dev/null <"/proc/self/fdinfo/${__aba_entry#*/}"

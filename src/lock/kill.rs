@@ -169,7 +169,9 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     };
     let mut release = HolderRelease::new(&file, path, &look);
     for opener in list_live(&look) {
-        release.add(opener);
+        if release.find_victim(opener).is_none() {
+            release.add(opener);
+        }
     }
     // All holders are checked before the first signal, so that either all of them are ended or none.
     for victim in &release.victims {
@@ -196,7 +198,10 @@ pub fn end_acquisition(file: &WantedFile, plan: &KillPlan) -> ForcedRelease {
 #[must_use]
 pub fn find_own_holders(file: &WantedFile) -> Vec<u32> {
     let found = find_openers(file).found.into_iter();
-    found.filter(|opener| opener.lock.locker == std::process::id()).map(|opener| opener.pid).collect()
+    let mut pids: Vec<u32> =
+        found.filter(|opener| opener.lock.locker == std::process::id()).map(|opener| opener.pid).collect();
+    pids.dedup();
+    pids
 }
 
 /// Returns the holders of a lock on the file, or on a file that was removed from its path.

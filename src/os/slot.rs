@@ -1,7 +1,10 @@
 //! The bytes of a lock file that stand for the slots of a counting lock (`--slots N`).
 //!
-//! Slot k of N is the byte `FIRST + 4096 * N + k`, far beyond the end of every file. Its offset says N, so no process stores N. One
-//! more byte is the turnstile, the queue of the callers. The lock table shows these offsets, too, so this file is below `proc`.
+//! Slot k of N is the byte `TURNSTILE + 4096 * (N + 1) - k`, far beyond the end of every file. Its offset says N, so no process stores
+//! N. The turnstile is the queue of the callers. The lock table shows these offsets, too, so this file is below `proc`.
+//!
+//! Slot 1 is the last slot of its number. So a process that holds the bytes from that of slot 1 to the end of [`ALL_SLOTS`] holds no
+//! other slot of that number.
 
 /// The byte of the turnstile. All bytes of slots follow it, and no other program locks a part of a file that begins here.
 pub const TURNSTILE: u64 = 1 << 62;
@@ -11,6 +14,9 @@ pub const MAX_SLOTS: u32 = 1024;
 
 /// The distance between the bytes of N and of N + 1.
 const STEP: u64 = 4096;
+
+/// The part of the file in which the turnstile and the slots of all numbers are, as start and length.
+pub const ALL_SLOTS: (u64, u64) = (TURNSTILE, STEP * (MAX_SLOTS as u64 + 1));
 
 /// One of the slots of a counting lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,14 +36,14 @@ impl Slot {
     /// Returns the byte that stands for the slot.
     #[must_use]
     pub fn byte(self) -> u64 {
-        first_byte(self.capacity) + u64::from(self.number)
+        first_byte(self.capacity + 1) - u64::from(self.number)
     }
 
     /// Returns the slot for which a byte stands.
     #[must_use]
     pub fn from_byte(byte: u64) -> Option<Self> {
         let offset = byte.checked_sub(TURNSTILE)?;
-        let (capacity, number) = (u32::try_from(offset / STEP).ok()?, u32::try_from(offset % STEP).ok()?);
+        let (capacity, number) = (u32::try_from(offset / STEP).ok()?, u32::try_from(STEP - offset % STEP).ok()?);
         ((1..=MAX_SLOTS).contains(&capacity) && (1..=capacity).contains(&number)).then_some(Self { number, capacity })
     }
 }
@@ -48,13 +54,13 @@ fn first_byte(capacity: u32) -> u64 {
 }
 
 /// Returns the parts of the file, as start and length, in which the slots of all locks are that have another number of slots than
-/// `capacity`. With 0, it is the part of all slots.
+/// `capacity`, which is at least 1.
 #[must_use]
 pub fn other_slots(capacity: u32) -> [(u64, u64); 2] {
     let below = TURNSTILE + 1;
-    let (begin, end) = (first_byte(capacity) + 1, first_byte(capacity + 1));
+    let (begin, end) = (first_byte(capacity), first_byte(capacity + 1));
     let last = first_byte(MAX_SLOTS + 1);
-    if capacity == 0 { [(below, last - below), (last, 1)] } else { [(below, begin - below), (end, last + 1 - end)] }
+    [(below, begin - below), (end, last + 1 - end)]
 }
 
 #[cfg(test)]
@@ -68,7 +74,7 @@ mod tests {
                 assert_eq!(Slot::from_byte(slot.byte()), Some(slot));
             }
         }
-        for byte in [0, TURNSTILE, TURNSTILE + STEP, TURNSTILE + STEP + 2, TURNSTILE + STEP * 1025 + 1, u64::MAX] {
+        for byte in [0, TURNSTILE, TURNSTILE + STEP, TURNSTILE + STEP * 2 - 2, TURNSTILE + STEP * 1026 - 1, u64::MAX] {
             assert_eq!(Slot::from_byte(byte), None);
         }
     }
@@ -82,7 +88,7 @@ mod tests {
             for other in [1, 2, 3, 4, MAX_SLOTS] {
                 for slot in Slot::all(other) {
                     assert_eq!(contains(capacity, slot), other != capacity, "{capacity} {slot:?}");
-                    assert!(contains(0, slot));
+                    assert!((ALL_SLOTS.0..ALL_SLOTS.0 + ALL_SLOTS.1).contains(&slot.byte()));
                 }
             }
         }

@@ -3,9 +3,10 @@
 use crate::call::Holder;
 use crate::process::{kill, wait_until};
 use crate::random::Random;
-use crate::scene::{LIBRARY, Scene};
+use crate::scene::{HELPER, LIBRARY, Scene};
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -31,6 +32,39 @@ fn each_holder_gets_a_slot_and_one_more_caller_is_refused() {
     scene.aba(["lock", "--slots", "2", "job", "--", "sh", "-c", "echo $ABA_LOCK_SLOT"]).out("1\n").run();
     second.release();
     scene.aba(["lock", "job", "--", "sh", "-c", "echo ${ABA_LOCK_SLOT-none}"]).out("none\n").run();
+}
+
+#[test]
+fn a_slot_costs_two_system_calls_more_than_a_shared_lock_if_none_is_held() {
+    let scene = Scene::new();
+    let count = |args: &[&str]| {
+        let (status, said) = scene.trace_helper(&["-e", "trace=fcntl,flock"], args, "");
+        assert_eq!((status, said.as_str()), (Some(0), ""));
+        fs::read_to_string(scene.path("trace"))
+            .unwrap()
+            .lines()
+            .filter(|line| line.starts_with("flock(") || line.contains("SETLK"))
+            .count()
+    };
+    let shared = count(&["lock", "--shared", "job", "--", "true"]);
+    assert_eq!((shared, count(&["lock", "--slots", "3", "job", "--", "true"])), (1, 3));
+}
+
+#[test]
+fn a_caller_is_not_refused_because_another_one_takes_a_slot_in_the_same_instant() {
+    let scene = Scene::new();
+    scene.aba(["lock", "--slots", "2", "job", "--", "true"]).run();
+    let gate = scene.gate("gate");
+    // It holds the bytes of all slots during this time.
+    let slow = scene.strace(["-e", "trace=flock", "-e", "inject=flock:delay_enter=50000"]);
+    let command = format!("read _ <{gate}");
+    let slow = slow.args([HELPER, "lock", "--slots", "2", "job", "--", "sh", "-c", &command]).start();
+    let inode = fs::metadata(scene.lock_file("job")).unwrap().ino();
+    let is_locked = |line: &str| line.contains("OFDLCK") && line.contains(&format!(":{inode} "));
+    wait_until("it has locked the bytes", || fs::read_to_string("/proc/locks").unwrap().lines().any(is_locked));
+    scene.aba(["lock", "--slots", "2", "job", "--", "sh", "-c", "echo $ABA_LOCK_SLOT"]).out("2\n").run();
+    gate.open();
+    slow.finish();
 }
 
 #[test]
@@ -187,6 +221,24 @@ fn the_state_of_a_lock_with_slots_names_the_slot_of_each_holder() {
 }
 
 #[test]
+fn the_slots_of_a_process_that_holds_several_are_all_counted() {
+    let scene = Scene::new();
+    let outer = ["lock", "--slots", "2", "job", "--"];
+    // A program such as env or sudo removes the variable that says which descriptors hold a lock, and may not look into its caller.
+    let inner = format!("exec \"$HELPER\" lock --slots 2 job -- {}", "sh -c 'echo $ABA_LOCK_SLOT; read _; exit 0'");
+    let held = scene.aba(outer).args(["sh", "-c", &format!("unset ABA_LOCK_FDS; {inner}")]);
+    let held = held.env("HELPER", HELPER).hold();
+    let refused = scene.aba(outer).arg("true").status(75).err("; 2 of 2 slots are held\n").run();
+    assert!(!refused.err.contains("more"), "{}", refused.err);
+    let json = status(&scene);
+    assert_eq!((json["holders"].as_array().unwrap().len(), &json["slots"]), (1, &2.into()));
+    assert!(scene.aba(["list"]).out("").run().out.contains("\njob   2 of 2 "));
+    let killed = scene.aba(["unlock", "--kill", "job"]).err("ended pid ").run();
+    assert_eq!(killed.err.lines().count(), 1, "{}", killed.err);
+    drop(held);
+}
+
+#[test]
 fn the_event_log_has_the_slot() {
     let scene = Scene::new();
     let log = scene.path("log");
@@ -258,7 +310,7 @@ fn the_shell_library_sets_and_restores_the_number_of_the_slot() {
             "$HELPER" lock --slots 3 job -- sh -c 'echo $ABA_LOCK_SLOT'
             "#
         ))
-        .env("ABA_LOCK_BIN", crate::scene::HELPER)
+        .env("ABA_LOCK_BIN", HELPER)
         .out("2\n1\n2\nnone\n2\n")
         .run();
     held.release();
@@ -309,7 +361,7 @@ fn never_more_than_n_of_many_callers_run_and_all_are_served_while_others_are_kil
     }
     let mut random = Random::new(0x5107_5107);
     let start = |index: usize| -> Child {
-        let mut command = scene.program(crate::scene::HELPER);
+        let mut command = scene.program(HELPER);
         command.args(["lock", "-qw", "job"]).current_dir(scene.path("")).stdout(Stdio::null());
         if index % 10 == 9 {
             command.args(["--", "bash", "-c", &format!("{ENTER} for slot in 1 2 3; do enter $slot; done")]);

@@ -3,7 +3,9 @@
 //! A slot holder also holds the lock itself, shared. So a caller without `--slots` needs no new step: its exclusive lock waits for
 //! all slots. The turnstile is that of [`writers`](crate::writers), and it is the queue of the slots, too.
 //!
-//! A caller with `--slots N`:
+//! A caller with `--slots N` first tries to lock the turnstile and the slots of all numbers in one step. If that succeeds, it tries the
+//! lock, shared. If that succeeds, too, it releases the turnstile and all slots but slot 1 and those of larger numbers, and runs.
+//! Otherwise, it releases all of them, and:
 //!
 //! 1. It blocks on the turnstile. It tries no slot before that.
 //! 2. It blocks on the lock, shared.
@@ -34,23 +36,28 @@
 //!
 //! # For the implementation
 //!
-//! - Slot k of N is the byte `SLOTS + 4096 * N + k` of the lock file, locked with `F_OFD_SETLK` on the descriptor that also
-//!   holds the lock. So children inherit the slot with the lock, its end needs no code, and no process stores N: one
-//!   `F_OFD_GETLK` over all of these bytes finds a slot of another N, and its offset says which. N can change as soon as no slot
-//!   is held. A waiter with another N is refused when its turn comes.
+//! - Slot k of N is the byte `SLOTS + 4096 * (N + 1) - k` of the lock file, locked with `F_OFD_SETLK` on the descriptor that also
+//!   holds the lock. So children inherit the slot with the lock, its end needs no code, and no process stores N: `F_OFD_GETLK` over
+//!   the bytes of the other numbers finds a slot of another N, and its offset says which. N can change as soon as no slot is held. A
+//!   waiter with another N is refused when its turn comes.
+//! - The turnstile is before all slots, and slot 1 after the other ones of its number. So one call locks them all, and a second one
+//!   releases all but slot 1 and those of larger numbers. The kernel reports such a lock by its first byte, which is that of slot 1.
 //! - `/proc/locks` lists the shared lock of each holder with its pid, so `status` finds the holders as it finds shared ones.
 //! - Each thread of step 5 opens the file again, because a slot that is granted on the descriptor of the script would stay held.
 //!   Before that, it calls `unshare(CLONE_FILES)`: otherwise, its close would release the turnstile of the process. The
 //!   first thread waits for the end of the others before it tries again.
-//! - An uncontended call makes four system calls more than a plain one: turnstile, look, slot, turnstile. Without the turnstile it
-//!   would be two, but then a newcomer could take the slot for which the head waits, and two callers could look at the same time
-//!   and run with different numbers.
-//! - With `-n`, a caller that finds the turnstile held is refused. That may be an instant in which another one passes.
+//! - An uncontended call makes two system calls more than a plain one. If a slot is held, it makes seven or more: the failed try,
+//!   turnstile, two looks, slots, turnstile. Without the turnstile, a newcomer could take the slot for which the head waits, and two
+//!   callers could look at the same time and run with different numbers.
+//! - With `-n`, a caller that finds the turnstile held is refused, after some tries: another one may pass in that instant.
 
-use crate::checker::{ALL_END, Checked, Protocol, WorldOf, assert_broken, assert_kept};
+mod checks;
+
+use crate::checker::{Checked, Protocol, WorldOf};
 use crate::kernel::{Kernel, Mode, Pid};
 use crate::world::World;
 use stateright::Property;
+use std::ops::Range;
 
 const LOCK: usize = 0;
 const TURNSTILE: usize = 1;
@@ -81,6 +88,11 @@ enum SlotFault {
     SecondSlotKept,
     NoTimer,
     WatchAfterTry,
+    /// The first try locks the slots only.
+    FirstTryWithoutTurnstile,
+    /// A look at all slots precedes the lock of one.
+    FirstTryInTwoSteps,
+    FirstTryKeepsSlots,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +100,10 @@ enum SlotStep {
     /// Only with a fault.
     EarlyTry(usize),
     EarlyLook,
+    TakeFirst,
+    TryAll,
+    TryLockWithAll,
+    ReleaseOthers,
     BlockTurnstile,
     BlockLock,
     LookAtOthers,
@@ -112,8 +128,8 @@ enum SlotStep {
 }
 use SlotStep::{
     AskSlot, AwaitEvent, AwaitSlot, BlockLock, BlockTurnstile, BlockWhole, BlockWholeTurnstile, EarlyLook, EarlyTry,
-    End, LateWatch, LookAtOthers, Refuse, ReleaseLock, ReleaseSlot, ReleaseTurnstile, ReleaseWholeTurnstile, Run,
-    RunWhole, TakeBack, TrySlot, TryWhole, Watch,
+    End, LateWatch, LookAtOthers, Refuse, ReleaseLock, ReleaseOthers, ReleaseSlot, ReleaseTurnstile,
+    ReleaseWholeTurnstile, Run, RunWhole, TakeBack, TakeFirst, TryAll, TryLockWithAll, TrySlot, TryWhole, Watch,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -165,10 +181,48 @@ impl Slots {
         }
     }
 
-    /// Returns true if a slot of another number is held.
+    /// Returns true if a slot of another number is held. The kernel reports the locks of a process on several bytes by the first one.
     fn sees_others(&self, world: &SlotWorld, pid: Pid) -> bool {
         let own = slot(self.count_slots(pid), 0)..slot(self.count_slots(pid), self.count_slots(pid));
-        (2..LOCKS).any(|lock| !own.contains(&lock) && !world.locks[lock].is_free_for(Mode::Exclusive))
+        let first = |holder: Pid| (2..LOCKS).find(|lock| world.locks[*lock].is_held_by(holder));
+        (2..LOCKS)
+            .filter(|lock| !own.contains(lock))
+            .filter_map(|lock| world.locks[lock].owner())
+            .any(|holder| first(holder).is_some_and(|lock| !own.contains(&lock)))
+    }
+
+    /// The locks of the first try: the turnstile and all slots.
+    fn all_locks(&self) -> Range<usize> {
+        if self.fault == SlotFault::FirstTryWithoutTurnstile { TURNSTILE + 1..LOCKS } else { TURNSTILE..LOCKS }
+    }
+
+    fn take_first_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
+        let slots = self.count_slots(pid);
+        // In this model, slot 1 of N is the lock of its last slot.
+        let own = slot(slots, slots - 1);
+        match step {
+            TryAll if !self.all_locks().all(|lock| world.locks[lock].is_free_for(Mode::Exclusive)) => BlockTurnstile,
+            TryAll if self.fault == SlotFault::FirstTryInTwoSteps => TakeFirst,
+            TryAll => {
+                self.all_locks().for_each(|lock| _ = world.attempt(pid, lock, Mode::Exclusive));
+                TryLockWithAll
+            }
+            TakeFirst if world.attempt(pid, own, Mode::Exclusive) => TryLockWithAll,
+            TakeFirst => BlockTurnstile,
+            TryLockWithAll if world.attempt(pid, LOCK, Mode::Shared) => {
+                Self::note_grant(world, pid);
+                ReleaseOthers
+            }
+            TryLockWithAll => {
+                (TURNSTILE..LOCKS).for_each(|lock| world.release(pid, lock));
+                BlockTurnstile
+            }
+            _ => {
+                let end = if self.fault == SlotFault::FirstTryKeepsSlots { TURNSTILE + 1 } else { own };
+                (TURNSTILE..end).for_each(|lock| world.release(pid, lock));
+                Run(slots - 1)
+            }
+        }
     }
 
     fn note_grant(world: &mut SlotWorld, pid: Pid) {
@@ -228,7 +282,7 @@ impl Protocol for Slots {
             (Whole, _) => TryWhole,
             (_, SlotFault::SlotBeforeTurnstile) => EarlyTry(0),
             (_, SlotFault::LookBeforeTurnstile) => EarlyLook,
-            _ => BlockTurnstile,
+            _ => TryAll,
         };
         let ahead = vec![u8::MAX; self.roles.len()];
         let notes =
@@ -268,6 +322,7 @@ impl Protocol for Slots {
             EarlyTry(_) => BlockTurnstile,
             EarlyLook if self.sees_others(world, pid) => Refuse,
             EarlyLook => BlockTurnstile,
+            TryAll | TakeFirst | TryLockWithAll | ReleaseOthers => self.take_first_step(world, pid, step),
             BlockTurnstile if self.fault == SlotFault::SlotWithoutLock => {
                 self.block_turnstile(world, pid, LookAtOthers)
             }
@@ -324,7 +379,7 @@ impl Protocol for Slots {
                 ReleaseSlot(index)
             }
             ReleaseSlot(_) => {
-                (0..slots).for_each(|index| world.release(pid, slot(slots, index)));
+                (TURNSTILE..LOCKS).for_each(|lock| world.release(pid, lock));
                 ReleaseLock
             }
             ReleaseLock => {
@@ -393,54 +448,3 @@ const WHOLE_ALONE: &str = "a caller that holds the whole lock runs alone";
 const SAME_N: &str = "all callers that run have the same N";
 const ONE_SLOT: &str = "no caller runs with two slots";
 const NOT_PASSED: &str = "no later caller passes the one that waits";
-
-const THREE: Slots = Slots {
-    kernel: Kernel::Linux,
-    roles: &[Slot(2), Slot(2), Slot(2)],
-    wait: SlotWait::Threads,
-    crashes: 3,
-    fault: SlotFault::None,
-};
-const EVENTS: Slots = Slots { wait: SlotWait::Events, ..THREE };
-
-#[test]
-fn callers_of_two_slots_run_two_at_a_time_and_in_order() {
-    for kernel in Kernel::ALL {
-        assert_kept(Slots { kernel, ..THREE });
-        assert_kept(Slots { kernel, ..EVENTS });
-    }
-    for kernel in Kernel::ALL {
-        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(2), Slot(2)], crashes: 2, ..THREE });
-    }
-    assert_kept(Slots { roles: &[Slot(2), Slot(2), Slot(2), Slot(2)], crashes: 2, ..EVENTS });
-}
-
-#[test]
-fn a_caller_without_slots_waits_for_all_of_them() {
-    for kernel in Kernel::ALL {
-        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(2), Whole], crashes: 2, ..THREE });
-    }
-    assert_kept(Slots { roles: &[Slot(2), Slot(2), Slot(2), Whole], crashes: 1, ..EVENTS });
-}
-
-#[test]
-fn a_caller_with_another_number_is_refused_until_no_slot_is_held() {
-    for kernel in Kernel::ALL {
-        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(1), Whole], ..THREE });
-    }
-}
-
-#[test]
-fn each_fault_of_the_slots_is_found() {
-    let faulty = |fault| Slots { fault, crashes: 0, ..THREE };
-    let one = |fault| Slots { roles: &[Slot(1), Slot(1), Slot(1)], ..faulty(fault) };
-    assert_broken(one(SlotFault::SlotBeforeTurnstile), NOT_PASSED);
-    assert_broken(Slots { roles: &[Slot(2), Whole], ..faulty(SlotFault::SlotWithoutLock) }, WHOLE_ALONE);
-    let mixed = |fault| Slots { roles: &[Slot(2), Slot(1)], ..faulty(fault) };
-    assert_broken(mixed(SlotFault::NoLookAtOthers), SAME_N);
-    assert_broken(mixed(SlotFault::NoLookAtOthers), AT_MOST_N);
-    assert_broken(mixed(SlotFault::LookBeforeTurnstile), SAME_N);
-    assert_broken(faulty(SlotFault::SecondSlotKept), ONE_SLOT);
-    assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::NoTimer) }, ALL_END);
-    assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::WatchAfterTry) }, ALL_END);
-}

@@ -281,6 +281,10 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
     let mut scripts = Vec::new();
     let (mut live, mut holders): (Vec<&LockingProcess>, Vec<Holder>) =
         found.iter().filter(|opener| !opener.removed).filter_map(|opener| Some((opener, holder(opener)?))).unzip();
+    let slots = holders.iter().filter_map(|holder| holder.slot).collect();
+    // A process with several slots is in the list once for each.
+    live.dedup_by_key(|opener| opener.pid);
+    holders.dedup_by_key(|holder| holder.pid);
     for (at, holder) in holders.iter_mut().enumerate() {
         if let Some(script) = find_bound_script(live[at], holder) {
             scripts.push((at, script));
@@ -302,7 +306,7 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
     let belief = record.as_ref().and_then(|record| judge_record(record, &live, lock, sight));
     let believed = belief.and_then(|belief| Some((record.clone()?, belief)));
     let (holding, unseen) = match lock {
-        Some(lock) => (Some(Holding { has_ended, ..build_holding(lock, holders, believed) }), None),
+        Some(lock) => (Some(Holding { slots, has_ended, ..build_holding(lock, holders, believed) }), None),
         None => (None, believed),
     };
     // A file that does not exist is not locked.
@@ -352,6 +356,7 @@ fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Box
         mode: lock.mode(),
         holders,
         record,
+        slots: Vec::new(),
         changes_hands: false,
         has_helper,
         has_ended: false,

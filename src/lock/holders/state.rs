@@ -79,6 +79,8 @@ pub struct Holding {
     pub holders: Vec<Holder>,
     /// The record, and how far it can be believed.
     pub record: Option<(Box<Record>, Belief)>,
+    /// The slots that are held. A process that has inherited a slot counts, too, so there can be duplicates.
+    pub(super) slots: Vec<Slot>,
     /// True if the lock had another holder each time that it was observed, so each of them has released it.
     pub changes_hands: bool,
     /// True if one of the holders is a helper, which may be about to write the record.
@@ -101,7 +103,7 @@ impl Holding {
     /// Returns the number of slots that are held, and the number of slots that the lock has. `None`: it is held without slots.
     #[must_use]
     pub fn slots(&self) -> Option<(usize, u32)> {
-        let mut slots: Vec<Slot> = self.holders.iter().filter_map(|holder| holder.slot).collect();
+        let mut slots = self.slots.clone();
         let capacity = slots.first()?.capacity;
         slots.sort_unstable_by_key(|slot| slot.number);
         slots.dedup();

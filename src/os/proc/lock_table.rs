@@ -323,10 +323,10 @@ pub(super) fn read_fdinfo_lock(path: &str) -> io::Result<Option<(FileId, KernelL
         return Ok(Some((file, lock)));
     }
     let mut slots = SlotUse::None;
-    for (_, range) in locks().filter_map(parse_range_lock).filter(|(_, range)| range.len == 1) {
+    for (_, range) in locks().filter_map(parse_range_lock) {
         match Slot::from_byte(range.start) {
             Some(slot) => slots = SlotUse::Holds(slot),
-            None if range.start == TURNSTILE => return Ok(None),
+            None if range.start == TURNSTILE && range.len == 1 => return Ok(None),
             None => {}
         }
     }

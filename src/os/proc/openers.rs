@@ -11,6 +11,7 @@ use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::thread::map_in_threads;
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsString};
 use std::fs;
@@ -27,7 +28,7 @@ use std::thread;
 /// If there are at least this many processes, several threads scan them.
 const MANY: usize = 512;
 
-/// A process that holds a lock on one of the wanted files.
+/// A process that holds a lock on one of the wanted files. A process that holds several slots of a lock is found once for each.
 #[derive(Debug, Clone)]
 pub struct LockingProcess {
     /// The index of the wanted file.
@@ -270,8 +271,9 @@ pub fn find_locking_processes(
         }
         found.push(process);
     }
-    found.sort_by_key(|process| (process.index, process.pid));
-    found.dedup_by_key(|process| (process.index, process.pid, process.removed));
+    let slot_of = |process: &LockingProcess| Reverse(process.lock.slots.slot().map_or(0, |slot| slot.number));
+    found.sort_by_key(|process| (process.index, process.pid, slot_of(process)));
+    found.dedup_by_key(|process| (process.index, process.pid, process.removed, slot_of(process)));
     Scan { found, hidden: scan.hidden }
 }
 

@@ -1,0 +1,60 @@
+//! The checks of the model of slots, each with a number of callers.
+
+use super::{AT_MOST_N, NOT_PASSED, ONE_SLOT, SAME_N, SlotFault, SlotWait, Slots, WHOLE_ALONE};
+use super::{Slot, Whole};
+use crate::checker::{ALL_END, assert_broken, assert_kept};
+use crate::kernel::Kernel;
+
+const THREE: Slots = Slots {
+    kernel: Kernel::Linux,
+    roles: &[Slot(2), Slot(2), Slot(2)],
+    wait: SlotWait::Threads,
+    crashes: 3,
+    fault: SlotFault::None,
+};
+const EVENTS: Slots = Slots { wait: SlotWait::Events, ..THREE };
+
+#[test]
+fn callers_of_two_slots_run_two_at_a_time_and_in_order() {
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, ..THREE });
+        assert_kept(Slots { kernel, ..EVENTS });
+    }
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(2), Slot(2)], crashes: 2, ..THREE });
+    }
+    assert_kept(Slots { roles: &[Slot(2), Slot(2), Slot(2), Slot(2)], crashes: 2, ..EVENTS });
+}
+
+#[test]
+fn a_caller_without_slots_waits_for_all_of_them() {
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(2), Whole], crashes: 2, ..THREE });
+    }
+    assert_kept(Slots { roles: &[Slot(2), Slot(2), Slot(2), Whole], crashes: 1, ..EVENTS });
+}
+
+#[test]
+fn a_caller_with_another_number_is_refused_until_no_slot_is_held() {
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(1), Whole], ..THREE });
+    }
+}
+
+#[test]
+fn each_fault_of_the_slots_is_found() {
+    let faulty = |fault| Slots { fault, crashes: 0, ..THREE };
+    let one = |fault| Slots { roles: &[Slot(1), Slot(1), Slot(1)], ..faulty(fault) };
+    assert_broken(one(SlotFault::SlotBeforeTurnstile), NOT_PASSED);
+    assert_broken(Slots { roles: &[Slot(2), Whole], ..faulty(SlotFault::SlotWithoutLock) }, WHOLE_ALONE);
+    let mixed = |fault| Slots { roles: &[Slot(2), Slot(1)], ..faulty(fault) };
+    assert_broken(mixed(SlotFault::NoLookAtOthers), SAME_N);
+    assert_broken(mixed(SlotFault::NoLookAtOthers), AT_MOST_N);
+    assert_broken(mixed(SlotFault::LookBeforeTurnstile), SAME_N);
+    assert_broken(mixed(SlotFault::FirstTryWithoutTurnstile), SAME_N);
+    assert_broken(mixed(SlotFault::FirstTryInTwoSteps), SAME_N);
+    assert_broken(faulty(SlotFault::FirstTryKeepsSlots), ONE_SLOT);
+    assert_broken(faulty(SlotFault::SecondSlotKept), ONE_SLOT);
+    assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::NoTimer) }, ALL_END);
+    assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::WatchAfterTry) }, ALL_END);
+}

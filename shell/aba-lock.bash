@@ -352,7 +352,8 @@ aba_lock_operation() {
                     __aba_only_times=''
                 elif [[ ${__aba_previous} == --wait || (${__aba_previous} == -*w && ${__aba_previous} != --*) ]]; then
                     __aba_time=${__aba_word}
-                elif [[ ${__aba_previous} == -*[nsx] && ${__aba_previous} != --* ]]; then
+                elif [[ (${__aba_previous} == -*[nsx] && ${__aba_previous} != --*) || ${__aba_previous} == --nonblock ||
+                    ${__aba_previous} == --shared || ${__aba_previous} == --exclusive ]]; then
                     __aba_flag=${__aba_previous}
                     __aba_number=${__aba_word}
                 fi
@@ -384,8 +385,15 @@ aba_lock_operation() {
     fi
     # In `-n 3 save`, too. But all names may be numbers or times.
     if [[ -n ${__aba_number} && -z ${__aba_only_times} ]]; then
+        __aba_word=''
+        if [[ -n ${__aba_number//[0123456789]/} ]]; then
+            __aba_read_time "${__aba_number}" || builtin true
+            __aba_word="to wait for at most ${__aba_span}, use --wait=${__aba_number}; "
+        elif [[ ${__aba_flag} == --nonblock || ${__aba_flag} == *n ]]; then
+            __aba_word="to let up to ${__aba_number} scripts hold the lock, use --slots=${__aba_number}; "
+        fi
         __aba_fail 2 "${__aba_number} would be the name of a lock, because ${__aba_flag} takes no value" \
-            "to lock ${__aba_number}, write it after the other names" || builtin return "$?"
+            "${__aba_word}to lock ${__aba_number}, write it after the other names" || builtin return "$?"
     fi
     __aba_acquire_locks
 }
@@ -1917,8 +1925,8 @@ __aba_call() {
     builtin exit 125
 }
 
-__aba_loaded=all
-__aba_wanted=''
-
-# One command, which bash reads as a whole before it expands aliases again.
-builtin shopt "${__aba_alias:--u}" expand_aliases && builtin unset -v __aba_alias
+# One command: bash reads it as a whole before it expands aliases again, and runs nothing of it if the end of the file is missing.
+builtin shopt "${__aba_alias:--u}" expand_aliases && {
+    builtin unset -v __aba_alias
+    __aba_loaded=all __aba_wanted=''
+}

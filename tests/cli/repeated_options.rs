@@ -289,10 +289,17 @@ fn a_number_after_a_flag_is_not_taken_for_a_name_next_to_other_names() {
             call.err("; to lock 3, write it after the other names\n").run();
         }
     }
+    for names in [["-n", "3", "--key", "u"], ["--key", "u", "--nonblock", "3"]] {
+        let call = scene.aba(["lock"]).args(names).args(["--", "true"]).status(2);
+        call.err("lock: 3 would be the name of a lock, because -").run();
+    }
+    let call = scene.aba(["lock", "-w", "60", "--key", "u", "--", "true"]).status(2);
+    call.err("lock: 60 would be the name of a lock, not a time to wait").run();
     scene.aba(["lock", "-x", "3", "a", "--fd", "9", "--fd", "8"]).status(2).err("because -x takes no value").run();
     assert!(!scene.root().exists());
     for names in [["-n", "3", "4"], ["-n", "a", "3"], ["-q", "3", "a"], ["3", "a", "-n"], ["-t", "3", "a"]] {
         scene.aba(["lock"]).args(names).args(["--", "true", "-n", "3"]).run();
     }
     scene.aba(["lock", "-n", "3", "--", "true"]).run();
+    scene.aba(["lock", "-w", "--key", "u", "60", "--", "true"]).run();
 }

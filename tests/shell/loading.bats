@@ -119,6 +119,13 @@ install_copy() {
         expect_text 'cannot load '
         [[ ${output} != *'not reached'* && ${output} != *'command not found'* ]]
     done
+    # The last command sets the variables that the message needs.
+    for size in 2 4 10 20 30 40 60 80 100 140; do
+        install_copy lib
+        run -125 bash ./tool "-${size}"
+        expect_text 'or has another version than 0'
+        [[ ${output} != *'not reached'* ]]
+    done
 }
 
 @test "a file that is replaced by the same version is loaded" {

@@ -120,15 +120,22 @@ END
     script tool <<'END'
 aba_lock_operation "$@"
 END
-    for call in '-n 3 save' '-x 3 save' 'save -qs 3'; do
+    for call in '-n 3 save' '-x 3 save' 'save -qs 3' '--nonblock 3 save' 'save --shared 3' '--exclusive 3 save' '-n 3 --key save'; do
         # shellcheck disable=SC2086
         run -2 ./tool ${call}
         expect_text 'aba-lock: 3 would be the name of a lock, because -'
-        expect_text 'hint: to lock 3, write it after the other names'
+        case ${call} in
+            *-n*) expect_text 'hint: to let up to 3 scripts hold the lock, use --slots=3; to lock 3, write it after the other names' ;;
+            *) expect_text 'hint: to lock 3, write it after the other names' ;;
+        esac
     done
+    run -2 ./tool --nonblock 1m save
+    expect_text 'aba-lock: 1m would be the name of a lock, because --nonblock takes no value'
+    expect_text 'hint: to wait for at most 1m, use --wait=1m; to lock 1m, write it after the other names'
     [[ ! -e ${ABA_LOCK_DIR} ]]
     run -0 ./tool -n save 3
     run -0 ./tool -n 3 4
+    run -0 ./tool --nonblock 3 4
     run -0 ./tool -x 3
     run -0 ./tool -q 3 save
 }

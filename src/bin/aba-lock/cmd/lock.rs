@@ -301,16 +301,19 @@ fn reject_time_as_name(args: &LockArgs) -> bool {
 
 /// Returns the name that the user probably meant as the time to wait, because flock(1) takes it as a separate word.
 fn find_separate_time(args: &LockArgs) -> Option<String> {
-    let (Some(None), [first, _, ..]) = (args.wait, args.names.as_slice()) else { return None };
+    let (Some(None), [first, others @ ..]) = (args.wait, args.names.as_slice()) else { return None };
+    if others.is_empty() && args.key.is_empty() {
+        return None;
+    }
     let after_wait = parse::find_number_after(&["--wait"], &['w']).map(|(_, time)| time);
-    Some(first).filter(|name| parse::is_time(name)).cloned().or(after_wait)
+    Some(first).filter(|name| !others.is_empty() && parse::is_time(name)).cloned().or(after_wait)
 }
 
 /// Returns an option without a value, and the number or time after it that the user probably meant as its value, as in
-/// `-n 3 NAME`. If all names are numbers or times, it is a name.
+/// `-n 3 NAME`. If all locks are named by numbers or times, it is a name.
 fn find_number_after_flag(args: &LockArgs) -> Option<(String, String)> {
-    let [_, _, ..] = args.names.as_slice() else { return None };
-    if args.names.iter().all(|name| parse::is_time(name)) {
+    let [_, others @ ..] = args.names.as_slice() else { return None };
+    if args.key.is_empty() && (others.is_empty() || args.names.iter().all(|name| parse::is_time(name))) {
         return None;
     }
     parse::find_number_after(&["--nonblock", "--shared", "--exclusive"], &['n', 's', 'x'])

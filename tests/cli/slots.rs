@@ -387,3 +387,54 @@ fn never_more_than_n_of_many_callers_run_and_all_are_served_while_others_are_kil
     assert!(fs::read_to_string(scene.path("entries")).unwrap().lines().count() >= 100);
     scene.aba(["status", "job"]).status(1).out("job: free").run();
 }
+
+/// A caller that waits for one of three slots, and then runs until its standard input is closed or it is killed.
+fn start_reader(scene: &Scene) -> Child {
+    let mut command = scene.program(HELPER);
+    command.args(["lock", "-qw", "--slots", "3", "job", "--", "cat"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn all_slots_are_held_again_after_each_release_and_each_kill_while_others_wait() {
+    let scene = Scene::new();
+    scene.make_root();
+    let mut random = Random::new(0x5107_0003);
+    let mut callers: Vec<Child> = Vec::new();
+    let list = |what: &str| -> Vec<u64> {
+        let state = status(&scene);
+        state[what].as_array().unwrap().iter().map(|process| process["pid"].as_u64().unwrap()).collect()
+    };
+    for _ in 0..20 {
+        while callers.len() < 9 {
+            callers.push(start_reader(&scene));
+        }
+        wait_until("three run and six wait", || (list("holders").len(), list("waiters").len()) == (3, 6));
+        let (holder, head) = (list("holders")[random.index(3)], list("waiters")[0]);
+        let (ends, killed) = match random.index(4) {
+            0 => (Some(holder), vec![]),
+            1 => (None, vec![holder]),
+            2 => (None, vec![head]),
+            // The waiter is killed in the instant in which it gets the slot.
+            _ => (Some(holder), vec![head]),
+        };
+        let gone = |caller: &Child| ends == Some(caller.id().into()) || killed.contains(&caller.id().into());
+        let (mut gone, others): (Vec<Child>, Vec<Child>) = callers.into_iter().partition(gone);
+        callers = others;
+        for caller in &mut gone {
+            if ends == Some(caller.id().into()) {
+                drop(caller.stdin.take());
+            } else {
+                caller.kill().unwrap();
+            }
+        }
+        for mut caller in gone {
+            crate::process::wait_for_exit(&mut caller);
+        }
+        wait_until("three run", || list("holders").len() == 3);
+    }
+    for mut caller in callers {
+        drop(caller.stdin.take());
+        assert_eq!(crate::process::wait_for_exit(&mut caller), 0);
+    }
+}

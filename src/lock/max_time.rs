@@ -114,11 +114,17 @@ pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result
     }))
 }
 
-/// Reads the report of a grant: the token, and for each lock whether it is fresh.
+/// Returns the report of a grant: the token, the byte of the slot or 0, and for each lock whether it is fresh.
+fn format_report(acquired: &Acquired) -> Vec<u8> {
+    let slot = acquired.slot.map_or(0, os::Slot::byte);
+    let fresh = acquired.guards.iter().map(|guard| u8::from(guard.fresh));
+    [ACQUIRED].into_iter().chain(acquired.token.to_ne_bytes()).chain(slot.to_ne_bytes()).chain(fresh).collect()
+}
+
 fn parse_report(text: &[u8], files: Vec<File>, targets: &[(Target, Option<RawFd>)]) -> Acquired {
-    let (token, fresh) = text.get(1..).and_then(|rest| rest.split_first_chunk()).unwrap_or((&[0; 8], &[]));
-    let lock = files.first().and_then(|file| lock_table::lock_of_descriptor(file.as_raw_fd()));
-    let slot = lock.and_then(|lock| lock.slots.slot());
+    let (token, rest) = text.get(1..).and_then(|rest| rest.split_first_chunk()).unwrap_or((&[0; 8], &[]));
+    let (slot, fresh) = rest.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    let slot = os::Slot::from_byte(u64::from_ne_bytes(*slot));
     let guards = files.into_iter().zip(targets).zip(fresh);
     let guards = guards.map(|((file, (target, fd)), fresh)| Guard {
         file,
@@ -155,8 +161,7 @@ struct WatchedLock {
 #[must_use]
 pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: TimeLimit) -> bool {
     let begin = Instant::now();
-    let token = acquired.token;
-    let fresh: Vec<u8> = acquired.guards.iter().map(|guard| guard.fresh.into()).collect();
+    let report = format_report(&acquired);
     let (locks, files): (Vec<WatchedLock>, Vec<File>) = acquired.guards.into_iter().map(split_guard).unzip();
     let mut closes = os::FileWatch::new();
     let reports_closes = files.iter().all(|file| closes.add_open_file(file));
@@ -164,7 +169,6 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
     kept.push(link.descriptor());
     kept.extend(closes.descriptor());
     os::detach_from_caller(&kept);
-    let report: Vec<u8> = [ACQUIRED].into_iter().chain(token.to_ne_bytes()).chain(fresh).collect();
     if link.report(&report, &files.iter().map(AsFd::as_fd).collect::<Vec<_>>()).is_err() {
         for file in &files {
             let _ = os::unlock(file);

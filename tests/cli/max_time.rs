@@ -90,6 +90,17 @@ fn the_watcher_is_small_and_separate_and_ends_with_the_last_holder() {
 }
 
 #[test]
+fn the_command_gets_the_number_of_its_slot_even_if_the_state_of_a_descriptor_cannot_be_read() {
+    let scene = Scene::new();
+    let mut call = scene.call("strace").args(["-f", "-o", "/dev/null", "-e", "inject=openat:error=ENOMEM"]);
+    for fd in 3..10 {
+        call = call.args(["-P", &format!("/proc/self/fdinfo/{fd}")]);
+    }
+    let words = ["lock", "--slots", "2", "--max-time", "1h", "a", "--", "sh", "-c", "echo slot $ABA_LOCK_SLOT"];
+    call.arg(HELPER).args(words).out("slot 1\n").run();
+}
+
+#[test]
 fn the_lock_of_a_script_is_limited_with_its_children() {
     let scene = Scene::new();
     let script = "exec 9<>\"$(\"$HELPER\" path --create a)\"

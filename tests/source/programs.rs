@@ -77,6 +77,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         layers: &[
             &["checker", "environment", "kernel", "random", "stage", "syscalls"],
             &["history", "place", "sample_histories"],
+            &["policy_payloads"],
             &["disturbances", "driver", "isolation", "payload"],
             &["scene"],
             &["scenes", "slot"],

@@ -36,6 +36,17 @@ impl Fault {
     }
 }
 
+/// The system call at which the action of [`Call::when_it_waits`] runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitKind {
+    /// One that blocks until a lock, or a part of it, is free.
+    Lock,
+    /// The second one that blocks until a part of a lock is free: after the turnstile, a slot.
+    Slot,
+    /// One that blocks until an event or the end of a pause.
+    Event,
+}
+
 /// A call of the helper, or of a script that calls it.
 pub(crate) struct Call {
     pub(crate) program: Option<&'static str>,
@@ -44,8 +55,8 @@ pub(crate) struct Call {
     /// Pairs of a descriptor of this process and its number in the called one.
     pub(crate) descriptors: Vec<(RawFd, RawFd)>,
     pub(crate) variables: Vec<(&'static str, String)>,
-    /// Runs when the helper makes a system call that waits for a lock.
-    pub(crate) when_it_waits: Option<Box<dyn FnOnce()>>,
+    /// Runs when the helper makes a system call of this kind.
+    pub(crate) when_it_waits: Option<(WaitKind, Box<dyn FnOnce()>)>,
 }
 
 impl Call {
@@ -82,8 +93,12 @@ impl Call {
         self
     }
 
-    pub(crate) fn when_it_waits(mut self, action: impl FnOnce() + 'static) -> Self {
-        self.when_it_waits = Some(Box::new(action));
+    pub(crate) fn when_it_waits(self, action: impl FnOnce() + 'static) -> Self {
+        self.when_it_waits_for(WaitKind::Lock, action)
+    }
+
+    pub(crate) fn when_it_waits_for(mut self, kind: WaitKind, action: impl FnOnce() + 'static) -> Self {
+        self.when_it_waits = Some((kind, Box::new(action)));
         self
     }
 }
@@ -99,6 +114,8 @@ pub(crate) struct Outcome {
     pub(crate) calls: Vec<i64>,
     /// The number of the disturbed system call, if the helper reached it.
     pub(crate) hit: Option<i64>,
+    /// `true` if the helper made a call that acquires or releases a lock.
+    pub(crate) used_lock: bool,
     /// `true` if the call was killed because it took too long.
     pub(crate) hung: bool,
 }
@@ -130,18 +147,23 @@ pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<Out
     (&files[0]).write_all(&call.input)?;
     (&files[0]).seek(SeekFrom::Start(0))?;
     let started = start(place, &call, [&files[0], &files[1], &files[2]], Watched::Every)?;
-    let mut tree =
-        ProcessTree { fault, helper: place.helper.clone(), is_helper: HashMap::new(), calls: Vec::new(), hit: None };
-    let (begin, mut hung, mut ended) = (Instant::now(), false, None);
+    let mut tree = ProcessTree {
+        fault,
+        helper: place.helper.clone(),
+        is_helper: HashMap::new(),
+        calls: Vec::new(),
+        hit: None,
+        used_lock: false,
+    };
+    let (begin, mut hung, mut ended, mut ranges) = (Instant::now(), false, None, 0);
     loop {
         match started.listener.receive(Duration::from_millis(20)) {
             Event::Call(asked) => {
                 let answer = tree.answer(&asked);
-                if waits_for_lock(&asked)
-                    && let Some(action) = call.when_it_waits.take()
-                {
+                if let Some((_, action)) = call.when_it_waits.take_if(|(kind, _)| waits_for(&asked, *kind, ranges)) {
                     action();
                 }
+                ranges += usize::from(is_fcntl(&asked, &[libc::F_SETLKW]));
                 if let Some(answer) = answer {
                     started.listener.answer(&asked, answer);
                 }
@@ -165,6 +187,7 @@ pub(crate) fn run(place: &Place, mut call: Call, fault: Fault) -> io::Result<Out
         err: place::read_text(err),
         calls: tree.calls,
         hit: tree.hit,
+        used_lock: tree.used_lock,
         hung,
     })
 }
@@ -174,24 +197,39 @@ pub(crate) fn check_support(place: &Place) -> io::Result<()> {
     run(place, Call::new(["--version"]), Fault::None).map(drop)
 }
 
-fn waits_for_lock(asked: &SystemCall) -> bool {
-    let is_range = asked.number == libc::SYS_fcntl && asked.args[1] == u64::from(libc::F_OFD_SETLKW.cast_unsigned());
-    let is_flock = asked.number == libc::SYS_flock
-        && asked.args[1] & u64::from(libc::LOCK_NB.cast_unsigned()) == 0
-        && asked.args[1] & u64::from(libc::LOCK_UN.cast_unsigned()) == 0;
-    is_flock || is_range
+/// Returns whether an fcntl(2) call has one of these operations.
+fn is_fcntl(asked: &SystemCall, operations: &[i32]) -> bool {
+    asked.number == libc::SYS_fcntl && operations.iter().any(|what| asked.args[1] == u64::from(what.cast_unsigned()))
+}
+
+/// Returns whether a system call is of this kind. `earlier` is the number of earlier ones that block until a part of a lock is free.
+fn waits_for(asked: &SystemCall, kind: WaitKind, earlier: usize) -> bool {
+    let is_flock = || {
+        asked.number == libc::SYS_flock
+            && asked.args[1] & u64::from((libc::LOCK_NB | libc::LOCK_UN).cast_unsigned()) == 0
+    };
+    match kind {
+        WaitKind::Lock => is_flock() || is_fcntl(asked, &[libc::F_OFD_SETLKW, libc::F_SETLKW]),
+        WaitKind::Slot => is_fcntl(asked, &[libc::F_SETLKW]) && earlier > 0,
+        WaitKind::Event => syscalls::waits_for_event(asked.number, &asked.args),
+    }
+}
+
+fn uses_lock(asked: &SystemCall) -> bool {
+    asked.number == libc::SYS_flock
+        || is_fcntl(asked, &[libc::F_OFD_SETLK, libc::F_OFD_SETLKW, libc::F_SETLK, libc::F_SETLKW])
 }
 
 /// Returns whether the operation of an fcntl(2) call can fail with this error. The operations that read or set a flag or the
 /// owner cannot fail.
 fn allows_error(asked: &SystemCall, errno: i32) -> bool {
-    let is_one_of = |operations: &[i32]| operations.iter().any(|what| asked.args[1] == u64::from(what.cast_unsigned()));
-    let locks = || is_one_of(&[libc::F_OFD_SETLK, libc::F_OFD_SETLKW]);
-    let copies = || is_one_of(&[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC]);
-    let leases = || is_one_of(&[libc::F_SETLEASE]);
+    let waits = || is_fcntl(asked, &[libc::F_OFD_SETLKW, libc::F_SETLKW]);
+    let locks = || waits() || is_fcntl(asked, &[libc::F_OFD_SETLK, libc::F_SETLK]);
+    let copies = || is_fcntl(asked, &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC]);
+    let leases = || is_fcntl(asked, &[libc::F_SETLEASE]);
     asked.number != libc::SYS_fcntl
         || match errno {
-            libc::EINTR => is_one_of(&[libc::F_OFD_SETLKW]),
+            libc::EINTR => waits(),
             libc::ENOLCK => locks(),
             libc::EMFILE => copies(),
             libc::EAGAIN | libc::EACCES => locks() || leases(),
@@ -214,22 +252,40 @@ fn is_on_disk(asked: &SystemCall) -> bool {
     !reads_or_writes.contains(&asked.number) || link().is_absolute()
 }
 
+/// Returns whether a system call opens or reads a file in `/proc`, whose errors do not last.
+fn is_in_proc(asked: &SystemCall) -> bool {
+    use std::os::unix::fs::FileExt;
+    let (pid, fd) = (asked.pid, asked.args[0]);
+    let of_descriptor = || fs::read_link(format!("/proc/{pid}/fd/{fd}")).is_ok_and(|path| path.starts_with("/proc"));
+    if asked.number != libc::SYS_openat {
+        return of_descriptor();
+    }
+    let mut path = [0; 5];
+    let memory = File::open(format!("/proc/{pid}/mem"));
+    let is_read = memory.is_ok_and(|memory| memory.read_exact_at(&mut path, asked.args[1]).is_ok());
+    is_read && (path == *b"/proc" || path[0] != b'/' && of_descriptor())
+}
+
 /// The processes of one call.
 struct ProcessTree {
     fault: Fault,
     helper: PathBuf,
-    /// For each process, whether it runs the helper. Calls of other programs are not counted.
+    /// For each process, whether it runs the helper. Calls of other programs are not counted, nor those of [`environment::UNWATCHED`].
     is_helper: HashMap<u32, bool>,
     calls: Vec<i64>,
     hit: Option<i64>,
+    used_lock: bool,
 }
 
 impl ProcessTree {
     /// Returns the answer to a system call, or `None` if the process was killed.
     fn answer(&mut self, asked: &SystemCall) -> Option<Answer> {
         let helper = &self.helper;
-        let runs_helper =
-            |pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program: PathBuf| program == *helper);
+        let runs_helper = |pid| {
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program: PathBuf| program == *helper)
+                && fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|words| !words.starts_with(environment::UNWATCHED.as_bytes()))
+        };
         let is_helper = *self.is_helper.entry(asked.pid).or_insert_with(|| runs_helper(asked.pid));
         if asked.number == libc::SYS_execve {
             self.is_helper.remove(&asked.pid);
@@ -238,14 +294,17 @@ impl ProcessTree {
             return Some(Answer::GoOn);
         }
         self.calls.push(asked.number);
+        self.used_lock |= uses_lock(asked);
         let is_nth = self.calls.len() == self.fault.at();
-        let again = matches!(self.fault, Fault::FailOn(..)) && self.hit == Some(asked.number);
+        let lasts = matches!(self.fault, Fault::FailOn(..));
+        let again = lasts && self.hit == Some(asked.number);
         // The number of other processes on the machine changes from run to run. So call N may be another one than in the run
         // that counted the calls, with other errors.
         let fits = |errno| {
             syscalls::list_errors(asked.number).contains(&errno)
                 && (errno == libc::EINTR || is_on_disk(asked))
                 && allows_error(asked, errno)
+                && !(lasts && is_in_proc(asked))
         };
         match self.fault {
             Fault::Kill(_) if is_nth => {

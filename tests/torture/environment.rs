@@ -9,6 +9,9 @@ pub(crate) const MARK: &str = "ABA_TORTURE_MARK";
 /// A variable that is set if the run has namespaces of its own, in which it may mount file systems.
 pub(crate) const MOUNTS_ALLOWED: &str = "ABA_TORTURE_ALLOWED";
 
+/// The name under which a payload calls the helper undisturbed.
+pub(crate) const UNWATCHED: &str = "unwatched";
+
 /// The shell library under test.
 pub(crate) const LIBRARY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
 

@@ -45,6 +45,7 @@ mod isolation;
 mod kernel;
 mod payload;
 mod place;
+mod policy_payloads;
 mod random;
 mod sample_histories;
 mod scene;

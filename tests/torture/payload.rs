@@ -3,8 +3,9 @@
 
 use crate::history::Journal;
 use crate::kernel;
+use crate::place::append;
+use crate::policy_payloads;
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -38,13 +39,8 @@ pub(crate) fn run(words: &[&str]) -> i32 {
         ["task", history, actor, task, fate, micros] => {
             run_task(&Journal::open(Path::new(history)), actor, task, fate, micros)
         }
-        _ => 2,
+        _ => policy_payloads::run(words),
     }
-}
-
-fn append(log: &Path, line: &str) {
-    let mut file = File::options().append(true).create(true).open(log).unwrap();
-    file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// Logs whether the lock on the file is really held while the payload runs.

@@ -5,9 +5,10 @@ use crate::kernel;
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub(crate) struct Place {
     pub(crate) patience: Duration,
     /// Files that this process keeps open, often locked, until the place is cleared.
     kept: RefCell<Vec<File>>,
+    /// Processes that hold locks until the place is cleared.
+    holders: RefCell<Vec<Child>>,
 }
 
 /// The result of an ordinary call.
@@ -47,6 +50,7 @@ impl Place {
             program_path: fs::read_link("/proc/self/exe").expect("/proc is there"),
             patience: Duration::from_secs(20),
             kept: RefCell::new(Vec::new()),
+            holders: RefCell::new(Vec::new()),
         }
     }
 
@@ -65,8 +69,26 @@ impl Place {
         self.kept.borrow_mut().push(file);
     }
 
-    /// Unlocks and closes the kept files.
+    /// Runs the helper, which must acquire a lock, with a command that holds it until the returned pipe is closed, or until
+    /// [`Place::release_kept`].
+    pub(crate) fn start_holder(&self, options: &[&str]) -> ChildStdin {
+        let mut command = self.program(&self.helper);
+        command.arg("lock").args(options).arg("--").args(self.payload(&["stay"]));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n", "the holder of {options:?}");
+        let end = child.stdin.take().unwrap();
+        self.holders.borrow_mut().push(child);
+        end
+    }
+
+    /// Unlocks and closes the kept files, and ends the holders.
     pub(crate) fn release_kept(&self) {
+        for mut holder in self.holders.borrow_mut().drain(..) {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
         for file in self.kept.borrow_mut().drain(..) {
             // A child that was just forked may have a copy, so that closing alone would not unlock it.
             kernel::unflock(&file);
@@ -147,6 +169,12 @@ impl Place {
         let status = wait_for(&mut child, self.patience);
         Output { status, out: read_text(&out), err: read_text(&err) }
     }
+}
+
+/// Appends a line to the file.
+pub(crate) fn append(log: &Path, line: &str) {
+    let mut file = File::options().append(true).create(true).open(log).unwrap();
+    file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// Reads a whole file, whatever its offset is.

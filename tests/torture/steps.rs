@@ -134,8 +134,11 @@ fn judge_output(scene: &Scene, ended: &Outcome, fault: Fault) -> Verdict {
     if ended.err.contains("error while loading shared libraries") {
         return Ok(());
     }
-    // A wait for a task returns the status of the task, and a parent may return that of its killed child.
-    let of_another = ended.status == 137 && (scene.name.starts_with("run-once") || scene.name.contains("--no-inherit"));
+    // A wait for a task returns the status of the task, and a parent may return that of its killed child. A lock with a limit ends
+    // the command.
+    let is_limited = scene.name.contains("--max-time") || scene.name.contains("--no-inherit");
+    let of_another =
+        ended.status == 137 && (scene.name.starts_with("run-once") || is_limited) || ended.status == 143 && is_limited;
     let is_flock = scene.name.contains("flock");
     let statuses: &[i32] = if is_flock { &STATUSES_OF_FLOCK } else { &STATUSES };
     if !statuses.contains(&ended.status) && !of_another {

@@ -69,6 +69,16 @@ fn list_errors_of_old_calls(_: i64) -> &'static [i32] {
     &[]
 }
 
+/// Returns whether a system call blocks until an event or for some time.
+pub(crate) fn waits_for_event(call: i64, args: &[u64; 6]) -> bool {
+    // The runtime looks at the standard streams with a poll(2) that does not wait.
+    #[cfg(target_arch = "x86_64")]
+    if call == libc::SYS_poll {
+        return args[2] != 0;
+    }
+    [libc::SYS_ppoll, libc::SYS_clock_nanosleep].contains(&call) && args[2] != 0
+}
+
 /// Returns the name of a system call, or its number.
 pub(crate) fn name_call(call: i64) -> String {
     macro_rules! names {

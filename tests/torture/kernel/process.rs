@@ -81,3 +81,9 @@ pub(crate) fn leave_terminal() {
     // SAFETY: it takes nothing.
     unsafe { libc::setsid() };
 }
+
+/// Ignores SIGTERM, also in programs that this process starts.
+pub(crate) fn ignore_termination() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+}

@@ -2,18 +2,35 @@
 //! `steps` plays them.
 
 mod alone;
+mod bound;
 mod checks;
 mod file;
 mod flock;
+mod key;
+mod limit;
 mod lock;
 mod number;
+mod slots;
 mod task;
+mod wait;
 
 use crate::scene::Scene;
 
 pub(crate) fn list_scenes() -> Vec<Scene> {
-    [lock::scenes(), alone::scenes(), flock::scenes(), file::scenes(), task::scenes(), number::scenes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        lock::scenes(),
+        alone::scenes(),
+        flock::scenes(),
+        file::scenes(),
+        task::scenes(),
+        number::scenes(),
+        slots::scenes(),
+        limit::scenes(),
+        bound::scenes(),
+        wait::scenes(),
+        key::scenes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

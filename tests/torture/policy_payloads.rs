@@ -1,0 +1,162 @@
+//! More commands for locks with policies: slots, a maximum time, locks that end with a script.
+
+use crate::environment::{self, UNWATCHED};
+use crate::kernel;
+use crate::place::{append, is_free};
+use serde_json::Value;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, parent_id};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The time after which a process that should have been ended, or a lock that should have been released, is reported.
+const OVERDUE: Duration = Duration::from_secs(8);
+
+/// Runs the payload, and returns the exit status.
+pub(crate) fn run(words: &[&str]) -> i32 {
+    match *words {
+        ["stay"] => stay(),
+        ["slot", file, log] => probe_slot(Path::new(file), Path::new(log)),
+        ["bound", file, log, script] => probe_bound(Path::new(file), Path::new(log), script.parse().unwrap_or(0)),
+        ["daemon", file, log] => linger(Path::new(file), Path::new(log)),
+        ["overstay", file, log] => overstay(Path::new(file), Path::new(log)),
+        ["left", file, log] => wait_for_kill(Path::new(file), Path::new(log), "a child"),
+        ["witness", log, ref status @ ..] => witness(Path::new(log), status),
+        _ => 2,
+    }
+}
+
+/// Reports on stdout that it runs, and ends with its stdin.
+fn stay() -> i32 {
+    println!("held");
+    let _ = io::stdout().flush();
+    let _ = io::stdin().read(&mut [0]);
+    0
+}
+
+/// Logs the number of its slot, and whether it really holds one.
+fn probe_slot(file: &Path, log: &Path) -> i32 {
+    let is_held = || fs::File::open(file).is_ok_and(|file| kernel::is_range_locked(&file) && !kernel::try_flock(&file));
+    let number = std::env::var("ABA_LOCK_SLOT").unwrap_or_else(|_| "none".to_owned());
+    append(log, &format!("inside {number}{}", if is_held() { "" } else { " without the lock" }));
+    0
+}
+
+/// Logs whether the lock is held. If not, the script must end, because SIGTERM was sent to it.
+fn probe_bound(file: &Path, log: &Path, script: u32) -> i32 {
+    if !is_free(file) {
+        append(log, "inside");
+        return 0;
+    }
+    let begin = Instant::now();
+    // After an exec, this process is the script itself.
+    while [parent_id(), std::process::id()].contains(&script) {
+        if begin.elapsed() > OVERDUE {
+            append(log, "the script went on without the lock");
+            return 0;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    append(log, "ended");
+    0
+}
+
+/// Stays until the lock is free, as a daemon that a script left.
+fn linger(file: &Path, log: &Path) -> i32 {
+    kernel::leave_terminal();
+    let begin = Instant::now();
+    while !is_free(file) {
+        if begin.elapsed() > OVERDUE {
+            append(log, "the lock outlived the script");
+            return 0;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    0
+}
+
+/// Stays longer than its lock may be held, with a child in a session of its own. Both ignore SIGTERM.
+fn overstay(file: &Path, log: &Path) -> i32 {
+    kernel::ignore_termination();
+    append(log, if is_free(file) { "inside without the lock" } else { "inside" });
+    let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
+    command.args(["payload", "left"]).args([file, log]);
+    let mut child = command.spawn().unwrap();
+    let status = wait_for_kill(file, log, "the command");
+    let _ = child.wait();
+    status
+}
+
+/// Stays until it is killed, or until the process that should kill it has ended.
+fn wait_for_kill(file: &Path, log: &Path, what: &str) -> i32 {
+    if what == "a child" {
+        kernel::leave_terminal();
+    }
+    let begin = Instant::now();
+    loop {
+        thread::sleep(Duration::from_millis(2));
+        if !is_locker_alive(file) {
+            append(log, "the watcher was killed");
+            return 0;
+        }
+        if begin.elapsed() > OVERDUE {
+            append(log, &format!("{what} outlived the limit"));
+            return 0;
+        }
+    }
+}
+
+/// Returns whether the process that called flock(2) for the file still runs. The lock table of a PID namespace lacks the locks of
+/// processes that have ended.
+fn is_locker_alive(file: &Path) -> bool {
+    find_locker(file).is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// Returns the process that called flock(2) for the file, as `/proc/locks` has it.
+pub(crate) fn find_locker(file: &Path) -> Option<u32> {
+    let inode = format!(":{}", fs::metadata(file).ok()?.ino());
+    let table = fs::read_to_string("/proc/locks").ok()?;
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let is_flock = |words: &Vec<&str>| words.len() > 5 && words[1] == "FLOCK" && words[5].ends_with(&inode);
+    lines.find(is_flock).and_then(|words| words[4].parse().ok())
+}
+
+/// Asks `status` for the lock that this process holds, and logs whether what it prints is right.
+fn witness(log: &Path, lock: &[&str]) -> i32 {
+    let mut command = Command::new(environment::find_helper());
+    let said = command.arg0(UNWATCHED).args(["status", "--json"]).args(lock).stderr(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    let Ok(found) = serde_json::from_str::<Value>(&text) else {
+        append(log, &format!("wrong: {text:?}"));
+        return 0;
+    };
+    append(log, "inside");
+    let us = std::process::id();
+    let holder = found["holders"].as_array().and_then(|all| all.iter().find(|holder| holder["pid"] == us));
+    let slot = std::env::var("ABA_LOCK_SLOT").ok().and_then(|number| number.parse::<u32>().ok());
+    let wrong = |what: &str, is: &Value| append(log, &format!("wrong: {what} is {is}"));
+    match holder {
+        None => wrong("the list of holders", &found["holders"]),
+        Some(holder) if holder["slot"].as_u64() != slot.map(u64::from) => wrong("the slot", &holder["slot"]),
+        Some(_) => {}
+    }
+    if found["state"] != "held" {
+        wrong("the state", &found["state"]);
+    }
+    // After a failed write, there is no record.
+    let record = &found["record"];
+    if !record.is_null() && record["pid"] != us {
+        wrong("the pid in the record", &record["pid"]);
+    }
+    if record.is_null() {
+        append(log, "no record");
+    }
+    for name in ["key", "max_time_seconds"] {
+        append(log, &format!("{name} {}", found[name]));
+    }
+    0
+}

@@ -15,7 +15,7 @@ use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::peer;
 use crate::lock::record;
 use crate::os;
-use crate::os::proc::lock_table::{self, KernelLock, ListedLock, WantedFile};
+use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use crate::os::proc::process;
 use std::collections::BTreeSet;
@@ -141,17 +141,17 @@ pub enum Refusal {
 pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     let refused = |refusal| ForcedRelease { signalled: Vec::new(), outcome: ReleaseOutcome::Refused(refusal) };
     let begin = Instant::now();
-    let file = holders::identify_file(path);
+    let files = [holders::identify_file(path)];
     if !process::has_our_numbers() {
         return refused(if process::can_be_seen() { Refusal::OtherProc } else { Refusal::NoProc });
     }
     let (ancestors, mut tries): (BTreeSet<u32>, u32) = (process::ancestors(std::process::id()).collect(), 0);
     let look = loop {
-        let look = find_openers(&file);
+        let look = find_openers(&files);
         let is_ours = |opener: &LockingProcess| {
             ancestors.contains(&opener.pid) || find_bound_script(opener.pid).is_some_and(|pid| ancestors.contains(&pid))
         };
-        if openers::holds(std::process::id(), &file) || list_live(&look).any(is_ours) {
+        if openers::holds(std::process::id(), &files[0]) || list_live(&look).any(is_ours) {
             return refused(Refusal::HeldByCaller);
         }
         if list_live(&look).next().is_some() {
@@ -167,7 +167,7 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
             return refused(Refusal::HolderUnseen(Box::new(state)));
         }
     };
-    let mut release = HolderRelease::new(&file, path, &look);
+    let mut release = HolderRelease::new(&files, path, &look);
     for opener in list_live(&look) {
         if release.find_victim(opener).is_none() {
             release.add(opener);
@@ -184,29 +184,27 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     release.run(plan, begin)
 }
 
-/// Ends the processes that hold the lock on the file through the acquisition of this process, and waits until they have released
-/// it. This process is their locker, and has closed the file.
+/// Ends the processes that hold a lock on one of the files through the acquisition of this process, and waits until they have
+/// released all of them. This process is their locker, and has closed the files.
 #[must_use]
-pub fn end_acquisition(file: &WantedFile, plan: &KillPlan) -> ForcedRelease {
+pub fn end_acquisition(files: &[WantedFile], plan: &KillPlan) -> ForcedRelease {
     let is_locker = true;
     let lockers = BTreeSet::from([std::process::id()]);
-    let release = HolderRelease { file, path: &file.path, is_locker, lockers, token: 0, start: 0, victims: Vec::new() };
+    let path = Path::new("");
+    let release = HolderRelease { files, path, is_locker, lockers, token: 0, start: 0, victims: Vec::new() };
     release.run(plan, Instant::now())
 }
 
-/// Returns the processes that hold the lock on the file through the acquisition of this process.
+/// Returns the processes that hold a lock on one of the files through the acquisition of this process.
 #[must_use]
-pub fn find_own_holders(file: &WantedFile) -> Vec<u32> {
-    let found = find_openers(file).found.into_iter();
-    let mut pids: Vec<u32> =
-        found.filter(|opener| opener.lock.locker == std::process::id()).map(|opener| opener.pid).collect();
-    pids.dedup();
-    pids
+pub fn find_own_holders(files: &[WantedFile]) -> BTreeSet<u32> {
+    let found = find_openers(files).found.into_iter();
+    found.filter(|opener| opener.lock.locker == std::process::id()).map(|opener| opener.pid).collect()
 }
 
-/// Returns the holders of a lock on the file, or on a file that was removed from its path.
-fn find_openers(file: &WantedFile) -> Scan<LockingProcess> {
-    openers::find_locking_processes(&mut vec![file.clone()], None, &AtomicBool::new(false))
+/// Returns the holders of locks on the files, or on files that were removed from their paths.
+fn find_openers(files: &[WantedFile]) -> Scan<LockingProcess> {
+    openers::find_locking_processes(&mut files.to_vec(), None, &AtomicBool::new(false))
 }
 
 /// Returns the holders whose locked file is the one to which the path leads now.
@@ -233,10 +231,10 @@ struct Victim {
 }
 
 impl Victim {
-    /// Sends a signal, if this is still the process that was seen, and it still has the file open.
-    fn send(&self, file: &WantedFile, lockers: Option<&BTreeSet<u32>>, signal: i32) -> bool {
+    /// Sends a signal, if this is still the process that was seen, and it still has one of the files open.
+    fn send(&self, files: &[WantedFile], lockers: Option<&BTreeSet<u32>>, signal: i32) -> bool {
         let is_meant = |lock: KernelLock| lockers.is_none_or(|lockers| lockers.contains(&lock.locker));
-        let holds = || openers::lock_on(self.opener, file).is_some_and(is_meant);
+        let holds = || files.iter().any(|file| openers::lock_on(self.opener, file).is_some_and(is_meant));
         let holds = || holds() && (self.opener == self.pid || find_bound_script(self.opener) == Some(self.pid));
         let proved = process::is_alive(self.pid, self.start) && holds();
         proved && self.process.signal(signal).is_ok()
@@ -255,7 +253,8 @@ impl Victim {
 
 /// A forced release in progress.
 struct HolderRelease<'a> {
-    file: &'a WantedFile,
+    files: &'a [WantedFile],
+    /// The path of the record, if this process is not the locker.
     path: &'a Path,
     /// True if this process is the locker. Its pid is not reused, so each process that holds a lock of it has inherited that lock.
     is_locker: bool,
@@ -269,9 +268,9 @@ struct HolderRelease<'a> {
 }
 
 impl<'a> HolderRelease<'a> {
-    fn new(file: &'a WantedFile, path: &'a Path, look: &Scan<LockingProcess>) -> Self {
+    fn new(files: &'a [WantedFile], path: &'a Path, look: &Scan<LockingProcess>) -> Self {
         Self {
-            file,
+            files,
             path,
             is_locker: false,
             lockers: list_live(look).map(|opener| opener.lock.locker).collect(),
@@ -312,10 +311,12 @@ impl<'a> HolderRelease<'a> {
 
     /// Signals the holders until they have released the lock, or the maximum time has passed.
     fn run(mut self, plan: &KillPlan, begin: Instant) -> ForcedRelease {
+        // Without a time in between, SIGKILL would come before the process can act on the other signal.
+        let signal = if plan.grace.is_zero() { KILL } else { plan.signal };
         let mut pauses = PAUSES.iter();
         let mut unheld = 0;
         loop {
-            let look = find_openers(self.file);
+            let look = find_openers(self.files);
             let (mut holding, mut unproved) = (Vec::new(), false);
             for opener in &look.found {
                 let is_wanted = self.is_locker || !opener.removed;
@@ -342,13 +343,13 @@ impl<'a> HolderRelease<'a> {
                 return self.finish(ReleaseOutcome::Released);
             }
             let spent = begin.elapsed();
-            let kills = plan.signal == KILL || spent >= plan.grace;
-            let limit = if plan.signal == KILL { KILL_TIMEOUT } else { plan.grace.saturating_add(KILL_TIMEOUT) };
+            let kills = signal == KILL || spent >= plan.grace;
+            let limit = if signal == KILL { KILL_TIMEOUT } else { plan.grace.saturating_add(KILL_TIMEOUT) };
             if spent >= limit {
                 return self.finish(ReleaseOutcome::StillHeld);
             }
             for index in &holding {
-                self.signal(*index, plan.signal, kills);
+                self.signal(*index, signal, kills);
             }
             let next = if kills { limit } else { plan.grace };
             let pause = pauses.next().or(PAUSES.last()).copied().unwrap_or_default();
@@ -359,25 +360,25 @@ impl<'a> HolderRelease<'a> {
 
     /// Sends the signal of the plan if the victim has not received it yet, and SIGKILL if `kills` is true.
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
-        let (file, lockers, victim) = (self.file, self.is_locker.then_some(&self.lockers), &mut self.victims[index]);
+        let (files, lockers, victim) = (self.files, self.is_locker.then_some(&self.lockers), &mut self.victims[index]);
         if !victim.signalled {
-            victim.signalled = victim.send(file, lockers, signal);
+            victim.signalled = victim.send(files, lockers, signal);
             victim.killed = signal == KILL;
             // A stopped process acts on the signal only after SIGCONT.
             if victim.signalled {
-                victim.send(file, lockers, libc::SIGCONT);
+                victim.send(files, lockers, libc::SIGCONT);
             }
         }
         if kills && !victim.killed {
-            victim.killed = victim.send(file, lockers, KILL);
+            victim.killed = victim.send(files, lockers, KILL);
         }
     }
 
     /// Returns true if one of the lockers still holds the lock according to the kernel's list, which includes processes
     /// whose descriptors may not be read.
     fn is_listed(&self) -> bool {
-        let file = lock_table::file_id(self.file);
-        let held = |listed: &ListedLock| listed.file == file && !listed.waits;
+        let files: Vec<FileId> = self.files.iter().map(lock_table::file_id).collect();
+        let held = |listed: &ListedLock| files.contains(&listed.file) && !listed.waits;
         let locker = |listed: &ListedLock| Some(listed.lock.locker).filter(|pid| *pid != 0);
         lock_table::list()
             .iter()

@@ -32,6 +32,7 @@
 
 use crate::base::duration::format_limit;
 use crate::base::target::Target;
+use crate::base::text::shorten;
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::holders;
@@ -63,6 +64,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The pause before holders that did not end are signalled again.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
+/// Number of times that the lock table is read before a lock that it does not show counts as released. The kernel prints the table
+/// in pages, and may leave out a lock at the end of a page while other locks are released.
+const LISTS: u32 = 5;
+
+/// Maximum number of characters of the names in the message. A longer message could block in a pipe that is nearly full.
+const MAX_LABELS: usize = 500;
+
 /// The first byte of a report.
 const ACQUIRED: u8 = b'A';
 const CONTENDED: u8 = b'C';
@@ -71,8 +79,19 @@ const CONTENDED: u8 = b'C';
 #[derive(Debug, Clone, Copy)]
 pub struct TimeLimit {
     pub time: Duration,
-    /// The time between SIGTERM and SIGKILL.
+    /// The time between SIGTERM and SIGKILL. If it is zero, only SIGKILL is sent.
     pub grace: Duration,
+}
+
+impl TimeLimit {
+    /// Returns the signals that are sent when the time is over, for a message.
+    #[must_use]
+    pub fn describe_signals(&self) -> String {
+        if self.grace.is_zero() {
+            return "sending SIGKILL".to_owned();
+        }
+        format!("sending SIGTERM, and SIGKILL after {}", format_limit(self.grace))
+    }
 }
 
 /// The side of a call with a time limit on which this process is.
@@ -150,19 +169,14 @@ pub fn check_fresh(acquired: &Acquired) -> Result<(), LockError> {
     }
 }
 
-/// A lock that the watcher has acquired.
-struct WatchedLock {
-    target: Target,
-    file: WantedFile,
-}
-
 /// Reports the grant to the caller, and then watches the locks until no process holds them through this
 /// acquisition. Returns false if the caller had ended, so that the locks were released.
 #[must_use]
 pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: TimeLimit) -> bool {
     let begin = Instant::now();
     let report = format_report(&acquired);
-    let (locks, files): (Vec<WatchedLock>, Vec<File>) = acquired.guards.into_iter().map(split_guard).unzip();
+    let targets: Vec<Target> = acquired.guards.iter().map(|guard| guard.target.clone()).collect();
+    let (wanted, files): (Vec<WantedFile>, Vec<File>) = acquired.guards.into_iter().map(identify_guard).unzip();
     let mut closes = os::FileWatch::new();
     let reports_closes = files.iter().all(|file| closes.add_open_file(file));
     let mut kept: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
@@ -181,12 +195,10 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
     os::release_program_pages();
     let mut watch = ReleaseWatch { closes, pause: if reports_closes { Duration::MAX } else { LOOK_AGAIN } };
     if !watch.wait_for_release(begin.checked_add(limit.time)) {
-        announce(&locks, request, limit, begin.elapsed());
+        announce(&targets, &wanted, request, limit, begin.elapsed());
         let plan = KillPlan { signal: kill::TERM, grace: limit.grace };
         loop {
-            for lock in &locks {
-                let _ = kill::end_acquisition(&lock.file, &plan);
-            }
+            let _ = kill::end_acquisition(&wanted, &plan);
             // A process of another user may not be signalled, and one that waits for a disk does not end.
             if !is_held() || watch.wait_for_release(Instant::now().checked_add(TRY_AGAIN)) {
                 break;
@@ -196,13 +208,13 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
     true
 }
 
-fn split_guard(guard: Guard) -> (WatchedLock, File) {
+fn identify_guard(guard: Guard) -> (WantedFile, File) {
     let Guard { file, target, .. } = guard;
     let mut wanted = holders::identify_file(&target.path);
     if let Ok(data) = file.metadata() {
         (wanted.dev, wanted.ino) = (data.dev(), data.ino());
     }
-    (WatchedLock { target, file: wanted }, file)
+    (wanted, file)
 }
 
 /// The wait for the last holder.
@@ -236,31 +248,28 @@ impl ReleaseWatch {
 /// Returns true if a process holds a lock that this process has acquired. This process has no other locks.
 fn is_held() -> bool {
     let us = std::process::id();
-    // A table of several pages may lack a lock while others are released.
-    (0..2).any(|_| lock_table::list_held().is_none_or(|all| all.iter().any(|one| !one.waits && one.lock.locker == us)))
+    (0..LISTS)
+        .any(|_| lock_table::list_held().is_none_or(|all| all.iter().any(|one| !one.waits && one.lock.locker == us)))
 }
 
 /// Logs that the time is over, and prints a message on the standard error of the first holder that has one.
-fn announce(locks: &[WatchedLock], request: &Request, limit: TimeLimit, held: Duration) {
-    for WatchedLock { target, .. } in locks {
+fn announce(targets: &[Target], files: &[WantedFile], request: &Request, limit: TimeLimit, held: Duration) {
+    for target in targets {
         let event = LockEvent::Expired { held, limit: limit.time };
         events::log_event(&event, target, request.holder, request.command.as_deref());
     }
-    let labels: Vec<&str> = locks.iter().map(|lock| lock.target.label.as_str()).collect();
-    let (time, grace) = (format_limit(limit.time), format_limit(limit.grace));
-    let labels = labels.join(", ").replace(char::is_control, " ");
+    let labels: Vec<&str> = targets.iter().map(|target| target.label.as_str()).collect();
+    let labels = shorten(&labels.join(", ").replace(char::is_control, " "), MAX_LABELS);
     let line = format!(
-        "aba-lock: {labels}: held for the maximum time of {time}: sending SIGTERM, and SIGKILL after {grace}\n"
+        "aba-lock: {labels}: held for the maximum time of {}: {}\n",
+        format_limit(limit.time),
+        limit.describe_signals()
     );
-    for lock in locks {
-        let mut pids = kill::find_own_holders(&lock.file);
-        pids.sort_by_key(|pid| *pid != request.holder);
-        let is_written = |pid: u32| {
-            let opened = process::start_time(pid).and_then(|start| os::Process::open(pid, start));
-            opened.is_some_and(|opened| os::write_to_stderr_of(pid, &opened, &line))
-        };
-        if pids.into_iter().any(is_written) {
-            return;
-        }
-    }
+    let is_written = |pid: u32| {
+        let opened = process::start_time(pid).and_then(|start| os::Process::open(pid, start));
+        opened.is_some_and(|opened| os::write_to_stderr_of(pid, &opened, &line))
+    };
+    let pids = kill::find_own_holders(files);
+    let holder = Some(request.holder).filter(|holder| pids.contains(holder));
+    let _ = holder.into_iter().chain(pids.iter().copied().filter(|pid| Some(*pid) != holder)).any(is_written);
 }

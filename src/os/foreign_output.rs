@@ -5,7 +5,7 @@
 
 use super::poll::can_be_written;
 use super::process_handle::Process;
-use super::signal_action::without_signal;
+use super::signal_action::{without_signal, without_size_signal};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub fn write_to_stderr_of(pid: u32, process: &Process, line: &str) -> bool {
     let Ok(mut output) = copy_descriptor(process).or_else(|_| open_descriptor(pid)) else { return false };
     can_be_written(output.as_raw_fd(), Duration::ZERO)
-        && without_signal(libc::SIGPIPE, || output.write_all(line.as_bytes())).is_ok()
+        && without_size_signal(|| without_signal(libc::SIGPIPE, || output.write_all(line.as_bytes()))).is_ok()
 }
 
 /// Copies the descriptor, so that both processes write at the same position. Without root, the kernel may allow that only for

@@ -67,10 +67,16 @@ impl RunPurpose {
     }
 }
 
+/// Writes a line to a log, or to the pipe of the process that copies stderr, if that is possible without waiting.
+fn write_log(log: &File, line: &str) {
+    if os::can_be_written(log.as_raw_fd(), Duration::ZERO) {
+        let _ = os::write_once(log, format!("{line}\n").as_bytes());
+    }
+}
+
 /// Writes the error of a command that could not be run to the log. Returns the exit status for this error.
 pub(super) fn log_command_error(log: &File, error: &CommandError) -> u8 {
-    let mut log = log;
-    let _ = writeln!(log, "aba-lock: {error}");
+    write_log(log, &format!("aba-lock: {error}"));
     if matches!(error, CommandError::NotFound { .. }) { 127 } else { 126 }
 }
 
@@ -135,9 +141,9 @@ impl Supervisor<'_> {
         drop(out);
         // Without a limit, the log or pipe is closed now, so that only the command has it open.
         let err = self.limit.map(|_| err);
-        let result = start_error.map_or_else(
+        let (result, ending) = start_error.map_or_else(
             || self.wait_for_command(&mut child, err.as_ref(), started),
-            |status| RunResult { status, time_over: None },
+            |status| (RunResult { status, time_over: None }, None),
         );
         drop(err);
         if let Some(copier) = copier {
@@ -147,7 +153,8 @@ impl Supervisor<'_> {
         if result.may_leave_processes() {
             // The task may run again, and then no process of this run may be left.
             let mark = build_run_mark(self.task, self.token);
-            let is_alone = end_session(child.pid(), &mark).unwrap_or_else(|| child.end_group(BLIND_GRACE));
+            let ending = ending.unwrap_or_else(|| RunEnding::new(GRACE));
+            let is_alone = end_session(child.pid(), &mark, ending).unwrap_or_else(|| child.end_group(BLIND_GRACE));
             // A process may outlive SIGKILL: it waits for a disk, or belongs to another user. Without `pid`, the next run
             // would begin next to it:
             //
@@ -166,33 +173,44 @@ impl Supervisor<'_> {
         let _ = (&mut &*self.starter).write_all(&[result.status, result.time_over.is_some().into()]);
     }
 
-    /// Waits for the command. If the maximum time is over before, ends the processes of the run.
-    fn wait_for_command(&self, child: &mut os::Child, err: Option<&File>, started: Instant) -> RunResult {
+    /// Waits for the command. If the maximum time is over before, begins to end the processes of the run, and waits for the command.
+    fn wait_for_command(
+        &self,
+        child: &mut os::Child,
+        err: Option<&File>,
+        started: Instant,
+    ) -> (RunResult, Option<RunEnding>) {
         let result = |status: i32, time_over| RunResult { status: u8::try_from(status).unwrap_or(u8::MAX), time_over };
         let deadline = self.limit.and_then(|limit| Some((limit, started.checked_add(limit.time)?)));
-        let Some((limit, deadline)) = deadline else { return result(child.wait(), None) };
+        let Some((limit, deadline)) = deadline else { return (result(child.wait(), None), None) };
         if let Some(status) = child.wait_until(deadline) {
-            return result(status, None);
+            return (result(status, None), None);
         }
-        let (time, grace) = (format_limit(limit.time), format_limit(limit.grace));
-        if let Some(mut err) = err {
-            let id = &self.task.id;
-            let _ = writeln!(
-                err,
-                "aba-lock: task {id}: ran for the maximum time of {time}: sending SIGTERM, and SIGKILL after {grace}"
-            );
+        let time = format_limit(limit.time);
+        if let Some(err) = err {
+            let (id, signals) = (&self.task.id, limit.describe_signals());
+            write_log(err, &format!("aba-lock: task {id}: ran for the maximum time of {time}: {signals}"));
         }
         self.task.add_event(&format!("MAX_TIME {time}"));
         let mark = build_run_mark(self.task, self.token);
-        signal_run(child.pid(), &mark, libc::SIGTERM);
-        // A stopped process acts on the signal only after SIGCONT.
-        signal_run(child.pid(), &mark, libc::SIGCONT);
-        let status = Instant::now().checked_add(limit.grace).and_then(|deadline| child.wait_until(deadline));
+        let mut ending = RunEnding::new(limit.grace);
+        // Without a time in between, SIGKILL would come before a process can act on SIGTERM.
+        let status = if limit.grace.is_zero() {
+            None
+        } else {
+            ending.asked = signal_run(child.pid(), &mark, libc::SIGTERM);
+            // A stopped process acts on the signal only after SIGCONT.
+            signal_run(child.pid(), &mark, libc::SIGCONT);
+            match ending.kill_at {
+                Some(kill_at) => child.wait_until(kill_at),
+                None => Some(child.wait()),
+            }
+        };
         let status = status.unwrap_or_else(|| {
             signal_run(child.pid(), &mark, libc::SIGKILL);
             child.wait()
         });
-        result(status, Some(limit.time))
+        (result(status, Some(limit.time)), Some(ending))
     }
 
     /// Returns the descriptor for stderr: the log, or for a combined log a pipe to a process that writes to both logs,
@@ -216,9 +234,8 @@ impl Supervisor<'_> {
     }
 
     fn report_no_directory(&self, err: &File, error: &io::Error) {
-        let mut err = err;
         let directory = self.saved.directory.display();
-        let _ = writeln!(err, "aba-lock: cannot enter {directory}: {}", format_io_error(error));
+        write_log(err, &format!("aba-lock: cannot enter {directory}: {}", format_io_error(error)));
         self.write_end(RunResult { status: 126, time_over: None }, Duration::ZERO);
         self.report(NO_DIRECTORY, error.raw_os_error().unwrap_or(0));
     }
@@ -245,32 +262,52 @@ impl Supervisor<'_> {
     }
 }
 
-/// Sends a signal to a command that runs, to its session, and to its other descendants.
-fn signal_run(leader: u32, mark: &str, signal: i32) {
+/// The processes of a run that must end.
+struct RunEnding {
+    /// The processes that have got SIGTERM.
+    asked: Vec<ProcessStat>,
+    /// The time of SIGKILL. `None`: never.
+    kill_at: Option<Instant>,
+}
+
+impl RunEnding {
+    fn new(grace: Duration) -> Self {
+        Self { asked: Vec::new(), kill_at: Instant::now().checked_add(grace) }
+    }
+}
+
+/// Sends a signal to a command that runs, to its session, and to its other descendants. Returns these processes, if `/proc` shows
+/// them.
+fn signal_run(leader: u32, mark: &str, signal: i32) -> Vec<ProcessStat> {
     let (Some(ours), Some(number)) = (process::own_number(), process::number_of(leader)) else {
-        return os::signal_group(leader.cast_signed(), signal);
+        os::signal_group(leader.cast_signed(), signal);
+        return Vec::new();
     };
     os::signal_child(leader.cast_signed(), signal);
-    signal_all(&find_remaining((ours, number), mark, &process::read_all_stats()), signal);
+    let found = find_remaining((ours, number), mark, &process::read_all_stats());
+    signal_all(&found, signal);
+    found
 }
 
 /// Ends the processes that a command left in its session and below. The command itself must not have been reaped, so
 /// that its pid still identifies the session. Returns `None` if `/proc` does not show this process and the command.
-/// Otherwise returns false if a process is left after twice the [`GRACE`].
-fn end_session(leader: u32, mark: &str) -> Option<bool> {
-    let started = Instant::now();
-    let mut asked: Vec<ProcessStat> = Vec::new();
+/// Otherwise returns false if a process is left [`GRACE`] after SIGKILL.
+fn end_session(leader: u32, mark: &str, ending: RunEnding) -> Option<bool> {
+    let RunEnding { mut asked, kill_at } = ending;
+    // The command may have ended only now.
+    let give_up_at = kill_at.and_then(|at| at.max(Instant::now()).checked_add(GRACE));
+    let has_come = |at: Option<Instant>| at.is_some_and(|at| Instant::now() > at);
     let (ours, leader) = (process::own_number()?, process::number_of(leader)?);
     loop {
         let left = find_remaining((ours, leader), mark, &process::read_all_stats());
-        if left.is_empty() || started.elapsed() > GRACE * 2 {
+        if left.is_empty() || has_come(give_up_at) {
             return Some(left.is_empty());
         }
-        let force = started.elapsed() > GRACE;
+        let force = has_come(kill_at);
         for seen in left {
             if force {
                 signal_process(&seen, libc::SIGKILL);
-            } else if !asked.contains(&seen) {
+            } else if !asked.iter().any(|asked| (asked.pid, asked.start) == (seen.pid, seen.start)) {
                 signal_process(&seen, libc::SIGTERM);
                 asked.push(seen);
             }

@@ -270,3 +270,44 @@ fn the_lock_is_free_as_soon_as_its_holder_has_ended() {
         done";
     scene.bash(script).run();
 }
+
+#[test]
+fn without_a_grace_time_the_holders_are_killed_at_once() {
+    let scene = Scene::new();
+    let call = scene.aba(["lock", "--max-time", "0.3", "--grace", "0", "a", "--"]);
+    let line = "aba-lock: a: held for the maximum time of 0.3s: sending SIGKILL\n";
+    call.args(["bash", "-c", "trap 'echo asked' TERM; sleep 1000 & wait"]).status(137).err(line).run();
+}
+
+#[test]
+fn a_holder_of_one_of_several_locks_gets_the_signal_with_the_others() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    // The child holds only the second lock, and its parent ignores the signal until the child has got it.
+    let script = "for fd in /proc/$$/fd/*; do [[ $(readlink $fd) != *aba-a.lock ]] || first=${fd##*/}; done
+        (eval \"exec $first>&-\"; trap 'echo >\"$GATE\"; exit' TERM; sleep 1000 & wait) &
+        trap '' TERM; read _ <\"$GATE\"; exit 7";
+    let call = scene.aba(["lock", "--max-time", "1", "--grace", "1000", "a", "b", "--", "bash", "-c", script]);
+    call.env("GATE", &gate.path).status(7).err("a, b: held for the maximum time").run();
+}
+
+#[test]
+fn a_full_standard_error_does_not_end_the_watcher() {
+    let scene = Scene::new();
+    // The file has the maximum size. A write would end the process with SIGXFSZ.
+    let script = format!(
+        "ulimit -f 2; exec \"$HELPER\" lock --max-time 0.5 a -- bash -c 'head -c 2048 /dev/zero >&2; exec sleep 1000' 2>'{}'",
+        scene.path("err").display()
+    );
+    scene.bash(&script).status(143).run();
+    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
+}
+
+#[test]
+fn a_message_about_many_locks_is_short() {
+    let scene = Scene::new();
+    let names: Vec<String> = (0..40).map(|number| format!("{}{number}", "x".repeat(100))).collect();
+    let call = scene.aba(["lock", "--max-time", "0.3"]).args(&names).args(["--", "sleep", "1000"]);
+    let said = call.status(143).err("…: held for the maximum time").run();
+    assert!(said.err.len() < 1000, "{}", said.err);
+}

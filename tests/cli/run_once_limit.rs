@@ -1,6 +1,6 @@
 //! `run-once --max-time`, and the message about a command that is ignored.
 
-use crate::process::{is_alive, wait_until};
+use crate::process::{child_pids, is_alive, kill, wait_until};
 use crate::scene::{Gate, Scene};
 use serde_json::Value;
 use std::fs;
@@ -152,4 +152,42 @@ fn a_different_command_for_a_known_task_is_reported_in_one_line() {
     let help = scene.once(["--help"]).out("").run().out;
     let at = |option: &str| help.find(option).unwrap();
     assert!(at("-t, --ttl") < at("-c, --purge") && at("-c, --purge") < at("-s, --start"), "{help}");
+}
+
+#[test]
+fn processes_that_the_command_leaves_have_the_whole_grace_time() {
+    let scene = Scene::new();
+    let asked = scene.path("asked");
+    let script = format!(
+        "(trap 'echo asked >>\"{0}\"; sleep 3; echo clean >>\"{0}\"; exit' TERM; while :; do read -t 1 _ <>\"$GATE\"; done) & exec sleep 1000",
+        asked.display()
+    );
+    let gate = scene.gate("gate");
+    let call = scene.once(["-wi", "a", "--max-time", "1", "--grace", "1000", "--", "bash", "-c", &script]);
+    call.env("GATE", &gate.path).status(143).err("maximum time").run();
+    assert_eq!(fs::read_to_string(&asked).unwrap(), "asked\nclean\n");
+}
+
+#[test]
+fn without_a_grace_time_the_processes_of_a_run_are_killed_at_once() {
+    let scene = Scene::new();
+    let line = "aba-lock: task a: ran for the maximum time of 0.3s: sending SIGKILL\n";
+    let script = "trap 'echo asked' TERM; sleep 1000 & wait";
+    let call = scene.once(["-wi", "a", "--max-time", "0.3", "--grace", "0", "--", "bash", "-c", script]);
+    call.status(137).err(line).run();
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_supervisor() {
+    let scene = Scene::new();
+    let script = "ulimit -f 2; exec \"$HELPER\" run-once -qwi a --max-time 0.5 -- bash -c 'head -c 2048 /dev/zero >&2; exec sleep 1000'";
+    scene.bash(script).status(143).err("").run();
+    scene.once(["--list"]).out("failed (143)").run();
+    // The process that copies stderr has been killed, so the pipe has no reader.
+    scene.once(["-si", "b", "--combined-log", "--max-time", "2", "--", "sleep", "1000"]).run();
+    let others = child_pids(scene.supervisor("b")).into_iter().filter(|pid| *pid != scene.task_pid("b"));
+    let copiers: Vec<u32> = others.collect();
+    assert_eq!(copiers.len(), 1);
+    kill(copiers[0], libc::SIGKILL);
+    scene.once(["-qwi", "b"]).status(143).run();
 }

@@ -1,23 +1,20 @@
 # aba-lock-builtin.bash: shell locks
 # shellcheck shell=bash
 # shellcheck disable=SC2015,SC2154 # in `A && B || C`, C handles the failures of both; aba-lock.bash sets variables
-[[ -z ${__aba_wanted-} && ${FUNCNAME[2]-} != __aba_load && $- != *[ikr]* ]] || \return 1
+[[ -z ${__aba_wanted-}${__aba_loaded-} && ${FUNCNAME[2]-} != __aba_load && $- != *[ikr]* ]] || \return 1
 [[ $__aba_file == /* ]] || __aba_file=${PWD-}/$__aba_file
 __aba_builtin='' __aba_name=${ABA_LOCK_BUILTIN-}
 [[ $__aba_name != yes ]] || __aba_name=${__aba_file%/share/aba-lock/*}/lib/aba-lock/builtin.so
 [[ $__aba_name == /* && -r $__aba_name ]] || \return 1
 \builtin enable -f "$__aba_name" __aba_builtin 2>/dev/null && __aba_builtin version "$__aba_version" || \return 1
 __aba_builtin=$__aba_name
-__aba_alias=-u
-\builtin shopt -q expand_aliases && __aba_alias=-s
-\builtin shopt -u expand_aliases
 __aba_locks=${__aba_locks-}
 
 __aba_lock_directly() {
     [[ -z ${__aba_fds+"."} ]] && __aba_builtin lock "$@" || case "$?" in
         2??)
             builtin set -- "$1" "$?"
-            __aba_locks+="$1/$2/$$ "
+            __aba_locks+="$1/$2/$$ " __aba_opened[$2]=1
             builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+$ABA_LOCK_FDS }$2" ${ABA_LOCK_DIR:+"ABA_LOCK_DIR"}
             ;;
         *) \return 1 ;;
@@ -50,16 +47,9 @@ __aba_load() {
     \. "$__aba_file" && { [[ -n ${__aba_loaded-} ]] || __aba_define; }
 }
 __aba_define
-aba_lock_held() { __aba_call aba_lock_held "$@"; }
-aba_lock_check() { __aba_call aba_lock_check "$@"; }
-aba_lock_detach() { __aba_call aba_lock_detach "$@"; }
-aba_run_once() { __aba_call aba_run_once "$@"; }
-aba_update() { __aba_call aba_update "$@"; }
-aba_reserve() { __aba_call aba_reserve "$@"; }
-aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 \builtin shopt "$__aba_alias" expand_aliases && \return 0
 
-# aba-lock.bash sources this file if ABA_LOCK_BUILTIN is set, instead of its own fast part, which takes longer to parse.
+# aba-lock.bash sources this file if ABA_LOCK_BUILTIN is set, instead of most of its own fast part, which takes longer to parse.
 #
 # The builtin acquires a lock that is free, and releases it. For all other calls it returns 1, and has done nothing. Then
 # __aba_call loads the fast part, if the second line of its file still has the same version. The fast part calls the helper, and
@@ -67,7 +57,9 @@ aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 #
 # A trap handler that interrupts a call of the fast part, whose list of descriptors is __aba_fds, does not use the builtin: the rest
 # of the library adds the descriptor of the handler to that list. A handler can also run right after the builtin has released the
-# only lock of the script. So only this lock is removed from __aba_locks.
+# only lock of the script. So only this lock is removed from __aba_locks. A handler that interrupts the rest may use the builtin,
+# which then opens a descriptor: the entry in __aba_opened keeps the interrupted call from opening another file on it. Such a handler
+# may have loaded the whole library: then this file changes nothing.
 #
 # ABA_LOCK_BUILTIN is `yes` for the builtin that `make install WITH_BUILTIN=yes` installs, or the path of another one. If it cannot
 # be loaded, or is of another version, the script goes on without it, and `aba-lock doctor` reports that. The builtin is not used

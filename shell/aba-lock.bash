@@ -3,7 +3,6 @@ __aba_version=0.1.0
 if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
     [[ ${__aba_wanted:-$__aba_version} == "$__aba_version" ]] || \return 1
     __aba_file=${BASH_SOURCE-} __aba_name=${ABA_LOCK_BUILTIN:+${__aba_file%.*}-builtin.bash}
-    [[ -r $__aba_name ]] && \. "$__aba_name" && \return 0
     __aba_alias=-u
     \builtin shopt -q expand_aliases && __aba_alias=-s
     \builtin shopt -u expand_aliases
@@ -26,6 +25,7 @@ aba_update() { __aba_call aba_update "$@"; }
 aba_reserve() { __aba_call aba_reserve "$@"; }
 aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
+[[ -r $__aba_name ]] && \. "$__aba_name" && \return 0
 
 __aba_call() {
     if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix &&
@@ -136,7 +136,7 @@ __aba_locks+=''
 #
 #  1. In another shell a script must not run without its locks, so each public function ends the script. (An array is
 #     never in the environment, but BASH_VERSION may be. Code is in quotes because aliases may be in force.)
-#  2. With ABA_LOCK_BUILTIN, the file aba-lock-builtin.bash next to this one takes the place of the fast part.
+#  2. With ABA_LOCK_BUILTIN, the file aba-lock-builtin.bash next to this one takes the place of what follows in the fast part.
 #  3. Bash expands aliases when it reads a function, so they are off while it reads these.
 #  4. Each public function calls __aba_call with its name and arguments.
 #  5. A script that sources the file gets only the fast part. An interactive shell, and code that has the library from

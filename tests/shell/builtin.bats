@@ -373,3 +373,30 @@ END
     run -0 timeout "${PATIENCE}" bash ./tool
     [[ ${output} == $'granted on '*$'\nunlocked: 200 201' ]]
 }
+
+@test "a handler that interrupts a call of the library without the builtin may acquire a lock with it" {
+    make_interrupted_tool
+    run -0 timeout 120 ./tool 'aba_lock_operation other' 'aba_lock_operation --who me save' 'aba_lock_operation load' \
+        '! free save && ! free load && inherited save load other && aba_unlock_operation load && free load &&
+        aba_unlock_operation save && free save && aba_unlock_operation other && free other && inherited' rest
+    expect_silence
+}
+
+@test "a handler that loads the whole library while the script loads it does not bring the builtin back" {
+    script tool <<'END'
+aba_lock_operation save
+note() {
+    [[ -z ${noted} && -n ${__aba_wanted-} && ${BASH_COMMAND} == *'-r $__aba_name'* ]] || return 0
+    noted=yes
+    aba_lock_held save
+}
+noted=''
+set -T
+trap note DEBUG
+aba_lock_detach true
+trap - DEBUG
+aba_lock_operation -q save && echo "${noted} $(type aba_lock_operation | grep -c __aba_check_shell)"
+END
+    run -0 bash ./tool
+    [[ ${output} == 'yes 1' ]]
+}

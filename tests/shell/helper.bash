@@ -196,3 +196,70 @@ make_signalling_helper() {
     chmod +x helper
     aba-lock lock save load -- true
 }
+
+# Usage: make_interrupted_tool
+#
+# Makes `tool PREPARE CALL HANDLER CHECK [rest]`: runs PREPARE, CALL and CHECK once for each command of the library that CALL
+# runs, with HANDLER before that command. (A handler of DEBUG runs where one of a signal can.) CHECK must succeed. With `rest`,
+# CALL begins after the whole library was loaded. In the rest, HANDLER runs only before the commands on its lists and files.
+make_interrupted_tool() {
+    aba-lock lock save load other -- true
+    script tool <<'END'
+prepare=$1 call=$2 handler=$3 check=$4 rest=${5-}
+# Not in commands of the library, which the handler interrupts.
+interrupt() {
+    # The rest has many commands that neither change nor read what handlers change.
+    [[ -z ${__aba_loaded-} || ${BASH_COMMAND} == *exec* || ${BASH_COMMAND} == *__aba_locks* || ${BASH_COMMAND} == *LOCK_FDS* ||
+        ${BASH_COMMAND} == *__aba_opened* || ${BASH_COMMAND} == *' <&'* || ${BASH_COMMAND} == *__aba_bin* ]] || return 0
+    ((BASH_SUBSHELL == 0 && ++count == step)) || return 0
+    at=${BASH_COMMAND}
+    trap - DEBUG
+    builtin eval "${handler}"
+}
+free() { flock --nonblock "${ABA_LOCK_DIR}/aba-$1.lock" true; }
+# Children of the script inherit the locks in these operations, and no other one.
+inherited() {
+    local name fd expected=" ${*:+"$* "}"
+    for fd in $(printenv ABA_LOCK_FDS); do
+        for name in save load other none; do
+            [[ ! /dev/fd/${fd} -ef ${ABA_LOCK_DIR}/aba-${name}.lock ]] || break
+        done
+        [[ ${expected} == *" ${name} "* ]] || return 1
+        expected=${expected/ "${name}" / }
+    done
+    [[ ${expected} == ' ' ]]
+}
+[[ -z ${rest} ]] || aba_lock_held save || true
+for ((step = 1; step < 1000; step++)); do
+    if [[ -z ${rest} ]]; then
+        # As in a script that has just sourced it.
+        __aba_loaded=''
+        source "${LIBRARY}"
+    fi
+    eval "${prepare}"
+    count=0 failed=''
+    set -o functrace
+    trap interrupt DEBUG
+    eval "${call}" || failed="status $?"
+    trap - DEBUG
+    set +o functrace
+    ((count >= step)) || break
+    eval "${check}" || failed+=' check'
+    if [[ -n ${failed} ]]; then
+        echo "before command ${step}, ${at}: ${failed}; locks ${__aba_locks}, descriptors ${ABA_LOCK_FDS-}"
+        exit 1
+    fi
+done
+((step > 12)) || echo "only ${step} commands"
+END
+}
+
+# Usage: interrupt_each_command PREPARE CALL HANDLER CHECK
+interrupt_each_command() {
+    make_interrupted_tool
+    local part
+    for part in '' rest; do
+        run -0 timeout 120 ./tool "$@" "${part}"
+        expect_silence
+    done
+}

@@ -102,6 +102,10 @@ struct ByteWaits {
     first_is_back: AtomicBool,
 }
 
+fn has_running(states: &[ByteWait]) -> bool {
+    states.iter().any(|state| !matches!(state, ByteWait::Ended))
+}
+
 impl ByteWaits {
     /// Locks a byte for this process, and releases it. Returns false if a signal ended the wait.
     fn wait_and_release(&self, file: &File, byte: u64) -> io::Result<()> {
@@ -114,9 +118,13 @@ impl ByteWaits {
     fn run_thread(&self, file: &File, index: usize, byte: u64) {
         lock_mutex(&self.states)[index] = ByteWait::Blocked(ThreadId::current());
         let is_granted = !self.is_over.load(Ordering::SeqCst) && self.wait_and_release(file, byte).is_ok();
+        let mut states = lock_mutex(&self.states);
         // From here on, the first thread does not nudge this one.
-        lock_mutex(&self.states)[index] = ByteWait::Ended;
-        self.changed.notify_all();
+        states[index] = ByteWait::Ended;
+        if !has_running(&states) {
+            self.changed.notify_all();
+        }
+        drop(states);
         // The signal may arrive just before the first thread blocks. Then it has no effect.
         while is_granted && !self.first_is_back.load(Ordering::SeqCst) {
             self.first.nudge();
@@ -129,12 +137,13 @@ impl ByteWaits {
         self.is_over.store(true, Ordering::SeqCst);
         self.first_is_back.store(true, Ordering::SeqCst);
         let mut states = lock_mutex(&self.states);
-        while states.iter().any(|state| !matches!(state, ByteWait::Ended)) {
+        while has_running(&states) {
             for state in states.iter() {
                 if let ByteWait::Blocked(thread) = state {
                     thread.nudge();
                 }
             }
+            // Only the last thread wakes this one. There can be a thousand.
             (states, _) = self.changed.wait_timeout(states, NUDGE_BYTE_AFTER).unwrap_or_else(PoisonError::into_inner);
         }
     }

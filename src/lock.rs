@@ -7,24 +7,26 @@
 //!
 //! 1. [`request`], [`error`]: plain data. An error contains [`deadlock::circle`], which imports nothing of this folder.
 //! 2. [`open`], [`record`], [`flock`]: the lock file, its content, and locks as flock(1) takes them
-//! 3. `peer`: recognizes other programs that lock
+//! 3. `peer`: recognizes other programs that lock; [`promise`]: the numbers of runs in the attributes of the lock file
 //! 4. [`holders`]: the processes that hold a lock or wait for it
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //! 6. `slots`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
 //!    processes share, or that only the holder has
-//! 7. [`wait`], [`acquire`]: blocking until a lock is granted, and the steps of an acquisition; [`direct`]: these steps in the
-//!    process of a script, if the lock is free; [`free_wait`]: waiting until a lock is free, without acquiring it; [`max_time`]: the
-//!    watcher that ends the holders after some time
+//! 7. [`wait`], [`coalesce`], `grant`, [`acquire`]: blocking until a lock is granted, calls that end without it, and the steps of an
+//!    acquisition; [`direct`]: these steps in the process of a script, if the lock is free; [`free_wait`]: waiting until a lock is
+//!    free, without acquiring it; [`max_time`]: the watcher that ends the holders after some time
 
 pub mod acquire;
 pub mod binding;
 pub mod clean;
+pub mod coalesce;
 pub mod deadlock;
 pub mod direct;
 pub mod error;
 pub mod events;
 pub mod flock;
 pub mod free_wait;
+mod grant;
 pub mod holders;
 pub mod inherit;
 pub mod keeper;
@@ -34,6 +36,7 @@ pub mod open;
 mod ownership;
 pub(crate) mod peer;
 pub mod pid_file;
+pub mod promise;
 pub mod record;
 pub mod release;
 pub mod request;

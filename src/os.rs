@@ -77,7 +77,7 @@ pub use command::{PreparedCommand, run_with_sh};
 pub use copier::Copier;
 pub use descriptor::{
     callers_descriptor, can_overwrite, duplicate_for_children, fill_standard_descriptors, hand_down,
-    inherited_descriptors, keep_back, let_wait, make_room, owner, second_descriptor, set_owner, share,
+    inherited_descriptors, is_writable, keep_back, let_wait, make_room, owner, second_descriptor, set_owner, share,
     try_second_descriptor,
 };
 pub use detach::{adopt_orphans, close_inherited_except, detach_from_caller, detached, quiet_stdio, redirect_output};

@@ -38,17 +38,18 @@ use super::request::{Acquired, AfterGrant, Guard, Request};
 use super::wait::{self, Contention, WaitOutcome};
 use crate::base::environment::inherited_descriptors;
 use crate::base::target::{Kind, Target, Wait};
+use crate::lock::coalesce::CoalescedCall;
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
+use crate::lock::grant;
 use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
 use crate::lock::ownership::{find_held, is_held_for_ancestor, is_held_from_above, is_taker, may_be_held};
-use crate::lock::record::{self, Content, RecordDraft, Taker};
+use crate::lock::record::{self, RecordDraft, Taker};
 use crate::lock::slots::{self, SlotAttempt, SlotWait};
-use crate::os::proc::lock_table::{self, KernelLock};
+use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, Mode, Slot, word_for};
 use crate::store::Store;
 use std::fs::{self, File};
-use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
@@ -166,6 +167,7 @@ struct Attempt<'a> {
     taken: Vec<RawFd>,
     /// The slot that was acquired, if the request is for one.
     slot: Option<Slot>,
+    coalesced: Option<CoalescedCall>,
 }
 
 impl<'a> Attempt<'a> {
@@ -173,7 +175,7 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let started = now.checked_sub(request.waited).unwrap_or(now);
         let parent = request.caller.or(script);
-        Self { request, contention, parent, started, draft: None, taken: Vec::new(), slot: None }
+        Self { request, contention, parent, started, draft: None, taken: Vec::new(), slot: None, coalesced: None }
     }
 
     /// Acquires the lock of `target`. If one of `guards` holds the lock of the same file already, because two of the paths lead
@@ -322,13 +324,24 @@ impl<'a> Attempt<'a> {
             }
             return Ok(true);
         }
-        os::try_lock(file, self.request.mode).map_err(|source| LockError::cannot_lock(&target.path, source))
+        if let Some(kind) = self.request.coalescing {
+            self.coalesced = Some(CoalescedCall::begin(file, target, kind)?);
+        }
+        let lock = os::try_lock(file, self.request.mode).map_err(|source| LockError::cannot_lock(&target.path, source));
+        if matches!(lock, Ok(true)) { self.check_grant(file, target).map(|()| true) } else { lock }
+    }
+
+    fn check_grant(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
+        self.coalesced.as_mut().map_or(Ok(()), |call| call.check_grant(file, target, self.request))
     }
 
     /// Logs the contention, and then blocks for as long as the request allows.
     fn wait(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
         if self.request.logs_contention {
             self.log(&LockEvent::Contended { waits: self.request.wait.blocks() }, target);
+        }
+        if let Some(call) = &mut self.coalesced {
+            call.join(file, target, self.request)?;
         }
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
         match self.request.wait {
@@ -373,7 +386,7 @@ impl<'a> Attempt<'a> {
         }
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
         match outcome.map_err(cannot)? {
-            WaitOutcome::Granted => Ok(()),
+            WaitOutcome::Granted => self.check_grant(file, target),
             WaitOutcome::Deadlock(circle) => {
                 self.log(&LockEvent::Deadlock { circle: &circle.to_string() }, target);
                 Err(LockError::Deadlock { label, circle: Box::new(circle) })
@@ -396,55 +409,10 @@ impl<'a> Attempt<'a> {
         if request.max_time.is_some() { draft.with_max_time(request.max_time) } else { draft }
     }
 
-    /// Writes the records of the locks that this call acquired. A lock that an ancestor holds keeps its record.
     fn write_records(mut self, guards: Vec<Guard>) -> Acquired {
-        let request = self.request;
-        // All holders of a shared lock have the same token. It is taken from a record only if the whole record can be read.
-        // For an exclusive lock, the last token is only a lower bound of the new one.
-        let last_token = |guard: &Guard| match request.mode {
-            Mode::Exclusive => record::last_token(&guard.file),
-            Mode::Shared => match record::try_read(&guard.file) {
-                Ok(Content::Foreign) | Err(_) => None,
-                Ok(content) => Some(content.token()),
-            },
-        };
-        let lasts: Vec<Option<u64>> = guards.iter().map(last_token).collect();
-        let last = lasts.iter().flatten().copied().max().unwrap_or(0);
-        let mut acquired = Acquired { token: last, slot: self.slot, unrecorded: None, guards };
-        if !acquired.guards.iter().any(|guard| guard.fresh) {
-            return acquired;
-        }
-        if request.mode == Mode::Exclusive || last == 0 {
-            acquired.token = record::next_token(last);
-        }
-        let draft = self.draft.take().unwrap_or_else(|| self.build_draft());
-        let (record, text) = draft.finish(acquired.token);
-        // No record is written into a file of the user (`--file`), even if it is empty, nor into a file with foreign
-        // data.
-        let is_ours = |guard: &Guard, last: &Option<u64>| guard.target.kind != Kind::Users && last.is_some();
-        for (guard, last) in acquired.guards.iter().zip(&lasts).filter(|(guard, _)| guard.fresh) {
-            if !is_ours(guard, last) {
-                os::set_owner(&guard.file, request.holder);
-                continue;
-            }
-            // A file of another user may not be writable. That is not reported.
-            let is_expected = |error: &io::Error| {
-                [libc::EACCES, libc::EPERM, libc::EROFS, libc::EISDIR, libc::EBADF, libc::EINVAL, libc::ETXTBSY]
-                    .contains(&error.raw_os_error().unwrap_or(0))
-            };
-            let with_key = record::find_key(&guard.file, &guard.target).map(|key| record::add_key(&text, &key));
-            let text = with_key.as_ref().unwrap_or(&text);
-            match record::write_text(&guard.file, &guard.target.path, text) {
-                // The record names the holder, so the description needs no owner. There are two exceptions. The record
-                // of a shared lock is replaced by the next holder. And in a pid namespace other than the first one, the
-                // kernel does not name a locker that has ended, so the record proves nothing after that.
-                Ok(()) if request.mode == Mode::Exclusive && record.ns == lock_table::FIRST_NAMESPACE => continue,
-                Err(error) if !is_expected(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
-                _ => {}
-            }
-            os::set_owner(&guard.file, request.holder);
-        }
-        events::log_acquired(&acquired, request, &record.command, self.started);
-        acquired
+        let draft = self.draft.take();
+        grant::write_records(guards, self.request, self.slot, self.started, || {
+            draft.unwrap_or_else(|| self.build_draft())
+        })
     }
 }

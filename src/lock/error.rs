@@ -1,5 +1,9 @@
 //! Errors from acquiring, examining and releasing locks.
 
+mod coalesce;
+
+pub use coalesce::{CoalesceMistake, CoveredBy};
+
 use super::deadlock::circle::Circle;
 use crate::base::command_error::CommandError;
 use crate::base::error::ErrorClass;
@@ -119,6 +123,16 @@ pub enum LockError {
         label: String,
         mistake: SlotMistake,
     },
+    /// A run after this call makes one of the caller unnecessary (`--coalesce`).
+    Covered {
+        label: String,
+        by: CoveredBy,
+    },
+    /// The file cannot be used with `--coalesce`.
+    Coalesce {
+        label: String,
+        mistake: CoalesceMistake,
+    },
     /// The script for which this process waited has ended.
     ScriptEnded {
         label: String,
@@ -161,6 +175,7 @@ impl LockError {
             | Self::Upgrade { .. }
             | Self::HeldWithoutLimit { .. }
             | Self::Deadlock { .. }
+            | Self::Covered { .. }
             | Self::Slots { mistake: SlotMistake::OtherNumber { .. } | SlotMistake::HeldShared, .. } => {
                 ErrorClass::Busy
             }
@@ -179,6 +194,7 @@ impl LockError {
             | Self::Lock { .. }
             | Self::NoWatcher { .. }
             | Self::ScriptEnded { .. }
+            | Self::Coalesce { .. }
             | Self::Slots { mistake: SlotMistake::NotWritable | SlotMistake::FileSystem(_), .. }
             | Self::Bind { .. }
             | Self::Unbind { .. }
@@ -233,6 +249,7 @@ impl LockError {
                 SlotMistake::NotWritable => "use a file that you may write to".to_owned(),
                 SlotMistake::FileSystem(_) => "use a file on a local disk".to_owned(),
             },
+            Self::Coalesce { mistake, .. } => mistake.hint().to_owned(),
             Self::Unsupported { path, .. } if store::name_of(path).is_none() => "use a file on a local disk".to_owned(),
             Self::Unsupported { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             _ => return None,
@@ -349,6 +366,8 @@ impl fmt::Display for LockError {
             Self::Slots { label, mistake: SlotMistake::FileSystem(name) } => {
                 write!(f, "cannot lock {label} with --slots: {name} has no locks for this")
             }
+            Self::Covered { label, by } => write!(f, "{label}: {by}"),
+            Self::Coalesce { label, mistake } => write!(f, "cannot lock {label} with --coalesce: {mistake}"),
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
             Self::Bind { label, source } => {
                 write!(f, "cannot lock {label} without inheritance: {}", format_io_error(source))

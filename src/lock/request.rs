@@ -22,12 +22,23 @@ pub enum AfterGrant {
     Exits,
 }
 
+/// The runs that cover a call (`--coalesce`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coalescing {
+    /// A run that starts after the call.
+    Started,
+    /// A run that starts after the call, and has succeeded.
+    Strict,
+}
+
 /// The parameters of an acquisition, and the facts for the records.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub mode: Mode,
     /// The number of slots of the lock, of which the caller wants one. The mode is then shared.
     pub slots: Option<u32>,
+    /// The caller ends without the lock if another caller waits for the next run.
+    pub coalescing: Option<Coalescing>,
     pub wait: Wait,
     /// The process that will hold the locks.
     pub holder: u32,
@@ -55,6 +66,7 @@ impl Request<'_> {
         Self {
             mode: Mode::Exclusive,
             slots: None,
+            coalescing: None,
             wait,
             holder: std::process::id(),
             command: None,

@@ -256,10 +256,11 @@ pub(super) fn wait_for_grant(
         next_look: Some(Instant::now()),
         next_tick: None,
     };
-    let (has_slots, mut is_separate) = (request.slots.is_some(), false);
+    let has_slots = request.slots.is_some();
+    let (has_bytes, mut is_separate) = (has_slots || request.coalescing.is_some(), false);
     let watch = || {
-        // The watcher reads lock files. If it closed the one of this wait, the turnstile would be released.
-        if has_slots && !mem::replace(&mut is_separate, true) {
+        // The watcher reads lock files. If it closed the one of this wait, the bytes of this process would be released.
+        if has_bytes && !mem::replace(&mut is_separate, true) {
             os::separate_descriptors();
         }
         if found.get().is_none() {
@@ -277,7 +278,9 @@ pub(super) fn wait_for_grant(
         let stop = found.get().is_some() || may_go_on().is_break();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
     };
-    os::make_room(file, inherit::LOWEST_FD);
+    if request.coalescing.is_none() {
+        os::make_room(file, inherit::LOWEST_FD);
+    }
     let granted = os::with_companion(
         MOMENT,
         watch,

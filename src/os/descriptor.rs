@@ -126,6 +126,14 @@ pub fn can_overwrite(file: &File) -> bool {
     flags >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_APPEND == 0
 }
 
+/// Returns true if `file` is open for writing.
+#[must_use]
+pub fn is_writable(file: &File) -> bool {
+    // SAFETY: F_GETFL only asks.
+    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY
+}
+
 /// Hands `file` down to the commands that this process starts, on its present number.
 pub fn share(file: &File) -> io::Result<()> {
     // SAFETY: F_SETFD sets one flag of a descriptor that is open.

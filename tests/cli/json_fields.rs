@@ -180,6 +180,9 @@ fn the_fields_of_events_and_the_metrics_are_documented() {
     limited.env("ABA_LOCK_LOG", &log).status(143).err("maximum time").run();
     scene.aba(["lock", "--key", "b c", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
     scene.aba(["lock", "--slots", "2", "c", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
+    let waiter = scene.aba(["lock", "-q", "--coalesce", "a", "--", "true"]).start();
+    scene.wait_for_waiter("a");
+    scene.aba(["lock", "-q", "--coalesce", "a", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
     let mut events = Fields::new();
     for line in fs::read_to_string(&log).unwrap().lines() {
         add_fields(&mut events, &serde_json::from_str(line).unwrap());
@@ -190,4 +193,5 @@ fn the_fields_of_events_and_the_metrics_are_documented() {
     let printed = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     assert_eq!(printed.collect::<Vec<_>>(), find_table("metrics", "METRICS"));
     holder.release();
+    waiter.finish();
 }

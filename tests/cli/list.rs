@@ -128,8 +128,8 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
     let json = |args: &[&str], status| -> Value { scene.aba(args).status(status).json() };
     let (a, b, list) =
         (json(&["status", "--json", "a"], 0), json(&["status", "--json", "b"], 1), json(&["list", "--json"], 0));
-    let all = "age_seconds fcntl hidden holders key max_time_seconds mode name path pid_file record remaining_seconds remedy removed \
-               since slots state waiters";
+    let all = "age_seconds fcntl hidden holders key max_time_seconds mode name path pid_file promised_run record remaining_seconds remedy \
+               removed since slots state waiters";
     for one in [&a, &b, &list["locks"][0], &list["locks"][1]] {
         assert_eq!(keys(one), all);
     }

@@ -20,6 +20,8 @@ mod background_wait;
 mod bench;
 mod call;
 mod clean;
+mod coalesce;
+mod coalesce_faults;
 mod command;
 mod deadlock;
 mod doctor;

@@ -102,6 +102,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock release --all-tags", Plain),
     ("aba-lock reserve --pool build --range 1-3 -- ./build.sh", Guard(Number("build"), "./build.sh")),
     ("aba-lock lock --slots 3 --wait build -- ./build.sh", Waits(Name("build"), "./build.sh")),
+    ("aba-lock lock --coalesce deploy -- ./deploy.sh", Waits(Name("deploy"), "./deploy.sh")),
     ("aba-lock run-once -w -i \"fetch-$(date +%F)\"", Plain),
     ("aba-lock lock --max-time", Guard(Name("backup"), "./backup.sh")),
     ("aba-lock status --json backup | jq -e", Plain),

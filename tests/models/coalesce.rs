@@ -1,23 +1,22 @@
 //! Coalesced calls: during a run, one caller waits for the next run, and all others rely on it and end (`--coalesce`).
 //!
-//! Files: the lock, and **next**, a lock that the one waiting caller holds. Numbers: `started`, the number of runs that have begun,
-//! and `needed`, the number of the run that an ended caller relies on.
+//! Locks: the lock itself, **next**, which the one waiting caller holds, and a **short lock**. Numbers: `started`, the number of
+//! runs that have begun, and `needed`, the number of the run that an ended caller relies on.
 //!
-//! 1. The caller reads `started` into s. It tries the lock. If it is granted, the caller goes to 6.
-//! 2. It tries `next`. If it is granted, the caller goes to 4.
-//! 3. Otherwise, it raises `needed` to s + 1, and tries `next` again. If it is still held, the caller ends: its call is
-//!    **covered**, because the holder of `next` starts a run after this call.
-//! 4. Holding `next`, it blocks on the lock.
-//! 5. Holding the lock, it releases `next`.
-//! 6. If a run has started after its call (`started` > s), and all others are covered (`needed` <= `started`), it releases the
+//! 1. The caller reads `started` into s. It tries the lock. If it is granted, the caller goes to 5.
+//! 2. It blocks on the short lock, and tries `next`. If `next` is held, it raises `needed` to s + 1, releases the short lock, and
+//!    ends: its call is **covered**, because the holder of `next` starts a run after this call. Otherwise, it releases the short lock.
+//! 3. Holding `next`, it blocks on the lock.
+//! 4. Holding the lock, it blocks on the short lock, releases `next`, and reads `needed`. Then it releases the short lock.
+//! 5. If a run has started after its call (`started` > s), and all others are covered (`needed` <= `started`), it releases the
 //!    lock and ends as covered.
-//! 7. It adds 1 to `started`, runs, and releases the lock.
+//! 6. It adds 1 to `started`, runs, and releases the lock.
 //!
 //! A caller with a timeout may give up, so no other caller can rely on it. If `next` is free in step 2, it does not take it, but
-//! blocks on the lock and goes to 6.
+//! blocks on the lock and goes to 5.
 //!
-//! With the strict variant, a caller blocks on `next` in step 2, and leaves out step 3. In step 6, it is covered only if a run
-//! that started after its call has also succeeded: after a success, the run writes its number to `completed`.
+//! With the strict variant, a caller leaves out steps 2 and 4. In step 5, it is covered only if a run that started after
+//! its call has also succeeded: after a success, the run writes its number to `completed`.
 //!
 //! # Promises
 //!
@@ -27,16 +26,21 @@
 //!
 //! # For the implementation
 //!
-//! - `next` is a byte of the lock file, as the turnstile is in [`writers`](crate::writers). Callers without the option know
-//!   nothing of it. A newcomer may pass the caller that waits, which then finds its own call covered in step 6.
-//! - The numbers are in the holder record. The holder adds 1 to `started` in the record that it writes in any case, after it
-//!   has released `next` and before its command begins: then a call that has read the old number is covered by this run.
-//!   `needed` is a line of its own that a holder keeps when it writes its record; both are written under a short lock of one
-//!   byte. A file with foreign data cannot hold them, so `--coalesce` is refused for it, and for `--shared`.
+//! - `next` and the short lock are bytes of the lock file, as the turnstile is in [`writers`](crate::writers). Callers without the
+//!   option know nothing of them, and their runs do not count, because they may have another command. A newcomer with the
+//!   option may pass the caller that waits, which then finds its own call covered in step 5.
+//! - The numbers are attributes of the lock file (`user.*`), and not lines of the record: a caller without the option writes a
+//!   record that does not have them, and a file of the user has no record. Only the holder of the lock writes `started` and
+//!   `completed`.
+//! - `started` grows after `next` was released, and before the command begins: then a call that has read the old number is
+//!   covered by this run.
+//! - The short lock makes "`next` is held" and "`needed` is raised" one step for the holder of `next`. Without it, a caller that
+//!   has raised `needed` can find `next` free when it looks again. If it then gives up, because of `-n` or a timeout, it leaves
+//!   a debt for a call that was refused.
 //! - No code runs at the end of a run, because the holder may be any command. That is why a holder does not pay a debt itself, and
 //!   why a run that failed or was killed covers the calls before it. The strict variant needs a parent that sees the end
-//!   of the command: with `lock --fd`, `completed` is written by `aba_unlock_operation` and by the exit trap.
-//! - `status` shows a debt: "a run was promised, and its waiter was killed". It is shown only while `next` is free.
+//!   of the command.
+//! - `status` shows a debt: the run is needed, and no caller waits for it. It is shown only while `next` is free.
 //! - `-n` with `--coalesce`: if `next` is held, the call is covered; if only the lock is held, the call is refused.
 
 use crate::checker::{Checked, Protocol, WorldOf, assert_broken, assert_kept};
@@ -46,20 +50,23 @@ use stateright::Property;
 
 const LOCK: usize = 0;
 const NEXT: usize = 1;
+const SHORT: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CoalesceRole {
     Caller,
     Timed,
+    /// A caller with `-n`.
+    Impatient,
     Strict,
 }
-use CoalesceRole::{Caller, Strict, Timed};
+use CoalesceRole::{Caller, Impatient, Strict, Timed};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CoalesceFault {
     None,
     NextReleasedBeforeGrant,
-    NoSecondTry,
+    NoShortLock,
     NoNote,
     NeedIgnored,
     AlwaysRuns,
@@ -70,15 +77,18 @@ enum CoalesceFault {
 enum CoalesceStep {
     Read,
     TryLock,
+    BlockShort,
     TryNext,
     Note,
-    TryNextAgain,
-    BlockNext,
+    LeaveShort,
+    LeaveShortCovered,
     ReleaseEarly,
     BlockLock,
     CountEarly,
+    BlockShortAgain,
     ReleaseNext,
     Check,
+    LeaveShortAgain,
     Count,
     Run,
     ReleaseLock,
@@ -87,8 +97,8 @@ enum CoalesceStep {
     End,
 }
 use CoalesceStep::{
-    BlockLock, BlockNext, Check, Count, CountEarly, Covered, End, Note, Read, ReleaseCovered, ReleaseEarly,
-    ReleaseLock, ReleaseNext, Run, TryLock, TryNext, TryNextAgain,
+    BlockLock, BlockShort, BlockShortAgain, Check, Count, CountEarly, Covered, End, LeaveShort, LeaveShortAgain,
+    LeaveShortCovered, Note, Read, ReleaseCovered, ReleaseEarly, ReleaseLock, ReleaseNext, Run, TryLock, TryNext,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,6 +108,8 @@ struct CoalesceNotes {
     needed: u8,
     /// The value of `started` that each process has read.
     read: Vec<u8>,
+    /// The processes that end as covered in step 5. One bit for each process.
+    decided: u8,
     /// The calls that have begun. One bit for each process, as in the next fields.
     begun: u8,
     /// The calls after which a run has started.
@@ -136,10 +148,6 @@ impl Coalesce {
             & !world.memory.covered
     }
 
-    fn after_next(&self) -> CoalesceStep {
-        if self.fault == CoalesceFault::NextReleasedBeforeGrant { ReleaseEarly } else { BlockLock }
-    }
-
     fn count_run(&self, world: &mut CoalesceWorld) {
         let is_strict = self.roles.contains(&Strict);
         let notes = &mut world.memory;
@@ -160,6 +168,7 @@ impl Protocol for Coalesce {
             completed: 0,
             needed: 0,
             read: vec![0; self.roles.len()],
+            decided: 0,
             begun: 0,
             covered: 0,
             satisfied: 0,
@@ -167,7 +176,7 @@ impl Protocol for Coalesce {
             was_promise_killed: false,
             was_run_superfluous: false,
         };
-        World::new(self.kernel, self.crashes, vec![Read; self.roles.len()], 2, notes)
+        World::new(self.kernel, self.crashes, vec![Read; self.roles.len()], 3, notes)
     }
 
     fn has_ended(&self, world: &CoalesceWorld, pid: Pid) -> bool {
@@ -183,37 +192,56 @@ impl Protocol for Coalesce {
                 TryLock
             }
             TryLock if world.attempt(pid, LOCK, Mode::Exclusive) => Check,
-            TryLock if role == Strict => BlockNext,
-            TryLock => TryNext,
-            TryNext if role == Timed && world.locks[NEXT].is_free_for(Mode::Exclusive) => BlockLock,
-            TryNext if role != Timed && world.attempt(pid, NEXT, Mode::Exclusive) => self.after_next(),
-            TryNext if self.fault == CoalesceFault::NoNote => Covered,
+            TryLock if role == Strict => BlockLock,
+            TryLock if self.fault == CoalesceFault::NoShortLock => TryNext,
+            TryLock => BlockShort,
+            BlockShort => world.block(pid, SHORT, BlockShort, TryNext),
+            TryNext if role != Caller && world.locks[NEXT].is_free_for(Mode::Exclusive) => LeaveShort,
+            TryNext if role == Caller && world.attempt(pid, NEXT, Mode::Exclusive) => LeaveShort,
+            TryNext if self.fault == CoalesceFault::NoNote => LeaveShortCovered,
             TryNext => Note,
             Note => {
                 world.memory.needed = world.memory.needed.max(world.memory.read[pid] + 1);
-                if self.fault == CoalesceFault::NoSecondTry { Covered } else { TryNextAgain }
+                LeaveShortCovered
             }
-            TryNextAgain if role == Timed && world.locks[NEXT].is_free_for(Mode::Exclusive) => BlockLock,
-            TryNextAgain if role != Timed && world.attempt(pid, NEXT, Mode::Exclusive) => BlockLock,
-            TryNextAgain => Covered,
-            BlockNext => world.block(pid, NEXT, BlockNext, BlockLock),
+            LeaveShort => {
+                world.release(pid, SHORT);
+                match self.fault {
+                    _ if role == Impatient => End,
+                    CoalesceFault::NextReleasedBeforeGrant => ReleaseEarly,
+                    _ => BlockLock,
+                }
+            }
+            LeaveShortCovered => {
+                world.release(pid, SHORT);
+                Covered
+            }
             ReleaseEarly => {
                 world.release(pid, NEXT);
                 BlockLock
             }
             BlockLock if !world.request(pid, LOCK, Mode::Exclusive) => BlockLock,
             BlockLock if self.fault == CoalesceFault::StartedCountedBeforeRelease => CountEarly,
-            BlockLock => ReleaseNext,
+            BlockLock if !world.locks[NEXT].is_held_by(pid) => Check,
+            BlockLock if self.fault == CoalesceFault::NoShortLock => ReleaseNext,
+            BlockLock => BlockShortAgain,
             CountEarly => {
                 self.count_run(world);
-                ReleaseNext
+                BlockShortAgain
             }
+            BlockShortAgain => world.block(pid, SHORT, BlockShortAgain, ReleaseNext),
             ReleaseNext => {
                 world.release(pid, NEXT);
-                if self.fault == CoalesceFault::StartedCountedBeforeRelease { Count } else { Check }
+                if self.fault == CoalesceFault::StartedCountedBeforeRelease { LeaveShortAgain } else { Check }
             }
-            Check if self.is_covered(world, pid) => ReleaseCovered,
-            Check => Count,
+            Check => {
+                world.memory.decided |= u8::from(self.is_covered(world, pid)) << pid;
+                LeaveShortAgain
+            }
+            LeaveShortAgain => {
+                world.release(pid, SHORT);
+                if world.memory.decided >> pid & 1 == 1 { ReleaseCovered } else { Count }
+            }
             Count => {
                 if self.fault != CoalesceFault::StartedCountedBeforeRelease {
                     self.count_run(world);
@@ -240,7 +268,8 @@ impl Protocol for Coalesce {
     }
 
     fn note_crash(&self, world: &mut CoalesceWorld, pid: Pid) {
-        let is_relied_on = matches!(world.steps[pid], ReleaseNext | Check | Count) || world.locks[NEXT].is_held_by(pid);
+        let is_relied_on =
+            matches!(world.steps[pid], Check | LeaveShortAgain | Count) || world.locks[NEXT].is_held_by(pid);
         world.memory.was_promise_killed |= is_relied_on;
         if world.steps[pid] == Run {
             world.memory.present = 0;
@@ -251,7 +280,7 @@ impl Protocol for Coalesce {
         vec![
             Self::always("at most one run at a time", |_, world| world.count(|_, step| *step == Run) <= 1),
             Self::always(ONE_WAITS, |model, world| {
-                world.count(|pid, step| *step == BlockLock && model.roles[pid] != Timed) <= 1
+                world.count(|pid, step| *step == BlockLock && model.roles[pid] == Caller) <= 1
             }),
             Self::always(COVERED, |model, world| {
                 world.memory.was_promise_killed || !model.is_final(world) || Self::find_uncovered(world) == 0
@@ -276,7 +305,7 @@ impl Protocol for Coalesce {
     }
 }
 
-const ONE_WAITS: &str = "at most one caller without a timeout waits for the lock";
+const ONE_WAITS: &str = "at most one caller without a timeout waits for the lock, unless it is strict";
 const COVERED: &str = "a covered call is covered by a later run, if the waiter survives";
 const VISIBLE: &str = "a call that no run has covered is visible as a debt";
 const NO_FALSE_DEBT: &str = "no debt is visible if no process is killed";
@@ -295,9 +324,10 @@ fn of_many_callers_during_a_run_one_waits_and_one_more_run_follows() {
 }
 
 #[test]
-fn no_caller_relies_on_a_waiter_with_a_timeout() {
+fn no_caller_relies_on_a_waiter_that_may_give_up() {
     for kernel in Kernel::ALL {
         assert_kept(Coalesce { kernel, roles: &[Caller, Caller, Timed], ..CALLERS });
+        assert_kept(Coalesce { kernel, roles: &[Caller, Caller, Impatient], ..CALLERS });
     }
     assert_kept(Coalesce { roles: &[Caller, Caller, Caller, Timed], crashes: 1, ..CALLERS });
 }
@@ -318,7 +348,7 @@ fn each_fault_of_coalesced_calls_is_found() {
     assert_broken(faulty(CoalesceFault::NextReleasedBeforeGrant), ONE_WAITS);
     assert_broken(killed(CoalesceFault::NoNote), VISIBLE);
     assert_broken(faulty(CoalesceFault::NeedIgnored), COVERED);
-    assert_broken(faulty(CoalesceFault::NoSecondTry), COVERED);
+    assert_broken(faulty(CoalesceFault::NoShortLock), COVERED);
     assert_broken(timed(CoalesceFault::AlwaysRuns), NO_MORE_RUNS);
     assert_broken(faulty(CoalesceFault::StartedCountedBeforeRelease), NO_FALSE_DEBT);
 }

@@ -7,7 +7,7 @@ use aba_lock::base::error::ErrorClass;
 use aba_lock::error::Error;
 
 pub(crate) use status::{
-    BUSY, CANNOT_RUN, DONE, FAILED, INTERRUPTED, NO, NOT_FOUND, REPLACED, TIMED_OUT, USAGE, WOULD_WAIT,
+    BUSY, CANNOT_RUN, COVERED, DONE, FAILED, INTERRUPTED, NO, NOT_FOUND, REPLACED, TIMED_OUT, USAGE, WOULD_WAIT,
     WOULD_WAIT_IGNORING,
 };
 

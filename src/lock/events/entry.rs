@@ -1,6 +1,8 @@
 //! An event of a lock, and its line in the log.
 
+use crate::lock::error::CoveredBy;
 use crate::lock::holders;
+use crate::lock::promise;
 use crate::lock::record::cut;
 use crate::os::proc::process;
 use crate::os::{self, Mode, Slot};
@@ -47,6 +49,10 @@ pub enum LockEvent<'a> {
         /// The processes that wait for each other.
         circle: &'a str,
     },
+    /// A run after this call makes one of the caller unnecessary, so the caller ends without the lock.
+    Covered {
+        by: CoveredBy,
+    },
     /// The path leads to another file than the one that was opened, so the file is opened again.
     Replaced,
     /// The lock was released by this program, and not by the end of its holder.
@@ -67,6 +73,7 @@ impl LockEvent<'_> {
             Self::Free { .. } => "free",
             Self::Expired { .. } => "expired",
             Self::Deadlock { .. } => "deadlock",
+            Self::Covered { .. } => "covered",
             Self::Replaced => "replaced",
             Self::Released { .. } => "released",
         }
@@ -84,6 +91,7 @@ pub(super) fn format_line(
     let (mut most, time) = (MAX_TEXT, format!("{:.3}", jiff::Timestamp::now()));
     let other = match event {
         LockEvent::Contended { .. } => find_other_holder(path),
+        LockEvent::Covered { by: CoveredBy::Waiter(pid) } => pid.map(promise::describe_waiter),
         _ => None,
     };
     loop {
@@ -134,6 +142,12 @@ fn format_fields(
             if let Some((pid, command)) = other {
                 put("holder_pid", (*pid).into());
                 put("holder_command", cut(command, most).into());
+            }
+        }
+        LockEvent::Covered { .. } => {
+            if let Some((pid, command)) = other {
+                put("waiter_pid", (*pid).into());
+                put("waiter_command", cut(command, most).into());
             }
         }
         LockEvent::Acquired { waited, mode, slot, token } => {

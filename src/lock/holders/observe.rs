@@ -321,6 +321,7 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
         blind_spot,
         wrong_type: None,
         range: None,
+        promised: None,
     }
 }
 

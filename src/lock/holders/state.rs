@@ -2,6 +2,7 @@
 
 use super::holder::Holder;
 use super::waiter::Waiter;
+use crate::lock::promise::PromisedRun;
 use crate::lock::record::Record;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::proc::process;
@@ -30,6 +31,8 @@ pub struct LockState {
     pub wrong_type: Option<&'static str>,
     /// An fcntl(2) lock on the file, which does not conflict with flock(2). Only looked for if the user named the file.
     pub range: Option<RangeHolding>,
+    /// The run on which ended calls with `--coalesce` rely. Only looked for by `status` and `list`.
+    pub promised: Option<PromisedRun>,
 }
 
 /// The answer to the question whether a lock is free.

@@ -1,8 +1,8 @@
 //! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 16] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 17] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
-    ("event", "acquired, contended, timed_out, expired, deadlock, replaced, released or free"),
+    ("event", "acquired, contended, covered, timed_out, expired, deadlock, replaced, released or free"),
     ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
     ("key", "the text from which the name was derived (--key)"),
     ("pid, command", "the script or command that the lock is for"),
@@ -12,6 +12,10 @@ pub(crate) const EVENT_LOG: [(&str, &str); 16] = [
     ("slot, slots", "in acquired, with --slots: the number of the slot, and the number of slots of the lock"),
     ("waits", "in contended: true if the call waits, false if it failed at once"),
     ("holder_pid, holder_command", "in contended: the holder, if it can be seen"),
+    (
+        "waiter_pid, waiter_command",
+        "in covered (--coalesce): the process that waits for the lock, if the call relies on it",
+    ),
     ("circle", "in deadlock: the processes that wait for each other"),
     ("held_seconds", "in released and expired: how long the lock was held; with unlock, the precision is one second"),
     ("max_seconds", "in expired: the maximum time (--max-time), after which the holders are ended"),

@@ -1,6 +1,7 @@
 //! The options of `lock` and `unlock`, and the meaning of their exit statuses.
 
-use super::value::{parse_signal, parse_span};
+use super::value::{coalescing, parse_signal, parse_span};
+use aba_lock::lock::request::Coalescing;
 use aba_lock::os::MAX_SLOTS;
 use clap::{ArgGroup, Args, ValueHint};
 use std::ffi::OsString;
@@ -8,12 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The exit statuses of all commands together, for the page of `aba-lock`.
-pub(crate) const ALL_EXIT_STATUS: [(&str, &str); 11] = [
+pub(crate) const ALL_EXIT_STATUS: [(&str, &str); 12] = [
     ("0", "the lock was acquired; with a command: the command succeeded"),
     ("1", "the answer is no: `status` reports a free lock"),
     ("2", "wrong usage"),
     ("75", "not acquired: another process holds the lock, or waiting would be a deadlock (-E changes it)"),
     ("76", "the lock file was replaced while it was opened: open it again"),
+    ("80", "--coalesce with --fd: not acquired, because a run after this call makes another one unnecessary"),
     ("124", "timed out while waiting (-E changes it)"),
     (
         "125",
@@ -26,9 +28,10 @@ pub(crate) const ALL_EXIT_STATUS: [(&str, &str); 11] = [
 ];
 
 /// The exit statuses of `lock`: all but 1.
-pub(crate) const EXIT_STATUS: [(&str, &str); 10] = {
-    let [done, _, usage, busy, replaced, timed_out, failed, cannot_run, not_found, signal, other] = ALL_EXIT_STATUS;
-    [done, usage, busy, replaced, timed_out, failed, cannot_run, not_found, signal, other]
+pub(crate) const EXIT_STATUS: [(&str, &str); 11] = {
+    let [done, _, usage, busy, replaced, covered, timed_out, failed, cannot_run, not_found, signal, other] =
+        ALL_EXIT_STATUS;
+    [done, usage, busy, replaced, covered, timed_out, failed, cannot_run, not_found, signal, other]
 };
 
 pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
@@ -146,6 +149,27 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     #[arg(conflicts_with_all = ["shared", "exclusive"])]
     pub(crate) slots: Option<u32>,
+
+    /// End at once if another caller already waits: its run covers this call. Otherwise wait until the lock is free
+    ///
+    /// For commands that bring something up to date, such as a build or a mirror. During a run, one caller waits, and starts the next
+    /// run. Each later caller ends with status 0, or 80 with --fd, because that run starts after its call. So of 50 calls during a
+    /// run, one more run follows. All callers must have the same work. A run without --coalesce covers no call, but it is waited for.
+    ///
+    /// A run that fails covers the calls before it. With --coalesce=strict, which needs -- CMD, a call waits in any case, and ends
+    /// with status 0 only after a run that started after it has succeeded; only runs of strict callers count. CMD then runs as a child.
+    ///
+    /// No caller relies on one with --timeout, which may give up. With -n, the call is refused with status 75 if the lock is held and
+    /// no caller waits. If the waiter is killed, or its script ends, the promised run is owed: `status` shows it, and the next
+    /// call with --coalesce runs. A call inside of a holder of the lock runs.
+    ///
+    /// The lock file keeps the numbers of the runs in extended attributes. So it must be writable, and on a local disk: network
+    /// file systems such as NFS, and tmpfs before Linux 6.6, are refused. The option cannot be combined with --shared or --slots,
+    /// because there is no one holder whose end begins the next run; with several locks, because one of them may be covered and
+    /// another one not; nor with a server, which does not know the waiters of other machines.
+    #[arg(long, value_name = "HOW", value_parser = coalescing(), conflicts_with_all = ["shared", "slots"])]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "started")]
+    pub(crate) coalesce: Option<Coalescing>,
 
     /// Print no message if the lock file was replaced (status 76)
     ///

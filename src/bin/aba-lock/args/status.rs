@@ -15,7 +15,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 20] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 21] = [
     ("name, path", "the name of the lock, and the path of its file"),
     (
         "key",
@@ -61,6 +61,10 @@ pub(crate) const STATUS_JSON: [(&str, &str); 20] = [
     ),
     ("hidden", "true if some processes cannot be inspected by this user"),
     ("fcntl", "with --file: an fcntl(2) lock: mode, start, length (0: to the end), and its holders, as above"),
+    (
+        "promised_run",
+        "the run on which calls with --coalesce rely that have ended: owed (true if its waiter has ended), waiter_pid",
+    ),
     ("remedy", "the suggested next step"),
     (
         "remote",

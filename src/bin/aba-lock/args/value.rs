@@ -2,6 +2,8 @@
 
 use aba_lock::base::duration;
 use aba_lock::lock::kill;
+use aba_lock::lock::request::Coalescing;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
 
 pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
@@ -10,6 +12,11 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32, &'static str> {
 
 pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     duration::parse_span(text).ok_or_else(|| format!("not {}", duration::TIME_RULE))
+}
+
+pub(crate) fn coalescing() -> impl TypedValueParser<Value = Coalescing> {
+    let parse = |text: String| if text == "strict" { Coalescing::Strict } else { Coalescing::Started };
+    PossibleValuesParser::new(["started", "strict"]).map(parse)
 }
 
 /// Parses a number of days, such as `30`, `30d` or `4w`.

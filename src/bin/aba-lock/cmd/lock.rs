@@ -6,7 +6,7 @@ use super::target::list_targets;
 use super::wait::choose_wait;
 use crate::args::lock::LockArgs;
 use crate::exit;
-use crate::output::contention::{HintReader, report_acquired, report_contention};
+use crate::output::contention::{HintReader, report_acquired, report_contention, report_covered};
 use crate::output::misuse::{hint_to_wait, report_time_as_name};
 use crate::output::progress::LockProgress;
 use crate::output::stream;
@@ -19,8 +19,8 @@ use aba_lock::lock::binding::{self, LockBinding};
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::keeper::Keeper;
 use aba_lock::lock::max_time::{self, LimitedAnswer, LimitedCall, TimeLimit};
-use aba_lock::lock::request::{Acquired, AfterGrant, Request};
-use aba_lock::lock::{acquire, events, inherit, release};
+use aba_lock::lock::request::{Acquired, AfterGrant, Coalescing, Request};
+use aba_lock::lock::{acquire, coalesce, events, inherit, release};
 use aba_lock::os::{self, Mode, WatcherLink};
 use aba_lock::store::Store;
 use std::fmt::Write as _;
@@ -57,6 +57,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let mut request = Request {
         mode: if args.shared || args.slots.is_some() { Mode::Shared } else { Mode::Exclusive },
         slots: args.slots,
+        coalescing: args.coalesce,
         wait: if try_first { Wait::No } else { wait },
         holder: if parse::choose_descriptors(args).is_empty() { std::process::id() } else { os::parent_id() },
         command: (!args.command.is_empty())
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             _ if limit.is_some() => AfterGrant::GoesOn,
             None if !args.fd.is_empty() => AfterGrant::Exits,
             None if !args.bind.is_empty() => AfterGrant::GoesOn,
-            None if becomes_command(&args.command, args.no_inherit, args.pid_file.as_deref()) => {
+            None if !is_strict(args) && becomes_command(&args.command, args.no_inherit, args.pid_file.as_deref()) => {
                 AfterGrant::BecomesCommand
             }
             _ => AfterGrant::GoesOn,
@@ -117,6 +118,12 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed())
         }
         Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
+        Err(Error::Lock(LockError::Covered { label, by })) => {
+            if !args.quiet {
+                report_covered(&label, by);
+            }
+            Ok(if args.command.is_empty() { exit::COVERED } else { exit::DONE })
+        }
         Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. } | LockError::Deadlock { .. })) => {
             handle_contention(args, &error, link.as_ref())
         }
@@ -172,12 +179,20 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
     let mut variables = vec![(TOKEN, acquired.token.to_string())];
     variables.extend(acquired.slot.map(|slot| (SLOT, slot.number.to_string())));
     // A signal from within a container has no effect on its process 1 without a handler, not even SIGKILL.
-    let stays = args.max_time.is_some() && std::process::id() == 1;
+    let stays = is_strict(args) || args.max_time.is_some() && std::process::id() == 1;
     let (guards, pid_file) = (acquired.guards.iter(), args.pid_file.as_deref());
     let done = run_with_locks(&args.command, args.no_inherit, guards, variables, pid_file, stays);
+    if is_strict(args) && matches!(done, Ok(exit::DONE)) {
+        coalesce::note_success(&acquired.guards);
+    }
     // A process that became the command does not get here.
     events::log_released(acquired, request, since.elapsed());
     done
+}
+
+/// Returns true if a run must note its success.
+fn is_strict(args: &LockArgs) -> bool {
+    args.coalesce == Some(Coalescing::Strict)
 }
 
 /// Releases the locks that this call acquired for a script, because a later step of the call fails.
@@ -245,6 +260,8 @@ fn reject_use_of_server(args: &LockArgs) -> bool {
         "a lock at a server cannot be shared: for a lock on this machine only, add --server="
     } else if args.slots.is_some() {
         "a lock at a server has no slots: for a lock on this machine only, add --server="
+    } else if args.coalesce.is_some() {
+        "--coalesce cannot be used with a server, which does not show the waiters of other machines"
     } else if !args.bind.is_empty() {
         "--no-inherit cannot be used with a server: a lease ends with the descriptor of the script"
     } else {
@@ -343,6 +360,13 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
         return Some(format!(
             "--slots takes one {what}: a holder of a slot that waits for another one can cause a deadlock"
         ));
+    }
+    if args.coalesce.is_some() && targets.len() > 1 {
+        let what = if args.file.is_empty() { "name" } else { "file" };
+        return Some(format!("--coalesce takes one {what}: of several locks, one may be covered and another one not"));
+    }
+    if is_strict(args) && args.command.is_empty() {
+        return Some("--coalesce=strict needs a command: its exit status shows that a run has succeeded".to_owned());
     }
     let fds = parse::choose_descriptors(args);
     if fds.is_empty() {

@@ -9,7 +9,7 @@ use crate::output::status::{print_descriptor_status, print_status, print_status_
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability, LockState, ranges};
-use aba_lock::lock::{keeper, open, release};
+use aba_lock::lock::{keeper, open, promise, release};
 
 pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let target = match (find_target(args.name.as_deref(), args.key.as_deref())?, &args.file) {
@@ -33,6 +33,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         holders::find_availability(&target.path)
     } else {
         state = holders::observe_lock(&target.path);
+        state.promised = promise::find_promised_run(&target.path);
         state.availability()
     };
     let is_decided = args.quiet && here == Availability::Held;

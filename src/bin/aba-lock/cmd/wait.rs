@@ -12,6 +12,7 @@ pub(super) fn choose_wait(args: &LockArgs) -> Result<Wait, Error> {
         _ if args.nonblock => Wait::No,
         Some(limit) => Wait::For(limit),
         None if args.wait.is_some() => Wait::Forever,
+        None if args.coalesce.is_some() => default_timeout()?.map_or(Wait::Forever, Wait::For),
         None => default_timeout()?.map_or(Wait::No, Wait::For),
     })
 }

@@ -73,6 +73,7 @@ fn describe_reason(why: &KeepReason) -> String {
         }
         KeepReason::Open => "another process has it open".to_owned(),
         KeepReason::TooNew(age) => format!("it was used {} ago", format_span(*age)),
+        KeepReason::RunOwed => "it owes a run to calls with --coalesce".to_owned(),
         KeepReason::ForeignData => "it has content that aba-lock did not write".to_owned(),
         KeepReason::OtherUser(owner) => format!("it belongs to {}", escape_controls(owner)),
         KeepReason::NotRegular(kind) => describe_file_type(kind),

@@ -10,8 +10,9 @@ use super::text::{escape_controls, format_command, format_target};
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
-use aba_lock::lock::error::LockError;
+use aba_lock::lock::error::{CoveredBy, LockError};
 use aba_lock::lock::holders::{self, Belief, Holding, LockState, ranges};
+use aba_lock::lock::promise;
 use aba_lock::lock::request::Acquired;
 use aba_lock::os::{Mode, TURNSTILE};
 use std::fmt::Write as _;
@@ -99,6 +100,22 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
         return print_message(&text, None);
     }
     print_message(&text, Some(&hint));
+}
+
+/// Reports that a call with `--coalesce` ends without the lock.
+pub(crate) fn report_covered(label: &str, by: CoveredBy) {
+    report_log_failure();
+    let text = match by {
+        CoveredBy::Waiter(Some(pid)) => {
+            let (pid, command) = promise::describe_waiter(pid);
+            format!(
+                "{label}: not run: pid {pid} ({}) waits for the lock and starts after this call",
+                format_command(&command)
+            )
+        }
+        _ => format!("{label}: {by}"),
+    };
+    print_message(&text, None);
 }
 
 /// Reports that a wait for a free lock timed out, or would be a deadlock.

@@ -7,6 +7,7 @@ use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
 use aba_lock::lock::holders::RangeHolding;
 use aba_lock::lock::holders::{Belief, BlindSpot, Holder, Holding, LockState, Waiter};
+use aba_lock::lock::promise::{self, PromisedRun};
 use aba_lock::lock::record::Record;
 use aba_lock::os::Mode;
 use std::fmt::Write as _;
@@ -158,6 +159,23 @@ pub(crate) fn describe_process(holder: &Holder) -> String {
         let _ = write!(text, ", slot {}", slot.number);
     }
     text
+}
+
+/// Describes the run on which ended calls with `--coalesce` rely, on a line of its own.
+pub(crate) fn describe_promised_run(promised: PromisedRun) -> String {
+    match promised {
+        PromisedRun::Awaited(waiter) => {
+            let waiter = waiter.map_or_else(
+                || "a process that cannot be seen from here".to_owned(),
+                |pid| format!("pid {}", promise::describe_waiter(pid).0),
+            );
+            format!("next run: {waiter} runs also for calls that have ended (--coalesce)")
+        }
+        PromisedRun::Owed => {
+            "owed run: its waiter has ended, and earlier calls rely on it; the next call with --coalesce runs"
+                .to_owned()
+        }
+    }
 }
 
 /// Describes a waiter on a line of its own. If a script waits through its helper, the line names the script first.

@@ -11,6 +11,7 @@ use aba_lock::base::duration::format_span;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::base::names::LockName;
 use aba_lock::lock::holders::{Availability, Belief, Holding, LockState};
+use aba_lock::lock::promise::PromisedRun;
 use aba_lock::os::{self, Mode};
 use aba_lock::store::Store;
 use aba_lock::task::Task;
@@ -233,6 +234,11 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Co
             (None, Some((record, belief)), None) => describe_last_taker(record, *belief),
             (None, None, None) => String::new(),
         }),
+    };
+    let what = match state.promised {
+        Some(PromisedRun::Owed) if what.is_empty() => "a run is owed".to_owned(),
+        Some(PromisedRun::Owed) => format!("{what}, a run is owed"),
+        _ => what,
     };
     let left = holding.and_then(find_limit).and_then(|(_, left)| left);
     let what = left.map_or(what.clone(), |left| format!("{what}, {} left", format_span(left)));

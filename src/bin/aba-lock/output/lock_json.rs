@@ -3,6 +3,7 @@
 use super::hint::hint_for_state;
 use aba_lock::base::target::Target;
 use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, Waiter};
+use aba_lock::lock::promise::PromisedRun;
 use aba_lock::lock::record::Record;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -89,6 +90,10 @@ pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallSta
             "length": range.range.len,
             "holders": build_holders(&range.holders),
         })),
+        "promised_run": state.promised.map(|promised| match promised {
+            PromisedRun::Awaited(pid) => json!({ "owed": false, "waiter_pid": pid }),
+            PromisedRun::Owed => json!({ "owed": true, "waiter_pid": null }),
+        }),
         "remedy": hint_for_state(target, state),
     })
 }

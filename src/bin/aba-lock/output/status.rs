@@ -2,7 +2,8 @@
 
 use super::hint::{find_task, find_update_hint, hint_for_state};
 use super::holder::{
-    describe_blind, describe_last_taker, describe_process, describe_remote_holder, describe_waiter, format_slots,
+    describe_blind, describe_last_taker, describe_process, describe_promised_run, describe_remote_holder,
+    describe_waiter, format_slots,
 };
 use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_answer};
 use super::stream::print;
@@ -83,6 +84,9 @@ pub(crate) fn print_status(
     }
     for (at, waiter) in state.waiters().iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, describe_waiter(waiter));
+    }
+    if let Some(promised) = state.promised {
+        let _ = writeln!(text, "  {}", describe_promised_run(promised));
     }
     if let Some(hint) = hint_for_state(target, state) {
         let _ = writeln!(text, "  remedy: {hint}");

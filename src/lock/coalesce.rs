@@ -1,0 +1,178 @@
+//! Coalesced calls: during a run, one caller waits for the next run, and all others rely on it and end (`--coalesce`).
+//!
+//! Locks: the lock itself, **next** ([`bytes::NEXT_RUN`]), which the one waiting caller holds, and a **short lock**
+//! ([`bytes::NEEDED_RUN`]). Both bytes are locked for the process, so they end with it. Numbers: `started`, the number of runs that
+//! have begun, and `needed`, the number of the run that an ended caller relies on ([`promise`](super::promise)). The steps are those
+//! of the model in `tests/models/coalesce.rs`:
+//!
+//! 1. The caller reads `started` into s. It tries the lock. If it is granted, the caller goes to 5.
+//! 2. It blocks on the short lock, and tries `next`. If `next` is held, it raises `needed` to s + 1, releases the short lock, and
+//!    ends: its call is **covered**, because the holder of `next` starts a run after this call. Otherwise, it releases the short lock.
+//! 3. Holding `next`, it blocks on the lock.
+//! 4. Holding the lock, it blocks on the short lock, releases `next`, and reads `needed`. Then it releases the short lock.
+//! 5. If a run has started after its call (`started` > s), and all others are covered (`needed` <= `started`), it releases the
+//!    lock and ends as covered.
+//! 6. It adds 1 to `started`, runs, and releases the lock.
+//!
+//! A caller with a timeout may give up, so no other caller can rely on it. If `next` is free in step 2, it does not take it, but
+//! blocks on the lock and goes to 5. With `-n`, it gives up.
+//!
+//! With `--coalesce=strict`, a caller leaves out steps 2 and 4. In step 5, it is covered only if a run that started after its call
+//! has also succeeded: after a success, the run writes its number to `completed`.
+//!
+//! Runs without `--coalesce` are not counted, because they may be of another command.
+//!
+//! | killed process | state that it leaves |
+//! |---|---|
+//! | a caller in step 2 | none, or a `needed` that the holder of `next` pays. The kernel releases the short lock |
+//! | the holder of `next` | `needed` > `started`, if another caller relies on it: a debt. `status` shows it, and the next run pays it |
+//! | a caller in steps 4 to 6 | the same |
+//! | the holder of the lock, later | a run that was killed. It covers the calls before it, as one that failed |
+//!
+//! A stopped process can hold the short lock for long. A caller waits for it for at most a second. After that, it does not rely
+//! on the other caller, and runs: then there may be more runs than necessary.
+
+use super::error::{CoalesceMistake, CoveredBy, LockError};
+use super::promise::RunNumber;
+use super::request::{Coalescing, Guard, Request};
+use super::wait::block_until_granted;
+use crate::base::target::{Target, Wait};
+use crate::lock::events::{self, LockEvent};
+use crate::lock::inherit;
+use crate::os::{self, Mode, bytes};
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// The maximum time to wait for the short lock, which other processes hold for some microseconds.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// A call with `--coalesce` for one lock file.
+pub(super) struct CoalescedCall {
+    kind: Coalescing,
+    /// The number of runs that had begun before this call.
+    started: u64,
+    holds_next: bool,
+}
+
+impl CoalescedCall {
+    /// Step 1, before the lock is tried. Fails if the file cannot have the numbers or the locks.
+    pub(super) fn begin(file: &File, target: &Target, kind: Coalescing) -> Result<Self, LockError> {
+        let refuse = |source| cannot_coalesce(target, source);
+        let file_system = os::file_system(&target.path);
+        if ["NFS", "SMB", "9P", "AFS"].contains(&file_system.as_str()) {
+            let mistake = CoalesceMistake::FileSystem(file_system);
+            return Err(LockError::Coalesce { label: target.label.clone(), mistake });
+        }
+        if !os::is_writable(file) {
+            return Err(refuse(io::Error::from_raw_os_error(libc::EBADF)));
+        }
+        Ok(Self { kind, started: RunNumber::Started.read(file).map_err(refuse)?, holds_next: false })
+    }
+
+    /// Step 2, after the lock was refused. Fails with [`LockError::Covered`] if another caller waits for the next run.
+    pub(super) fn join(&mut self, file: &File, target: &Target, request: &Request) -> Result<(), LockError> {
+        if self.kind == Coalescing::Strict {
+            return Ok(());
+        }
+        // This closes a descriptor of the file, which releases the bytes that this process has locked. It must not follow.
+        os::make_room(file, inherit::LOWEST_FD);
+        let found = with_short_lock(file, || {
+            let found = os::range_in_the_way(file, Mode::Exclusive, bytes::NEXT_RUN, 1)?;
+            if found.is_some() {
+                let needed = self.started + 1;
+                if RunNumber::Needed.read(file)? < needed {
+                    RunNumber::Needed.write(file, needed)?;
+                }
+            } else if request.wait == Wait::Forever {
+                self.holds_next = os::try_lock_byte(file, bytes::NEXT_RUN)?;
+            }
+            Ok(found)
+        });
+        match found.map_err(|source| cannot_coalesce(target, source))?.flatten() {
+            Some(waiter) => Err(end_as_covered(CoveredBy::Waiter(waiter.pid), target, request)),
+            None => Ok(()),
+        }
+    }
+
+    /// Steps 4 to 6, after the lock was granted. If the call is covered, releases the lock, and fails with
+    /// [`LockError::Covered`].
+    pub(super) fn check_grant(&mut self, file: &File, target: &Target, request: &Request) -> Result<(), LockError> {
+        let decided = self.decide(file, target);
+        let error = match decided {
+            Ok(false) => return Ok(()),
+            Ok(true) => end_as_covered(CoveredBy::Run, target, request),
+            Err(source) => cannot_coalesce(target, source),
+        };
+        let _ = os::unlock(file);
+        Err(error)
+    }
+
+    /// Returns true if the call is covered. Otherwise, counts a run.
+    fn decide(&mut self, file: &File, target: &Target) -> io::Result<bool> {
+        let mut needed = None;
+        if self.holds_next {
+            self.holds_next = false;
+            needed = with_short_lock(file, || {
+                os::unlock_byte(file, bytes::NEXT_RUN)?;
+                RunNumber::Needed.read(file)
+            })?;
+            if needed.is_none() {
+                os::unlock_byte(file, bytes::NEXT_RUN)?;
+                needed = Some(u64::MAX);
+            }
+        }
+        let needed = needed.map_or_else(|| RunNumber::Needed.read(file), Ok)?;
+        // The numbers of a file that was replaced are not those of the lock. The caller opens the new file.
+        if !target.is_open_as(file)? {
+            return Ok(false);
+        }
+        let started = RunNumber::Started.read(file)?;
+        let past = if self.kind == Coalescing::Strict { RunNumber::Completed.read(file)? } else { started };
+        let is_covered = past > self.started && needed <= started;
+        if !is_covered {
+            RunNumber::Started.write(file, started + 1)?;
+        }
+        Ok(is_covered)
+    }
+}
+
+/// Notes that the run of the caller, which holds these locks, has succeeded (`--coalesce=strict`).
+pub fn note_success(guards: &[Guard]) {
+    for guard in guards.iter().filter(|guard| guard.fresh) {
+        // If this fails, the waiting callers run themselves.
+        let _ = RunNumber::Started.read(&guard.file).and_then(|number| RunNumber::Completed.write(&guard.file, number));
+    }
+}
+
+/// Calls `work` while this process holds the short lock. Returns `None` if another process holds it for too long.
+fn with_short_lock<T>(file: &File, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+    let alarm = os::Alarm::new();
+    let deadline = Instant::now().checked_add(SHORT_WAIT);
+    let block_once = &mut || os::wait_lock_byte(file, bytes::NEEDED_RUN);
+    if !block_until_granted(&alarm, block_once, deadline, &mut || ControlFlow::Continue(None))? {
+        return Ok(None);
+    }
+    let done = work();
+    os::unlock_byte(file, bytes::NEEDED_RUN)?;
+    done.map(Some)
+}
+
+fn end_as_covered(by: CoveredBy, target: &Target, request: &Request) -> LockError {
+    events::log_event(&LockEvent::Covered { by }, target, request.holder, request.command.as_deref());
+    LockError::Covered { label: target.label.clone(), by }
+}
+
+/// Returns the error for a file that cannot have the numbers or the locks, because a call failed with `source`.
+fn cannot_coalesce(target: &Target, source: io::Error) -> LockError {
+    let mistake = match source.raw_os_error() {
+        Some(libc::EBADF | libc::EACCES | libc::EPERM | libc::EROFS) => CoalesceMistake::NotWritable,
+        Some(libc::EINVAL | libc::ENOSYS | libc::ENOLCK | libc::EOPNOTSUPP) => {
+            CoalesceMistake::FileSystem(os::file_system(&target.path))
+        }
+        _ if source.kind() == io::ErrorKind::Unsupported => CoalesceMistake::FileSystem("this system".to_owned()),
+        _ => return LockError::cannot_lock(&target.path, source),
+    };
+    LockError::Coalesce { label: target.label.clone(), mistake }
+}

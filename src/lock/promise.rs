@@ -1,0 +1,104 @@
+//! The numbers of runs that a lock file keeps for `--coalesce`, and the run that they promise.
+//!
+//! They are attributes of the file (`user.*`, see xattr(7)). A record cannot hold them: a caller without the option writes a record
+//! of its own, and a file of the user has none. An attribute changes no content, and costs such a caller nothing.
+//!
+//! `status`, `list` and `clean` read them. [`coalesce`](super::coalesce) writes them, and describes the protocol.
+
+use crate::lock::peer;
+use crate::os::proc::process;
+use crate::os::{self, Mode, bytes};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+use xattr::FileExt;
+
+/// One of the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RunNumber {
+    /// The number of runs that have begun.
+    Started,
+    /// The number of the run on which a caller relies that has ended.
+    Needed,
+    /// The number of the last run that has succeeded, if its caller has asked for that (`--coalesce=strict`).
+    Completed,
+}
+
+impl RunNumber {
+    fn attribute(self) -> &'static OsStr {
+        OsStr::new(match self {
+            Self::Started => "user.aba-lock.started",
+            Self::Needed => "user.aba-lock.needed",
+            Self::Completed => "user.aba-lock.completed",
+        })
+    }
+
+    /// Returns the number that the file has, or 0.
+    pub(super) fn read(self, file: &File) -> io::Result<u64> {
+        Ok(parse(file.get_xattr(self.attribute())?.as_deref()))
+    }
+
+    fn read_path(self, path: &Path) -> u64 {
+        parse(xattr::get(path, self.attribute()).ok().flatten().as_deref())
+    }
+
+    pub(super) fn write(self, file: &File, number: u64) -> io::Result<()> {
+        file.set_xattr(self.attribute(), number.to_string().as_bytes())
+    }
+}
+
+/// Other users may be able to write the attribute, so a value that is no number counts as 0.
+fn parse(value: Option<&[u8]>) -> u64 {
+    value.and_then(|value| str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0)
+}
+
+/// A run on which ended callers rely, and that has not started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromisedRun {
+    /// A process waits to start it. `None`: the pid cannot be seen from this pid namespace.
+    Awaited(Option<u32>),
+    /// Its waiter has ended. The next call with `--coalesce` that acquires the lock runs.
+    Owed,
+}
+
+/// Returns the promised run of the lock file at `path`, if there is one.
+#[must_use]
+pub fn find_promised_run(path: &Path) -> Option<PromisedRun> {
+    let find = || {
+        if !owes_run_at(path) {
+            return None;
+        }
+        let file = os::open_unblocked(path).ok()?;
+        let waiter = os::range_in_the_way(&file, Mode::Exclusive, bytes::NEXT_RUN, 1).ok()?;
+        Some(waiter.map_or(PromisedRun::Owed, |waiter| PromisedRun::Awaited(waiter.pid)))
+    };
+    let found = find();
+    if found == Some(PromisedRun::Owed) {
+        // Its waiter may be between the release of its byte and the start of the run.
+        thread::sleep(Duration::from_millis(3));
+        return find();
+    }
+    found
+}
+
+/// Returns the pid and the command line of the process for which `waiter` waits: its script, if it is the helper of one.
+#[must_use]
+pub fn describe_waiter(waiter: u32) -> (u32, String) {
+    let pid = peer::find_script(waiter).unwrap_or(waiter);
+    (pid, process::command_line(pid))
+}
+
+/// Returns true if the lock file promises a run. If no other process has the file open, the run is owed.
+pub(super) fn owes_run(file: &File) -> bool {
+    let needed = RunNumber::Needed.read(file).unwrap_or(0);
+    needed > 0 && needed > RunNumber::Started.read(file).unwrap_or(0)
+}
+
+/// Does the same as [`owes_run`] for the file at `path`.
+pub(super) fn owes_run_at(path: &Path) -> bool {
+    let needed = RunNumber::Needed.read_path(path);
+    needed > 0 && needed > RunNumber::Started.read_path(path)
+}

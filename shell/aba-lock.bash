@@ -255,7 +255,8 @@ __aba_pid_files=${__aba_pid_files-0}
 # ABA_LOCK_TOKEN becomes the fencing token of the lease (or the tokens, in the order of the operations).
 #
 # Status 1: another process holds a lock. 3: the script may continue without the lock, as `ask` or `warn` allowed. 2: wrong
-# usage. 125: locking failed. 1, 2 and 125 end the script, unless the shell is interactive or --on-conflict is `return`.
+# usage. 80: with --coalesce, a run after this call makes one of this script unnecessary. 125: locking failed. 1, 2, 80 (with
+# status 0) and 125 end the script, unless the shell is interactive or --on-conflict is `return`.
 aba_lock_operation() {
     __aba_check_shell || \return "$?"
     [[ -z ${__aba_builtin} ]] || ! __aba_lock_directly "$@" || builtin return 0
@@ -302,7 +303,7 @@ aba_lock_operation() {
                 builtin return 0
                 ;;
             --) ;;
-            --server=* | --pid-file=* | --slots=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
+            --coalesce | --coalesce=* | --server=* | --pid-file=* | --slots=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
                 --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --no-inherit | --quiet | --verbose)
                 __aba_options+=("${__aba_word}")
                 case ${__aba_word} in
@@ -434,6 +435,8 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
   -s, --shared             Acquire shared locks, which several processes can hold at the same time
   -x, --exclusive          Acquire exclusive locks, which only one process can hold [default]
       --key TEXT           Use any text as an OPERATION, such as a URL, a path or a command line
+      --coalesce           If another caller already waits, end this script with status 0, because that caller runs after
+                           this call; otherwise wait
       --slots N            Let up to N processes hold the lock at the same time; ABA_LOCK_SLOT becomes the number of
                            the slot, 1 to N
   -o, --no-inherit         Release the locks when this script ends, even if its children still run
@@ -755,6 +758,11 @@ __aba_handle_failure() {
             __aba_end_call 2
             ;;
         125) __aba_end_call 125 ;;
+        # --coalesce: the script has no lock, and nothing to do.
+        80)
+            [[ $- != *i* && ${__aba_on_conflict} != return ]] || builtin return 80
+            builtin exit 0
+            ;;
         # A signal has stopped the helper.
         147 | 148 | 149 | 150) __aba_handle_stop ;;
         # Ctrl-C has ended the helper. The script has got the signal, too, but may ignore it.

@@ -284,6 +284,7 @@ fn hint_for_circle(circle: &Circle) -> String {
         [step] => {
             format!("pid {} started this command: run this without the lock, or release it there first", step.pid)
         }
+        _ if circle.has_slots => "acquire these locks in the same order everywhere".to_owned(),
         steps => {
             let names: Option<Vec<&str>> =
                 steps.iter().map(|step| LockName::parse(&step.holds).is_ok().then_some(step.holds.as_str())).collect();

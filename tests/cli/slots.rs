@@ -265,6 +265,8 @@ fn holders_of_all_slots_that_wait_for_each_other_are_a_deadlock() {
     gate.open();
     let said = other.finish().err;
     assert!(said.contains("aba-lock: waiting for job would be a deadlock: "), "{said}");
+    // One call cannot acquire a slot together with another lock.
+    assert!(said.ends_with("\nhint: acquire these locks in the same order everywhere\n"), "{said}");
     one.finish();
 }
 

@@ -23,6 +23,8 @@ pub struct Circle {
     pub(super) members: Vec<u32>,
     /// True if one of the other processes waits only for a limited time.
     pub(super) limited: bool,
+    /// True if a lock is held in slots. One call cannot acquire it together with others.
+    pub(in crate::lock) has_slots: bool,
 }
 
 /// A holder of a lock in a circle.

@@ -69,14 +69,23 @@ impl Snapshot {
     /// its own; if a slot is free, it does not wait for long.
     pub(super) fn find_awaited_holders(&self, pid: u32, file: FileId) -> Dependencies {
         let groups = self.find_holders(file);
-        let held = self.held.get(&file).map_or(&[][..], Vec::as_slice);
-        let slots: HashSet<Slot> = held.iter().filter_map(|one| one.lock.slots.slot()).collect();
+        let slots = self.find_slots(file);
         match slots.iter().next() {
             None => Dependencies::AllOfAnyGroup(groups),
             Some(_) if self.exclusive_waiters.contains(&pid) => Dependencies::AllOfAnyGroup(groups),
             Some(slot) if slots.len() < slot.capacity as usize => Dependencies::NONE,
             Some(_) => Dependencies::All(groups.concat()),
         }
+    }
+
+    /// Returns the slots of a lock that are held.
+    fn find_slots(&self, file: FileId) -> HashSet<Slot> {
+        self.held.get(&file).into_iter().flatten().filter_map(|one| one.lock.slots.slot()).collect()
+    }
+
+    /// Returns true if processes hold slots of the lock.
+    pub(super) fn has_slots(&self, file: FileId) -> bool {
+        !self.find_slots(file).is_empty()
     }
 
     /// Returns the children for which a process waits.

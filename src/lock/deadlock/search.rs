@@ -64,7 +64,8 @@ impl Snapshot {
         let members = path.iter().map(|hop| hop.pid).collect();
         let files = locks.iter().filter_map(|file| self.find_lock_file(*file)).collect();
         let limited = path.iter().filter(|hop| hop.pid != us).any(|hop| has_time_limit(hop.pid, hop.lock.is_some()));
-        Some(Circle { steps: steps.collect(), files, waiters, members, limited })
+        let has_slots = locks.iter().any(|file| self.has_slots(*file));
+        Some(Circle { steps: steps.collect(), files, waiters, members, limited, has_slots })
     }
 
     /// Returns true if `pid` waits for `us`, directly or through others. Then the processes from `pid` on are added to

@@ -12,7 +12,8 @@
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //! 6. `slots`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
 //!    processes share, or that only the holder has
-//! 7. [`wait`], [`coalesce`], `grant`, [`acquire`]: blocking until a lock is granted, calls that end without it, and the steps of an
+//! 7. `turnstile`, `lock_wait`: the order of waiters, and the wait for a lock or for a slot
+//! 8. [`wait`], [`coalesce`], `grant`, [`acquire`]: blocking until a lock is granted, calls that end without it, and the steps of an
 //!    acquisition; [`direct`]: these steps in the process of a script, if the lock is free; [`free_wait`]: waiting until a lock is
 //!    free, without acquiring it; [`max_time`]: the watcher that ends the holders after some time
 
@@ -31,6 +32,7 @@ pub mod holders;
 pub mod inherit;
 pub mod keeper;
 pub mod kill;
+mod lock_wait;
 pub mod max_time;
 pub mod open;
 mod ownership;
@@ -41,4 +43,5 @@ pub mod record;
 pub mod release;
 pub mod request;
 mod slots;
+mod turnstile;
 pub mod wait;

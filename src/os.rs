@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `slot`, [`bytes`], `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`,
+//!    `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`,
 //!    `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
@@ -49,6 +49,7 @@ mod owner;
 mod pages;
 mod passed_signal;
 mod poll;
+mod priority;
 mod probe;
 pub mod proc;
 mod process_handle;
@@ -85,8 +86,8 @@ pub use directory::FileFacts;
 pub(crate) use directory::directory_inodes;
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
 pub use file::{
-    file_system, leads_to, open_for_reading, open_unblocked, order, same_file, try_leads_to, try_leads_to_through_link,
-    word_for,
+    file_system, is_network_file_system, leads_to, open_for_reading, open_unblocked, order, same_file, try_leads_to,
+    try_leads_to_through_link, word_for,
 };
 pub use file_watch::FileWatch;
 pub use flock::{Mode, try_lock, unlock, wait_lock};
@@ -103,11 +104,12 @@ pub use output::{write_some, write_until_signal};
 pub use owner::as_owner;
 pub use pages::release_program_pages;
 pub use poll::{can_be_written, wait_for_any};
+pub use priority::{BytePart, PRIORITY_BYTES, Priority, QueuePlace};
 pub use probe::{Transport, Trial, try_bind};
 pub use process_handle::Process;
 pub use range::{
-    RangeLock, range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_range, wait_lock_byte,
-    wait_lock_range,
+    RangeLock, range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_bytes, unlock_range,
+    wait_lock_byte, wait_lock_bytes, wait_lock_range,
 };
 pub use screen::{Event, Screen};
 pub use signal::{die_of, exists, signal_child, signal_group};

@@ -34,6 +34,7 @@
 //! [`LockError::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, because A did not report success.
 
+use super::lock_wait::{self, Attempted, LockWait};
 use super::request::{Acquired, AfterGrant, Guard, Request};
 use super::wait::{self, Contention, WaitOutcome};
 use crate::base::environment::inherited_descriptors;
@@ -45,7 +46,7 @@ use crate::lock::grant;
 use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
 use crate::lock::ownership::{find_held, is_held_for_ancestor, is_held_from_above, is_taker, may_be_held};
 use crate::lock::record::{self, RecordDraft, Taker};
-use crate::lock::slots::{self, SlotAttempt, SlotWait};
+use crate::lock::slots;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, Mode, Slot, word_for};
 use crate::store::Store;
@@ -312,23 +313,14 @@ impl<'a> Attempt<'a> {
     }
 
     fn try_lock(&mut self, file: &File, target: &Target) -> Result<bool, LockError> {
-        if let Some(capacity) = self.request.slots {
-            let attempt = slots::try_slots(file, capacity);
-            match attempt.map_err(|source| slots::cannot_use_slots(&target.path, source))? {
-                SlotAttempt::Granted(slot) => self.slot = Some(slot),
-                SlotAttempt::OtherNumber(slot) => return Err(slots::refuse_number(slot, capacity, &target.label)),
-                SlotAttempt::Busy => {
-                    slots::check_file_system(&target.path)?;
-                    return Ok(false);
-                }
-            }
-            return Ok(true);
-        }
         if let Some(kind) = self.request.coalescing {
             self.coalesced = Some(CoalescedCall::begin(file, target, kind)?);
         }
-        let lock = os::try_lock(file, self.request.mode).map_err(|source| LockError::cannot_lock(&target.path, source));
-        if matches!(lock, Ok(true)) { self.check_grant(file, target).map(|()| true) } else { lock }
+        match lock_wait::try_lock(file, target, self.request)? {
+            Attempted::Granted(slot) => self.slot = slot.or(self.slot),
+            Attempted::Busy => return Ok(false),
+        }
+        self.check_grant(file, target).map(|()| true)
     }
 
     fn check_grant(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
@@ -371,14 +363,11 @@ impl<'a> Attempt<'a> {
             None => LockError::cannot_lock(&target.path, source),
         };
         let may_go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let mut slots = self.request.slots.map(|count| SlotWait::new(file, count)).transpose().map_err(cannot)?;
-        let mut block_once = || match &mut slots {
-            Some(slots) => slots.block_once(),
-            None => os::wait_lock(file, self.request.mode),
-        };
+        let mut wait = LockWait::new(file, target, self.request).map_err(cannot)?;
+        let mut block_once = || wait.block_once();
         let waited = (target, file, self.request);
         let outcome = wait::wait_for_grant(self.contention, waited, &mut block_once, &alarm, deadline, may_go_on);
-        self.slot = slots.map(|slots| slots.finish(&target.label)).transpose()?.flatten();
+        self.slot = wait.finish(&target.label)?;
         if self.request.after_grant == AfterGrant::Exits && matches!(outcome, Ok(WaitOutcome::Granted)) {
             alarm.leave();
         } else {

@@ -65,3 +65,5 @@ mod pipes;
 pub mod search;
 mod sleepers;
 mod snapshot;
+
+pub(super) use ancestors::holds_above;

@@ -257,9 +257,9 @@ pub(super) fn cannot_use_slots(path: &Path, source: io::Error) -> LockError {
 
 /// Fails on a file system on which a lock of the whole file excludes those of its parts.
 pub(super) fn check_file_system(path: &Path) -> Result<(), LockError> {
-    let name = os::file_system(path);
-    if !["NFS", "SMB", "9P", "AFS"].contains(&name.as_str()) {
+    if !os::is_network_file_system(path) {
         return Ok(());
     }
-    Err(LockError::Slots { label: path.display().to_string(), mistake: SlotMistake::FileSystem(name) })
+    let mistake = SlotMistake::FileSystem(os::file_system(path));
+    Err(LockError::Slots { label: path.display().to_string(), mistake })
 }

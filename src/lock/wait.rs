@@ -257,10 +257,10 @@ pub(super) fn wait_for_grant(
         next_tick: None,
     };
     let has_slots = request.slots.is_some();
-    let (has_bytes, mut is_separate) = (has_slots || request.coalescing.is_some(), false);
+    let mut is_separate = false;
     let watch = || {
-        // The watcher reads lock files. If it closed the one of this wait, the bytes of this process would be released.
-        if has_bytes && !mem::replace(&mut is_separate, true) {
+        // The watcher reads lock files. If it closed the one of this wait, the bytes that the first thread holds would be released.
+        if !mem::replace(&mut is_separate, true) {
             os::separate_descriptors();
         }
         if found.get().is_none() {

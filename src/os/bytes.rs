@@ -7,21 +7,6 @@
 /// The first byte after those of slots. No byte of a slot is at or after it.
 const FIRST: u64 = (1 << 62) + (1 << 32);
 
-/// `--priority` and writer preference: the turnstile of the level `high`, and next to it the want of that level.
-pub const HIGH_TURNSTILE: u64 = FIRST;
-
-/// The want of the level `high`. The want of `normal` is its neighbour, so that `low` looks at both with one call.
-pub const HIGH_WANT: u64 = FIRST + 1;
-
-/// The want of the level `normal`, next to the turnstile of that level.
-pub const NORMAL_WANT: u64 = FIRST + 2;
-
-/// The turnstile of the level `normal`, and of writers without a level.
-pub const NORMAL_TURNSTILE: u64 = FIRST + 3;
-
-/// The turnstile of the level `low`.
-pub const LOW_TURNSTILE: u64 = FIRST + 4;
-
 /// `--replace`: the short lock under which a newcomer draws its ticket.
 pub const TICKET: u64 = FIRST + 8;
 
@@ -31,6 +16,30 @@ pub const NEXT_RUN: u64 = FIRST + 16;
 /// `--coalesce`: the short lock under which the number of the needed run is changed.
 pub const NEEDED_RUN: u64 = FIRST + 17;
 
+/// `--priority` and writer preference: the turnstile of the level `low`. A shared caller locks this byte and the next one.
+pub const LOW_TURNSTILE: u64 = FIRST + 32;
+
+/// The turnstile of the level `high`. A shared caller locks this byte and the next one.
+pub const HIGH_TURNSTILE: u64 = FIRST + 34;
+
+/// The mark of exclusive waiters of the level `high`.
+pub const HIGH_MARK: u64 = FIRST + 36;
+
+/// The want of the level `high`, next to the mark of that level.
+pub const HIGH_WANT: u64 = FIRST + 37;
+
+/// The want of the level `normal`. It is the neighbour of the want of `high`, so that `low` looks at both with one call.
+pub const NORMAL_WANT: u64 = FIRST + 38;
+
+/// The mark of exclusive waiters of the level `normal`, next to the want of that level.
+pub const NORMAL_MARK: u64 = FIRST + 39;
+
+/// The turnstile of the level `normal`. A shared caller locks this byte and the next one.
+pub const NORMAL_TURNSTILE: u64 = FIRST + 40;
+
+/// The first byte after those of `--priority` and writer preference.
+pub const PRIORITY_END: u64 = FIRST + 42;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,8 +47,19 @@ mod tests {
 
     #[test]
     fn no_byte_has_two_meanings() {
-        let bytes =
-            [HIGH_TURNSTILE, HIGH_WANT, NORMAL_WANT, NORMAL_TURNSTILE, LOW_TURNSTILE, TICKET, NEXT_RUN, NEEDED_RUN];
+        let bytes = [
+            TICKET,
+            NEXT_RUN,
+            NEEDED_RUN,
+            LOW_TURNSTILE,
+            HIGH_TURNSTILE,
+            HIGH_MARK,
+            HIGH_WANT,
+            NORMAL_WANT,
+            NORMAL_MARK,
+            NORMAL_TURNSTILE,
+            PRIORITY_END,
+        ];
         assert!(bytes.is_sorted_by(|one, other| one < other));
         for byte in bytes {
             assert_eq!(Slot::from_byte(byte), None);

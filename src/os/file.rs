@@ -86,6 +86,12 @@ pub fn file_system(path: &Path) -> String {
     }
 }
 
+/// Returns true if a lock of the whole file (flock(2)) excludes those of its parts (fcntl(2)) on the file system of `path`.
+#[must_use]
+pub fn is_network_file_system(path: &Path) -> bool {
+    ["NFS", "SMB", "9P", "AFS"].contains(&file_system(path).as_str())
+}
+
 /// The word for the type of a file that is not a regular file.
 #[must_use]
 pub fn word_for(kind: FileType) -> &'static str {

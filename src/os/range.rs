@@ -9,11 +9,13 @@
 
 #[cfg(target_os = "linux")]
 pub use linux::{
-    range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_range, wait_lock_byte, wait_lock_range,
+    range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_bytes, unlock_range, wait_lock_byte,
+    wait_lock_bytes, wait_lock_range,
 };
 #[cfg(not(target_os = "linux"))]
 pub use none::{
-    range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_range, wait_lock_byte, wait_lock_range,
+    range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_bytes, unlock_range, wait_lock_byte,
+    wait_lock_bytes, wait_lock_range,
 };
 
 use super::flock::Mode;
@@ -73,7 +75,7 @@ mod linux {
         Ok(Some(RangeLock { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned(), pid }))
     }
 
-    // The next three functions are for locks that belong to this process, and not to the open file description. The lock table
+    // The next functions are for locks that belong to this process, and not to the open file description. The lock table
     // names the processes that hold such a lock or wait for it. The lock ends when the process closes any descriptor of the file.
 
     /// Locks one byte for this process if it is free. Returns false if another lock covers it.
@@ -87,12 +89,22 @@ mod linux {
 
     /// Blocks until one byte is locked for this process, or until a signal comes ([`io::ErrorKind::Interrupted`]).
     pub fn wait_lock_byte(file: &File, byte: u64) -> io::Result<()> {
-        call(file, libc::F_SETLKW, &mut asked(libc::F_WRLCK, byte, 1)?)
+        wait_lock_bytes(file, Mode::Exclusive, byte, 1)
+    }
+
+    /// Blocks until some bytes are locked for this process, or until a signal comes ([`io::ErrorKind::Interrupted`]).
+    pub fn wait_lock_bytes(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<()> {
+        call(file, libc::F_SETLKW, &mut asked(kind(mode), start, len)?)
     }
 
     /// Releases one byte that is locked for this process.
     pub fn unlock_byte(file: &File, byte: u64) -> io::Result<()> {
-        call(file, libc::F_SETLK, &mut asked(libc::F_UNLCK, byte, 1)?)
+        unlock_bytes(file, byte, 1)
+    }
+
+    /// Releases the bytes of this part of the file that are locked for this process.
+    pub fn unlock_bytes(file: &File, start: u64, len: u64) -> io::Result<()> {
+        call(file, libc::F_SETLK, &mut asked(libc::F_UNLCK, start, len)?)
     }
 
     fn kind(mode: Mode) -> libc::c_int {
@@ -155,7 +167,15 @@ mod none {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    pub fn wait_lock_bytes(_: &File, _: Mode, _: u64, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub fn unlock_byte(_: &File, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn unlock_bytes(_: &File, _: u64, _: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -81,6 +81,7 @@ mod status_oracle;
 mod status_shortcut;
 mod sudo;
 mod terminal;
+mod turnstile;
 mod update;
 mod update_change;
 mod update_faults;

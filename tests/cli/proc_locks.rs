@@ -31,8 +31,10 @@ pub(crate) fn read_lock_uses(scene: &Scene) -> BTreeMap<String, LockUse> {
             };
             let info = process.path().join("fdinfo").join(descriptor.file_name());
             let info = fs::read_to_string(info).unwrap_or_default();
-            // `lock:  1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`
-            let Some(line) = info.lines().find_map(|line| line.strip_prefix("lock:")) else { continue };
+            // `lock:  1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`. A waiter holds bytes of the file (POSIX).
+            let is_whole = |line: &&str| line.split_whitespace().nth(1) == Some("FLOCK");
+            let mut lines = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+            let Some(line) = lines.find(is_whole) else { continue };
             let words: Vec<&str> = line.split_whitespace().collect();
             let lock = locks.entry(name.to_owned()).or_default();
             if removed {
@@ -59,19 +61,36 @@ pub(crate) fn read_lock_uses(scene: &Scene) -> BTreeMap<String, LockUse> {
     locks
 }
 
+/// The byte of a lock file for which a shared waiter asks when exclusive ones wait before it. The next one is the turnstile; a
+/// shared waiter asks there for two bytes.
+const MARK: u64 = (1 << 62) + (1 << 32) + 39;
+
+/// The place of a waiter (the lock, the mark or the turnstile), its pid, and true if it is exclusive.
+type PlacedWaiter = (u8, (u32, bool));
+
 /// Reads the waiters of lock files, whose numbers in `/proc/locks` are the keys of `numbers`.
 fn read_waiters(numbers: &BTreeMap<String, String>) -> BTreeMap<String, Vec<(u32, bool)>> {
-    let mut queues: BTreeMap<String, Vec<(u32, bool)>> = BTreeMap::new();
+    let mut queues: BTreeMap<String, Vec<PlacedWaiter>> = BTreeMap::new();
     // `1: -> FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`
     for line in fs::read_to_string("/proc/locks").unwrap().lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let (Some(&"->"), Some(name)) = (words.get(1), words.get(6).and_then(|file| numbers.get(*file))) {
             let queue = queues.entry(name.clone()).or_default();
-            let waiter = (words[5].parse().unwrap(), words[4] == "WRITE");
+            let asked = words[7].parse::<u64>().unwrap();
+            let (place, exclusive) = match words[2] {
+                "FLOCK" => (0, words[4] == "WRITE"),
+                _ if asked == MARK => (1, false),
+                _ => (2, words[7] == words[8]),
+            };
+            let waiter = (place, (words[5].parse().unwrap(), exclusive));
             if !queue.contains(&waiter) {
                 queue.push(waiter);
             }
         }
     }
-    queues
+    let sort = |mut queue: Vec<PlacedWaiter>| {
+        queue.sort_by_key(|(place, _)| *place);
+        queue.into_iter().map(|(_, waiter)| waiter).collect()
+    };
+    queues.into_iter().map(|(name, queue)| (name, sort(queue))).collect()
 }

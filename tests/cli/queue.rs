@@ -47,18 +47,6 @@ fn waiters_are_served_in_order_of_arrival() {
 }
 
 #[test]
-fn a_shared_lock_is_granted_while_an_exclusive_waiter_is_queued() {
-    // The manual documents this behaviour of flock(2).
-    let scene = Scene::new();
-    let holder = scene.holder_with(&["-s", "a"]);
-    let waiter = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
-    scene.wait_for_waiter("a");
-    scene.aba(["lock", "-n", "-s", "a", "--", "true"]).run();
-    holder.release();
-    waiter.finish();
-}
-
-#[test]
 fn waiters_that_check_for_deadlocks_keep_their_place() {
     let scene = Scene::new();
     let holder = scene.holder("a");

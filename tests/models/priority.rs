@@ -1,16 +1,15 @@
 //! Priorities: a waiter is passed only by callers with a higher one (`--priority high|normal|low`).
 //!
-//! Each level has a turnstile, as in [`writers`](crate::writers). Its holder is the head of the level: at most one caller of each
-//! level blocks on the lock itself. The levels `high` and `normal` also have a **want**, a lock that all waiters of the
-//! level hold shared.
+//! The levels `high` and `normal` each have a **want**, a lock that all waiters of the level hold shared. The level `low` has a
+//! **turnstile**, which only one waiter of the level holds, so at most one of them blocks on the lock itself.
 //!
 //! 1. A caller tries the lock. If it is granted, it goes to 5.
 //! 2. Otherwise, if its level has a want, it takes that, shared.
-//! 3. It blocks on the turnstile of its level.
+//! 3. If its level has a turnstile, it blocks on that.
 //! 4. It blocks on the lock.
 //! 5. It holds the lock. It looks whether a want of a higher level is held shared, without taking it. If so, it releases the lock,
 //!    and keeps its turnstile and its want. It waits for the higher want exclusively, releases that, and goes to 2, or to 4 if
-//!    it holds the turnstile.
+//!    it holds its want or its turnstile.
 //! 6. It releases its want and its turnstile, and runs.
 //!
 //! A caller without the option has the level `normal`, but if the lock is free in step 1, it runs without a look. flock(1) blocks
@@ -24,18 +23,21 @@
 //!
 //! # For the implementation
 //!
-//! - Wants and turnstiles are bytes of the lock file, as in `writers`. The wants of `high` and `normal` are neighbours, so `low` looks
-//!   at both with one `F_OFD_GETLK`. Each want is next to the turnstile of its level, so one call releases both.
-//! - Only calls with the option pay in the uncontended case: one look for `normal` and `low`, none for `high`.
-//! - A waiter yields at most once for each level above it, and only the head of a level yields. So 100 waiters with `low` cost no
-//!   more wake-ups than one when a `high` caller comes. A single turnstile for all levels would be a deadlock: `low` would
-//!   keep it and wait for the want of `high`, which waits for the turnstile.
+//! - Wants and turnstiles are bytes of the lock file, as in [`writers`](crate::writers). The wants of `high` and `normal` are
+//!   neighbours, so `low` looks at both with one `F_OFD_GETLK`. The mark of a writer is next to the want of its level, so one
+//!   call takes both. One call releases all bytes.
+//! - Only calls with the option pay in the uncontended case: one look for `normal` and `low`, none for `high`. A shared call looks
+//!   only before it tries the lock, because shared holders do not exclude each other.
+//! - A waiter yields at most once for each level above it while higher ones wait. Only the head of the level `low` yields. So 100
+//!   waiters with `low` cost no more wake-ups than one when a `high` caller comes. The waiters of `normal` include all plain
+//!   callers, which wait in the queue of the lock itself, in one order with flock(1); each of them yields when its turn comes.
 //! - The look must ignore a want that is held exclusively, because that is another caller that yields: otherwise, two of them
 //!   could send each other back forever. `F_OFD_GETLK` returns the type of the lock.
 //! - A caller that yields has not run: it writes no record before step 6.
 //! - `--timeout` covers all waits. `-n` with a level gives up if the look finds a higher want: the lock is as good as held.
 //! - With several locks, a caller that yields releases only the lock that is wanted. It compares all files again before it runs.
-//! - `--shared` callers have levels, too. With `--slots`, the turnstile of the level is the queue of the level.
+//! - `--shared` callers have levels, too: writers and readers of one level do not pass each other, as in `writers`.
+//! - With `--slots`, callers queue at the turnstile of the slots, before any of this. So `--priority` is refused for `--slots`.
 
 use crate::checker::{ALL_END, Checked, Protocol, WorldOf, assert_broken, assert_endless, assert_kept};
 use crate::kernel::{Kernel, Mode, Pid};
@@ -43,10 +45,11 @@ use crate::world::World;
 use stateright::Property;
 
 const LOCK: usize = 0;
-/// The turnstiles of the levels 0 (high), 1 (normal) and 2 (low).
-const TURNSTILES: [usize; 3] = [1, 2, 3];
-const WANTS: [usize; 2] = [4, 5];
-const LOCKS: usize = 6;
+/// The turnstile of the level 2 (low).
+const TURNSTILE: usize = 1;
+/// The wants of the levels 0 (high) and 1 (normal).
+const WANTS: [usize; 2] = [2, 3];
+const LOCKS: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PriorityRole {
@@ -118,8 +121,8 @@ impl Priorities {
         }
     }
 
-    fn turnstile(&self, pid: Pid) -> usize {
-        if self.fault == PriorityFault::OneTurnstile { TURNSTILES[0] } else { TURNSTILES[self.level(pid)] }
+    fn has_turnstile(&self, pid: Pid) -> bool {
+        self.level(pid) == 2 || self.fault == PriorityFault::OneTurnstile
     }
 
     /// Returns the lock of the want of the caller's level.
@@ -129,10 +132,12 @@ impl Priorities {
 
     /// Returns the step of a caller that must wait.
     fn begin_wait(&self, world: &PriorityWorld, pid: Pid) -> PriorityStep {
+        let holds = |lock: usize| world.locks[lock].is_held_by(pid);
         match self.want(pid) {
-            _ if world.locks[self.turnstile(pid)].is_held_by(pid) => BlockLock,
-            Some(_) => TakeWant,
-            None => BlockTurnstile,
+            _ if holds(TURNSTILE) => BlockLock,
+            Some(want) if !holds(want) => TakeWant,
+            _ if self.has_turnstile(pid) => BlockTurnstile,
+            _ => BlockLock,
         }
     }
 
@@ -169,15 +174,15 @@ impl Protocol for Priorities {
             TakeWant => match self.want(pid) {
                 Some(want) if world.request(pid, want, Mode::Shared) => {
                     world.memory.passed[pid] = Some(0);
-                    BlockTurnstile
+                    if self.fault == PriorityFault::WantReleasedBeforeGrant {
+                        ReleaseEarly
+                    } else {
+                        self.begin_wait(world, pid)
+                    }
                 }
                 _ => TakeWant,
             },
-            BlockTurnstile => {
-                let is_early = self.fault == PriorityFault::WantReleasedBeforeGrant;
-                let granted = if is_early { ReleaseEarly } else { BlockLock };
-                world.block(pid, self.turnstile(pid), BlockTurnstile, granted)
-            }
+            BlockTurnstile => world.block(pid, TURNSTILE, BlockTurnstile, BlockLock),
             ReleaseEarly => {
                 self.want(pid).into_iter().for_each(|want| world.release(pid, want));
                 BlockLock
@@ -193,7 +198,7 @@ impl Protocol for Priorities {
                     Some(level) if self.fault != PriorityFault::NoLook => Yield(level),
                     _ => {
                         world.memory.passed[pid] = None;
-                        if world.locks[self.turnstile(pid)].is_held_by(pid) { ReleaseWant } else { BeginRun }
+                        ReleaseWant
                     }
                 }
             }
@@ -211,7 +216,7 @@ impl Protocol for Priorities {
                 ReleaseTurnstile
             }
             ReleaseTurnstile => {
-                world.release(pid, self.turnstile(pid));
+                world.release(pid, TURNSTILE);
                 BeginRun
             }
             BeginRun => {

@@ -3,6 +3,7 @@
 //! A circle comes back to a waiter only through a lock or a pipe that the waiter or one of its ancestors has open. The
 //! functions here decide that with little work, so that most waits need no search at all.
 
+use crate::lock::holders;
 use crate::lock::peer;
 use crate::os::proc::lock_table::{self, FileId, KernelLock};
 use crate::os::proc::process;
@@ -63,6 +64,16 @@ pub(super) fn holds_any_lock(pid: u32) -> bool {
     let may_be = |data: &fs::Metadata| data.is_file() || data.is_dir();
     process::descriptors(pid).any(|(path, data)| {
         may_be(&data) && lock_of_descriptor(pid, &path).is_some() || peer::may_bind_lock(&path, &data)
+    })
+}
+
+/// Returns true if this process or one of its ancestors holds the lock of the file at `path`.
+pub(crate) fn holds_above(path: &Path) -> bool {
+    let wanted = holders::identify_file(path);
+    let id = lock_table::file_id(&wanted);
+    let holds = |descriptor: &Path, pid: u32| lock_of_descriptor(pid, descriptor).is_some_and(|(file, _)| file == id);
+    list_with_ancestors(std::process::id()).any(|pid| {
+        process::descriptors(pid).any(|(descriptor, data)| data.ino() == wanted.ino && holds(&descriptor, pid))
     })
 }
 

@@ -49,7 +49,8 @@ fn family_goes_on(pid: u32, examined: &mut usize) -> bool {
     // Where a process sleeps can be unknown, also because the process runs.
     let Some(place) = process::sleeps_in(pid) else { return process::is_running(pid) };
     let sleeps_in = |call: &str| place.contains(call);
-    if sleeps_in("lock") || read_pipe_call(pid).is_some() {
+    // fcntl_setlk: it waits for a byte of a lock file, or for a lock of another program.
+    if sleeps_in("lock") || sleeps_in("setlk") || read_pipe_call(pid).is_some() {
         return false;
     }
     let waits = ["do_wait", "sigsuspend", "sigtimedwait"].iter().any(|call| sleeps_in(call));

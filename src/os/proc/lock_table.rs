@@ -8,6 +8,7 @@
 pub mod properties;
 
 use crate::os::flock::Mode;
+use crate::os::priority::QueuePlace;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
@@ -33,6 +34,7 @@ pub struct KernelLock {
     pub locker: u32,
     pub exclusive: bool,
     pub slots: SlotUse,
+    pub place: QueuePlace,
 }
 
 /// The part that the slots of a counting lock (`--slots N`) have in a lock.
@@ -57,6 +59,11 @@ impl SlotUse {
 }
 
 impl KernelLock {
+    /// Returns a lock of the whole file, or the wait of a process for it.
+    fn of_file(locker: u32, exclusive: bool) -> Self {
+        Self { locker, exclusive, slots: SlotUse::None, place: QueuePlace::Lock }
+    }
+
     /// Returns the mode in which the lock is held or asked for.
     #[must_use]
     pub fn mode(self) -> Mode {
@@ -184,11 +191,7 @@ fn add_unlisted_waits(all: &mut Vec<ListedLock>) {
     sleepers.sort_by_key(|process| (process.start, process.pid));
     for process in sleepers {
         if let Some((file, exclusive)) = find_awaited_file(process.pid) {
-            all.push(ListedLock {
-                file,
-                lock: KernelLock { locker: process.pid, exclusive, slots: SlotUse::None },
-                waits: true,
-            });
+            all.push(ListedLock { file, lock: KernelLock::of_file(process.pid, exclusive), waits: true });
         }
     }
 }
@@ -232,14 +235,19 @@ pub(crate) fn queue(file: FileId) -> Vec<u32> {
     waits.into_iter().map(|one| one.lock.locker).collect()
 }
 
-/// Sorts locks of one file so that the first of the waiters for slots comes before the others. (It waits for each slot.)
+/// Sorts the locks of one file: after the holders comes the first of the waiters for slots (it waits for each slot), then the waiters
+/// for the lock itself, and then those at a turnstile.
 fn sort_waiters(locks: &mut [ListedLock]) {
-    if locks.iter().any(|one| one.waits && one.lock.slots != SlotUse::None) {
-        locks.sort_by_key(|one| match (one.waits, one.lock.slots) {
-            (false, _) => 0,
-            (true, SlotUse::First) => 1,
-            (true, SlotUse::None | SlotUse::Holds(_)) => 2,
-            (true, SlotUse::Queued) => 3,
+    let is_elsewhere = |lock: &KernelLock| lock.slots != SlotUse::None || lock.place != QueuePlace::Lock;
+    if locks.iter().any(|one| one.waits && is_elsewhere(&one.lock)) {
+        locks.sort_by_key(|one| {
+            let class = match (one.waits, one.lock.slots) {
+                (false, _) => 0,
+                (true, SlotUse::First) => 1,
+                (true, SlotUse::None | SlotUse::Holds(_)) => 2,
+                (true, SlotUse::Queued) => 3,
+            };
+            (class, one.lock.place)
         });
     }
 }
@@ -334,7 +342,7 @@ pub(super) fn read_fdinfo_lock(path: &str) -> io::Result<Option<(FileId, KernelL
 }
 
 /// Parses a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` for a waiter. A process that waits
-/// for the turnstile or for a slot (`1: -> POSIX …`) is a waiter for a shared lock, too.
+/// for a turnstile, another byte of the policies, or a slot (`1: -> POSIX …`) is a waiter for the lock, too.
 fn parse_lock(line: &str) -> Option<ListedLock> {
     let mut words = line.split_ascii_whitespace().skip(1).peekable();
     let waits = words.next_if_eq(&"->").is_some();
@@ -346,13 +354,21 @@ fn parse_lock(line: &str) -> Option<ListedLock> {
     let locker = words.next()?.parse().unwrap_or(0);
     let file = parse_file_id(words.next()?)?;
     if is_whole {
-        return Some(ListedLock { file, lock: KernelLock { locker, exclusive, slots: SlotUse::None }, waits });
+        return Some(ListedLock { file, lock: KernelLock::of_file(locker, exclusive), waits });
     }
-    let slots = match words.next()?.parse().ok()? {
-        TURNSTILE => SlotUse::Queued,
-        byte => Slot::from_byte(byte).map(|_| SlotUse::First)?,
+    let (first, last): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let asked = if exclusive { Mode::Exclusive } else { Mode::Shared };
+    let bytes = (first, last.checked_sub(first)?.checked_add(1)?);
+    let lock = if let Some((place, mode)) = QueuePlace::of_wait(asked, bytes) {
+        KernelLock { place, ..KernelLock::of_file(locker, mode == Mode::Exclusive) }
+    } else {
+        let slots = match first {
+            TURNSTILE => SlotUse::Queued,
+            byte => Slot::from_byte(byte).map(|_| SlotUse::First)?,
+        };
+        KernelLock { slots, ..KernelLock::of_file(locker, false) }
     };
-    Some(ListedLock { file, lock: KernelLock { locker, exclusive: false, slots }, waits })
+    Some(ListedLock { file, lock, waits })
 }
 
 /// The first fcntl(2) lock on a file in the table, except those of slots.
@@ -396,22 +412,14 @@ mod tests {
         let file = FileId { major: 0xfe, minor: 0, ino: 1234 };
         assert_eq!(
             parse_lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
-            Some(ListedLock {
-                file,
-                lock: KernelLock { locker: 4321, exclusive: true, slots: SlotUse::None },
-                waits: false
-            })
+            Some(ListedLock { file, lock: KernelLock::of_file(4321, true), waits: false })
         );
         assert_eq!(
             parse_lock("12:    -> FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
-            Some(ListedLock {
-                file,
-                lock: KernelLock { locker: 0, exclusive: false, slots: SlotUse::None },
-                waits: true
-            })
+            Some(ListedLock { file, lock: KernelLock::of_file(0, false), waits: true })
         );
         let waits =
-            |slots| Some(ListedLock { file, lock: KernelLock { locker: 7, exclusive: false, slots }, waits: true });
+            |slots| Some(ListedLock { file, lock: KernelLock { slots, ..KernelLock::of_file(7, false) }, waits: true });
         let line = |byte: u64| format!("1: -> POSIX  ADVISORY  WRITE 7 fe:00:1234 {byte} {byte}");
         assert_eq!(parse_lock(&line(TURNSTILE)), waits(SlotUse::Queued));
         assert_eq!(parse_lock(&line(Slot { number: 2, capacity: 3 }.byte())), waits(SlotUse::First));

@@ -59,10 +59,12 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 /// made exclusive in place, not even with --file: release it first.
 ///
 /// Waiters for an exclusive lock, including flock(1), get it in the order in which they began to wait. A call that arrives at
-/// the moment of a release can get the lock before them. A shared lock is granted whenever no process holds an exclusive lock,
-/// even while a process waits for one. That waiter may then wait forever. A wait that is interrupted, for example by a signal
-/// that a script handles, continues at the end of the queue. A call for several locks begins to wait for the second one when it
-/// holds the first.
+/// the moment of a release can get the lock before them. While a process waits for an exclusive lock, a new call for a shared one
+/// waits after it, and with -n it is refused, so overlapping shared holders do not keep the other out. This order is not kept by
+/// shared callers of flock(1), by those that may only read the file, on network file systems such as NFS, and for a call below
+/// a holder of the same shared lock, which is granted at once. A wait that is interrupted, for example by a signal that a script
+/// handles, continues at the end of the queue. A shared waiter that is stopped (Ctrl-Z) makes those after it wait, too. A call for
+/// several locks begins to wait for the second one when it holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --key TEXT... -- CMD [ARG]...\n       \

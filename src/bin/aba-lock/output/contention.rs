@@ -11,7 +11,7 @@ use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
 use aba_lock::lock::error::{CoveredBy, LockError};
-use aba_lock::lock::holders::{self, Belief, Holding, LockState, ranges};
+use aba_lock::lock::holders::{self, Belief, Holding, LockState, Waiter, ranges};
 use aba_lock::lock::promise;
 use aba_lock::lock::request::Acquired;
 use aba_lock::os::{Mode, TURNSTILE};
@@ -84,7 +84,8 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
         }
         (Some(holding), _) => {
             hint = hint_for_inherited(holding).unwrap_or(hint);
-            describe_refusal(label, holding)
+            let waiter = find_exclusive_waiter(&state, holding);
+            describe_refusal(label, holding) + &waiter.map(describe_exclusive_waiter).unwrap_or_default()
         }
         (None, Error::Lock(LockError::TimedOut { .. })) => {
             format!("{error}, held by {}", describe_unseen_holder(&state))
@@ -116,6 +117,17 @@ pub(crate) fn report_covered(label: &str, by: CoveredBy) {
         _ => format!("{label}: {by}"),
     };
     print_message(&text, None);
+}
+
+/// Returns the first exclusive waiter of a lock that is held shared. It is the reason why a shared call is refused.
+fn find_exclusive_waiter(state: &LockState, holding: &Holding) -> Option<Waiter> {
+    let is_shared = holding.mode == Mode::Shared && holding.slots().is_none();
+    state.waiters().into_iter().find(|waiter| is_shared && waiter.mode == Mode::Exclusive && waiter.pid > 0)
+}
+
+fn describe_exclusive_waiter(waiter: Waiter) -> String {
+    let (pid, command) = waiter.script.unwrap_or((waiter.pid, waiter.command));
+    format!("; pid {pid} ({}) waits for an exclusive lock", format_command(&command))
 }
 
 /// Reports that a wait for a free lock timed out, or would be a deadlock.

@@ -1,0 +1,72 @@
+//! The two kinds of waits, as one: for the lock of a file ([`turnstile`]), and for one of its slots ([`slots`]).
+//!
+//! [`acquire`](super::acquire) asks here for a lock, first without waiting.
+
+use super::request::Request;
+use super::slots::{self, SlotAttempt, SlotWait};
+use super::turnstile::{self, TurnWait};
+use crate::base::target::Target;
+use crate::lock::error::LockError;
+use crate::os::{self, Mode, Slot};
+use std::fs::File;
+use std::io;
+
+/// The result of an attempt that does not wait.
+pub(super) enum Attempted {
+    /// The lock is held now, and the slot, if the request is for one.
+    Granted(Option<Slot>),
+    /// Another process holds the lock, or waits before this one.
+    Busy,
+}
+
+/// Tries to acquire the lock of `target`, which is open as `file`.
+pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Result<Attempted, LockError> {
+    if let Some(capacity) = request.slots {
+        let attempt = slots::try_slots(file, capacity);
+        return match attempt.map_err(|source| slots::cannot_use_slots(&target.path, source))? {
+            SlotAttempt::Granted(slot) => Ok(Attempted::Granted(Some(slot))),
+            SlotAttempt::OtherNumber(slot) => Err(slots::refuse_number(slot, capacity, &target.label)),
+            SlotAttempt::Busy => {
+                slots::check_file_system(&target.path)?;
+                Ok(Attempted::Busy)
+            }
+        };
+    }
+    if request.mode == Mode::Shared && turnstile::must_queue(file, &target.path) {
+        return Ok(Attempted::Busy);
+    }
+    let is_granted = os::try_lock(file, request.mode).map_err(|source| LockError::cannot_lock(&target.path, source))?;
+    Ok(if is_granted { Attempted::Granted(None) } else { Attempted::Busy })
+}
+
+/// A wait for a lock. Dropping it gives up the place in the queue.
+pub(super) enum LockWait<'a> {
+    File(TurnWait<'a>),
+    Slot(SlotWait<'a>),
+}
+
+impl<'a> LockWait<'a> {
+    /// Prepares the wait for the lock of `target`, which is open as `file`.
+    pub(super) fn new(file: &'a File, target: &Target, request: &Request) -> io::Result<Self> {
+        Ok(match request.slots {
+            Some(capacity) => Self::Slot(SlotWait::new(file, capacity)?),
+            None => Self::File(TurnWait::new(file, &target.path, request.mode)),
+        })
+    }
+
+    /// Blocks until the lock is granted, or until a signal comes. A later call goes on at the same step.
+    pub(super) fn block_once(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(wait) => wait.block_once(),
+            Self::Slot(wait) => wait.block_once(),
+        }
+    }
+
+    /// Ends the wait. Returns the slot, if one was granted.
+    pub(super) fn finish(self, label: &str) -> Result<Option<Slot>, LockError> {
+        match self {
+            Self::File(_) => Ok(None),
+            Self::Slot(wait) => wait.finish(label),
+        }
+    }
+}

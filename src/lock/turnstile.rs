@@ -1,0 +1,191 @@
+//! The order of shared and exclusive waiters: overlapping shared holders do not keep an exclusive waiter out.
+//!
+//! Next to the lock itself there are two more, bytes of the lock file that are locked with fcntl(2) ([`os::Priority`]). An exclusive
+//! caller holds the **mark** shared while it waits. A shared caller that finds a mark holds the **turnstile** exclusively while it
+//! waits. The steps are those of the model in `tests/models/writers.rs`.
+//!
+//! An exclusive caller:
+//!
+//! 1. It tries the lock. If it is granted, the caller runs.
+//! 2. It looks whether the turnstile is held, without taking it. If it is free, it goes to 4.
+//! 3. It blocks on the turnstile.
+//! 4. It takes the mark, shared, and releases the turnstile, if it holds that.
+//! 5. It blocks on the lock.
+//! 6. It releases the mark, and runs.
+//!
+//! A shared caller:
+//!
+//! 1. It looks whether the mark or the turnstile is held ([`must_queue`]). If so, it goes to 3.
+//! 2. It tries the lock. If it is granted, the caller runs. Otherwise, it looks again. If mark and turnstile are free, it blocks on
+//!    the lock, and runs.
+//! 3. It blocks on the turnstile.
+//! 4. Holding the turnstile, it waits for the mark exclusively, and releases the mark.
+//! 5. It blocks on the lock.
+//! 6. It releases the turnstile, and runs.
+//!
+//! So no shared caller that begins after an exclusive one has begun to wait runs before it. And no exclusive caller that begins to
+//! wait while a shared one is at the turnstile runs before that one.
+//!
+//! # Killed processes
+//!
+//! The bytes are locked for the process, and not for the open file description, so each of them is free as soon as the process
+//! has ended, also if a script has the descriptor open. A process that is stopped at the turnstile (SIGSTOP) keeps it.
+//!
+//! # If the order is not kept
+//!
+//! The order needs more than the exclusion does: a local file system, and for a shared waiter the right to write to the file. Without
+//! them, and after any error, a waiter blocks on the lock at once, as flock(1) does. A shared call of a process whose ancestor
+//! holds the lock passes all waiters, because each of them waits for that ancestor.
+
+use crate::lock::deadlock::holds_above;
+use crate::os::{self, BytePart, Mode, PRIORITY_BYTES, Priority};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+/// Returns true if a shared caller must not try the lock of `file`, which is open on `path`, because others wait.
+pub(super) fn must_queue(file: &File, path: &Path) -> bool {
+    is_queue_ahead(file) && has_order(path) && !holds_above(path)
+}
+
+/// Returns true if the locks of bytes are separate from the locks of whole files, so that waiters can use them.
+fn has_order(path: &Path) -> bool {
+    !os::is_network_file_system(path)
+}
+
+/// Returns true if an exclusive caller waits, or a shared one is at the turnstile. This is one system call.
+fn is_queue_ahead(file: &File) -> bool {
+    let (turnstile, len) = Priority::Normal.turnstile(Mode::Shared);
+    let mark = Priority::Normal.mark().unwrap_or(turnstile);
+    is_locked(file, (mark, turnstile + len - mark))
+}
+
+fn is_locked(file: &File, (start, len): BytePart) -> bool {
+    matches!(os::range_in_the_way(file, Mode::Exclusive, start, len), Ok(Some(_)))
+}
+
+/// The next step of a wait.
+#[derive(Debug, Clone, Copy)]
+enum TurnStep {
+    Begin,
+    Turnstile,
+    Announce,
+    AwaitMark,
+    Lock,
+}
+
+/// A wait for a lock. Dropping it releases the bytes that it holds.
+pub(super) struct TurnWait<'a> {
+    file: &'a File,
+    /// A descriptor for reading and writing, if `file` is not open for both.
+    own: Option<File>,
+    mode: Mode,
+    level: Priority,
+    step: TurnStep,
+    /// True if this process may hold bytes.
+    holds_bytes: bool,
+    has_turnstile: bool,
+}
+
+impl<'a> TurnWait<'a> {
+    /// Prepares a wait for the lock of `file`, which is open on `path`.
+    pub(super) fn new(file: &'a File, path: &Path, mode: Mode) -> Self {
+        let passes = !has_order(path) || mode == Mode::Shared && is_queue_ahead(file) && holds_above(path);
+        let step = if passes { TurnStep::Lock } else { TurnStep::Begin };
+        Self { file, own: None, mode, level: Priority::Normal, step, holds_bytes: false, has_turnstile: false }
+    }
+
+    /// Blocks until the lock is granted, or until a signal comes. A later call goes on at the same step.
+    pub(super) fn block_once(&mut self) -> io::Result<()> {
+        loop {
+            if let TurnStep::Lock = self.step {
+                os::wait_lock(self.file, self.mode)?;
+                self.release_bytes();
+                return Ok(());
+            }
+            match self.take_step() {
+                Ok(next) => self.step = next,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+                Err(error) if error.raw_os_error() == Some(libc::EBADF) && self.own.is_none() && self.reopen() => {}
+                Err(_) => {
+                    self.release_bytes();
+                    self.step = TurnStep::Lock;
+                }
+            }
+        }
+    }
+
+    /// Takes one step before the wait for the lock itself, and returns the next one.
+    fn take_step(&mut self) -> io::Result<TurnStep> {
+        let (level, mode) = (self.level, self.mode);
+        Ok(match self.step {
+            TurnStep::Begin if mode == Mode::Shared => {
+                if is_queue_ahead(self.file) {
+                    TurnStep::Turnstile
+                } else {
+                    TurnStep::Lock
+                }
+            }
+            TurnStep::Begin => {
+                if is_locked(self.file, level.turnstile(mode)) {
+                    TurnStep::Turnstile
+                } else {
+                    TurnStep::Announce
+                }
+            }
+            TurnStep::Turnstile => {
+                self.wait_for(Mode::Exclusive, level.turnstile(mode))?;
+                self.has_turnstile = true;
+                if mode == Mode::Shared { TurnStep::AwaitMark } else { TurnStep::Announce }
+            }
+            TurnStep::Announce => {
+                if let Some(bytes) = level.announcement(mode) {
+                    self.wait_for(Mode::Shared, bytes)?;
+                }
+                if self.has_turnstile {
+                    self.release(level.turnstile(mode))?;
+                    self.has_turnstile = false;
+                }
+                TurnStep::Lock
+            }
+            TurnStep::AwaitMark => {
+                if let Some(mark) = level.mark() {
+                    self.wait_for(Mode::Exclusive, (mark, 1))?;
+                    self.release((mark, 1))?;
+                }
+                TurnStep::Lock
+            }
+            TurnStep::Lock => TurnStep::Lock,
+        })
+    }
+
+    fn wait_for(&mut self, mode: Mode, (start, len): BytePart) -> io::Result<()> {
+        self.holds_bytes = true;
+        os::wait_lock_bytes(self.own.as_ref().unwrap_or(self.file), mode, start, len)
+    }
+
+    fn release(&self, (start, len): BytePart) -> io::Result<()> {
+        os::unlock_bytes(self.own.as_ref().unwrap_or(self.file), start, len)
+    }
+
+    fn release_bytes(&mut self) {
+        if self.holds_bytes {
+            let _ = self.release(PRIORITY_BYTES);
+            (self.holds_bytes, self.has_turnstile) = (false, false);
+        }
+    }
+
+    /// Opens the file for reading and writing, which may be less than a script has done. Returns false if that is not possible.
+    fn reopen(&mut self) -> bool {
+        let again = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        self.own = OpenOptions::new().read(true).write(true).open(again).ok();
+        self.own.is_some()
+    }
+}
+
+impl Drop for TurnWait<'_> {
+    fn drop(&mut self) {
+        self.release_bytes();
+    }
+}

@@ -1,0 +1,130 @@
+//! The levels of `--priority`, and the bytes of a lock file that processes of each level lock while they wait.
+//!
+//! The protocol is in `lock/turnstile.rs`. The lock table shows these bytes, so this file is below `proc`.
+
+use super::bytes::{
+    HIGH_MARK, HIGH_TURNSTILE, HIGH_WANT, LOW_TURNSTILE, NORMAL_MARK, NORMAL_TURNSTILE, NORMAL_WANT, PRIORITY_END,
+};
+use super::flock::Mode;
+
+/// A part of a file: the first byte and the number of bytes.
+pub type BytePart = (u64, u64);
+
+/// All bytes that this file is about.
+pub const PRIORITY_BYTES: BytePart = (LOW_TURNSTILE, PRIORITY_END - LOW_TURNSTILE);
+
+/// The level of a caller that waits for a lock. A higher one comes first in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    High,
+    /// Also the level of a caller that names none.
+    Normal,
+    Low,
+}
+
+impl Priority {
+    /// All levels, the highest first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// Returns the bytes that a caller with this level locks when it passes the turnstile. Those of a shared caller are one more,
+    /// so that the lock table shows the mode.
+    #[must_use]
+    pub fn turnstile(self, mode: Mode) -> BytePart {
+        let first = match self {
+            Self::High => HIGH_TURNSTILE,
+            Self::Normal => NORMAL_TURNSTILE,
+            Self::Low => LOW_TURNSTILE,
+        };
+        (first, if mode == Mode::Exclusive { 1 } else { 2 })
+    }
+
+    /// Returns the byte that exclusive waiters hold shared. The level `low` has none, because all its waiters use the turnstile.
+    #[must_use]
+    pub fn mark(self) -> Option<u64> {
+        match self {
+            Self::High => Some(HIGH_MARK),
+            Self::Normal => Some(NORMAL_MARK),
+            Self::Low => None,
+        }
+    }
+
+    /// Returns the bytes that a waiter holds shared: the mark, if it is exclusive, and the want of the level.
+    #[must_use]
+    pub fn announcement(self, mode: Mode) -> Option<BytePart> {
+        match (self, mode) {
+            (Self::High, Mode::Exclusive) => Some((HIGH_MARK, 2)),
+            (Self::High, Mode::Shared) => Some((HIGH_WANT, 1)),
+            (Self::Normal, Mode::Exclusive) => Some((NORMAL_WANT, 2)),
+            (Self::Normal, Mode::Shared) => Some((NORMAL_WANT, 1)),
+            (Self::Low, _) => None,
+        }
+    }
+}
+
+/// The place where a process waits for a lock, in the order in which they are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QueuePlace {
+    /// The lock itself. Also the place of a holder.
+    Lock,
+    /// A shared caller waits for exclusive waiters that came before it.
+    Mark,
+    /// It lets waiters with a higher level pass.
+    Yielded,
+    /// The turnstile of a level.
+    Turnstile(Priority),
+}
+
+impl QueuePlace {
+    /// Returns the place where a process waits that asks for these bytes, and the mode in which it asks for the lock.
+    #[must_use]
+    pub fn of_wait(asked: Mode, bytes: BytePart) -> Option<(Self, Mode)> {
+        let modes = [Mode::Exclusive, Mode::Shared];
+        let all = Priority::ALL.into_iter().flat_map(|level| modes.map(|mode| (level, mode)));
+        for (level, mode) in all {
+            if asked == Mode::Exclusive && bytes == level.turnstile(mode) {
+                return Some((Self::Turnstile(level), mode));
+            }
+            if asked == Mode::Shared && level.announcement(mode) == Some(bytes) {
+                return Some((Self::Lock, mode));
+            }
+            if asked == Mode::Exclusive && bytes.1 == 1 && level.mark() == Some(bytes.0) {
+                return Some((Self::Mark, Mode::Shared));
+            }
+        }
+        let is_want = asked == Mode::Exclusive && [(HIGH_WANT, 1), (NORMAL_WANT, 1)].contains(&bytes);
+        is_want.then_some((Self::Yielded, Mode::Exclusive))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_wait_say_where_and_how_a_process_waits() {
+        let (exclusive, shared) = (Mode::Exclusive, Mode::Shared);
+        for level in Priority::ALL {
+            for mode in [exclusive, shared] {
+                let at = Some((QueuePlace::Turnstile(level), mode));
+                assert_eq!(QueuePlace::of_wait(exclusive, level.turnstile(mode)), at);
+                if let Some(bytes) = level.announcement(mode) {
+                    assert_eq!(QueuePlace::of_wait(shared, bytes), Some((QueuePlace::Lock, mode)));
+                }
+            }
+        }
+        assert_eq!(QueuePlace::of_wait(exclusive, (NORMAL_MARK, 1)), Some((QueuePlace::Mark, shared)));
+        assert_eq!(QueuePlace::of_wait(exclusive, (HIGH_WANT, 1)), Some((QueuePlace::Yielded, exclusive)));
+        for bytes in [(0, 0), (0, 1), (1 << 62, 1), (PRIORITY_END, 1), (LOW_TURNSTILE, 10)] {
+            assert_eq!(QueuePlace::of_wait(exclusive, bytes), None);
+        }
+    }
+}

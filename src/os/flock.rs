@@ -38,14 +38,18 @@ impl fmt::Display for Mode {
 
 /// Acquires the lock if it is free. Returns false if another open file description holds it.
 pub fn try_lock(file: &File, mode: Mode) -> io::Result<bool> {
-    let done = match mode {
-        Mode::Exclusive => fs2::FileExt::try_lock_exclusive(file),
-        Mode::Shared => fs2::FileExt::try_lock_shared(file),
-    };
-    match done {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
+    loop {
+        let done = match mode {
+            Mode::Exclusive => fs2::FileExt::try_lock_exclusive(file),
+            Mode::Shared => fs2::FileExt::try_lock_shared(file),
+        };
+        match done {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // On a network file system, a signal can interrupt even a call that does not wait for the lock.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ mod linux {
 
     /// Locks the range if it is free. Returns false if another lock covers part of it.
     pub fn try_lock_range(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<bool> {
-        match call(file, libc::F_OFD_SETLK, &mut asked(kind(mode), start, len)?) {
+        match call_again(file, libc::F_OFD_SETLK, &mut asked(kind(mode), start, len)?) {
             Ok(()) => Ok(true),
             // POSIX allows both, and NFS uses both.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
@@ -60,13 +60,13 @@ mod linux {
 
     /// Releases the range for all duplicates of the descriptor.
     pub fn unlock_range(file: &File, start: u64, len: u64) -> io::Result<()> {
-        call(file, libc::F_OFD_SETLK, &mut asked(libc::F_UNLCK, start, len)?)
+        call_again(file, libc::F_OFD_SETLK, &mut asked(libc::F_UNLCK, start, len)?)
     }
 
     /// Returns a lock that excludes this one. `None` if the range is free.
     pub fn range_in_the_way(file: &File, mode: Mode, start: u64, len: u64) -> io::Result<Option<RangeLock>> {
         let mut lock = asked(kind(mode), start, len)?;
-        call(file, libc::F_OFD_GETLK, &mut lock)?;
+        call_again(file, libc::F_OFD_GETLK, &mut lock)?;
         if libc::c_int::from(lock.l_type) == libc::F_UNLCK {
             return Ok(None);
         }
@@ -80,7 +80,7 @@ mod linux {
 
     /// Locks one byte for this process if it is free. Returns false if another lock covers it.
     pub fn try_lock_byte(file: &File, byte: u64) -> io::Result<bool> {
-        match call(file, libc::F_SETLK, &mut asked(libc::F_WRLCK, byte, 1)?) {
+        match call_again(file, libc::F_SETLK, &mut asked(libc::F_WRLCK, byte, 1)?) {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
             Err(error) => Err(error),
@@ -104,7 +104,7 @@ mod linux {
 
     /// Releases the bytes of this part of the file that are locked for this process.
     pub fn unlock_bytes(file: &File, start: u64, len: u64) -> io::Result<()> {
-        call(file, libc::F_SETLK, &mut asked(libc::F_UNLCK, start, len)?)
+        call_again(file, libc::F_SETLK, &mut asked(libc::F_UNLCK, start, len)?)
     }
 
     fn kind(mode: Mode) -> libc::c_int {
@@ -124,6 +124,16 @@ mod linux {
         lock.l_start = number(start)?;
         lock.l_len = number(len)?;
         Ok(lock)
+    }
+
+    /// Makes a call that does not wait for a lock. On a network file system, a signal can interrupt it nevertheless.
+    fn call_again(file: &File, what: libc::c_int, lock: &mut libc::flock) -> io::Result<()> {
+        loop {
+            match call(file, what, lock) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
     }
 
     fn call(file: &File, what: libc::c_int, lock: &mut libc::flock) -> io::Result<()> {

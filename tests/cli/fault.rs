@@ -74,6 +74,15 @@ fn a_file_that_cannot_be_examined_is_not_taken_for_one_that_was_replaced() {
 }
 
 #[test]
+fn a_call_that_does_not_wait_tries_again_after_an_interrupting_signal() {
+    let scene = Scene::new();
+    for words in [&["lock", "a", "--", "true"][..], &["lock", "-n", "a", "--", "true"], &["flock", "-n", "f", "true"]] {
+        injected(&scene, "flock:error=EINTR:when=1", words).run();
+    }
+    injected(&scene, "fcntl:error=EINTR:when=1", &["lock", "--slots", "2", "a", "--", "true"]).run();
+}
+
+#[test]
 fn a_wait_continues_after_an_interrupting_signal() {
     let scene = Scene::new();
     let holder = scene.holder("a");

@@ -2,7 +2,8 @@
 //! input; and the commands that check the new content.
 //!
 //! A signal to this process is passed on to the command. After a signal, the caller discards the new content, whatever the exit
-//! status of the command is.
+//! status of the command is. If this process is killed, the kernel kills the command: otherwise it would run on, next to that of
+//! the next update.
 
 use crate::base::command_error::CommandError;
 use crate::base::environment::{COPY, FILE, UPDATING, is_exported_function, updates};
@@ -169,6 +170,7 @@ fn build_command(edit: &Edit, words: &[OsString], output: Option<u64>) -> Comman
 }
 
 fn start_command(command: &mut Command, words: &[OsString], forward: &Forward) -> Result<Child, FileError> {
+    os::tie_to_this_process(command);
     let child = command.spawn().or_else(|error| os::run_with_sh(command, error)?.spawn());
     let child = child.map_err(|why| CommandError::new(&words[0].to_string_lossy(), why))?;
     forward.to(child.id());

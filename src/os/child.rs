@@ -13,6 +13,7 @@ use super::signal_action::without_signal;
 use super::this_process::parent_id;
 use super::wait::reap;
 use std::io::{self, Read};
+use std::process::Command;
 use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,6 +127,18 @@ pub(super) fn kill_with_parent() {
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
+}
+
+/// Makes the kernel kill a command, once it is started, if this process is killed.
+pub fn tie_to_this_process(command: &mut Command) {
+    let parent = std::process::id();
+    let tie = move || {
+        kill_with_parent();
+        // This process may have ended before the call.
+        if parent_id() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ECHILD)) }
+    };
+    // SAFETY: both functions only make a system call.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, tie) };
 }
 
 /// The input and output of a child that runs in our memory.

@@ -184,17 +184,25 @@ fn killing_an_update_releases_its_lock_and_ends_its_command() {
     let scene = scene_with("a\n");
     let gate = scene.gate("gate");
     let script = format!("echo $$ >pid; cat; read _ <{gate}; echo late");
-    let mut command = scene.program(HELPER);
-    command.args(["update", "f", "--", "bash", "-c", &script]).current_dir(scene.path("."));
-    let mut child = command.spawn().unwrap();
-    wait_until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
-    kill(child.id(), 9);
-    child.wait().unwrap();
-    call(&scene, ["update", "-n", "f", "--", "tr", "a", "b"]).run();
-    gate.open();
-    let pid = text(&scene, "pid").trim().parse().unwrap();
-    wait_until("its command has ended", || !is_alive(pid));
-    assert_eq!(text(&scene, "f"), "b\n");
+    let check = format!("{script} >&2");
+    for words in [
+        &["f", "--", "bash", "-c", &script][..],
+        &["f", "--", "bash", "-c", &script, "{}"],
+        &["f", "--check", &check, "--", "tr", "a", "c"],
+    ] {
+        fs::write(scene.path("f"), "a\n").unwrap();
+        let mut command = scene.program(HELPER);
+        command.arg("update").args(words).current_dir(scene.path(".")).stderr(Stdio::null());
+        let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+        wait_until("it runs", || fs::read_to_string(scene.path("pid")).is_ok_and(|pid| pid.ends_with('\n')));
+        let pid = text(&scene, "pid").trim().parse().unwrap();
+        kill(child.id(), 9);
+        child.wait().unwrap();
+        wait_until("its command has ended", || !is_alive(pid));
+        call(&scene, ["update", "-n", "f", "--", "tr", "a", "b"]).run();
+        assert_eq!(text(&scene, "f"), "b\n");
+        fs::remove_file(scene.path("pid")).unwrap();
+    }
 }
 
 #[test]

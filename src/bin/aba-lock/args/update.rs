@@ -39,6 +39,8 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 9] = [
 /// group, you own FILE afterwards, as with an editor. Other hard links keep the old content. If the new content equals the old
 /// content, nothing is written.
 ///
+/// If the update is killed (SIGKILL), CMD is killed, too. Processes that CMD started go on, but cannot change FILE.
+///
 /// Try a new CMD with --dry-run --diff. For example, one of the two programs named yq prints JSON unless it has the option -y.
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock update [OPTIONS] FILE [--] CMD [ARG]...\n       \

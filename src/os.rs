@@ -17,6 +17,7 @@
 //! 4. Uses of these: `append`, `binding`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
 
 mod append;
+mod asked_processes;
 mod binding;
 pub mod bytes;
 mod child;
@@ -71,10 +72,11 @@ mod watch;
 mod watcher;
 
 pub use append::write_once;
+pub use asked_processes::AskedProcesses;
 pub use binding::{ScriptBinding, end_bound_process, is_bound};
-pub use child::Child;
+pub use child::{Child, tie_to_this_process};
 pub use clock::{ticks_per_second, ticks_since_boot};
-pub use command::{PreparedCommand, run_with_sh};
+pub use command::{DEFAULT_PATH, PreparedCommand, run_with_sh};
 pub use copier::Copier;
 pub use descriptor::{
     callers_descriptor, can_overwrite, duplicate_for_children, fill_standard_descriptors, hand_down,

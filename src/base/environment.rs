@@ -212,9 +212,9 @@ pub fn home() -> Option<PathBuf> {
     value("HOME").map(PathBuf::from).or_else(|| process::home_of(os::user_id()))
 }
 
-/// The directories of `PATH`, or of `unset` if there is no such variable.
+/// The directories of `PATH`, or those in which execvp(3) searches if there is no such variable.
 #[must_use]
-pub fn search_path(unset: &str) -> Vec<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_else(|| unset.into());
+pub fn search_path() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_else(|| os::DEFAULT_PATH.to_string_lossy().into_owned().into());
     env::split_paths(&path).collect()
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Returns true if a directory of `PATH` that this process may search holds a file of this name.
 #[must_use]
 pub fn is_on_path(program: &str) -> bool {
-    environment::search_path("").iter().any(|directory| directory.join(program).exists())
+    environment::search_path().iter().any(|directory| directory.join(program).exists())
 }
 
 /// Searches for a program as execvp(3) does for a command in the working directory `directory`. If the program cannot
@@ -26,7 +26,7 @@ pub fn find_program(program: &OsStr, directory: &Path) -> io::Result<()> {
         return runnable(directory.join(program));
     }
     let mut why = io::Error::from_raw_os_error(libc::ENOENT);
-    for place in environment::search_path("/bin:/usr/bin") {
+    for place in environment::search_path() {
         match runnable(directory.join(place).join(program)) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => why = error,
@@ -46,7 +46,7 @@ pub fn is_program(path: &Path) -> bool {
 #[must_use]
 pub fn all_on_path(program: &str) -> Vec<PathBuf> {
     // An empty entry is the current directory.
-    let places = environment::search_path("")
+    let places = environment::search_path()
         .into_iter()
         .map(|place| if place.as_os_str().is_empty() { ".".into() } else { place });
     places.map(|place: PathBuf| place.join(program)).filter(|path| is_program(path)).collect()

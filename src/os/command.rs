@@ -143,6 +143,10 @@ fn find_script_words(words: &[CString], error: &io::Error) -> Option<Vec<CString
     Some([c"/bin/sh".to_owned(), script].into_iter().chain(words[1..].iter().cloned()).collect())
 }
 
+/// The directories in which execvp(3) searches if there is no variable `PATH`. Each C library has its own.
+pub const DEFAULT_PATH: &CStr =
+    if cfg!(target_env = "musl") { c"/usr/local/bin:/bin:/usr/bin" } else { c"/bin:/usr/bin" };
+
 /// Returns the path of the file that execvp(3) tries to execute for this word.
 fn find_executable(word: &CStr) -> Option<CString> {
     let word = word.to_bytes();
@@ -152,7 +156,7 @@ fn find_executable(word: &CStr) -> Option<CString> {
     // SAFETY: the name ends in NUL, and no other thread changes the environment.
     let path = unsafe {
         let path = libc::getenv(c"PATH".as_ptr());
-        if path.is_null() { c"/bin:/usr/bin" } else { CStr::from_ptr(path) }
+        if path.is_null() { DEFAULT_PATH } else { CStr::from_ptr(path) }
     };
     path.to_bytes().split(|byte| *byte == b':').find_map(|directory| {
         let directory = if directory.is_empty() { b"." } else { directory };

@@ -175,6 +175,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
          failure is reported on standard error, even with --quiet, and has no other effect",
     ),
     ("ABA_LOCK_SERVER", "the lease server: also lock for all machines that use it; see aba-lock-lease(1)"),
+    ("PATH", "where commands are searched; if it is unset: in /usr/local/bin, /bin and /usr/bin"),
     ("ABA_LOCK_KEEPER", "the path of aba-lock-keeper [default: in the directory of aba-lock, otherwise found in PATH]"),
     (
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",

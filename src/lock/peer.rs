@@ -33,7 +33,19 @@ const WRAPPERS: [&str; 2] = ["script", "sudo"];
 
 /// Returns true if a process runs the helper, and not as `flock`.
 pub(crate) fn is_helper(pid: u32) -> bool {
-    is_name_of_helper(&process::name(pid))
+    is_name_of_helper(&find_name(pid))
+}
+
+/// Returns the name of the program of a process. It is that of the helper also if the process runs the file of this helper under
+/// another name, for example through a link.
+fn find_name(pid: u32) -> String {
+    let is_other = |name: &str| OTHER_PROGRAMS.contains(&name) || is_name_of_shell(name);
+    let name = process::name(pid);
+    if name == FLOCK || is_name_of_helper(&name) || is_other(&name) || !process::runs_our_program(pid) {
+        return name;
+    }
+    // The keeper and the service use this module, too.
+    if is_other(&process::name(std::process::id())) { name } else { HELPER.to_owned() }
 }
 
 /// Returns true if this is the name of the helper. A copy of it may have a longer name, such as `aba-lock-0.1.0`.
@@ -84,19 +96,25 @@ fn parse_free_wait(words: &[String]) -> Option<AwaitedLock> {
 /// Returns true if a process is a helper that writes holder records and looks for deadlocks. `aba-lock flock` does
 /// neither, as flock(1) does not.
 pub(crate) fn is_recording_helper(pid: u32) -> bool {
+    let name = find_name(pid);
+    is_name_of_helper(&name) && parse_flock_call(pid, &name).is_none()
+}
+
+/// Does the same as [`is_recording_helper`] for a holder, which is recognized only by its name, because that costs less.
+pub(crate) fn has_name_of_recording_helper(pid: u32) -> bool {
     let name = process::name(pid);
     is_name_of_helper(&name) && parse_flock_call(pid, &name).is_none()
 }
 
 /// Returns true if a process is the helper or flock(1), whose arguments show how long it waits.
 pub(crate) fn is_lock_program(pid: u32) -> bool {
-    let name = process::name(pid);
+    let name = find_name(pid);
     is_name_of_helper(&name) || parse_flock_call(pid, &name).is_some()
 }
 
 /// Returns true if a process has the name of the helper or of flock(1), whatever its arguments are.
 pub(crate) fn has_name_of_lock_program(pid: u32) -> bool {
-    let name = process::name(pid);
+    let name = find_name(pid);
     name == FLOCK || is_name_of_helper(&name)
 }
 
@@ -135,7 +153,7 @@ fn parse_flock_call(pid: u32, name: &str) -> Option<FlockCall> {
 
 /// Returns the script for which a helper or flock(1) takes a lock: its parent, if it locks a descriptor of its parent.
 pub(crate) fn find_script(pid: u32) -> Option<u32> {
-    let name = process::name(pid);
+    let name = find_name(pid);
     let locks_descriptor = match parse_flock_call(pid, &name) {
         Some(call) => matches!(call.target, FlockTarget::Descriptor(_)) && call.command.is_none(),
         None if is_name_of_helper(&name) => options(&process::words(pid))
@@ -179,7 +197,7 @@ pub(crate) fn is_called_by_library(pid: u32) -> bool {
 /// Returns true if a process may give up by itself. Another program than the helper and flock(1) may have a timer that
 /// ends its wait for a lock, which cannot be seen from outside.
 pub(crate) fn may_give_up(pid: u32, waits_for_lock: bool) -> bool {
-    let name = process::name(pid);
+    let name = find_name(pid);
     if let Some(call) = parse_flock_call(pid, &name) {
         return waits_for_lock && call.options.timeout.is_some();
     }

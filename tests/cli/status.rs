@@ -302,7 +302,7 @@ fn a_command_that_holds_the_lock_sees_itself_as_the_holder() {
         let call = |args: &[&str]| scene.aba([&["lock"], options, &["--", HELPER], args].concat());
         let said = call(&["status", "x"]).out("x: held, ").run().out;
         assert!(
-            said.contains("status x\n  remedy: this command holds the lock itself: it is free when this command ends"),
+            said.contains("status x\n  hint: this command holds the lock itself: it is free when this command ends"),
             "{said}"
         );
         let said = call(&["status", "--json", "x"]).out("").run().out;
@@ -396,4 +396,19 @@ fn a_lock_whose_lease_is_held_is_not_reported_as_free() {
     assert!(said.contains("\na     leased  ") && said.contains("\nb     free  "), "{said}");
     let broken = write_keeper(&scene, "", "", 125);
     assert_eq!(states(ask(&["list", "--json"], &broken).status(125)), ["unknown", "unknown"]);
+}
+
+#[test]
+fn a_helper_under_another_name_is_recognized_as_the_waiter_of_its_script() {
+    let scene = Scene::new();
+    let link = scene.path("mutex");
+    std::os::unix::fs::symlink(HELPER, &link).unwrap();
+    let holder = scene.holder("a");
+    let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$MUTEX\" lock -qw --fd 9 a; exit";
+    let waiter = scene.bash(script).env("MUTEX", &link).start();
+    scene.wait_for_waiter("a");
+    let waiters = scene.aba(["status", "--json", "a"]).json()["waiters"].clone();
+    assert_eq!(waiters[0]["script"]["pid"], waiter.pid());
+    holder.release();
+    waiter.finish();
 }

@@ -352,7 +352,7 @@ fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Box
         holder.inherited = taker.filter(|_| lock.exclusive).map(|pid| pid != holder.pid);
     }
     holders.sort_by_key(|holder| (holder.inherited == Some(true), holder.slot.map_or(0, |slot| slot.number)));
-    let has_helper = holders.iter().any(|holder| peer::is_recording_helper(holder.pid));
+    let has_helper = holders.iter().any(|holder| peer::has_name_of_recording_helper(holder.pid));
     Holding {
         mode: lock.mode(),
         holders,

@@ -25,7 +25,8 @@ pub use activity::{
     caught_signals, children, has_timers, ignored_signals, is_running, sleeps_in, threads, times_it_slept,
 };
 pub use command_line::{
-    InitialVariable, command_line, initial_variable, is_plain_word, local_command_line, local_words, name, words,
+    InitialVariable, command_line, initial_variable, is_plain_word, local_command_line, local_words, name,
+    runs_our_program, words,
 };
 pub use descriptors::{
     descriptors, is_guarded, is_pipe, may_be_looked_into, may_read, may_write, pipes_it_reads, pipes_it_writes,

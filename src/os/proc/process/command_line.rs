@@ -6,6 +6,8 @@ use super::activity::other_thread;
 use super::namespace::has_our_numbers;
 use super::read::{read_short, read_small};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 /// The words of the command line of a process. Empty if it cannot be read.
 #[must_use]
@@ -97,6 +99,15 @@ fn command_text(pid: u32, read: fn(&str) -> Option<String>) -> String {
 #[must_use]
 pub fn name(pid: u32) -> String {
     read_small(&format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// Returns true if a process runs the file of this program, under whatever name. False if this process may not see it.
+#[must_use]
+pub fn runs_our_program(pid: u32) -> bool {
+    static OURS: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+    let identify = |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|file| (file.dev(), file.ino()));
+    let ours = *OURS.get_or_init(|| identify("self"));
+    ours.is_some() && identify(&pid.to_string()) == ours
 }
 
 /// A variable in the environment that a process was started with.

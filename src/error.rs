@@ -1,6 +1,6 @@
 //! All errors of the library, for the programs: one variant for each layer.
 //!
-//! `Display` writes the message without a prefix and without a full stop. [`Error::hint`] returns the remedy, if one is
+//! `Display` writes the message without a prefix and without a full stop. [`Error::hint`] returns the hint, if one is
 //! known. No hint advises to remove a lock file, because then two processes could hold one lock.
 
 use crate::base::command_error::CommandError;
@@ -67,7 +67,7 @@ impl Error {
         }
     }
 
-    /// The remedy, if one is known.
+    /// The next step for the user, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         if let Some(hint) = self.path_in_root().and_then(store::hint_about) {

@@ -231,7 +231,7 @@ pub fn name_of(file: &Path) -> Option<LockName> {
     LockName::parse(file.file_name()?.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
 }
 
-/// Returns the reason and the remedy, if `path` cannot be used because there can be no directory at the place of its
+/// Returns the reason and the hint, if `path` cannot be used because there can be no directory at the place of its
 /// state root or task root, or because its directory belongs to another user.
 #[must_use]
 pub fn hint_about(path: &Path) -> Option<String> {

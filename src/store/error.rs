@@ -42,7 +42,7 @@ impl StoreError {
         }
     }
 
-    /// The remedy, if one is known.
+    /// The next step for the user, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {

@@ -182,7 +182,7 @@ fn status_lists_waiters_in_order_with_their_scripts() {
     assert!(second.starts_with(&format!("pid {}, ", plain.pid())), "{said}");
     assert!(second.contains(", flock -s ") && second.contains(" true, for a shared lock, for "), "{said}");
     assert!(
-        said.contains("\n  remedy: the lock is free when its holder ends; `aba-lock unlock a --kill` ends it\n"),
+        said.contains("\n  hint: the lock is free when its holder ends; `aba-lock unlock a --kill` ends it\n"),
         "{said}"
     );
     holder.release();

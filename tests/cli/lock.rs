@@ -317,7 +317,7 @@ fn no_hint_advises_waiting_for_or_killing_the_caller_itself() {
         let said = scene.aba(words).out("hint: pid ").run().out;
         assert_eq!(said.matches(" started this command and already holds the lock").count(), 3, "{said}");
         assert!(
-            said.contains("  remedy: pid ") && said.contains(" started this command: the lock is free when"),
+            said.contains("  hint: pid ") && said.contains(" started this command: the lock is free when"),
             "{said}"
         );
         assert!(!said.contains("--wait") && !said.contains("kill"), "{said}");

@@ -220,7 +220,7 @@ fn an_option_for_leases_needs_a_server() {
     let server = "hint: name the server with --server URL";
     refuse(
         "lock --ttl 10m a -- true",
-        &[&mistake("--ttl"), &format!("{server}; to limit the time of the command: `-- timeout 600 CMD`\n")],
+        &[&mistake("--ttl"), &format!("{server}; to limit the time of the command: --max-time 600\n")],
     );
     refuse("lock --on-lost warn a -- true", &[&mistake("--on-lost"), &format!("{server}\n")]);
     refuse("lock --ttl 10s --file /dev/null -- true", &["lock: --ttl needs a lease, and a lock of --file"]);

@@ -314,7 +314,7 @@ save ${holder} ends"
 save ${STARTED_PID} ends"
 }
 
-@test "a daemon that inherited the lock keeps it, and the message names the daemon and the remedy" {
+@test "a daemon that inherited the lock keeps it, and the message names the daemon, and a hint says what to do" {
     local daemon install
     start_at install aba -d mirror --careless install
     expect_ready install
@@ -334,7 +334,7 @@ save ${STARTED_PID} ends"
     run -0 aba-lock status registry-install
     expect_text "  pid ${daemon}, "
     expect_text '/aba -d mirror registry (inherited)'
-    # The remedy.
+    # The hint.
     kill "${daemon}"
     until_true has_ended "${daemon}"
     expect_free registry-install

@@ -240,7 +240,7 @@ fn check_locking(place: &Path, naming: Naming) -> Finding {
             "not tested: the test needs an unnamed file (O_TMPFILE), which this file system does not support",
         )
         .hint("run doctor again when the state root exists"),
-        // The finding about the state root has the remedy.
+        // The finding about the state root has the hint.
         LockingOutcome::Failed(what, error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Finding::note(LOCKING, format!("not tested in {name}: {what}: {}", format_io_error(&error)))
         }

@@ -65,7 +65,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 21] = [
         "promised_run",
         "the run on which calls with --coalesce rely that have ended: owed (true if its waiter has ended), waiter_pid",
     ),
-    ("remedy", "the suggested next step"),
+    ("remedy", "the suggested next step, the text of the line `hint:`"),
     (
         "remote",
         "with a server: name, server, state, holder, waiters (in `list`: an array next to locks and tasks, for all \

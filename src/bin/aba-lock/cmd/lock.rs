@@ -286,7 +286,7 @@ fn reject_lease_options(args: &LockArgs) -> bool {
     }
     let mut hint = "name the server with --server URL".to_owned();
     if let (Some(ttl), false) = (args.ttl, args.command.is_empty()) {
-        let _ = write!(hint, "; to limit the time of the command: `-- timeout {} CMD`", ttl.as_secs_f64());
+        let _ = write!(hint, "; to limit the time of the command: --max-time {}", ttl.as_secs_f64());
     }
     let text = format!("lock: {option} needs a lease, and no server is named");
     stream::print_message(&text, Some(&hint));

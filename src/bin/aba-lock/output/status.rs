@@ -89,7 +89,7 @@ pub(crate) fn print_status(
         let _ = writeln!(text, "  {}", describe_promised_run(promised));
     }
     if let Some(hint) = hint_for_state(target, state) {
-        let _ = writeln!(text, "  remedy: {hint}");
+        let _ = writeln!(text, "  hint: {hint}");
     }
     match (&target.key, state.record.as_ref().and_then(|record| record.key.as_ref())) {
         (Some(_), _) => _ = writeln!(text, "  name: {}", target.name().unwrap_or_default()),

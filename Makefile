@@ -126,12 +126,14 @@ test-shell: build builtin ## Run the tests of the shell library, all but those t
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BUILTIN_FILE="$(CURDIR)/$(BUILTIN_FILE)" \
 		BASH_BIN="$(abspath $(BASH_BIN))" tests/run shell
 
-lint: need-cargo man ## Check formatting, lints, docs, shell scripts and man pages
+lint: need-target man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint
 	$(CARGO) fmt --all --check
 	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin -p aba-lock-models -- -D warnings
+	@# The helper is shipped with musl, where some types of the C library differ.
+	$(CARGO) check --locked --quiet --lib --bin aba-lock --target $(HELPER_TARGET)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin
 	@# Layers, import cycles, names, lengths of files, and the language of comments.

@@ -1,5 +1,4 @@
-//! The messages about command lines that cannot be parsed, in the form of those of the helper. The service includes this
-//! file.
+//! The messages about command lines that cannot be parsed. The helper and the service include this file.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -12,30 +11,28 @@ pub(crate) fn describe(error: &clap::Error) -> String {
         (ErrorKind::UnknownArgument, Some(word)) if word.starts_with('-') => format!("no such option: {word}"),
         (ErrorKind::UnknownArgument, Some(word)) => format!("unexpected argument: {word}"),
         (ErrorKind::MissingRequiredArgument, Some(missing)) => {
-            format!("missing argument: {}", missing.replace(['<', '>'], ""))
+            format!("missing argument: {}", missing.replace(['<', '>'], "").replace('|', " or "))
         }
         _ => {
             // The first paragraph of the text of clap. The others are tips and the usage.
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
-            text.lines()
-                .map_while(|line| Some(line.trim()).filter(|line| !line.is_empty()))
-                .collect::<Vec<_>>()
-                .join(" ")
+            let lines = text.lines().map_while(|line| Some(line.trim()).filter(|line| !line.is_empty()));
+            // The error of a number in the standard library.
+            lines.collect::<Vec<_>>().join(" ").replace("invalid digit found in string", "not a number")
         }
     }
 }
 
-/// Returns the hint: the word that the user probably meant, or the command that prints the help.
-pub(crate) fn find_hint(error: &clap::Error, help: &str) -> String {
+/// Returns the hint about a word that differs little from a valid one.
+pub(crate) fn find_similar(error: &clap::Error) -> Option<String> {
     let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    match kinds.into_iter().find_map(|kind| find_context(error, kind)) {
-        Some(similar) => format!("did you mean `{}`?", similar.replace(", ", "` or `")),
-        None => format!("see `{help}`"),
-    }
+    let similar = kinds.into_iter().find_map(|kind| find_context(error, kind))?;
+    Some(format!("did you mean `{}`?", similar.replace(", ", "` or `")))
 }
 
-fn find_context(error: &clap::Error, kind: ContextKind) -> Option<String> {
+/// Returns a part of what clap found, such as the wrong word.
+pub(crate) fn find_context(error: &clap::Error, kind: ContextKind) -> Option<String> {
     match error.get(kind)? {
         ContextValue::String(text) => Some(text.clone()),
         ContextValue::Strings(texts) => Some(texts.join(", ")),

@@ -57,7 +57,8 @@ pub(crate) fn print_clap_answer(answer: &clap::Error) {
     }
     let place = if name.is_empty() { String::new() } else { format!("{name}: ") };
     let help = format!("aba-lock {name} --help");
-    print_message(&(place + &misuse::describe(answer)), Some(&misuse::find_hint(answer, &help)));
+    let hint = misuse::find_similar(answer).unwrap_or_else(|| format!("see `{help}`"));
+    print_message(&(place + &misuse::describe(answer)), Some(&hint));
 }
 
 /// Writes a message to the stderr of another process, if that does not block.

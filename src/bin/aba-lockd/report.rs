@@ -36,7 +36,8 @@ pub(crate) fn print_clap_error(error: &clap::Error) {
         let _ = error.print();
         return;
     }
-    let (text, hint) = (misuse::describe(error), misuse::find_hint(error, "aba-lockd serve --help"));
+    let hint = misuse::find_similar(error).unwrap_or_else(|| "see `aba-lockd serve --help`".to_owned());
+    let text = misuse::describe(error);
     let _ = io::stderr().write_all(format!("aba-lockd: {text}\nhint: {hint}\n").as_bytes());
 }
 

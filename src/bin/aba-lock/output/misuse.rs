@@ -1,5 +1,9 @@
 //! Reports a command line that cannot be parsed: the mistake in one line, and the line that the user probably meant.
 
+#[path = "../../aba-lock-keeper/misuse.rs"]
+mod clap_mistake;
+
+use self::clap_mistake::{find_context, find_similar};
 use super::guesses::{Advice, THIS_PORT, find_advice, find_argument_hint, find_option_hint, is_typing_error};
 use super::meant_line::{complete_line, find_positionals, insert, join};
 use super::stream::{print_message, print_misuse_with_usage};
@@ -7,7 +11,7 @@ use crate::args::Cli;
 use aba_lock::base::duration::{name_span, parse_span};
 use aba_lock::base::programs::find_program;
 use aba_lock::lock::kill;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
 use std::path::Path;
 
@@ -67,44 +71,9 @@ fn find_separate_time(words: &[String]) -> Option<String> {
 
 /// Describes the mistake in one line.
 fn describe(error: &clap::Error, command: Option<&str>) -> String {
-    let place = command.map(|command| format!("{command}: ")).unwrap_or_default();
-    let word = find_context(error, ContextKind::InvalidArg);
-    match (error.kind(), word.as_deref()) {
-        (ErrorKind::InvalidSubcommand, _) => {
-            format!("no such command: {}", find_context(error, ContextKind::InvalidSubcommand).unwrap_or_default())
-        }
-        (ErrorKind::UnknownArgument, Some(word)) if word.starts_with('-') => format!("{place}no such option: {word}"),
-        (ErrorKind::UnknownArgument, Some(word)) => format!("{place}unexpected argument: {word}"),
-        (ErrorKind::MissingRequiredArgument, Some(missing)) => {
-            // clap writes `<NAME|--file <PATH>>`, also with the hidden option.
-            let missing = missing.replace("|--bind <N>", "");
-            format!("{place}missing argument: {}", missing.replace(['<', '>'], "").replace('|', " or "))
-        }
-        _ => {
-            // The first paragraph of the text of clap. The others are tips and the usage.
-            let text = error.render().to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            let lines = text.lines().take_while(|line| !line.trim().is_empty());
-            let text = lines.map(str::trim).collect::<Vec<_>>().join(" ");
-            // The error of a number in the standard library.
-            place + &text.replace("invalid digit found in string", "not a number")
-        }
-    }
-}
-
-fn find_context(error: &clap::Error, kind: ContextKind) -> Option<String> {
-    match error.get(kind)? {
-        ContextValue::String(text) => Some(text.clone()),
-        ContextValue::Strings(texts) => Some(texts.join(", ")),
-        _ => None,
-    }
-}
-
-/// Returns the hint about a word that differs little from a valid one.
-fn find_similar(error: &clap::Error) -> Option<String> {
-    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    let similar = kinds.into_iter().find_map(|kind| find_context(error, kind))?;
-    Some(format!("did you mean `{}`?", similar.replace(", ", "` or `")))
+    let place = command.map(|command| format!("{command}: ")).filter(|_| error.kind() != ErrorKind::InvalidSubcommand);
+    // clap also names the hidden option.
+    place.unwrap_or_default() + &clap_mistake::describe(error).replace(" or --bind N", "")
 }
 
 /// Returns the hint for a line that does not begin with a command.

@@ -4,7 +4,8 @@
 //! lock. A process that acquires the lock after them must not be signalled. The kernel shows the difference, because it
 //! names the process that called flock(2), the **locker**: an inherited lock has the locker of the beginning. But the pid
 //! of a locker that has ended may be reused, so a holder that was not seen at the beginning must also be younger than this
-//! process, or a child of a known holder.
+//! process, or a child of a known holder. A process that a holder starts while it handles the signal belongs to its cleanup: it gets
+//! no signal before SIGKILL.
 //!
 //! Before each signal, the receiver is verified. This process opens a descriptor for it ([`os::Process`]), and then checks
 //! that the process of this descriptor has the start time of the holder and has the locked file open. That needs a
@@ -17,7 +18,7 @@ use crate::lock::record;
 use crate::os;
 use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
-use crate::os::proc::process;
+use crate::os::proc::process::{self, ProcessStat};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -191,7 +192,16 @@ pub fn end_acquisition(files: &[WantedFile], plan: &KillPlan) -> ForcedRelease {
     let is_locker = true;
     let lockers = BTreeSet::from([std::process::id()]);
     let path = Path::new("");
-    let release = HolderRelease { files, path, is_locker, lockers, token: 0, start: 0, victims: Vec::new() };
+    let release = HolderRelease {
+        files,
+        path,
+        is_locker,
+        lockers,
+        token: 0,
+        start: 0,
+        victims: Vec::new(),
+        asked: os::AskedProcesses::default(),
+    };
     release.run(plan, Instant::now())
 }
 
@@ -222,7 +232,7 @@ struct Victim {
     pid: u32,
     /// The process that has the file open: the same one, or the one that is bound to it.
     opener: u32,
-    start: u64,
+    seen: ProcessStat,
     process: os::Process,
     command: String,
     user: String,
@@ -236,12 +246,12 @@ impl Victim {
         let is_meant = |lock: KernelLock| lockers.is_none_or(|lockers| lockers.contains(&lock.locker));
         let holds = || files.iter().any(|file| openers::lock_on(self.opener, file).is_some_and(is_meant));
         let holds = || holds() && (self.opener == self.pid || find_bound_script(self.opener) == Some(self.pid));
-        let proved = process::is_alive(self.pid, self.start) && holds();
+        let proved = process::is_alive(self.pid, self.seen.start) && holds();
         proved && self.process.signal(signal).is_ok()
     }
 
     fn has_ended(&self) -> bool {
-        process::read_stat(self.pid).is_none_or(|seen| seen.start != self.start)
+        process::read_stat(self.pid).is_none_or(|seen| seen.start != self.seen.start)
     }
 
     fn report(&self) -> SignalledProcess {
@@ -265,6 +275,7 @@ struct HolderRelease<'a> {
     /// The start time of this process, in clock ticks since boot.
     start: u64,
     victims: Vec<Victim>,
+    asked: os::AskedProcesses,
 }
 
 impl<'a> HolderRelease<'a> {
@@ -277,6 +288,7 @@ impl<'a> HolderRelease<'a> {
             token: record::read_path(path).token(),
             start: process::start_time(std::process::id()).unwrap_or(u64::MAX),
             victims: Vec::new(),
+            asked: os::AskedProcesses::default(),
         }
     }
 
@@ -290,11 +302,11 @@ impl<'a> HolderRelease<'a> {
         let Some(process) = os::Process::open(pid, seen.start) else { return };
         let user = process::user_name(opener.uid);
         let (signalled, killed, opener) = (false, false, opener.pid);
-        self.victims.push(Victim { pid, opener, start: seen.start, process, command, user, signalled, killed });
+        self.victims.push(Victim { pid, opener, seen, process, command, user, signalled, killed });
     }
 
     fn find_victim(&self, opener: &LockingProcess) -> Option<usize> {
-        let is_same = |victim: &Victim| victim.opener == opener.pid && process::is_alive(victim.pid, victim.start);
+        let is_same = |victim: &Victim| victim.opener == opener.pid && process::is_alive(victim.pid, victim.seen.start);
         self.victims.iter().position(is_same)
     }
 
@@ -361,16 +373,18 @@ impl<'a> HolderRelease<'a> {
     /// Sends the signal of the plan if the victim has not received it yet, and SIGKILL if `kills` is true.
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
         let (files, lockers, victim) = (self.files, self.is_locker.then_some(&self.lockers), &mut self.victims[index]);
-        if !victim.signalled {
+        if !victim.signalled && (signal == KILL || self.asked.must_ask(&victim.seen)) {
             victim.signalled = victim.send(files, lockers, signal);
             victim.killed = signal == KILL;
-            // A stopped process acts on the signal only after SIGCONT.
             if victim.signalled {
+                self.asked.add(&victim.seen);
+                // A stopped process acts on the signal only after SIGCONT.
                 victim.send(files, lockers, libc::SIGCONT);
             }
         }
         if kills && !victim.killed {
             victim.killed = victim.send(files, lockers, KILL);
+            victim.signalled |= victim.killed;
         }
     }
 

@@ -198,7 +198,9 @@ impl Supervisor<'_> {
         let status = if limit.grace.is_zero() {
             None
         } else {
-            ending.asked = signal_run(child.pid(), &mark, libc::SIGTERM);
+            for asked in signal_run(child.pid(), &mark, libc::SIGTERM) {
+                ending.asked.add(&asked);
+            }
             // A stopped process acts on the signal only after SIGCONT.
             signal_run(child.pid(), &mark, libc::SIGCONT);
             match ending.kill_at {
@@ -265,14 +267,14 @@ impl Supervisor<'_> {
 /// The processes of a run that must end.
 struct RunEnding {
     /// The processes that have got SIGTERM.
-    asked: Vec<ProcessStat>,
+    asked: os::AskedProcesses,
     /// The time of SIGKILL. `None`: never.
     kill_at: Option<Instant>,
 }
 
 impl RunEnding {
     fn new(grace: Duration) -> Self {
-        Self { asked: Vec::new(), kill_at: Instant::now().checked_add(grace) }
+        Self { asked: os::AskedProcesses::default(), kill_at: Instant::now().checked_add(grace) }
     }
 }
 
@@ -307,9 +309,9 @@ fn end_session(leader: u32, mark: &str, ending: RunEnding) -> Option<bool> {
         for seen in left {
             if force {
                 signal_process(&seen, libc::SIGKILL);
-            } else if !asked.iter().any(|asked| (asked.pid, asked.start) == (seen.pid, seen.start)) {
+            } else if asked.must_ask(&seen) {
+                asked.add(&seen);
                 signal_process(&seen, libc::SIGTERM);
-                asked.push(seen);
             }
         }
         thread::sleep(Duration::from_millis(5));

@@ -1,7 +1,7 @@
 //! `unlock --kill`: it ends the proven holders of a lock, and no waiter.
 
 use crate::call::{Call, Holder};
-use crate::process::{is_alive, is_locked, is_root, set_mode, wait_until};
+use crate::process::{count_voluntary_switches, is_alive, is_locked, is_root, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 use std::process::Command;
@@ -346,7 +346,7 @@ fn the_advised_kill_command_ends_all_holders() {
     let mut first = start_holder(&scene, &script);
     first.wait();
     let pids = first.first_line.strip_prefix("ready ").unwrap().to_owned();
-    scene.aba(["status", "a"]).out(format!("remedy: end it with `kill {pids}`; next time, ")).run();
+    scene.aba(["status", "a"]).out(format!("hint: end it with `kill {pids}`; next time, ")).run();
     let pid = pids.split(' ').next().unwrap();
     let call =
         scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("hint: end it with `kill {pids}`; next time, "));
@@ -370,4 +370,54 @@ fn an_invisible_holder_is_reported_once() {
     let command = scene.strace(["-e", "inject=/^open(at)?$:error=EACCES", "-P", &format!("/proc/{}/fd", holder.pid())]);
     command.args([HELPER, "unlock", "a", "--kill"]).status(75).err(sentence).run();
     assert_eq!(holder.release(), 0);
+}
+
+#[test]
+fn the_lock_on_a_file_is_released_in_the_same_ways() {
+    let scene = Scene::new();
+    let path = scene.path("f");
+    fs::write(&path, "x").unwrap();
+    let unlock = |more: &[&str]| scene.aba(["unlock", "--file"]).arg(&path).args(more);
+    let shown = path.display();
+    unlock(&[]).run();
+    unlock(&["--kill"]).err(format!("{shown} is free: no process to kill\n")).run();
+    for is_foreign in [true, false] {
+        let ours = || scene.holder_with(&["--file", path.to_str().unwrap()]);
+        let holder = if is_foreign { scene.flock_holder(&path) } else { ours() };
+        let refused = unlock(&[]).status(75).err(format!("aba-lock: {shown} cannot be released from here: held by "));
+        refused.err("hint: the lock is free when its holder").run();
+        unlock(&["--kill"]).err(format!("ended pid {} (", holder.pid())).run();
+        assert!(!is_locked(&path));
+    }
+    let script = "exec 9<>f; \"$HELPER\" lock --fd 9 --file f || exit
+        \"$HELPER\" unlock --kill --file f; echo $?
+        \"$HELPER\" unlock --fd 9 --file g; echo $?
+        \"$HELPER\" unlock --fd 9 --file f && ! \"$HELPER\" status -q --file f && cat f";
+    let said =
+        scene.bash_here(script).out("75\n").err("hint: release it in that script: `aba-lock unlock --fd N --file ./f`");
+    assert!(said.run().out.ends_with("\nx"));
+    unlock(&["a"]).status(2).err("cannot be used with").run();
+    scene.aba(["unlock", "--file", "f", "--key", "a"]).status(2).err("cannot be used with").run();
+}
+
+#[test]
+fn a_process_that_a_holder_starts_to_clean_up_gets_no_signal() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let clean = scene.path("clean");
+    let script =
+        format!("trap 'sh -c \"echo begun >&2; read _ <{gate}; echo clean >$CLEAN\"; exit 3' TERM; sleep 1000 & wait");
+    let call = scene.aba(["lock", "a", "--", "bash", "-c", &script]).env("CLEAN", &clean);
+    let holder = call.status(3).err("begun\n").start();
+    wait_until("it is locked", || is_locked(&scene.lock_file("a")));
+    let killer = scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").start();
+    holder.wait_for_error("begun");
+    // It has looked at the holders several times.
+    let status = format!("/proc/{}/status", killer.pid());
+    let seen = count_voluntary_switches(&status);
+    wait_until("it has looked again", || count_voluntary_switches(&status) >= seen + 5);
+    gate.open();
+    killer.finish();
+    holder.finish();
+    assert_eq!(fs::read_to_string(&clean).unwrap(), "clean\n");
 }

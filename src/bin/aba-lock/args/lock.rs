@@ -126,6 +126,10 @@ pub(crate) struct LockArgs {
     /// watcher, does this. It ends with the last holder. If it is killed, the lock has no limit any more. A nested call for a lock
     /// that is already held is refused, because the lock keeps the limit of its acquisition. With a server, the wait for the lease is part
     /// of the time.
+    ///
+    /// A process that a holder starts while it handles SIGTERM, to clean up, gets no signal before SIGKILL. With --grace 0, only SIGKILL
+    /// is sent. With --no-inherit, only CMD is ended, because the processes that it starts do not hold the lock. A holder that changes
+    /// the mode of the lock with flock(1) acquires it anew, without the limit.
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) max_time: Option<Duration>,
 
@@ -270,9 +274,9 @@ pub(crate) struct LockArgs {
 /// to the directory of that user, `.aba` in the home directory. If the lock is free, a message says so, and the status is 0.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock unlock --fd N [--server URL] [NAME]\n       \
-                            aba-lock unlock NAME|--key TEXT [--kill[=SIGNAL] [--grace TIME]]")]
-#[command(group = ArgGroup::new("what").args(["name", "key", "fd"]).required(true).multiple(true))]
-#[command(group = ArgGroup::new("lock").args(["name", "key"]))]
+                            aba-lock unlock NAME|--key TEXT|--file PATH [--kill[=SIGNAL] [--grace TIME]]")]
+#[command(group = ArgGroup::new("what").args(["name", "key", "file", "fd"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("lock").args(["name", "key", "file"]))]
 pub(crate) struct UnlockArgs {
     /// The name of the lock
     #[arg(value_name = "NAME")]
@@ -282,12 +286,16 @@ pub(crate) struct UnlockArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) key: Option<OsString>,
 
+    /// The lock on this file or directory
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub(crate) file: Option<PathBuf>,
+
     /// The descriptor on which the calling script holds the lock
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) fd: Option<i32>,
 
     /// With --fd: also release the lease at this server [default: the server of the environment]
-    #[arg(long, value_name = "URL", requires = "fd")]
+    #[arg(long, value_name = "URL", requires = "fd", conflicts_with = "file")]
     pub(crate) server: Option<String>,
 
     /// Send SIGNAL (TERM, SIGTERM, 15) to the holders, and wait until the lock is free [default: TERM]

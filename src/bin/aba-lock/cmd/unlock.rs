@@ -19,9 +19,12 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
-    let target = find_target(args.name.as_deref(), args.key.as_deref())?;
+    let target = match &args.file {
+        Some(path) => Some(Target::file(path)),
+        None => find_target(args.name.as_deref(), args.key.as_deref())?,
+    };
     match (args.fd, target) {
-        (Some(fd), target) if has_server(args.server.as_deref()) => {
+        (Some(fd), target) if args.file.is_none() && has_server(args.server.as_deref()) => {
             become_keeper(&["release"], fd, target.as_ref().and_then(Target::name))
         }
         (Some(fd), target) => {

@@ -3,9 +3,9 @@
 use super::hint::{find_task, find_update_hint};
 use super::holder::{describe_holder, describe_last_taker, describe_record};
 use super::stream::print_message;
-use super::text::{escape_controls, format_command};
+use super::text::{escape_controls, format_command, format_target};
 use crate::exit;
-use aba_lock::base::target::Target;
+use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::lock::holders::{self, Availability, Holding, LockState};
 use aba_lock::lock::kill::{ForcedRelease, Refusal, ReleaseOutcome, SignalledProcess};
@@ -53,13 +53,24 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
                 .map_or_else(|| "a process that cannot be seen from here".to_owned(), describe_holder);
             print_message(
                 &format!("{label} is still held by {by}"),
-                Some(&format!("show its holder with `aba-lock status {label}`")),
+                Some(&format!(
+                    "show its holder with `aba-lock status {}`",
+                    format_target(target.kind, label, &target.path)
+                )),
             );
             exit::BUSY
         }
         ReleaseOutcome::Refused(Refusal::HeldByCaller) => refused(
             "the script that calls this command, or a process that started it, holds the lock",
-            &format!("release it in that script: `aba_unlock_operation {label}`, or `aba-lock unlock --fd N {label}`"),
+            &match target.kind {
+                Kind::Named => format!(
+                    "release it in that script: `aba_unlock_operation {label}`, or `aba-lock unlock --fd N {label}`"
+                ),
+                _ => format!(
+                    "release it in that script: `aba-lock unlock --fd N {}`",
+                    format_target(target.kind, label, &target.path)
+                ),
+            },
         ),
         ReleaseOutcome::Refused(Refusal::HolderUnseen(state)) => {
             let taker = state.holding.as_ref().and_then(Holding::unseen_taker);
@@ -104,7 +115,8 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
 /// Reports that no process had to be ended. The user may have mistyped the name.
 fn report_free(target: &Target) {
     let has_file = target.path.exists();
-    let no_file = || Some("no lock file has this name: show all locks with `aba-lock list`".to_owned());
+    let no_file =
+        || target.name().map(|_| "no lock file has this name: show all locks with `aba-lock list`".to_owned());
     let hint = match find_task(target, has_file) {
         Some(name) => Some(format!("a task has this name: end it with `aba-lock run-once --reset -i {name}`")),
         None if has_file => None,

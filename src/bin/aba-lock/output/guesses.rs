@@ -114,7 +114,6 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         &["-w", "-t", "--wait", "--timeout"],
         "--kill waits until the lock is free, and sends SIGKILL after --grace TIME",
     ),
-    (&["unlock"], &["--file"], "show the processes that hold the lock on a file: `aba-lock status --file PATH`"),
     (&["unlock", "clean"], &["-a", "--all"], LIST),
     (&["lock"], &["--no-wait", "--nowait", "--no-block", "--non-blocking", "--nonblocking", "--nb", "--try"], NO_WAIT),
     (
@@ -135,8 +134,8 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     ),
     (
         &["lock", "run-once"],
-        &["--max-time", "--max-runtime", "--max-duration", "--duration", "--time-limit", "--kill-after"],
-        "end the command after an hour: `-- timeout 3600 COMMAND`",
+        &["--max-runtime", "--max-duration", "--duration", "--time-limit", "--kill-after"],
+        "end the command after an hour: --max-time 1h",
     ),
     (&["lock"], &["-i", "--id", "--name", "--lock"], "the name is an argument: `aba-lock lock NAME -- COMMAND`"),
     (

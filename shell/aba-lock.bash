@@ -536,13 +536,26 @@ __aba_find_slot() {
     builtin export ABA_LOCK_SLOT="${__aba_found}"
 }
 
-# Gives ABA_LOCK_SLOT the value that it had before lock $1 (`NAME/FD`) was acquired.
+# Gives ABA_LOCK_SLOT the value that it had before lock $1 (`NAME/FD`) was acquired. If the script has acquired slots of other
+# locks after it, the variable stays, and the next one of these locks takes over that value.
 __aba_restore_slot() {
-    builtin local __aba_old=" ${__aba_slot_locks}"
-    __aba_contains "${__aba_slot_locks}" "$1/" || builtin return 0
-    __aba_old=${__aba_old##*" $1/"}
-    __aba_old=${__aba_old%% *}
-    __aba_remove_entries __aba_slot_locks "$1/" || builtin return 0
+    builtin local __aba_before='' __aba_kept='' __aba_old='' __aba_next='' __aba_rest='' __aba_swapped=0
+    while ((!__aba_swapped)); do
+        __aba_before=${__aba_slot_locks}
+        __aba_contains "${__aba_before}" "$1/" || builtin return 0
+        __aba_kept=" ${__aba_before}"
+        __aba_next=${__aba_kept##*" $1/"}
+        __aba_kept=${__aba_kept%" $1/"*}
+        [[ -z ${__aba_kept} ]] || __aba_kept="${__aba_kept# } "
+        __aba_old=${__aba_next%% *}
+        __aba_next=${__aba_next#* }
+        if [[ -n ${__aba_next} ]]; then
+            __aba_rest=${__aba_next#*/}
+            __aba_kept+="${__aba_next%%/*}/${__aba_rest%%/*}/${__aba_old} ${__aba_next#* }"
+        fi
+        __aba_swap_list __aba_slot_locks "${__aba_before}" "${__aba_kept}"
+    done
+    [[ -z ${__aba_next} ]] || builtin return 0
     builtin unset -v ABA_LOCK_SLOT
     [[ -z ${__aba_old} ]] || builtin export ABA_LOCK_SLOT="${__aba_old}"
 }

@@ -187,7 +187,7 @@ END
     is_free save
 }
 
-@test "two locks with slots restore the number of the outer one, in any order" {
+@test "two locks with slots restore the number of the outer one" {
     start_slot 3
     script outer <<'END'
 aba_lock_operation --slots 3 save
@@ -200,6 +200,36 @@ echo "${ABA_LOCK_SLOT-none}"
 END
     run -0 ./outer
     [[ ${output} == $'1\n2\nnone' ]]
+    let_go
+    expect_end 0
+}
+
+@test "ABA_LOCK_SLOT is the slot of the lock that was acquired last, whatever the order in which locks are released" {
+    script holder <<'END'
+for name; do aba_lock_operation --slots 3 "${name}"; done
+hold
+END
+    local first order
+    start ./holder b c
+    first=${STARTED_PID}
+    until_ready >/dev/null
+    start ./holder c
+    until_ready >/dev/null
+    # The slots of the script are 1 of a, 2 of b and 3 of c.
+    script outer <<'END'
+for name in a b c; do aba_lock_operation --slots 3 "${name}"; done
+for name; do
+    aba_unlock_operation "${name}"
+    printf '%s ' "${ABA_LOCK_SLOT-none}"
+done
+END
+    for order in 'a b c:3 3' 'a c b:3 2' 'b a c:3 3' 'b c a:3 1' 'c a b:2 2' 'c b a:2 1'; do
+        run -0 ./outer ${order%:*}
+        [[ ${output} == "${order#*:} none " ]]
+        ABA_LOCK_SLOT=9 run -0 ./outer ${order%:*}
+        [[ ${output} == "${order#*:} 9 " ]]
+    done
+    kill -KILL "${first}"
     let_go
     expect_end 0
 }

@@ -76,7 +76,9 @@ fn a_file_that_cannot_be_examined_is_not_taken_for_one_that_was_replaced() {
 #[test]
 fn a_call_that_does_not_wait_tries_again_after_an_interrupting_signal() {
     let scene = Scene::new();
-    for words in [&["lock", "a", "--", "true"][..], &["lock", "-n", "a", "--", "true"], &["flock", "-n", "f", "true"]] {
+    let file = scene.path("f").display().to_string();
+    for words in [&["lock", "a", "--", "true"][..], &["lock", "-n", "a", "--", "true"], &["flock", "-n", &file, "true"]]
+    {
         injected(&scene, "flock:error=EINTR:when=1", words).run();
     }
     injected(&scene, "fcntl:error=EINTR:when=1", &["lock", "--slots", "2", "a", "--", "true"]).run();

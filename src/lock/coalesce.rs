@@ -1,8 +1,9 @@
 //! Coalesced calls: during a run, one caller waits for the next run, and all others rely on it and end (`--coalesce`).
 //!
 //! Locks: the lock itself, **next** ([`bytes::NEXT_RUN`]), which the one waiting caller holds, and a **short lock**
-//! ([`bytes::NEEDED_RUN`]). Both bytes are locked for the process, so they end with it. Numbers: `started`, the number of runs that
-//! have begun, and `needed`, the number of the run that an ended caller relies on ([`promise`](super::promise)). The steps are those
+//! ([`bytes::NEEDED_RUN`]). The first is locked on a descriptor that no other process has, so it ends with its holder, and the second
+//! for the process. Numbers: `started`, the number of runs that
+//! have begun, and `needed`, the number of the run that an ended caller relies on ([`promise`]). The steps are those
 //! of the model in `tests/models/coalesce.rs`:
 //!
 //! 1. The caller reads `started` into s. It tries the lock. If it is granted, the caller goes to 5.
@@ -33,12 +34,12 @@
 //! on the other caller, and runs: then there may be more runs than necessary.
 
 use super::error::{CoalesceMistake, CoveredBy, LockError};
-use super::promise::RunNumber;
+use super::promise::{self, RunNumber};
 use super::request::{Coalescing, Guard, Request};
 use super::wait::block_until_granted;
 use crate::base::target::{Target, Wait};
 use crate::lock::events::{self, LockEvent};
-use crate::lock::inherit;
+use crate::lock::open::open_existing;
 use crate::os::{self, Mode, bytes};
 use std::fs::File;
 use std::io;
@@ -53,7 +54,9 @@ pub(super) struct CoalescedCall {
     kind: Coalescing,
     /// The number of runs that had begun before this call.
     started: u64,
-    holds_next: bool,
+    /// The descriptor on which this process holds `next`. It is not the one that holds the lock, because a script has that, too, and
+    /// not locked for the process, because the thread that reports the wait closes descriptors of the file.
+    next: Option<File>,
 }
 
 impl CoalescedCall {
@@ -68,7 +71,7 @@ impl CoalescedCall {
         if !os::is_writable(file) {
             return Err(refuse(io::Error::from_raw_os_error(libc::EBADF)));
         }
-        Ok(Self { kind, started: RunNumber::Started.read(file).map_err(refuse)?, holds_next: false })
+        Ok(Self { kind, started: RunNumber::Started.read(file).map_err(refuse)?, next: None })
     }
 
     /// Step 2, after the lock was refused. Fails with [`LockError::Covered`] if another caller waits for the next run.
@@ -76,22 +79,26 @@ impl CoalescedCall {
         if self.kind == Coalescing::Strict {
             return Ok(());
         }
-        // This closes a descriptor of the file, which releases the bytes that this process has locked. It must not follow.
-        os::make_room(file, inherit::LOWEST_FD);
+        // No caller can rely on one that may give up.
+        let mut next = if request.wait == Wait::Forever { open_again(file, target) } else { None };
         let found = with_short_lock(file, || {
-            let found = os::range_in_the_way(file, Mode::Exclusive, bytes::NEXT_RUN, 1)?;
-            if found.is_some() {
+            if os::range_in_the_way(file, Mode::Exclusive, bytes::NEXT_RUN, 1)?.is_some() {
                 let needed = self.started + 1;
                 if RunNumber::Needed.read(file)? < needed {
                     RunNumber::Needed.write(file, needed)?;
                 }
-            } else if request.wait == Wait::Forever {
-                self.holds_next = os::try_lock_byte(file, bytes::NEXT_RUN)?;
+                return Ok(Some(CoveredBy::Waiter(promise::read_waiter(file))));
             }
-            Ok(found)
+            if let Some(own) = &next
+                && os::try_lock_range(own, Mode::Exclusive, bytes::NEXT_RUN, 1)?
+            {
+                promise::write_waiter(own)?;
+                self.next = next.take();
+            }
+            Ok(None)
         });
         match found.map_err(|source| cannot_coalesce(target, source))?.flatten() {
-            Some(waiter) => Err(end_as_covered(CoveredBy::Waiter(waiter.pid), target, request)),
+            Some(by) => Err(end_as_covered(by, target, request)),
             None => Ok(()),
         }
     }
@@ -112,16 +119,12 @@ impl CoalescedCall {
     /// Returns true if the call is covered. Otherwise, counts a run.
     fn decide(&mut self, file: &File, target: &Target) -> io::Result<bool> {
         let mut needed = None;
-        if self.holds_next {
-            self.holds_next = false;
+        if let Some(next) = self.next.take() {
             needed = with_short_lock(file, || {
-                os::unlock_byte(file, bytes::NEXT_RUN)?;
+                os::unlock_range(&next, bytes::NEXT_RUN, 1)?;
                 RunNumber::Needed.read(file)
             })?;
-            if needed.is_none() {
-                os::unlock_byte(file, bytes::NEXT_RUN)?;
-                needed = Some(u64::MAX);
-            }
+            needed = needed.or(Some(u64::MAX));
         }
         let needed = needed.map_or_else(|| RunNumber::Needed.read(file), Ok)?;
         // The numbers of a file that was replaced are not those of the lock. The caller opens the new file.
@@ -144,6 +147,11 @@ pub fn note_success(guards: &[Guard]) {
         // If this fails, the waiting callers run themselves.
         let _ = RunNumber::Started.read(&guard.file).and_then(|number| RunNumber::Completed.write(&guard.file, number));
     }
+}
+
+/// Opens the lock file a second time. `None`: the path leads to another file by now, or this user may not open it.
+fn open_again(file: &File, target: &Target) -> Option<File> {
+    open_existing(&target.path).ok().filter(|own| os::same_file(own, file).unwrap_or(false))
 }
 
 /// Calls `work` while this process holds the short lock. Returns `None` if another process holds it for too long.

@@ -50,6 +50,22 @@ impl RunNumber {
     }
 }
 
+/// The attribute that names the process that waits for the next run: its pid, and the pid namespace in which it has that pid.
+const WAITER: &str = "user.aba-lock.waiter";
+
+/// Names this process as the one that waits for the next run. It holds [`bytes::NEXT_RUN`].
+pub(super) fn write_waiter(file: &File) -> io::Result<()> {
+    file.set_xattr(WAITER, format!("{} {}", std::process::id(), process::pid_namespace()).as_bytes())
+}
+
+/// Returns the pid of the process that waits for the next run, while one holds [`bytes::NEXT_RUN`]. `None`: it is in another pid
+/// namespace.
+pub(super) fn read_waiter(file: &File) -> Option<u32> {
+    let value = file.get_xattr(WAITER).ok().flatten()?;
+    let (pid, namespace) = str::from_utf8(&value).ok()?.split_once(' ')?;
+    if namespace.parse() == Ok(process::pid_namespace()) { pid.parse().ok() } else { None }
+}
+
 /// Other users may be able to write the attribute, so a value that is no number counts as 0.
 fn parse(value: Option<&[u8]>) -> u64 {
     value.and_then(|value| str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0)
@@ -64,20 +80,20 @@ pub enum PromisedRun {
     Owed,
 }
 
-/// Returns the promised run of the lock file at `path`, if there is one.
+/// Returns the promised run of the lock file at `path`, if there is one. `is_free` is true if no process holds the lock.
 #[must_use]
-pub fn find_promised_run(path: &Path) -> Option<PromisedRun> {
+pub fn find_promised_run(path: &Path, is_free: bool) -> Option<PromisedRun> {
     let find = || {
         if !owes_run_at(path) {
             return None;
         }
         let file = os::open_unblocked(path).ok()?;
         let waiter = os::range_in_the_way(&file, Mode::Exclusive, bytes::NEXT_RUN, 1).ok()?;
-        Some(waiter.map_or(PromisedRun::Owed, |waiter| PromisedRun::Awaited(waiter.pid)))
+        Some(waiter.map_or(PromisedRun::Owed, |_| PromisedRun::Awaited(read_waiter(&file))))
     };
     let found = find();
-    if found == Some(PromisedRun::Owed) {
-        // Its waiter may be between the release of its byte and the start of the run.
+    if found == Some(PromisedRun::Owed) && !is_free {
+        // The holder of the lock may be its waiter, between the release of its byte and the start of the run.
         thread::sleep(Duration::from_millis(3));
         return find();
     }

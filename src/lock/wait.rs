@@ -278,9 +278,7 @@ pub(super) fn wait_for_grant(
         let stop = found.get().is_some() || may_go_on().is_break();
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
     };
-    if request.coalescing.is_none() {
-        os::make_room(file, inherit::LOWEST_FD);
-    }
+    os::make_room(file, inherit::LOWEST_FD);
     let granted = os::with_companion(
         MOMENT,
         watch,

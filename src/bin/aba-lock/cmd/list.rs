@@ -18,7 +18,8 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let read = || {
         let mut listing = Listing { store: &store, locks: holders::observe_store(&store)?, tasks: Task::all(&root)? };
         for (name, state) in &mut listing.locks {
-            state.promised = promise::find_promised_run(&store.lock_path(name));
+            let is_free = state.availability() == Availability::Free;
+            state.promised = promise::find_promised_run(&store.lock_path(name), is_free);
         }
         if args.held {
             // A lock whose state is unknown may be held.

@@ -33,8 +33,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         holders::find_availability(&target.path)
     } else {
         state = holders::observe_lock(&target.path);
-        state.promised = promise::find_promised_run(&target.path);
-        state.availability()
+        let here = state.availability();
+        state.promised = promise::find_promised_run(&target.path, here == Availability::Free);
+        here
     };
     let is_decided = args.quiet && here == Availability::Held;
     if args.file.is_some() && !is_decided {

@@ -2,16 +2,20 @@
 //! `walk` calls [`play`].
 
 use crate::checker;
+use crate::contention::{ChosenLock, Contest, choose_wait, contend, helper, hold, hold_file};
 use crate::disturbances;
 use crate::driver::{self, Call};
 use crate::environment;
+use crate::policy_actions;
 use crate::slot::Slot;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
 
 /// Performs a random action.
 pub(crate) fn play(slot: &mut Slot, turn: usize) {
+    if slot.random.chance(35) {
+        return policy_actions::play(slot);
+    }
     match slot.random.below(100) {
         0..18 => lock(slot),
         18..30 => flock(slot),
@@ -30,65 +34,6 @@ pub(crate) fn play(slot: &mut Slot, turn: usize) {
     }
 }
 
-/// A lock: its name, and its state root relative to the place.
-struct ChosenLock {
-    name: String,
-    root: &'static str,
-}
-
-impl ChosenLock {
-    fn choose(slot: &mut Slot) -> Self {
-        let (roll, number) = (slot.random.below(100), slot.random.below(4096));
-        let in_root = |name: String| Self { name, root: "locks" };
-        match roll {
-            0..50 => in_root(format!("h{}", number % 3)),
-            // The longest name that is allowed.
-            50..60 => in_root("l".repeat(128)),
-            60..70 => in_root(disturbances::REMOVED[usize::try_from(number % 3).unwrap()].to_owned()),
-            70..76 if slot.stage.mounts => Self { name: format!("f{}", number % 8), root: "full/locks" },
-            76..82 if slot.stage.mounts => Self { name: format!("w{}", number % 2), root: "ro/locks" },
-            _ => in_root(format!("n{number}")),
-        }
-    }
-
-    /// The name in the history. It contains the state root if that is another one than usual.
-    fn id(&self) -> String {
-        if self.root == "locks" { self.name.clone() } else { format!("{}:{}", self.root, self.name) }
-    }
-
-    fn file(&self, slot: &Slot) -> String {
-        slot.place.path(self.root).join(format!("aba-{}.lock", self.name)).to_string_lossy().into_owned()
-    }
-}
-
-fn helper<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(slot: &Slot, words: I) -> Command {
-    let mut command = slot.place.program(&slot.place.helper);
-    command.args(words);
-    command
-}
-
-/// Chooses the options for a wait, and returns whether the call waits at all.
-fn choose_wait(slot: &mut Slot) -> (Vec<String>, bool) {
-    let millis = slot.random.below(60);
-    match slot.random.below(100) {
-        0..35 => (Vec::new(), false),
-        35..70 => (vec!["-w".to_owned()], true),
-        _ => (vec!["-t".to_owned(), format!("0.{millis:03}")], true),
-    }
-}
-
-/// The command that runs under the lock, and notes it.
-fn hold(slot: &mut Slot, lock: &ChosenLock, shared: bool) -> Vec<OsString> {
-    hold_file(slot, lock, &lock.file(slot), shared)
-}
-
-/// The same for the lock on another file than that of its name.
-fn hold_file(slot: &mut Slot, lock: &ChosenLock, file: &str, shared: bool) -> Vec<OsString> {
-    let history = slot.place.path("history");
-    let (mode, micros) = (if shared { "shared" } else { "exclusive" }, slot.random.below(1500).to_string());
-    slot.place.payload(&["hold", &history.to_string_lossy(), &slot.actor, &lock.id(), mode, file, &micros])
-}
-
 fn lock(slot: &mut Slot) {
     let (lock, (mut words, waits)) = (ChosenLock::choose(slot), choose_wait(slot));
     let shared = slot.random.chance(25);
@@ -105,22 +50,7 @@ fn lock(slot: &mut Slot) {
     }
     let mut command = helper(slot, all);
     command.env("ABA_LOCK_DIR", slot.place.path(lock.root));
-    contend(slot, command, &[&lock], waits, 75, &[]);
-}
-
-/// Runs a call that asks for locks, and notes the request and the refusal.
-fn contend(slot: &mut Slot, command: Command, locks: &[&ChosenLock], waits: bool, refused: i32, others: &[i32]) {
-    slot.note("ask lock");
-    for lock in locks {
-        slot.note(&format!("tries {}", lock.id()));
-    }
-    let said = slot.call(command, others);
-    if let (Some(said), [lock], false) = (&said, locks, waits)
-        && said.status == refused
-    {
-        slot.note(format!("busy {} {}", lock.id(), said.err.trim_end().replace('\n', " | ")).trim_end());
-    }
-    slot.note(&format!("done {}", said.map_or(137, |said| said.status)));
+    contend(slot, command, &Contest::new(&[&lock], waits, 75));
 }
 
 /// Runs a script with the library. Sometimes it locks in a trap handler, or runs another script that asks for the same lock.
@@ -147,7 +77,7 @@ fn lock_in_script(slot: &mut Slot) {
     command.arg("-c").arg(script).arg("script").args(hold(slot, &lock, false));
     command.env("LIBRARY", environment::LIBRARY).env("NESTED", nested).env("NAME", &lock.name);
     command.env("ABA_LOCK_DIR", slot.place.path(lock.root));
-    contend(slot, command, &[&lock], waits, 1, &[STATUS_OF_TRAP]);
+    contend(slot, command, &Contest::new(&[&lock], waits, 1).or_status(&[STATUS_OF_TRAP]));
 }
 
 /// The exit status of a script that locks in a trap handler.
@@ -187,7 +117,7 @@ fn flock(slot: &mut Slot) {
     let mut command = slot.place.program("bash");
     command.arg("-c").arg(script).arg("script").args(hold_file(slot, &lock, &file.to_string_lossy(), shared));
     command.env("FILE", file);
-    contend(slot, command, &[&lock], waits, 1, &[]);
+    contend(slot, command, &Contest::new(&[&lock], waits, 1));
 }
 
 /// Acquires two locks in one call, which gets both or neither. Often the file of one is removed during the wait for the other.
@@ -209,14 +139,14 @@ fn lock_two(slot: &mut Slot) {
         let mut command = slot.place.program("bash");
         command.arg("-c").arg(script).arg("script").args(inside);
         command.env("LIBRARY", environment::LIBRARY).env("ONE", &one.name).env("OTHER", &other.name);
-        return contend(slot, command, &[&one, &other], true, 1, &[]);
+        return contend(slot, command, &Contest::new(&[&one, &other], true, 1));
     }
     let mut all: Vec<OsString> = vec!["lock".into()];
     all.extend(words.into_iter().map(OsString::from));
     all.extend([OsString::from(&one.name), OsString::from(&other.name), "--".into()]);
     all.extend(inside);
     let command = helper(slot, all);
-    contend(slot, command, &[&one, &other], true, 75, &[]);
+    contend(slot, command, &Contest::new(&[&one, &other], true, 75));
 }
 
 /// The file that actors update: another one every 40 turns, so that no file grows long.

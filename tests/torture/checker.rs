@@ -6,10 +6,15 @@
 //! |---|---|
 //! | `A ask WHAT` / `A done STATUS` | a call of actor A is about to start / has ended |
 //! | `A doom` | A is about to be killed: from here on, another actor may hold the locks of A |
-//! | `A enter LOCK MODE INODE` / `A leave LOCK` | written by A itself, under the lock; INODE is that of the inherited lock file, or 0 if unknown |
+//! | `A enter LOCK MODE INODE` / `A leave LOCK` | written by A itself, under the lock; MODE is `exclusive`, `shared` or `slot:N:K`; INODE is that of the inherited lock file, or 0 if unknown |
 //! | `A together LOCK INODE LOCK INODE` | written by A itself, under both locks of one call |
-//! | `A tries LOCK` / `A busy LOCK MESSAGE` | A is about to ask for the lock / A did not wait, and was refused |
-//! | `A free LOCK` | the helper reported to A that the lock is free |
+//! | `A tries LOCK [N]` / `A busy LOCK MESSAGE` | A is about to ask for the lock, or for one of N slots / A did not wait, and was refused |
+//! | `A differs LOCK M N` | A wanted one of N slots, and was refused because a process held one of M |
+//! | `A limits MICROS` | from this time on, the locks of the next call of A may be taken away |
+//! | `A overstays LOCK` | a process was not ended, although the time of A was over |
+//! | `A untold LOCK` | the holder process of the lock was killed, and script A got no signal |
+//! | `A mistaken LOCK WHAT` | A holds the lock, and what `status` says of it is wrong |
+//! | `A free LOCK [shared]` | the helper reported to A that the lock is free, or that it could be shared |
 //! | `A remove LOCK INODE` / `A removed LOCK INODE` | a disturbance is about to remove or rename the lock file / has done so |
 //! | `A adds FILE TOKEN` / `A added FILE TOKEN` / `A refused FILE TOKEN` | an update is about to start / succeeded / failed |
 //! | `A reads FILE` / `A read FILE COUNT HASH` | A is about to read / read COUNT lines |
@@ -20,6 +25,7 @@
 //! | `A wants POOL KEY` / `A keeps POOL KEY N` | A is about to reserve a number / reserved N |
 //! | `A releases POOL KEY` / `A released POOL KEY` | A is about to release the number / released it |
 
+use crate::lock_rules::{LockJudge, Violation};
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -28,27 +34,6 @@ pub(crate) fn hash_lines<'a>(lines: impl Iterator<Item = &'a str>) -> u64 {
     let mut hasher = DefaultHasher::new();
     lines.for_each(|line| line.hash(&mut hasher));
     hasher.finish()
-}
-
-/// A broken rule: its line, and the words by which other lines that belong to it can be found.
-#[derive(Debug)]
-pub(crate) struct Violation {
-    pub(crate) line: usize,
-    pub(crate) why: String,
-    pub(crate) about: Vec<String>,
-}
-
-struct Hold {
-    actor: String,
-    shared: bool,
-    inode: u64,
-    since: usize,
-}
-
-struct Attempt {
-    actor: String,
-    from: usize,
-    to: Option<usize>,
 }
 
 #[derive(Default)]
@@ -94,18 +79,7 @@ struct Numbers {
 
 #[derive(Default)]
 struct Judge {
-    line: usize,
-    broken: Vec<Violation>,
-    asked: HashMap<String, usize>,
-    doomed: HashSet<String>,
-    holds: HashMap<String, Vec<Hold>>,
-    /// Pairs of a killed actor and a lock that another actor entered after the kill: the killed one must not be there any more.
-    followed: HashSet<(String, String)>,
-    tries: HashMap<String, Vec<Attempt>>,
-    /// The lines at which the removal of a lock file began and ended.
-    removed: HashMap<(String, u64), (usize, Option<usize>)>,
-    /// The line at which the last exclusive holder left.
-    left: HashMap<(String, u64), usize>,
+    locks: LockJudge,
     files: HashMap<String, UpdatedFile>,
     tasks: HashMap<String, TaskState>,
     numbers: HashMap<String, Numbers>,
@@ -117,57 +91,38 @@ struct Judge {
 pub(crate) fn check(history: &str) -> Vec<Violation> {
     let mut judge = Judge::default();
     for (number, line) in history.lines().enumerate() {
-        judge.line = number;
+        judge.locks.line = number;
         let words: Vec<&str> = line.split(' ').collect();
+        judge.locks.time = words[0].parse().unwrap_or(0);
         if words.len() < 3 {
             judge.breaks(format!("not a line: {line:?}"), &[]);
             continue;
         }
         judge.judge(words[1], words[2], &words[3..]);
     }
-    judge.broken
+    judge.locks.broken
 }
 
 impl Judge {
     fn breaks(&mut self, why: String, about: &[&str]) {
-        let about = about.iter().map(|word| (*word).to_owned()).collect();
-        self.broken.push(Violation { line: self.line, why, about });
+        self.locks.breaks(why, about);
     }
 
     fn judge(&mut self, actor: &str, verb: &str, words: &[&str]) {
-        let line = self.line;
+        if let ("enter", [lock, ..]) = (verb, words) {
+            self.lease(actor, lock);
+        }
+        if self.locks.judge(actor, verb, words) {
+            return;
+        }
+        let line = self.locks.line;
         match (verb, words) {
-            ("ask", _) => drop(self.asked.insert(actor.to_owned(), self.line)),
-            ("doom", _) => drop(self.doomed.insert(actor.to_owned())),
-            ("done", _) => self.done(actor),
-            ("enter", [lock, mode, inode]) => self.enter(actor, lock, *mode == "shared", inode.parse().unwrap_or(0)),
-            ("together", [one, one_inode, other, other_inode]) => {
-                let lock = |name: &str, inode: &str| (name.to_owned(), inode.parse().unwrap_or(0));
-                let (one, other) = (lock(one, one_inode), lock(other, other_inode));
-                self.together(actor, &one, &other);
-                self.together(actor, &other, &one);
-            }
-            ("leave", [lock]) => self.leave(actor, lock),
-            ("tries", [lock]) => {
-                let tries = self.tries.entry((*lock).to_owned()).or_default();
-                tries.push(Attempt { actor: actor.to_owned(), from: self.line, to: None });
-            }
-            ("busy", [lock, message @ ..]) => self.busy(actor, lock, message),
-            ("free", [lock]) => self.free(actor, lock),
-            ("remove", [lock, inode]) => {
-                self.removed.insert(((*lock).to_owned(), inode.parse().unwrap_or(0)), (self.line, None));
-            }
-            ("removed", [lock, inode]) => {
-                if let Some(when) = self.removed.get_mut(&((*lock).to_owned(), inode.parse().unwrap_or(0))) {
-                    when.1 = Some(self.line);
-                }
-            }
             ("adds", [file, token]) => drop(self.file(file).adds.insert((*token).to_owned(), line)),
             ("added", [file, token]) => drop(self.file(file).added.insert((*token).to_owned(), line)),
             ("refused", [file, token]) => drop(self.file(file).refused.insert((*token).to_owned())),
-            ("reads", _) => drop(self.reading.insert(actor.to_owned(), self.line)),
+            ("reads", _) => drop(self.reading.insert(actor.to_owned(), line)),
             ("read", [file, count, hash]) => {
-                let seen = (self.reading[actor], self.line, count.parse().unwrap(), hash.parse().unwrap());
+                let seen = (self.reading[actor], line, count.parse().unwrap(), hash.parse().unwrap());
                 self.file(file).reads.push(seen);
             }
             ("content", [file, tokens @ ..]) => self.content(file, tokens),
@@ -175,7 +130,7 @@ impl Judge {
             ("end", [task, status]) => self.end(actor, task, *status == "0"),
             ("forgets", [task]) => drop(self.task(task).resets.insert(actor.to_owned(), None)),
             ("forgot", [task]) => {
-                let killed = self.doomed.contains(actor);
+                let killed = self.locks.doomed.contains(actor);
                 let task = self.task(task);
                 task.resets.insert(actor.to_owned(), Some(line));
                 if killed {
@@ -187,7 +142,7 @@ impl Judge {
                     self.breaks(format!("{actor} was told that {task} succeeded, which never did"), &[task]);
                 }
             }
-            ("wants", _) => drop(self.wanting.insert(actor.to_owned(), self.line)),
+            ("wants", _) => drop(self.wanting.insert(actor.to_owned(), line)),
             ("keeps", [pool, key, number]) => self.keeps(actor, pool, key, number),
             ("releases", [pool, key]) => {
                 let numbers = self.numbers.entry((*pool).to_owned()).or_default();
@@ -197,10 +152,7 @@ impl Judge {
             ("released", [pool, key]) => {
                 let numbers = self.numbers.entry((*pool).to_owned()).or_default();
                 let releases = numbers.releases.entry((*key).to_owned()).or_default();
-                releases
-                    .iter_mut()
-                    .filter(|release| release.0 == actor)
-                    .for_each(|release| release.1 = Some(self.line));
+                releases.iter_mut().filter(|release| release.0 == actor).for_each(|release| release.1 = Some(line));
             }
             _ => self.breaks(format!("not a line: {verb} {words:?}"), &[]),
         }
@@ -214,109 +166,11 @@ impl Judge {
         self.tasks.entry(task.to_owned()).or_default()
     }
 
-    fn enter(&mut self, actor: &str, lock: &str, shared: bool, inode: u64) {
-        let away = |inode| self.removed.get(&(lock.to_owned(), inode));
-        // If the file of a held lock is removed, another actor can lock a new file at the same time: those two are excused.
-        // But after the removal, no actor may acquire the lock on the removed file, not even one that waited for its holder.
-        if let (Some((_, Some(removed))), Some(left)) = (away(inode), self.left.get(&(lock.to_owned(), inode)))
-            && left > removed
-        {
-            let why = format!("{actor} was let in on a lock file that had been taken away before");
-            self.breaks(why, &[lock]);
-        }
-        let mut holds = self.holds.remove(lock).unwrap_or_default();
-        for hold in std::mem::take(&mut holds) {
-            let (one, two) = ((lock.to_owned(), hold.inode), (lock.to_owned(), inode));
-            let excused = hold.inode != inode && (self.removed.contains_key(&one) || self.removed.contains_key(&two));
-            if hold.actor == actor || excused || (hold.shared && shared) {
-                holds.push(hold);
-            } else if self.doomed.contains(&hold.actor) {
-                self.followed.insert((hold.actor, lock.to_owned()));
-            } else {
-                self.breaks(format!("two holders of {lock}: {} and {actor}", hold.actor), &[lock]);
-            }
-        }
-        if let Some((pool, number)) = lock.strip_prefix("number:").and_then(|rest| rest.split_once(':')) {
-            let kept = self.numbers.get(pool).and_then(|numbers| numbers.kept.iter().find(|kept| kept.1 == number));
-            if let Some(key) = kept.map(|kept| kept.0.clone()) {
-                self.breaks(format!("{actor} leased {number}, which {key} keeps"), &[&format!("{pool} {key}"), lock]);
-            }
-        }
-        holds.push(Hold { actor: actor.to_owned(), shared, inode, since: self.line });
-        self.holds.insert(lock.to_owned(), holds);
-    }
-
-    /// A call acquires two locks one after the other, and checks both files after the second. So the file of `one` must not have
-    /// been removed before the previous holder of `other` left.
-    fn together(&mut self, actor: &str, one: &(String, u64), other: &(String, u64)) {
-        if let (Some((_, Some(removed))), Some(left)) = (self.removed.get(one), self.left.get(other))
-            && left > removed
-        {
-            let why = format!("{actor} holds {} through a file that was taken away before its last grant", one.0);
-            self.breaks(why, &[&one.0, &other.0]);
-        }
-    }
-
-    fn leave(&mut self, actor: &str, lock: &str) {
-        if self.followed.contains(&(actor.to_owned(), lock.to_owned())) {
-            self.breaks(format!("{actor} was still inside when another had entered {lock}"), &[lock]);
-            return;
-        }
-        let holds = self.holds.entry(lock.to_owned()).or_default();
-        match holds.iter().position(|hold| hold.actor == actor) {
-            Some(at) => {
-                let hold = holds.remove(at);
-                if !hold.shared {
-                    self.left.insert((lock.to_owned(), hold.inode), self.line);
-                }
-            }
-            None => self.breaks(format!("{actor} left {lock} without having entered"), &[lock]),
-        }
-    }
-
-    fn done(&mut self, actor: &str) {
-        for tried in self.tries.values_mut().flatten().filter(|tried| tried.actor == actor) {
-            tried.to = Some(self.line);
-        }
-        for tries in self.tries.values_mut().filter(|tries| tries.len() > 200) {
-            // An attempt that ended before the oldest unfinished one began cannot overlap with a later attempt.
-            let oldest = tries.iter().filter(|tried| tried.to.is_none()).map(|tried| tried.from).min();
-            tries.retain(|tried| tried.to.is_none_or(|to| oldest.is_some_and(|oldest| to > oldest)));
-        }
-        let inside =
-            |(lock, holds): (&String, &Vec<Hold>)| holds.iter().any(|hold| hold.actor == actor).then(|| lock.clone());
-        if let Some(lock) = self.holds.iter().find_map(inside).filter(|_| !self.doomed.contains(actor)) {
-            self.breaks(format!("{actor} ended inside {lock} without a word"), &[&lock]);
-        }
-    }
-
-    /// A refusal is right if another actor may have held the lock during the attempt. A killed actor may have left a child that
-    /// holds it. The message of a refusal begins with the name of the lock; that of another failure does not.
-    /// As flock(1), the helper prints no message: those locks are paths.
-    fn busy(&mut self, actor: &str, lock: &str, message: &[&str]) {
-        let name = lock.rsplit(':').next().unwrap_or(lock);
-        if !name.contains('/') && !message.starts_with(&["aba-lock:", name]) {
-            self.breaks(format!("{actor} was refused {lock} without a holder: {}", message.join(" ")), &[lock]);
-        }
-        let Some(tries) = self.tries.get(lock) else { return };
-        let Some(from) = tries.iter().find(|tried| tried.actor == actor).map(|tried| tried.from) else { return };
-        let other = |tried: &Attempt| {
-            tried.actor != actor && (tried.to.is_none_or(|to| to > from) || self.doomed.contains(&tried.actor))
-        };
-        if !tries.iter().any(other) {
-            self.breaks(format!("{actor} was refused {lock}, which no other process wanted"), &[lock]);
-        }
-    }
-
-    fn free(&mut self, actor: &str, lock: &str) {
-        if self.removed.keys().any(|(name, _)| name == lock) {
-            return;
-        }
-        let from = self.asked.get(actor).copied().unwrap_or(self.line);
-        let holds = self.holds.get(lock).into_iter().flatten();
-        let mut all_the_time = holds.filter(|hold| hold.since < from && !self.doomed.contains(&hold.actor));
-        if let Some(holder) = all_the_time.next().map(|hold| hold.actor.clone()) {
-            self.breaks(format!("{actor} was told that {lock} is free, and {holder} had it all the time"), &[lock]);
+    fn lease(&mut self, actor: &str, lock: &str) {
+        let Some((pool, number)) = lock.strip_prefix("number:").and_then(|rest| rest.split_once(':')) else { return };
+        let kept = self.numbers.get(pool).and_then(|numbers| numbers.kept.iter().find(|kept| kept.1 == number));
+        if let Some(key) = kept.map(|kept| kept.0.clone()) {
+            self.breaks(format!("{actor} leased {number}, which {key} keeps"), &[&format!("{pool} {key}"), lock]);
         }
     }
 
@@ -362,7 +216,7 @@ impl Judge {
     }
 
     fn begin(&mut self, run: &str, name: &str) {
-        let line = self.line;
+        let line = self.locks.line;
         let task = self.task(name);
         let (other, good) = (task.run.replace((run.to_owned(), line)), task.good.take());
         let was_reset = |since: usize| task.resets.values().any(|until| until.is_none_or(|until| until > since));
@@ -379,8 +233,8 @@ impl Judge {
         }
         match other {
             // A reset ends the run.
-            Some((other, reset)) if reset || self.doomed.contains(&other) => {
-                self.followed.insert((other, name.to_owned()));
+            Some((other, reset)) if reset || self.locks.doomed.contains(&other) => {
+                self.locks.followed.insert((other, name.to_owned()));
             }
             Some((other, _)) => self.breaks(format!("{name} ran twice at once: {other} and {run}"), &[name]),
             None => {}
@@ -388,11 +242,11 @@ impl Judge {
     }
 
     fn end(&mut self, run: &str, name: &str, good: bool) {
-        if self.followed.contains(&(run.to_owned(), name.to_owned())) {
+        if self.locks.followed.contains(&(run.to_owned(), name.to_owned())) {
             self.breaks(format!("{run} of {name} lived on beside the next"), &[name]);
             return;
         }
-        let (line, doomed) = (self.line, self.doomed.contains(run));
+        let (line, doomed) = (self.locks.line, self.locks.doomed.contains(run));
         let task = self.task(name);
         task.run = None;
         task.succeeded |= good;
@@ -401,14 +255,8 @@ impl Judge {
     }
 
     fn keeps(&mut self, actor: &str, pool: &str, key: &str, number: &str) {
-        let from = self.wanting.get(actor).copied().unwrap_or(self.line);
-        let leased = format!("number:{pool}:{number}");
-        let leased = self
-            .holds
-            .get(&leased)
-            .into_iter()
-            .flatten()
-            .any(|hold| hold.since < from && !self.doomed.contains(&hold.actor));
+        let from = self.wanting.get(actor).copied().unwrap_or(self.locks.line);
+        let leased = self.locks.find_old_holder(&format!("number:{pool}:{number}"), from, false).is_some();
         let numbers = self.numbers.entry(pool.to_owned()).or_default();
         let about = format!("{pool} {key}");
         // A release at the same time may have come before the reservation or after it.

@@ -37,14 +37,17 @@
 
 mod actions;
 mod checker;
+mod contention;
 mod disturbances;
 mod driver;
 mod environment;
 mod history;
 mod isolation;
 mod kernel;
+mod lock_rules;
 mod payload;
 mod place;
+mod policy_actions;
 mod policy_payloads;
 mod random;
 mod sample_histories;

@@ -28,6 +28,15 @@ pub(crate) fn run(words: &[&str]) -> i32 {
         ["hold", history, actor, name, mode, file, micros, ..] => {
             hold(&Journal::open(Path::new(history)), actor, name, mode, Path::new(file), micros)
         }
+        ["hold-and-look", history, actor, name, mode, file, micros] => {
+            let journal = Journal::open(Path::new(history));
+            let mode = policy_payloads::name_mode(mode);
+            journal.note(actor, &format!("enter {name} {mode} {}", find_inherited_inode(Path::new(file))));
+            policy_payloads::note_mistakes(&journal, actor, name, mode != "exclusive");
+            pause(micros);
+            journal.note(actor, &format!("leave {name}"));
+            0
+        }
         ["hold-both", history, actor, micros, ref locks @ ..] => {
             hold_both(&Journal::open(Path::new(history)), actor, micros, locks)
         }
@@ -38,6 +47,13 @@ pub(crate) fn run(words: &[&str]) -> i32 {
         }
         ["task", history, actor, task, fate, micros] => {
             run_task(&Journal::open(Path::new(history)), actor, task, fate, micros)
+        }
+        ["look-for", history, actor, name, file, micros] => {
+            if find_inherited_inode(Path::new(file)) != 0 {
+                Journal::open(Path::new(history)).note(actor, &format!("mistaken {name} a child inherited the lock"));
+            }
+            pause(micros);
+            0
         }
         _ => policy_payloads::run(words),
     }
@@ -76,6 +92,7 @@ fn find_inherited_inode(file: &Path) -> u64 {
 
 /// Notes that it holds a lock, for some time.
 fn hold(journal: &Journal, actor: &str, name: &str, mode: &str, file: &Path, micros: &str) -> i32 {
+    let mode = policy_payloads::name_mode(mode);
     journal.note(actor, &format!("enter {name} {mode} {}", find_inherited_inode(file)));
     pause(micros);
     journal.note(actor, &format!("leave {name}"));

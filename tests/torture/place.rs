@@ -69,8 +69,13 @@ impl Place {
         self.kept.borrow_mut().push(file);
     }
 
-    /// Runs the helper, which must acquire a lock, with a command that holds it until the returned pipe is closed, or until
-    /// [`Place::release_kept`].
+    /// Starts a process that holds a lock until [`Place::release_kept`].
+    pub(crate) fn keep_holder(&self, options: &[&str]) {
+        let holder = self.start_holder(options);
+        self.holders.borrow_mut().last_mut().unwrap().stdin = Some(holder);
+    }
+
+    /// Starts a process that holds a lock until the returned pipe is closed, or until [`Place::release_kept`].
     pub(crate) fn start_holder(&self, options: &[&str]) -> ChildStdin {
         let mut command = self.program(&self.helper);
         command.arg("lock").args(options).arg("--").args(self.payload(&["stay"]));

@@ -1,6 +1,7 @@
 //! More commands for locks with policies: slots, a maximum time, locks that end with a script.
 
 use crate::environment::{self, UNWATCHED};
+use crate::history::Journal;
 use crate::kernel;
 use crate::place::{append, is_free};
 use serde_json::Value;
@@ -26,6 +27,15 @@ pub(crate) fn run(words: &[&str]) -> i32 {
         ["overstay", file, log] => overstay(Path::new(file), Path::new(log)),
         ["left", file, log] => wait_for_kill(Path::new(file), Path::new(log), "a child"),
         ["witness", log, ref status @ ..] => witness(Path::new(log), status),
+        ["overstay-walk", history, actor, name, mode, file] => {
+            overstay_in_walk(Path::new(history), [actor, name, mode], Path::new(file))
+        }
+        ["left-walk", history, actor, name, file] => {
+            kernel::leave_terminal();
+            note_overstay(&Journal::open(Path::new(history)), actor, name, Path::new(file))
+        }
+        ["kill-holder", file] => kill_holder(Path::new(file)),
+        ["stay-until", over, place] => stay_until(Path::new(over), Path::new(place)),
         _ => 2,
     }
 }
@@ -111,13 +121,19 @@ fn wait_for_kill(file: &Path, log: &Path, what: &str) -> i32 {
 }
 
 /// Returns whether the process that called flock(2) for the file still runs. The lock table of a PID namespace lacks the locks of
-/// processes that have ended.
+/// processes that have ended, and sometimes another one while locks are released.
 fn is_locker_alive(file: &Path) -> bool {
-    find_locker(file).is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    (0..20).any(|_| {
+        let found = find_locker(file).is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
+        if !found {
+            thread::sleep(Duration::from_millis(1));
+        }
+        found
+    })
 }
 
 /// Returns the process that called flock(2) for the file, as `/proc/locks` has it.
-pub(crate) fn find_locker(file: &Path) -> Option<u32> {
+fn find_locker(file: &Path) -> Option<u32> {
     let inode = format!(":{}", fs::metadata(file).ok()?.ino());
     let table = fs::read_to_string("/proc/locks").ok()?;
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -125,38 +141,118 @@ pub(crate) fn find_locker(file: &Path) -> Option<u32> {
     lines.find(is_flock).and_then(|words| words[4].parse().ok())
 }
 
-/// Asks `status` for the lock that this process holds, and logs whether what it prints is right.
-fn witness(log: &Path, lock: &[&str]) -> i32 {
+/// What `status` says of the lock that this process holds.
+struct Testimony {
+    /// Sentences on what is wrong.
+    wrong: Vec<String>,
+    found: Value,
+}
+
+/// Asks `status` for the lock that this process holds, and compares the answer with what this process knows. Another process may have
+/// written the record if it `shares` the lock.
+fn question_status(lock: &[&str], shares: bool) -> Testimony {
     let mut command = Command::new(environment::find_helper());
     let said = command.arg0(UNWATCHED).args(["status", "--json"]).args(lock).stderr(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&said.stdout).into_owned();
     let Ok(found) = serde_json::from_str::<Value>(&text) else {
-        append(log, &format!("wrong: {text:?}"));
-        return 0;
+        return Testimony { wrong: vec![format!("the answer is {text:?}")], found: Value::Null };
     };
-    append(log, "inside");
+    let mut wrong = Vec::new();
     let us = std::process::id();
     let holder = found["holders"].as_array().and_then(|all| all.iter().find(|holder| holder["pid"] == us));
-    let slot = std::env::var("ABA_LOCK_SLOT").ok().and_then(|number| number.parse::<u32>().ok());
-    let wrong = |what: &str, is: &Value| append(log, &format!("wrong: {what} is {is}"));
+    let slot = std::env::var("ABA_LOCK_SLOT").ok().and_then(|number| number.parse::<u64>().ok());
     match holder {
-        None => wrong("the list of holders", &found["holders"]),
-        Some(holder) if holder["slot"].as_u64() != slot.map(u64::from) => wrong("the slot", &holder["slot"]),
+        None => wrong.push(format!("the list of holders is {}", found["holders"])),
+        Some(holder) if holder["slot"].as_u64() != slot => wrong.push(format!("the slot is {}", holder["slot"])),
         Some(_) => {}
     }
     if found["state"] != "held" {
-        wrong("the state", &found["state"]);
+        wrong.push(format!("the state is {}", found["state"]));
     }
     // After a failed write, there is no record.
     let record = &found["record"];
-    if !record.is_null() && record["pid"] != us {
-        wrong("the pid in the record", &record["pid"]);
+    if !shares && !record.is_null() && record["pid"] != us {
+        wrong.push(format!("the pid in the record is {}", record["pid"]));
     }
-    if record.is_null() {
-        append(log, "no record");
+    Testimony { wrong, found }
+}
+
+/// Logs what `status` says of the lock that this process holds.
+fn witness(log: &Path, lock: &[&str]) -> i32 {
+    let Testimony { wrong, found } = question_status(lock, false);
+    append(log, "inside");
+    for what in wrong {
+        append(log, &format!("wrong: {what}"));
     }
     for name in ["key", "max_time_seconds"] {
         append(log, &format!("{name} {}", found[name]));
+    }
+    0
+}
+
+/// Notes what `status` says that is wrong.
+pub(crate) fn note_mistakes(journal: &Journal, actor: &str, name: &str, shares: bool) {
+    let lock = if name.contains('?') { vec!["--key", name] } else { vec![name] };
+    for what in question_status(&lock, shares).wrong {
+        journal.note(actor, &format!("mistaken {name} {}", what.replace('\n', " ")));
+    }
+}
+
+/// Returns the name of a mode in the history: `slot:N` with the number of the slot.
+pub(crate) fn name_mode(mode: &str) -> String {
+    let number = || std::env::var("ABA_LOCK_SLOT").unwrap_or_else(|_| "none".to_owned());
+    if mode.starts_with("slot:") { format!("{mode}:{}", number()) } else { mode.to_owned() }
+}
+
+/// As [`overstay`], in a walk.
+fn overstay_in_walk(history: &Path, [actor, name, mode]: [&str; 3], file: &Path) -> i32 {
+    kernel::ignore_termination();
+    let journal = Journal::open(history);
+    journal.note(actor, &format!("enter {name} {} 0", name_mode(mode)));
+    let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
+    command.args(["payload", "left-walk"]).arg(history).args([actor, name]).arg(file);
+    let mut child = command.spawn().unwrap();
+    let status = note_overstay(&journal, actor, name, file);
+    let _ = child.wait();
+    journal.note(actor, &format!("leave {name}"));
+    status
+}
+
+/// Stays until it is killed, and notes if that does not happen.
+fn note_overstay(journal: &Journal, actor: &str, name: &str, file: &Path) -> i32 {
+    let begin = Instant::now();
+    while begin.elapsed() < OVERDUE {
+        thread::sleep(Duration::from_millis(2));
+        if !is_locker_alive(file) {
+            journal.note(actor, &format!("overstays {name} without a watcher"));
+            return 0;
+        }
+    }
+    journal.note(actor, &format!("overstays {name}"));
+    0
+}
+
+/// Kills the process that holds the lock. The lock table does not help: in a PID namespace, it lacks the locks of processes that have
+/// ended, such as the helper that acquired this one.
+fn kill_holder(file: &Path) -> i32 {
+    let Ok(inode) = fs::metadata(file).map(|data| format!(":{} ", data.ino())) else { return 1 };
+    let holds = |pid: u32| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
+        let mut texts = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        texts.any(|text| text.lines().any(|line| line.contains("FLOCK ") && line.contains(&inode)))
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let Some(holder) = pids.into_iter().find(|pid| holds(*pid)) else { return 1 };
+    kernel::kill(holder, libc::SIGKILL);
+    0
+}
+
+/// Stays until the file exists or the directory is removed, as a daemon.
+fn stay_until(over: &Path, place: &Path) -> i32 {
+    kernel::leave_terminal();
+    while !over.exists() && place.exists() {
+        thread::sleep(Duration::from_millis(20));
     }
     0
 }

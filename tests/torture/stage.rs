@@ -19,6 +19,8 @@ pub(crate) struct Stage {
     pub(crate) removals: AtomicUsize,
     pub(crate) full: AtomicUsize,
     pub(crate) remounts: AtomicUsize,
+    /// Daemons that were left running.
+    pub(crate) daemons: AtomicUsize,
     broken: Mutex<Vec<String>>,
 }
 
@@ -35,6 +37,7 @@ impl Stage {
             removals: AtomicUsize::new(0),
             full: AtomicUsize::new(0),
             remounts: AtomicUsize::new(0),
+            daemons: AtomicUsize::new(0),
             broken: Mutex::new(Vec::new()),
         }
     }

@@ -4,6 +4,7 @@
 //! The same seed makes the same choices in each slot; the kernel decides which slot is faster.
 
 use crate::history::Journal;
+use crate::lock_rules::Violation;
 use crate::place::{Place, is_free};
 use crate::slot::Slot;
 use crate::stage::Stage;
@@ -89,7 +90,7 @@ pub(crate) fn walk(directory: &Path, plan: &WalkPlan) -> WalkReport {
 }
 
 /// Returns a broken rule with the last lines of the history before it that mention the same things.
-fn quote_history(history: &str, found: &checker::Violation) -> String {
+fn quote_history(history: &str, found: &Violation) -> String {
     let belongs = |line: &&str| found.about.iter().any(|word| line.contains(&format!(" {word}")));
     let before: Vec<&str> = history.lines().take(found.line + 1).filter(belongs).collect();
     let last = before[before.len().saturating_sub(12)..].join("\n    ");
@@ -125,6 +126,16 @@ fn check_end(place: &Place, stage: &Stage) {
             thread::sleep(Duration::from_millis(5));
         }
     }
+    // The daemons that scripts have left hold no lock. Now they end.
+    fs::write(place.path("over"), "").unwrap();
+    while let Some(pid) = find_helper_process(place) {
+        if begin.elapsed() > place.patience {
+            let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+            stage.report(format!("at the end, a process of the helper still runs: {words}"));
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
     for words in [vec!["list"], vec!["clean", "-q"], vec!["reserve", "--list"], vec!["run-once", "--list"]] {
         let said = place.run_helper(&words);
         if said.status != 0 || !said.err.is_empty() {
@@ -132,4 +143,16 @@ fn check_end(place: &Place, stage: &Stage) {
         }
     }
     place.run_helper(["run-once", "-G"]);
+}
+
+/// Returns a process that runs the helper for this walk, such as a watcher.
+fn find_helper_process(place: &Place) -> Option<u32> {
+    let variable = format!("HOME={}", place.directory.display());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| {
+        let of_walk = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program == place.helper)
+            && of_walk().split(|byte| *byte == 0).any(|word| word == variable.as_bytes())
+    })
 }

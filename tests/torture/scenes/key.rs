@@ -6,7 +6,6 @@ use crate::place::{Place, becomes_free, is_free};
 use crate::scene::{Scene, Verdict};
 use std::ffi::OsString;
 use std::fs::File;
-use std::mem;
 use std::path::PathBuf;
 
 /// A text with characters that a name must not have.
@@ -41,7 +40,7 @@ fn create_file(place: &Place) -> &Place {
 }
 
 fn hold(place: &Place) -> &Place {
-    mem::forget(place.start_holder(&["--key", TEXT]));
+    place.keep_holder(&["--key", TEXT]);
     place
 }
 

@@ -6,7 +6,6 @@ use crate::place::{self, Place, becomes_free, is_free};
 use crate::scene::{Scene, Verdict};
 use std::ffi::OsString;
 use std::fs::File;
-use std::mem;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -66,8 +65,7 @@ fn lock_whole(place: &Place, options: &[&str]) -> Call {
 /// Starts processes that hold slots.
 fn hold(place: &Place, number: usize) -> &Place {
     for _ in 0..number {
-        // The pipe stays open until the processes are ended.
-        mem::forget(place.start_holder(&["--slots", "2", "a"]));
+        place.keep_holder(&["--slots", "2", "a"]);
     }
     place
 }

@@ -70,7 +70,7 @@ fn wait_for_any(place: &Place) -> Call {
 }
 
 fn wait_next_to_shared(place: &Place) -> Call {
-    std::mem::forget(create_files(place).start_holder(&["--shared", "a"]));
+    create_files(place).keep_holder(&["--shared", "a"]);
     Call::new(["wait", "--shared", "a"])
 }
 

@@ -32,6 +32,9 @@ const MAX_FILES: usize = 253;
 /// Maximum length of a report in bytes.
 const MAX_REPORT: usize = 1024;
 
+/// The first byte of a report that says why the watcher could not be forked. An errno follows.
+const FAILED: u8 = 0;
+
 /// The side of [`start_watcher`] on which this process is.
 #[derive(Debug)]
 pub enum WatcherSide {
@@ -74,13 +77,24 @@ pub fn start_watcher(script: Option<u32>) -> io::Result<WatcherSide> {
     kill_with_parent();
     let parent = std::process::id();
     // If the caller has ended before the kernel could note that this process must end with it, the parent is another one.
-    let watcher = if parent_id() == caller { fork().unwrap_or(-1) } else { -1 };
-    if watcher == 0 {
-        process::forget_namespace();
-        return Ok(WatcherSide::Watcher(WatcherLink { parent, socket: theirs }));
+    let watcher = if parent_id() == caller { fork() } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) };
+    let link = WatcherLink { parent, socket: theirs };
+    match watcher {
+        Ok(0) => {
+            process::forget_namespace();
+            Ok(WatcherSide::Watcher(link))
+        }
+        Ok(watcher) => {
+            drop(link);
+            end_as_child(watcher)
+        }
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+            let _ = link.report(&[&[FAILED][..], &errno.to_ne_bytes()].concat(), &[]);
+            // SAFETY: it does not return; the code of the caller must not run twice.
+            unsafe { libc::_exit(125) }
+        }
     }
-    drop(theirs);
-    end_as_child(watcher)
 }
 
 fn fork() -> io::Result<libc::pid_t> {
@@ -140,6 +154,11 @@ fn wait_for_answer(between: libc::pid_t, socket: &OwnedFd, script: Option<u32>) 
             Ok((text, _)) if text.is_empty() => return Ok(WatcherAnswer::Ended(reap(between, 0).unwrap_or(127))),
             Ok((text, files)) => {
                 wait_for_close(socket.as_fd());
+                if let Some((&FAILED, errno)) = text.split_first() {
+                    reap(between, 0);
+                    let errno = errno.try_into().map_or(libc::EAGAIN, libc::c_int::from_ne_bytes);
+                    return Err(io::Error::from_raw_os_error(errno));
+                }
                 break WatcherAnswer::Report(text, files);
             }
         }

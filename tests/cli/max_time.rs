@@ -1,6 +1,6 @@
 //! `lock --max-time`: a watcher ends the holders of its acquisition when the time is over, and no other process.
 
-use crate::process::{exists, is_alive, is_locked, kill, wait_until};
+use crate::process::{exists, is_alive, is_locked, is_root, kill, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
@@ -98,6 +98,25 @@ fn the_command_gets_the_number_of_its_slot_even_if_the_state_of_a_descriptor_can
     }
     let words = ["lock", "--slots", "2", "--max-time", "1h", "a", "--", "sh", "-c", "echo slot $ABA_LOCK_SLOT"];
     call.arg(HELPER).args(words).out("slot 1\n").run();
+}
+
+#[test]
+fn a_watcher_that_cannot_be_started_is_reported_whichever_of_the_two_forks_fails() {
+    // The limit does not hold for root. So the helper runs as a user without other processes.
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    set_mode(scene.path(""), 0o755);
+    fs::create_dir(scene.root()).unwrap();
+    set_mode(scene.root(), 0o777);
+    for processes in ["1", "2"] {
+        let call = scene.call("setpriv").args(["--reuid", "61735", "--clear-groups", "prlimit"]);
+        let call =
+            call.arg(format!("--nproc={processes}")).args([HELPER, "lock", "--max-time", "1h", "a", "--", "true"]);
+        let line = "aba-lock: cannot limit the time of a: cannot start a process: Resource temporarily unavailable";
+        call.status(125).err(line).run();
+    }
 }
 
 #[test]

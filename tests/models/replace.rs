@@ -1,62 +1,65 @@
 //! Replacing the holder: the newest caller ends the present holder and takes the lock (`--replace`).
 //!
-//! Each newcomer draws a **ticket** from a counter under a **short lock**, which is never held while a process waits for the lock
-//! itself. A holder record names the process that runs.
+//! Each newcomer locks a **ticket**, which is a byte of the lock file. The tickets are the queue of the newcomers: at any time, only the
+//! one with the lowest ticket is past step 2, and each newcomer sees whether a later one has come. A **mark** is one more byte. Like a
+//! record, it says that the lock was acquired by this program, for a process that runs.
 //!
 //! A newcomer:
 //!
-//! 1. It blocks on the short lock, and draws the next ticket.
-//! 2. It tries the lock. If it is granted, it goes to 8.
-//! 3. It compares the acquisition that the kernel names with the record. If they differ, it releases the short lock, and waits
-//!    until they agree or the lock is free. Then it blocks on the short lock. If its ticket is still the newest, it goes to 2.
-//!    Otherwise, it releases the short lock and gives up.
-//! 4. It releases the short lock.
-//! 5. It opens a descriptor for the holder, and then checks that the lock is still held through the same acquisition. If so,
-//!    it ends the holder, as `unlock --kill` does.
-//! 6. It blocks on the lock.
-//! 7. It blocks on the short lock. If its ticket is no longer the newest, it releases both locks and gives up.
-//! 8. It writes the record, releases the short lock, and runs.
+//! 1. It blocks on the short lock, locks the ticket after the highest one that is locked, and releases the short lock.
+//! 2. It blocks until no lower ticket is locked.
+//! 3. If a higher ticket is locked, it releases its own and gives up.
+//! 4. It tries the lock. If it is granted, it goes to 9.
+//! 5. It looks at the holder. If there is no mark or record of this acquisition, also after some time, it goes to 7.
+//! 6. It opens a descriptor for the holder, and then checks that the lock is still held through the same acquisition. If so, it ends the
+//!    holder, as `unlock --kill` does.
+//! 7. It blocks on the lock.
+//! 8. If a higher ticket is locked, it releases the lock, then its ticket, and gives up.
+//! 9. It marks the lock, then releases its ticket, and runs.
 //!
-//! A holder without `--replace` blocks on the lock, writes the record, and runs. Its end needs no step: the record stays, and names
-//! no holder any more.
+//! A holder without `--replace` blocks on the lock, writes the record, and runs. The end of a holder needs no step: its mark ends with
+//! its lock, and its record stays, and names no holder any more.
 //!
 //! # Promises
 //!
-//! At most one caller runs. A process is killed only if it held the lock when it was verified, only after it began to run, and only
-//! by a caller that was newer then. Runs begin in the order of the tickets. The newest caller runs, unless it is killed itself; all earlier
-//! ones that do not run give up.
+//! At most one caller runs. A process is killed only if it held the lock when it was verified, only after it began to run, only
+//! by a caller that came later, and by one caller at a time. Runs begin in the order of the tickets. The newest caller runs, unless it is
+//! killed itself; all earlier ones that do not run give up.
 //!
 //! # Limits
 //!
-//! A holder that releases the lock between the check and the signal of step 5 is still killed, as with `unlock --kill`. If the
-//! newest caller crashes after it has killed the holder, possibly no caller runs. A plain flock(1) writes no record: newcomers only
-//! wait for it, and say so. Callers without `--replace` that waited for the lock before step 6 run first.
+//! A holder that releases the lock between the check and the signal of step 6 is still killed, as with `unlock --kill`. If the
+//! newest caller crashes, earlier ones may have given up already, so possibly no caller runs. A plain flock(1) writes no record: newcomers
+//! only wait for it, and say so. Callers without `--replace` that waited for the lock before step 7 run first.
 //!
 //! # For the implementation
 //!
-//! - The short lock is a byte of the lock file, the counter is a line of the record. A file with foreign data cannot hold
-//!   them, so `--replace` is refused for it.
+//! - A ticket needs no memory in the file: a record would be overwritten by the next holder, and a file of the user has none. It ends with
+//!   its process, so no crash leaves one. The numbers begin again when there is no newcomer.
+//! - The tickets are `F_OFD_SETLK` locks on a descriptor that only this process has. The mark is one on the descriptor of the lock, so
+//!   children inherit it with the lock.
 //! - The acquisition is identified by its locker, the process that called flock(2). The pid of the holder is not enough: a script
-//!   may have released the lock and acquired it again, as the newest caller.
-//! - The grace between SIGTERM and SIGKILL may take seconds, so the holder is ended without the short lock.
-//! - Step 3 protects a newcomer that was granted the lock in step 6 and has not reached step 8: it gives up by itself, with
-//!   status 75 and a sentence, and not by a signal.
+//!   may have released the lock and acquired it again.
+//! - While the first newcomer gives the holder its time between SIGTERM and SIGKILL, the others wait at step 2. So the holder gets one
+//!   SIGTERM.
 //! - An ancestor of the caller is never killed: the call fails instead. The same holds for a process that cannot be verified.
-//! - With `--timeout`, the limit covers all waits. A caller that gives up then has killed the holder already. `-n` is refused.
+//! - With `--timeout`, the limit covers all waits. A caller that gives up then may have killed the holder already. `-n` is refused.
 
-use crate::checker::{ALL_END, Checked, Protocol, WorldOf, assert_broken, assert_kept};
+use crate::checker::{Checked, Protocol, WorldOf, assert_broken, assert_kept};
 use crate::kernel::{Kernel, Mode, Pid};
 use crate::world::World;
 use stateright::Property;
 
 const LOCK: usize = 0;
 const SHORT: usize = 1;
+/// The ticket of process 0. Those of the others follow.
+const TICKETS: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReplaceRole {
     Newcomer,
     Holder,
-    /// A holder that releases the lock, and is a newcomer afterwards.
+    /// A holder that releases the lock, and acquires it again.
     Again,
     /// flock(1), which writes no record.
     Plain,
@@ -66,64 +69,75 @@ use ReplaceRole::{Again, Holder, Newcomer, Plain};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReplaceFault {
     None,
+    NoShortLock,
+    NoQueue,
     NoVerification,
     PidVerified,
     NoTicketCheck,
-    RecordIgnored,
-    ShortLockHeldDuringWait,
+    TicketReleasedEarly,
+    MarkIgnored,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum ReplaceStep {
     BlockShort,
-    Draw,
+    Count,
+    LockTicket,
+    ReleaseShort,
+    AwaitLower,
+    CheckNewest,
     Try,
     Look,
-    AwaitRecord,
-    BlockShortAgain,
-    CheckNewest,
     Open,
     Verify,
     Kill,
-    ReleaseShort,
     BlockLock,
-    BlockShortLast,
     CheckTicket,
     GiveUpLock,
-    GiveUpShort,
-    Record,
-    ReleaseShortToRun,
+    GiveUpTicket,
+    Mark,
+    ReleaseTicket,
     Run,
     End,
 }
 use ReplaceStep::{
-    AwaitRecord, BlockLock, BlockShort, BlockShortAgain, BlockShortLast, CheckNewest, CheckTicket, Draw, End,
-    GiveUpLock, GiveUpShort, Kill, Look, Open, Record, ReleaseShort, ReleaseShortToRun, Run, Try, Verify,
+    AwaitLower, BlockLock, BlockShort, CheckNewest, CheckTicket, Count, End, GiveUpLock, GiveUpTicket, Kill, LockTicket,
+    Look, Mark, Open, ReleaseShort, ReleaseTicket, Run, Try, Verify,
 };
 
 /// The holder that a newcomer is about to kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Victim {
     pid: u8,
-    ticket: u8,
+    /// The number of the acquisition by that process.
+    acquisition: u8,
     /// True if the acquisition was still that of the look when the descriptor of the process was opened.
     holds: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ReplaceNotes {
-    newest: u8,
-    /// The recorded process, and its ticket.
-    record: Option<(u8, u8)>,
-    /// The ticket of each process. A holder has none, which is 0.
+    /// The number of tickets that were drawn.
+    drawn: u8,
+    /// For each process: the place of its ticket among all that were drawn, from 1. A holder has none, which is 0.
+    order: Vec<u8>,
+    /// For each process: the number of its ticket.
     tickets: Vec<u8>,
+    /// For each process: the one for whose ticket it waits.
+    awaited: Vec<Option<u8>>,
+    /// For each process: the number of its present or next acquisition, and of the last one that has a mark or record.
+    acquisitions: Vec<u8>,
+    marked: Vec<u8>,
     victims: Vec<Option<Victim>>,
+    /// For each process: the number of tickets that were drawn when it was granted the lock after a wait.
+    drawn_at_grant: Vec<u8>,
     /// One bit for each process: it has run; it was killed by a crash.
     has_run: u8,
     crashed: u8,
-    /// The ticket of the last run.
+    /// The place of the ticket of the last run.
     last_run: u8,
     is_out_of_order: bool,
+    was_superseded_run: bool,
     was_stranger_killed: bool,
     was_newer_killed: bool,
     was_waiter_killed: bool,
@@ -140,18 +154,28 @@ struct Replace {
 type ReplaceWorld = WorldOf<Replace>;
 
 impl Replace {
-    fn is_newest(world: &ReplaceWorld, pid: Pid) -> bool {
-        world.memory.tickets[pid] == world.memory.newest
+    fn has_ticket(world: &ReplaceWorld, pid: Pid) -> bool {
+        world.locks[TICKETS + pid].owner() == Some(pid)
     }
 
-    /// Returns the process that holds the lock, and its ticket. Together they stand for the acquisition.
+    /// Returns the highest ticket that is locked.
+    fn find_highest_ticket(world: &ReplaceWorld) -> u8 {
+        let held = world.pids().filter(|pid| Self::has_ticket(world, *pid));
+        held.map(|pid| world.memory.tickets[pid]).max().unwrap_or(0)
+    }
+
+    fn is_newest(world: &ReplaceWorld, pid: Pid) -> bool {
+        Self::find_highest_ticket(world) <= world.memory.tickets[pid]
+    }
+
+    /// Returns the process that holds the lock, and the number of its acquisition.
     fn find_acquisition(world: &ReplaceWorld) -> Option<(u8, u8)> {
         let owner = world.locks[LOCK].owner()?;
-        Some((u8::try_from(owner).ok()?, world.memory.tickets[owner]))
+        Some((u8::try_from(owner).ok()?, world.memory.acquisitions[owner]))
     }
 
-    fn is_holder_recorded(world: &ReplaceWorld) -> bool {
-        world.memory.record == Self::find_acquisition(world)
+    fn is_holder_marked(world: &ReplaceWorld) -> bool {
+        Self::find_acquisition(world).is_some_and(|(pid, number)| world.memory.marked[Pid::from(pid)] == number)
     }
 
     fn kill_victim(world: &mut ReplaceWorld, pid: Pid) {
@@ -167,6 +191,21 @@ impl Replace {
             world.steps[victim] = End;
         }
     }
+
+    /// Waits for one lower ticket after the other. The kernel grants the range of all of them when none is locked. As long as a ticket is
+    /// locked, no lower one is drawn.
+    fn await_lower_tickets(world: &mut ReplaceWorld, pid: Pid) -> ReplaceStep {
+        let mine = world.memory.tickets[pid];
+        let is_lower = |other: &Pid| Self::has_ticket(world, *other) && world.memory.tickets[*other] < mine;
+        let lower = world.memory.awaited[pid].map(Pid::from).or_else(|| world.pids().find(is_lower));
+        let Some(lower) = lower else { return CheckNewest };
+        let is_granted = world.request(pid, TICKETS + lower, Mode::Exclusive);
+        world.memory.awaited[pid] = u8::try_from(lower).ok().filter(|_| !is_granted);
+        if is_granted {
+            world.release(pid, TICKETS + lower);
+        }
+        AwaitLower
+    }
 }
 
 impl Protocol for Replace {
@@ -176,75 +215,81 @@ impl Protocol for Replace {
     const END: ReplaceStep = End;
 
     fn start(&self) -> ReplaceWorld {
-        let first = |role: &ReplaceRole| if *role == Newcomer { BlockShort } else { BlockLock };
+        let first = |role: &ReplaceRole| match role {
+            Newcomer if self.fault == ReplaceFault::NoShortLock => Count,
+            Newcomer => BlockShort,
+            Holder | Again | Plain => BlockLock,
+        };
+        let len = self.roles.len();
         let notes = ReplaceNotes {
-            newest: 0,
-            record: None,
-            tickets: vec![0; self.roles.len()],
-            victims: vec![None; self.roles.len()],
+            drawn: 0,
+            order: vec![0; len],
+            tickets: vec![0; len],
+            awaited: vec![None; len],
+            acquisitions: vec![1; len],
+            marked: vec![0; len],
+            victims: vec![None; len],
+            drawn_at_grant: vec![0; len],
             has_run: 0,
             crashed: 0,
             last_run: 0,
             is_out_of_order: false,
+            was_superseded_run: false,
             was_stranger_killed: false,
             was_newer_killed: false,
             was_waiter_killed: false,
         };
-        World::new(self.kernel, self.crashes, self.roles.iter().map(first).collect(), 2, notes)
-    }
-
-    fn is_waiting(&self, world: &ReplaceWorld, pid: Pid) -> bool {
-        world.steps[pid] == AwaitRecord && world.locks[LOCK].is_held() && !Self::is_holder_recorded(world)
+        World::new(self.kernel, self.crashes, self.roles.iter().map(first).collect(), TICKETS + len, notes)
     }
 
     fn take_step(&self, world: &mut ReplaceWorld, pid: Pid, step: ReplaceStep) -> ReplaceStep {
         match step {
-            BlockShort => world.block(pid, SHORT, BlockShort, Draw),
-            Draw => {
-                world.memory.newest += 1;
-                world.memory.tickets[pid] = world.memory.newest;
-                Try
+            BlockShort => world.block(pid, SHORT, BlockShort, Count),
+            Count => {
+                world.memory.tickets[pid] = Self::find_highest_ticket(world) + 1;
+                LockTicket
             }
-            Try if world.attempt(pid, LOCK, Mode::Exclusive) => Record,
+            LockTicket => {
+                assert!(world.attempt(pid, TICKETS + pid, Mode::Exclusive), "no other process has this ticket");
+                world.memory.drawn += 1;
+                world.memory.order[pid] = world.memory.drawn;
+                ReleaseShort
+            }
+            ReleaseShort => {
+                world.release(pid, SHORT);
+                if self.fault == ReplaceFault::NoQueue { CheckNewest } else { AwaitLower }
+            }
+            AwaitLower => Self::await_lower_tickets(world, pid),
+            CheckNewest if Self::is_newest(world, pid) => Try,
+            CheckNewest => GiveUpTicket,
+            Try if world.attempt(pid, LOCK, Mode::Exclusive) => Mark,
             Try => Look,
             Look => match world.locks[LOCK].owner() {
                 None => Try,
-                Some(_) if self.fault != ReplaceFault::RecordIgnored && !Self::is_holder_recorded(world) => {
-                    if self.fault != ReplaceFault::ShortLockHeldDuringWait {
-                        world.release(pid, SHORT);
-                    }
-                    AwaitRecord
-                }
+                Some(_) if self.fault != ReplaceFault::MarkIgnored && !Self::is_holder_marked(world) => BlockLock,
                 Some(_) => {
-                    let acquisition = Self::find_acquisition(world);
-                    world.memory.victims[pid] = acquisition.map(|(pid, ticket)| Victim { pid, ticket, holds: false });
-                    ReleaseShort
+                    let found = Self::find_acquisition(world);
+                    world.memory.victims[pid] =
+                        found.map(|(pid, acquisition)| Victim { pid, acquisition, holds: false });
+                    Open
                 }
             },
-            AwaitRecord => BlockShortAgain,
-            BlockShortAgain => world.block(pid, SHORT, BlockShortAgain, CheckNewest),
-            CheckNewest if Self::is_newest(world, pid) => Try,
-            CheckNewest => GiveUpShort,
-            ReleaseShort => {
-                world.release(pid, SHORT);
-                Open
-            }
             Open => {
                 let acquisition = Self::find_acquisition(world);
                 if let Some(victim) = &mut world.memory.victims[pid] {
-                    victim.holds = acquisition == Some((victim.pid, victim.ticket));
+                    victim.holds = acquisition == Some((victim.pid, victim.acquisition));
                 }
                 if self.fault == ReplaceFault::NoVerification { Kill } else { Verify }
             }
             Verify => {
                 let (acquisition, victim) = (Self::find_acquisition(world), world.memory.victims[pid]);
-                let is_same = victim.map(|victim| (victim.pid, victim.ticket)) == acquisition;
+                let is_same = victim.map(|victim| (victim.pid, victim.acquisition)) == acquisition;
                 let has_same_pid = victim.map(|victim| victim.pid) == acquisition.map(|(pid, _)| pid);
                 if is_same || has_same_pid && self.fault == ReplaceFault::PidVerified {
-                    if let Some((holder, ticket)) = acquisition {
-                        world.memory.was_newer_killed |= ticket > world.memory.tickets[pid];
-                        let (holder, step) = (Pid::from(holder), world.steps[Pid::from(holder)]);
-                        let has_begun = matches!(step, ReleaseShortToRun | Run);
+                    if let Some((holder, _)) = acquisition {
+                        let holder = Pid::from(holder);
+                        world.memory.was_newer_killed |= world.memory.order[holder] > world.memory.order[pid];
+                        let has_begun = matches!(world.steps[holder], ReleaseTicket | Run);
                         world.memory.was_waiter_killed |= world.is_alive(holder) && !has_begun;
                     }
                     return Kill;
@@ -254,42 +299,53 @@ impl Protocol for Replace {
             }
             Kill => {
                 Self::kill_victim(world, pid);
+                if self.fault == ReplaceFault::TicketReleasedEarly {
+                    world.release(pid, TICKETS + pid);
+                }
                 BlockLock
             }
             BlockLock if !world.request(pid, LOCK, Mode::Exclusive) => BlockLock,
             BlockLock => match self.roles[pid] {
-                Newcomer | Again if world.memory.tickets[pid] > 0 => BlockShortLast,
-                Newcomer | Holder | Again => Record,
                 Plain => Run,
+                Newcomer => {
+                    world.memory.drawn_at_grant[pid] = world.memory.drawn;
+                    if self.fault == ReplaceFault::NoTicketCheck { Mark } else { CheckTicket }
+                }
+                Holder | Again => Mark,
             },
-            BlockShortLast => world.block(pid, SHORT, BlockShortLast, CheckTicket),
-            CheckTicket if Self::is_newest(world, pid) || self.fault == ReplaceFault::NoTicketCheck => Record,
+            CheckTicket if Self::is_newest(world, pid) => Mark,
             CheckTicket => GiveUpLock,
             GiveUpLock => {
                 world.release(pid, LOCK);
-                GiveUpShort
+                GiveUpTicket
             }
-            GiveUpShort => {
-                world.release(pid, SHORT);
+            GiveUpTicket => {
+                world.release(pid, TICKETS + pid);
                 End
             }
-            Record => {
-                world.memory.record = Self::find_acquisition(world);
-                if world.memory.tickets[pid] == 0 {
+            Mark => {
+                let drawn_before = world.memory.order[pid] + 1..=world.memory.drawn_at_grant[pid];
+                let is_later = |other| drawn_before.contains(&world.memory.order[other]) && Self::has_ticket(world, other);
+                let is_superseded = world.pids().any(is_later);
+                let notes = &mut world.memory;
+                notes.marked[pid] = notes.acquisitions[pid];
+                if notes.order[pid] == 0 {
                     return Run;
                 }
-                world.memory.has_run |= 1 << pid;
-                world.memory.is_out_of_order |= world.memory.tickets[pid] < world.memory.last_run;
-                world.memory.last_run = world.memory.tickets[pid];
-                ReleaseShortToRun
+                notes.has_run |= 1 << pid;
+                notes.was_superseded_run |= is_superseded;
+                notes.is_out_of_order |= notes.order[pid] < notes.last_run;
+                notes.last_run = notes.order[pid];
+                ReleaseTicket
             }
-            ReleaseShortToRun => {
-                world.release(pid, SHORT);
+            ReleaseTicket => {
+                world.release(pid, TICKETS + pid);
                 Run
             }
             Run | End => {
                 world.release(pid, LOCK);
-                if self.roles[pid] == Again && world.memory.tickets[pid] == 0 { BlockShort } else { End }
+                world.memory.acquisitions[pid] += 1;
+                if self.roles[pid] == Again && world.memory.acquisitions[pid] == 2 { BlockLock } else { End }
             }
         }
     }
@@ -305,23 +361,27 @@ impl Protocol for Replace {
             Self::always(VERIFIED, |_, world| !world.memory.was_stranger_killed),
             Self::always(NEWEST_KILLS, |_, world| !world.memory.was_newer_killed),
             Self::always(RUNNING, |_, world| !world.memory.was_waiter_killed),
+            Self::always(ONE_KILLS, |_, world| world.count(|_, step| matches!(step, Open | Verify | Kill)) <= 1),
+            Self::always(NEWEST_BEGINS, |_, world| !world.memory.was_superseded_run),
             Self::always(IN_ORDER, |_, world| !world.memory.is_out_of_order),
             Self::always(NEWEST_RUNS, |model, world| {
                 let done = world.memory.has_run | world.memory.crashed;
-                let newest = |pid: &Pid| world.memory.newest > 0 && Self::is_newest(world, *pid);
+                let newest = |pid: &Pid| world.memory.drawn > 0 && world.memory.order[*pid] == world.memory.drawn;
                 !model.is_final(world) || world.pids().filter(newest).all(|pid| done >> pid & 1 == 1)
             }),
             Self::sometimes("an earlier newcomer gives up", |_, world| {
-                world.count(|_, step| matches!(step, GiveUpShort | GiveUpLock)) > 0
+                world.count(|_, step| matches!(step, GiveUpTicket | GiveUpLock)) > 0
             }),
         ]
     }
 }
 
 const VERIFIED: &str = "a process is killed only if it held the lock as before when its descriptor was opened";
-const NEWEST_KILLS: &str = "no process is killed that was the newer caller when it was verified";
+const NEWEST_KILLS: &str = "no process is killed by a caller that came before it";
 const RUNNING: &str = "no caller is killed that had not begun to run when it was verified";
+const ONE_KILLS: &str = "one caller at a time ends a holder";
 const IN_ORDER: &str = "runs begin in the order of the tickets";
+const NEWEST_BEGINS: &str = "no caller runs if a later one had come when it was granted the lock";
 const NEWEST_RUNS: &str = "the newest caller runs, unless it is killed";
 
 const NEWCOMERS: Replace =
@@ -347,10 +407,12 @@ fn a_newcomer_ends_a_recorded_holder_and_waits_for_any_other() {
 #[test]
 fn each_fault_of_replacing_is_found() {
     let faulty = |fault| Replace { fault, crashes: 0, ..NEWCOMERS };
-    let again = |fault| Replace { roles: &[Newcomer, Again], ..faulty(fault) };
+    let with_holder = |fault| Replace { roles: &[Newcomer, Newcomer, Holder], ..faulty(fault) };
+    assert_broken(with_holder(ReplaceFault::NoShortLock), ONE_KILLS);
+    assert_broken(with_holder(ReplaceFault::NoQueue), ONE_KILLS);
     assert_broken(faulty(ReplaceFault::NoVerification), VERIFIED);
-    assert_broken(again(ReplaceFault::PidVerified), NEWEST_KILLS);
-    assert_broken(faulty(ReplaceFault::NoTicketCheck), IN_ORDER);
-    assert_broken(faulty(ReplaceFault::RecordIgnored), RUNNING);
-    assert_broken(faulty(ReplaceFault::ShortLockHeldDuringWait), ALL_END);
+    assert_broken(Replace { roles: &[Newcomer, Again], ..faulty(ReplaceFault::PidVerified) }, RUNNING);
+    assert_broken(with_holder(ReplaceFault::NoTicketCheck), NEWEST_BEGINS);
+    assert_broken(with_holder(ReplaceFault::TicketReleasedEarly), IN_ORDER);
+    assert_broken(with_holder(ReplaceFault::MarkIgnored), RUNNING);
 }

@@ -304,7 +304,7 @@ aba_lock_operation() {
                 ;;
             --) ;;
             --coalesce | --coalesce=* | --server=* | --pid-file=* | --slots=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
-                --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --no-inherit | --quiet | --verbose)
+                --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --replace | --no-inherit | --quiet | --verbose)
                 __aba_options+=("${__aba_word}")
                 case ${__aba_word} in
                     --server=*) __aba_server=${__aba_word#*=} ;;
@@ -431,7 +431,8 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
   -w, --wait[=TIME]        Wait until the locks are free, or for at most TIME: --wait=60 or -w=5m
   -t, --timeout TIME       Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
       --max-time TIME      End this script and all other holders after TIME: SIGTERM, and SIGKILL after --grace
-      --grace TIME         With --max-time: time between SIGTERM and SIGKILL [default: 5]
+      --replace            End the process that holds the lock, and take its place; the newest of several calls wins
+      --grace TIME         With --max-time or --replace: time between SIGTERM and SIGKILL [default: 5]
   -s, --shared             Acquire shared locks, which several processes can hold at the same time
   -x, --exclusive          Acquire exclusive locks, which only one process can hold [default]
       --key TEXT           Use any text as an OPERATION, such as a URL, a path or a command line

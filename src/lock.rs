@@ -10,7 +10,7 @@
 //! 3. `peer`: recognizes other programs that lock; [`promise`]: the numbers of runs in the attributes of the lock file
 //! 4. [`holders`]: the processes that hold a lock or wait for it
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
-//! 6. `slots`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
+//! 6. `slots`, `replace`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
 //!    processes share, or that only the holder has
 //! 7. `turnstile`, `lock_wait`: the order of waiters, and the wait for a lock or for a slot
 //! 8. [`wait`], [`coalesce`], `grant`, [`acquire`]: blocking until a lock is granted, calls that end without it, and the steps of an
@@ -41,6 +41,7 @@ pub mod pid_file;
 pub mod promise;
 pub mod record;
 pub mod release;
+mod replace;
 pub mod request;
 mod slots;
 mod turnstile;

@@ -34,9 +34,12 @@
 //! [`LockError::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, because A did not report success.
 
+mod handed_down;
+mod newcomer;
+
 use super::lock_wait::{self, Attempted, LockWait};
 use super::request::{Acquired, AfterGrant, Guard, Request};
-use super::wait::{self, Contention, WaitOutcome};
+use super::wait::{self, Contention, DeadlockSearch, WaitOutcome};
 use crate::base::environment::inherited_descriptors;
 use crate::base::target::{Kind, Target, Wait};
 use crate::lock::coalesce::CoalescedCall;
@@ -44,8 +47,10 @@ use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::grant;
 use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
-use crate::lock::ownership::{find_held, is_held_for_ancestor, is_held_from_above, is_taker, may_be_held};
+use crate::lock::ownership::{find_held, is_held_from_above, is_taker, may_be_held};
 use crate::lock::record::{self, RecordDraft, Taker};
+use crate::lock::release::release_bytes;
+use crate::lock::replace::Newcomer;
 use crate::lock::slots;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, Mode, Slot, word_for};
@@ -169,6 +174,8 @@ struct Attempt<'a> {
     /// The slot that was acquired, if the request is for one.
     slot: Option<Slot>,
     coalesced: Option<CoalescedCall>,
+    /// The caller, while it waits for its turn to replace the holder.
+    newcomer: Option<Newcomer>,
 }
 
 impl<'a> Attempt<'a> {
@@ -176,7 +183,8 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let started = now.checked_sub(request.waited).unwrap_or(now);
         let parent = request.caller.or(script);
-        Self { request, contention, parent, started, draft: None, taken: Vec::new(), slot: None, coalesced: None }
+        let (slot, coalesced, newcomer) = (None, None, None);
+        Self { request, contention, parent, started, draft: None, taken: Vec::new(), slot, coalesced, newcomer }
     }
 
     /// Acquires the lock of `target`. If one of `guards` holds the lock of the same file already, because two of the paths lead
@@ -194,6 +202,12 @@ impl<'a> Attempt<'a> {
                 let file = first.file.try_clone().map_err(|source| cannot_open(&target.path, source))?;
                 return Ok(Guard { file, target: target.clone(), inherited: first.inherited, fresh: false });
             }
+            // A lock that an ancestor holds is shared with it, and never replaced.
+            if self.request.replace.is_some()
+                && let Some(guard) = self.find_inherited(target)?
+            {
+                return Ok(guard);
+            }
             if !self.try_lock(&file, target)? {
                 if let Some(guard) = self.find_inherited(target)? {
                     return Ok(guard);
@@ -207,43 +221,6 @@ impl<'a> Attempt<'a> {
             self.log(&LockEvent::Replaced, target);
         }
         Err(LockError::KeepsChanging { path: target.path.clone() })
-    }
-
-    /// Returns a guard for a lock that an ancestor holds and handed down to us. It is the same lock, so there is no conflict.
-    fn find_handed_down(&mut self, target: &Target) -> Result<Option<Guard>, LockError> {
-        self.find_guard(inherited_descriptors(), target, is_held_from_above)
-    }
-
-    /// Returns a guard for a lock that an ancestor holds and handed down to us, although the environment does not list
-    /// it: the helper cannot change the environment of a script that runs `aba-lock lock --fd`. This function examines
-    /// every inherited descriptor, so it is only called if the lock is not free. A lock that another program, such as
-    /// flock(1), acquired does not count as handed down.
-    fn find_inherited(&mut self, target: &Target) -> Result<Option<Guard>, LockError> {
-        self.find_guard(os::inherited_descriptors(), target, is_held_for_ancestor)
-    }
-
-    /// Returns a guard for the first of the descriptors `fds` that holds the lock of `target`, if `is_handed_down`
-    /// returns true for it.
-    fn find_guard(
-        &mut self,
-        fds: Vec<RawFd>,
-        target: &Target,
-        is_handed_down: fn(&File, KernelLock, u32) -> bool,
-    ) -> Result<Option<Guard>, LockError> {
-        for fd in fds {
-            let file = match os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source)) {
-                Err(LockError::BadDescriptor { .. }) => continue,
-                copied => copied?,
-            };
-            if is_open_as(target, &file)?
-                && let Some(held) = find_held_lock(fd, &file, target)?
-                && is_handed_down(&file, held, std::process::id())
-            {
-                self.check_held(held, target)?;
-                return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
-            }
-        }
-        Ok(None)
     }
 
     /// Acquires the lock of `target` on descriptor `fd` of the script, or returns a guard that is not fresh if the
@@ -293,7 +270,7 @@ impl<'a> Attempt<'a> {
             }
             Err(error) => error,
         };
-        let _ = os::unlock(&file).and_then(|()| slots::release_slots(&file));
+        let _ = os::unlock(&file).and_then(|()| release_bytes(&file));
         Err(error)
     }
 
@@ -313,6 +290,9 @@ impl<'a> Attempt<'a> {
     }
 
     fn try_lock(&mut self, file: &File, target: &Target) -> Result<bool, LockError> {
+        if let Some(grace) = self.request.replace {
+            return self.replace_holder(file, target, grace).map(|()| true);
+        }
         if let Some(kind) = self.request.coalescing {
             self.coalesced = Some(CoalescedCall::begin(file, target, kind)?);
         }
@@ -363,10 +343,15 @@ impl<'a> Attempt<'a> {
             None => LockError::cannot_lock(&target.path, source),
         };
         let may_go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let search = if self.newcomer.is_some() { DeadlockSearch::Never } else { DeadlockSearch::Repeated };
         let mut wait = LockWait::new(file, target, self.request).map_err(cannot)?;
-        let mut block_once = || wait.block_once();
+        let mut block_once = || match &mut self.newcomer {
+            Some(newcomer) => newcomer.wait_for_turn(),
+            None => wait.block_once(),
+        };
         let waited = (target, file, self.request);
-        let outcome = wait::wait_for_grant(self.contention, waited, &mut block_once, &alarm, deadline, may_go_on);
+        let outcome =
+            wait::wait_for_grant(self.contention, waited, &mut block_once, &alarm, deadline, may_go_on, search);
         self.slot = wait.finish(&target.label)?;
         if self.request.after_grant == AfterGrant::Exits && matches!(outcome, Ok(WaitOutcome::Granted)) {
             alarm.leave();

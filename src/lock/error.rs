@@ -3,6 +3,9 @@
 mod coalesce;
 
 pub use coalesce::{CoalesceMistake, CoveredBy};
+mod replace;
+
+pub use replace::ReplaceMistake;
 
 use super::deadlock::circle::Circle;
 use crate::base::command_error::CommandError;
@@ -133,6 +136,11 @@ pub enum LockError {
         label: String,
         mistake: CoalesceMistake,
     },
+    /// The caller does not replace the holder (`--replace`).
+    Replace {
+        label: String,
+        mistake: ReplaceMistake,
+    },
     /// The script for which this process waited has ended.
     ScriptEnded {
         label: String,
@@ -171,6 +179,7 @@ impl LockError {
         match self {
             Self::Store(error) => error.class(),
             Self::Command(error) => error.class(),
+            Self::Replace { mistake, .. } => mistake.class(),
             Self::Busy { .. }
             | Self::Upgrade { .. }
             | Self::HeldWithoutLimit { .. }
@@ -219,6 +228,7 @@ impl LockError {
         Some(match self {
             Self::Store(error) => return error.hint(),
             Self::Deadlock { circle, .. } => hint_for_circle(circle),
+            Self::Replace { mistake, .. } => return mistake.hint(),
             Self::Open { path, owner, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 hint_for_denied(path, owner.as_deref())
             }
@@ -369,6 +379,7 @@ impl fmt::Display for LockError {
             }
             Self::Covered { label, by } => write!(f, "{label}: {by}"),
             Self::Coalesce { label, mistake } => write!(f, "cannot lock {label} with --coalesce: {mistake}"),
+            Self::Replace { label, mistake } => mistake.write(label, f),
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
             Self::Bind { label, source } => {
                 write!(f, "cannot lock {label} without inheritance: {}", format_io_error(source))

@@ -12,6 +12,12 @@
 //! `/proc` of this pid namespace. A process that cannot be verified is never signalled, for example one that only a record
 //! names.
 
+mod rules;
+mod signals;
+
+pub(super) use rules::ReleaseRules;
+pub use signals::{KILL, TERM, parse_signal};
+
 use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::peer;
 use crate::lock::record;
@@ -19,6 +25,7 @@ use crate::os;
 use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use crate::os::proc::process::{self, ProcessStat};
+use rules::Unrestricted;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -42,45 +49,6 @@ const PAUSES: [Duration; 5] = [
 
 /// Maximum number of attempts to see a holder while the lock goes from one process to the next.
 const MAX_TRIES: u32 = 5;
-
-/// The signal that asks a process to end.
-pub const TERM: i32 = libc::SIGTERM;
-
-/// The signal that no process can handle.
-pub const KILL: i32 = libc::SIGKILL;
-
-/// The signals that end a process that does not handle them.
-const SIGNALS: [(&str, i32); 19] = [
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP),
-    ("ABRT", libc::SIGABRT),
-    ("BUS", libc::SIGBUS),
-    ("FPE", libc::SIGFPE),
-    ("KILL", KILL),
-    ("USR1", libc::SIGUSR1),
-    ("SEGV", libc::SIGSEGV),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", TERM),
-    ("XCPU", libc::SIGXCPU),
-    ("XFSZ", libc::SIGXFSZ),
-    ("VTALRM", libc::SIGVTALRM),
-    ("SYS", libc::SIGSYS),
-];
-
-/// Parses the name of a signal, with or without `SIG`, or its number. `None`: there is no such signal, or it ends no
-/// process.
-#[must_use]
-pub fn parse_signal(text: &str) -> Option<i32> {
-    // Only ASCII, because `ſ` and `ı` would become S and I.
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    SIGNALS.iter().find(|(known, number)| *known == name || number.to_string() == text).map(|(_, number)| *number)
-}
 
 /// The signals for the holders.
 #[derive(Debug, Clone, Copy)]
@@ -135,11 +103,18 @@ pub enum Refusal {
     OtherProc,
     /// There is no `/proc` that shows this process.
     NoProc,
+    /// It is not proved that the holders are those that the rules allow.
+    Unproved,
 }
 
 /// Ends the holders of the lock at `path`, and waits until they have released it.
 #[must_use]
 pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
+    end_holders_by(&Unrestricted, path, plan)
+}
+
+/// Does the same as [`end_holders`], within the rules.
+pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillPlan) -> ForcedRelease {
     let refused = |refusal| ForcedRelease { signalled: Vec::new(), outcome: ReleaseOutcome::Refused(refusal) };
     let begin = Instant::now();
     let files = [holders::identify_file(path)];
@@ -168,6 +143,9 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
             return refused(Refusal::HolderUnseen(Box::new(state)));
         }
     };
+    if !rules.is_proved(&files[0], &list_live(&look).collect::<Vec<_>>()) {
+        return refused(Refusal::Unproved);
+    }
     let mut release = HolderRelease::new(&files, path, &look);
     for opener in list_live(&look) {
         if release.find_victim(opener).is_none() {
@@ -182,7 +160,10 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
             return refused(Refusal::NotAllowed(victim.report(), error));
         }
     }
-    release.run(plan, begin)
+    if rules.goes_on() {
+        rules.announce(&release.victims.iter().map(|victim| (victim.pid, &victim.process)).collect::<Vec<_>>());
+    }
+    release.run(rules, plan, begin)
 }
 
 /// Ends the processes that hold a lock on one of the files through the acquisition of this process, and waits until they have
@@ -202,7 +183,7 @@ pub fn end_acquisition(files: &[WantedFile], plan: &KillPlan) -> ForcedRelease {
         victims: Vec::new(),
         asked: os::AskedProcesses::default(),
     };
-    release.run(plan, Instant::now())
+    release.run(&Unrestricted, plan, Instant::now())
 }
 
 /// Returns the processes that hold a lock on one of the files through the acquisition of this process.
@@ -241,9 +222,9 @@ struct Victim {
 }
 
 impl Victim {
-    /// Sends a signal, if this is still the process that was seen, and it still has one of the files open.
-    fn send(&self, files: &[WantedFile], lockers: Option<&BTreeSet<u32>>, signal: i32) -> bool {
-        let is_meant = |lock: KernelLock| lockers.is_none_or(|lockers| lockers.contains(&lock.locker));
+    /// Sends a signal, if this is still the process that was seen, and it still holds one of the locks through one of these lockers.
+    fn send(&self, files: &[WantedFile], lockers: &BTreeSet<u32>, signal: i32) -> bool {
+        let is_meant = |lock: KernelLock| lockers.contains(&lock.locker);
         let holds = || files.iter().any(|file| openers::lock_on(self.opener, file).is_some_and(is_meant));
         let holds = || holds() && (self.opener == self.pid || find_bound_script(self.opener) == Some(self.pid));
         let proved = process::is_alive(self.pid, self.seen.start) && holds();
@@ -322,7 +303,7 @@ impl<'a> HolderRelease<'a> {
     }
 
     /// Signals the holders until they have released the lock, or the maximum time has passed.
-    fn run(mut self, plan: &KillPlan, begin: Instant) -> ForcedRelease {
+    fn run(mut self, rules: &dyn ReleaseRules, plan: &KillPlan, begin: Instant) -> ForcedRelease {
         // Without a time in between, SIGKILL would come before the process can act on the other signal.
         let signal = if plan.grace.is_zero() { KILL } else { plan.signal };
         let mut pauses = PAUSES.iter();
@@ -357,7 +338,7 @@ impl<'a> HolderRelease<'a> {
             let spent = begin.elapsed();
             let kills = signal == KILL || spent >= plan.grace;
             let limit = if signal == KILL { KILL_TIMEOUT } else { plan.grace.saturating_add(KILL_TIMEOUT) };
-            if spent >= limit {
+            if spent >= limit || !rules.goes_on() {
                 return self.finish(ReleaseOutcome::StillHeld);
             }
             for index in &holding {
@@ -372,7 +353,7 @@ impl<'a> HolderRelease<'a> {
 
     /// Sends the signal of the plan if the victim has not received it yet, and SIGKILL if `kills` is true.
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
-        let (files, lockers, victim) = (self.files, self.is_locker.then_some(&self.lockers), &mut self.victims[index]);
+        let (files, lockers, victim) = (self.files, &self.lockers, &mut self.victims[index]);
         if !victim.signalled && (signal == KILL || self.asked.must_ask(&victim.seen)) {
             victim.signalled = victim.send(files, lockers, signal);
             victim.killed = signal == KILL;
@@ -413,23 +394,5 @@ impl<'a> HolderRelease<'a> {
         }
         let signalled = self.victims.iter().filter(|victim| victim.signalled).map(Victim::report).collect();
         ForcedRelease { signalled, outcome }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_has_a_name_or_a_number_and_ends_a_process() {
-        for text in ["TERM", "SIGTERM", "15", "term", "SigTerm"] {
-            assert_eq!(parse_signal(text), Some(libc::SIGTERM), "{text}");
-        }
-        assert_eq!(parse_signal("9"), Some(libc::SIGKILL));
-        for bad in
-            ["", "0", "-9", "SIG", "SIGSIGTERM", "STOP", "CONT", "19", "CHLD", "999", "TERM ", "015", "ſIGTERM", "KıLL"]
-        {
-            assert_eq!(parse_signal(bad), None, "{bad}");
-        }
     }
 }

@@ -6,7 +6,6 @@
 use crate::lock::binding;
 use crate::lock::error::LockError;
 use crate::lock::events;
-use crate::lock::slots;
 use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::{self, Mode, try_leads_to};
 use std::fs::File;
@@ -38,17 +37,22 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
         .map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
 }
 
-/// Releases the lock and the slot of an open file description, and clears its owner: if another program, such as flock(1), locks
+/// Releases the lock, the slot and the stamp of an open file description, and clears its owner: if another program, such as flock(1), locks
 /// the description next, the previous owner does not hold that lock.
 ///
-/// Each acquisition of a slot sets the owner. So a description without an owner has no slot, or its owner has ended; then the
-/// slot ends with the last descriptor.
+/// Each acquisition of a slot, and each one with `--replace`, sets the owner. So a description without an owner has no slot and no stamp,
+/// or its owner has ended; then they end with the last descriptor.
 pub(super) fn unlock_description(file: &File) -> io::Result<()> {
     if os::owner(file).is_some() {
         os::set_owner(file, 0);
-        let _ = slots::release_slots(file);
+        let _ = release_bytes(file);
     }
     os::unlock(file)
+}
+
+/// Releases the slot and the stamp of an open file description.
+pub(super) fn release_bytes(file: &File) -> io::Result<()> {
+    os::unlock_range(file, os::TURNSTILE, 0)
 }
 
 /// Returns the mode in which descriptor `fd` of this process holds the lock at `path`. `None`: it does not hold it, or it is

@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub slots: Option<u32>,
     /// The caller ends without the lock if another caller waits for the next run.
     pub coalescing: Option<Coalescing>,
+    /// The caller ends the holder, which has this time between SIGTERM and SIGKILL (`--replace`). Then there is only one lock.
+    pub replace: Option<Duration>,
     pub wait: Wait,
     /// The process that will hold the locks.
     pub holder: u32,
@@ -67,6 +69,7 @@ impl Request<'_> {
             mode: Mode::Exclusive,
             slots: None,
             coalescing: None,
+            replace: None,
             wait,
             holder: std::process::id(),
             command: None,

@@ -40,6 +40,7 @@ use crate::lock::deadlock::circle::Circle;
 use crate::lock::deadlock::detector::{DELAY_PER_WAITER, DeadlockDetector};
 use crate::lock::holders::{self, LockState, ranges};
 use crate::lock::inherit;
+use crate::lock::kill::ForcedRelease;
 use crate::lock::request::{AfterGrant, Request};
 use crate::os;
 use crate::os::proc::lock_table;
@@ -173,6 +174,8 @@ pub trait Contention: Send {
     fn tick(&mut self, waiting: &Waiting);
     /// Called when the wait has ended.
     fn ends(&mut self);
+    /// Called between two waits, when this process has tried to end the holder of `target` (`--replace`).
+    fn replaces(&mut self, _target: &Target, _release: &ForcedRelease) {}
 }
 
 /// The work of the second thread.
@@ -226,6 +229,14 @@ impl Watcher<'_> {
     }
 }
 
+/// The search for deadlocks during a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeadlockSearch {
+    Repeated,
+    /// The wait is not for the lock itself, but for a process that ends its holder.
+    Never,
+}
+
 /// The result of a wait.
 pub(super) enum WaitOutcome {
     Granted,
@@ -244,16 +255,22 @@ pub(super) fn wait_for_grant(
     alarm: &os::Alarm,
     deadline: Option<Instant>,
     may_go_on: &mut dyn FnMut() -> ControlFlow<()>,
+    search: DeadlockSearch,
 ) -> io::Result<WaitOutcome> {
     let over = AtomicBool::new(false);
     let found: OnceLock<Circle> = OnceLock::new();
     let mut watcher = Watcher {
         contention: &mut *contention,
         detector: None,
-        waiting: Waiting { target, over: &over, queue_len: OnceCell::new(), queues: true },
+        waiting: Waiting {
+            target,
+            over: &over,
+            queue_len: OnceCell::new(),
+            queues: search == DeadlockSearch::Repeated,
+        },
         was_awaited: false,
         has_reported: false,
-        next_look: Some(Instant::now()),
+        next_look: (search == DeadlockSearch::Repeated).then(Instant::now),
         next_tick: None,
     };
     let has_slots = request.slots.is_some();

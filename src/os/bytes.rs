@@ -7,8 +7,11 @@
 /// The first byte after those of slots. No byte of a slot is at or after it.
 const FIRST: u64 = (1 << 62) + (1 << 32);
 
-/// `--replace`: the short lock under which a newcomer draws its ticket.
+/// `--replace`: the short lock under which a newcomer locks its ticket.
 pub const TICKET: u64 = FIRST + 8;
+
+/// `--replace`: the stamp of a lock that was acquired with this option.
+pub const STAMP: u64 = FIRST + 9;
 
 /// `--coalesce`: held by the caller that waits for the next run.
 pub const NEXT_RUN: u64 = FIRST + 16;
@@ -40,6 +43,9 @@ pub const NORMAL_TURNSTILE: u64 = FIRST + 40;
 /// The first byte after those of `--priority` and writer preference.
 pub const PRIORITY_END: u64 = FIRST + 42;
 
+/// `--replace`: the first ticket. The others follow, and no other byte follows them.
+pub const FIRST_TICKET: u64 = FIRST + (1 << 16);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +55,7 @@ mod tests {
     fn no_byte_has_two_meanings() {
         let bytes = [
             TICKET,
+            STAMP,
             NEXT_RUN,
             NEEDED_RUN,
             LOW_TURNSTILE,
@@ -59,6 +66,7 @@ mod tests {
             NORMAL_MARK,
             NORMAL_TURNSTILE,
             PRIORITY_END,
+            FIRST_TICKET,
         ];
         assert!(bytes.is_sorted_by(|one, other| one < other));
         for byte in bytes {

@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 14] = [
+const LOCAL: [&str; 15] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "bind",
     "exclusive",
@@ -21,6 +21,7 @@ const LOCAL: [&str; 14] = [
     "slots",
     // The waiters of other machines are not known here.
     "coalesce",
+    "replace",
     // The watcher of the local lock ends its holders; the lease ends with them.
     "grace",
     "max-time",

@@ -53,6 +53,7 @@ mod process;
 mod queue;
 mod random;
 mod repeated_options;
+mod replace;
 mod reserve;
 mod reserve_contention;
 mod reserve_faults;

@@ -105,6 +105,8 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock lock --coalesce deploy -- ./deploy.sh", Waits(Name("deploy"), "./deploy.sh")),
     ("aba-lock run-once -w -i \"fetch-$(date +%F)\"", Plain),
     ("aba-lock lock --max-time", Guard(Name("backup"), "./backup.sh")),
+    // In the held state, it would end the holder of the scene.
+    ("aba-lock lock --replace", Plain),
     ("aba-lock status --json backup | jq -e", Plain),
     ("aba-lock list              # the held", Plain),
     ("cat \"$(aba-lock path backup)\"", Plain),

@@ -1,7 +1,7 @@
 //! Replacing the holder: the newest caller ends the present holder and takes the lock (`--replace`).
 //!
 //! Each newcomer locks a **ticket**, which is a byte of the lock file. The tickets are the queue of the newcomers: at any time, only the
-//! one with the lowest ticket is past step 2, and each newcomer sees whether a later one has come. A **mark** is one more byte. Like a
+//! one with the lowest ticket is past step 2, and each newcomer sees whether a later one has come. A **stamp** is one more byte. Like a
 //! record, it says that the lock was acquired by this program, for a process that runs.
 //!
 //! A newcomer:
@@ -9,15 +9,15 @@
 //! 1. It blocks on the short lock, locks the ticket after the highest one that is locked, and releases the short lock.
 //! 2. It blocks until no lower ticket is locked.
 //! 3. If a higher ticket is locked, it releases its own and gives up.
-//! 4. It tries the lock. If it is granted, it goes to 9.
-//! 5. It looks at the holder. If there is no mark or record of this acquisition, also after some time, it goes to 7.
+//! 4. It tries the lock. If it is granted, it goes to 8.
+//! 5. It looks at the holder. If there is no stamp or record of this acquisition, also after some time, it goes to 7.
 //! 6. It opens a descriptor for the holder, and then checks that the lock is still held through the same acquisition. If so, it ends the
 //!    holder, as `unlock --kill` does.
 //! 7. It blocks on the lock.
 //! 8. If a higher ticket is locked, it releases the lock, then its ticket, and gives up.
-//! 9. It marks the lock, then releases its ticket, and runs.
+//! 9. It stamps the lock, then releases its ticket, and runs.
 //!
-//! A holder without `--replace` blocks on the lock, writes the record, and runs. The end of a holder needs no step: its mark ends with
+//! A holder without `--replace` blocks on the lock, writes the record, and runs. The end of a holder needs no step: its stamp ends with
 //! its lock, and its record stays, and names no holder any more.
 //!
 //! # Promises
@@ -36,7 +36,7 @@
 //!
 //! - A ticket needs no memory in the file: a record would be overwritten by the next holder, and a file of the user has none. It ends with
 //!   its process, so no crash leaves one. The numbers begin again when there is no newcomer.
-//! - The tickets are `F_OFD_SETLK` locks on a descriptor that only this process has. The mark is one on the descriptor of the lock, so
+//! - The tickets are `F_OFD_SETLK` locks on a descriptor that only this process has. The stamp is one on the descriptor of the lock, so
 //!   children inherit it with the lock.
 //! - The acquisition is identified by its locker, the process that called flock(2). The pid of the holder is not enough: a script
 //!   may have released the lock and acquired it again.
@@ -75,7 +75,7 @@ enum ReplaceFault {
     PidVerified,
     NoTicketCheck,
     TicketReleasedEarly,
-    MarkIgnored,
+    StampIgnored,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,14 +95,14 @@ enum ReplaceStep {
     CheckTicket,
     GiveUpLock,
     GiveUpTicket,
-    Mark,
+    Stamp,
     ReleaseTicket,
     Run,
     End,
 }
 use ReplaceStep::{
-    AwaitLower, BlockLock, BlockShort, CheckNewest, CheckTicket, Count, End, GiveUpLock, GiveUpTicket, Kill, LockTicket,
-    Look, Mark, Open, ReleaseShort, ReleaseTicket, Run, Try, Verify,
+    AwaitLower, BlockLock, BlockShort, CheckNewest, CheckTicket, Count, End, GiveUpLock, GiveUpTicket, Kill,
+    LockTicket, Look, Open, ReleaseShort, ReleaseTicket, Run, Stamp, Try, Verify,
 };
 
 /// The holder that a newcomer is about to kill.
@@ -125,11 +125,11 @@ struct ReplaceNotes {
     tickets: Vec<u8>,
     /// For each process: the one for whose ticket it waits.
     awaited: Vec<Option<u8>>,
-    /// For each process: the number of its present or next acquisition, and of the last one that has a mark or record.
+    /// For each process: the number of its present or next acquisition, and of the last one that has a stamp or record.
     acquisitions: Vec<u8>,
-    marked: Vec<u8>,
+    stamped: Vec<u8>,
     victims: Vec<Option<Victim>>,
-    /// For each process: the number of tickets that were drawn when it was granted the lock after a wait.
+    /// For each process: the number of tickets that were drawn when it was granted the lock.
     drawn_at_grant: Vec<u8>,
     /// One bit for each process: it has run; it was killed by a crash.
     has_run: u8,
@@ -174,8 +174,14 @@ impl Replace {
         Some((u8::try_from(owner).ok()?, world.memory.acquisitions[owner]))
     }
 
-    fn is_holder_marked(world: &ReplaceWorld) -> bool {
-        Self::find_acquisition(world).is_some_and(|(pid, number)| world.memory.marked[Pid::from(pid)] == number)
+    fn is_holder_stamped(world: &ReplaceWorld) -> bool {
+        Self::find_acquisition(world).is_some_and(|(pid, number)| world.memory.stamped[Pid::from(pid)] == number)
+    }
+
+    /// Notes the tickets that were drawn before a newcomer was granted the lock.
+    fn note_grant(&self, world: &mut ReplaceWorld, pid: Pid) -> ReplaceStep {
+        world.memory.drawn_at_grant[pid] = world.memory.drawn;
+        if self.fault == ReplaceFault::NoTicketCheck { Stamp } else { CheckTicket }
     }
 
     fn kill_victim(world: &mut ReplaceWorld, pid: Pid) {
@@ -227,7 +233,7 @@ impl Protocol for Replace {
             tickets: vec![0; len],
             awaited: vec![None; len],
             acquisitions: vec![1; len],
-            marked: vec![0; len],
+            stamped: vec![0; len],
             victims: vec![None; len],
             drawn_at_grant: vec![0; len],
             has_run: 0,
@@ -262,11 +268,11 @@ impl Protocol for Replace {
             AwaitLower => Self::await_lower_tickets(world, pid),
             CheckNewest if Self::is_newest(world, pid) => Try,
             CheckNewest => GiveUpTicket,
-            Try if world.attempt(pid, LOCK, Mode::Exclusive) => Mark,
+            Try if world.attempt(pid, LOCK, Mode::Exclusive) => self.note_grant(world, pid),
             Try => Look,
             Look => match world.locks[LOCK].owner() {
                 None => Try,
-                Some(_) if self.fault != ReplaceFault::MarkIgnored && !Self::is_holder_marked(world) => BlockLock,
+                Some(_) if self.fault != ReplaceFault::StampIgnored && !Self::is_holder_stamped(world) => BlockLock,
                 Some(_) => {
                     let found = Self::find_acquisition(world);
                     world.memory.victims[pid] =
@@ -307,13 +313,10 @@ impl Protocol for Replace {
             BlockLock if !world.request(pid, LOCK, Mode::Exclusive) => BlockLock,
             BlockLock => match self.roles[pid] {
                 Plain => Run,
-                Newcomer => {
-                    world.memory.drawn_at_grant[pid] = world.memory.drawn;
-                    if self.fault == ReplaceFault::NoTicketCheck { Mark } else { CheckTicket }
-                }
-                Holder | Again => Mark,
+                Newcomer => self.note_grant(world, pid),
+                Holder | Again => Stamp,
             },
-            CheckTicket if Self::is_newest(world, pid) => Mark,
+            CheckTicket if Self::is_newest(world, pid) => Stamp,
             CheckTicket => GiveUpLock,
             GiveUpLock => {
                 world.release(pid, LOCK);
@@ -323,12 +326,13 @@ impl Protocol for Replace {
                 world.release(pid, TICKETS + pid);
                 End
             }
-            Mark => {
+            Stamp => {
                 let drawn_before = world.memory.order[pid] + 1..=world.memory.drawn_at_grant[pid];
-                let is_later = |other| drawn_before.contains(&world.memory.order[other]) && Self::has_ticket(world, other);
+                let is_later =
+                    |other| drawn_before.contains(&world.memory.order[other]) && Self::has_ticket(world, other);
                 let is_superseded = world.pids().any(is_later);
                 let notes = &mut world.memory;
-                notes.marked[pid] = notes.acquisitions[pid];
+                notes.stamped[pid] = notes.acquisitions[pid];
                 if notes.order[pid] == 0 {
                     return Run;
                 }
@@ -414,5 +418,5 @@ fn each_fault_of_replacing_is_found() {
     assert_broken(Replace { roles: &[Newcomer, Again], ..faulty(ReplaceFault::PidVerified) }, RUNNING);
     assert_broken(with_holder(ReplaceFault::NoTicketCheck), NEWEST_BEGINS);
     assert_broken(with_holder(ReplaceFault::TicketReleasedEarly), IN_ORDER);
-    assert_broken(with_holder(ReplaceFault::MarkIgnored), RUNNING);
+    assert_broken(with_holder(ReplaceFault::StampIgnored), RUNNING);
 }

@@ -53,6 +53,15 @@ pub enum LockEvent<'a> {
     Covered {
         by: CoveredBy,
     },
+    /// The caller has signalled this holder to replace it (`--replace`).
+    TakenOver {
+        pid: u32,
+        command: &'a str,
+    },
+    /// A newer caller with `--replace` takes the lock, so this one gives up.
+    Superseded {
+        waited: Duration,
+    },
     /// The path leads to another file than the one that was opened, so the file is opened again.
     Replaced,
     /// The lock was released by this program, and not by the end of its holder.
@@ -74,6 +83,8 @@ impl LockEvent<'_> {
             Self::Expired { .. } => "expired",
             Self::Deadlock { .. } => "deadlock",
             Self::Covered { .. } => "covered",
+            Self::TakenOver { .. } => "taken_over",
+            Self::Superseded { .. } => "superseded",
             Self::Replaced => "replaced",
             Self::Released { .. } => "released",
         }
@@ -159,7 +170,13 @@ fn format_fields(
             }
             put("token", (*token).into());
         }
-        LockEvent::TimedOut { waited } | LockEvent::Free { waited } => put("waited_seconds", round_seconds(*waited)),
+        LockEvent::TakenOver { pid, command } => {
+            put("holder_pid", (*pid).into());
+            put("holder_command", cut(command, most).into());
+        }
+        LockEvent::TimedOut { waited } | LockEvent::Free { waited } | LockEvent::Superseded { waited } => {
+            put("waited_seconds", round_seconds(*waited));
+        }
         LockEvent::Expired { held, limit } => {
             put("held_seconds", round_seconds(*held));
             put("max_seconds", round_seconds(*limit));

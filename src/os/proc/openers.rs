@@ -6,6 +6,7 @@
 //! of other users can be hidden; each result says if some were.
 
 use crate::os::directory::{Directory, EntryBuffer, FileFacts};
+use crate::os::flock::Mode;
 use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, read_fdinfo_lock};
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
@@ -296,6 +297,19 @@ pub fn lock_on(pid: u32, file: &WantedFile) -> Option<KernelLock> {
         &mut found,
     );
     found.first().map(|(_, lock)| *lock)
+}
+
+/// Returns true if a process has this file open through a description that holds a lock on this byte.
+#[must_use]
+pub(crate) fn has_byte_lock(pid: u32, file: &WantedFile, byte: u64) -> bool {
+    let mut found = Vec::new();
+    let range = RangeLock { mode: Mode::Exclusive, start: byte, len: 1, pid: None };
+    let find = |descriptor: &ScannedDescriptor| {
+        let is_it = (descriptor.data.dev, descriptor.data.ino) == (file.dev, file.ino);
+        (is_it && descriptor.has_range_lock(&range)).then_some(())
+    };
+    Scanner::new().scan_process(pid, find, &mut found);
+    !found.is_empty()
 }
 
 /// Returns true if a process has this file (device and inode) open, and the file was not removed.

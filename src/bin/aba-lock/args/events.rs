@@ -1,20 +1,26 @@
 //! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 17] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 19] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
-    ("event", "acquired, contended, covered, timed_out, expired, deadlock, replaced, released or free"),
+    (
+        "event",
+        "acquired, contended, covered, timed_out, expired, taken_over, superseded, deadlock, replaced, released or free",
+    ),
     ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
     ("key", "the text from which the name was derived (--key)"),
     ("pid, command", "the script or command that the lock is for"),
     ("user", "the user who ran it"),
-    ("waited_seconds", "in acquired, timed_out and free: the duration of the wait"),
+    ("waited_seconds", "in acquired, timed_out, superseded and free: the duration of the wait"),
     ("mode, token", "in acquired: exclusive or shared, and the fencing token"),
     ("slot, slots", "in acquired, with --slots: the number of the slot, and the number of slots of the lock"),
     ("waits", "in contended: true if the call waits, false if it failed at once"),
-    ("holder_pid, holder_command", "in contended: the holder, if it can be seen"),
     (
         "waiter_pid, waiter_command",
         "in covered (--coalesce): the process that waits for the lock, if the call relies on it",
+    ),
+    (
+        "holder_pid, holder_command",
+        "in contended: the holder, if it can be seen; in taken_over: the holder that was ended",
     ),
     ("circle", "in deadlock: the processes that wait for each other"),
     ("held_seconds", "in released and expired: how long the lock was held; with unlock, the precision is one second"),
@@ -24,5 +30,7 @@ pub(crate) const EVENT_LOG: [(&str, &str); 17] = [
         "written only if aba-lock releases the lock: unlock, --no-inherit, update, write. If a script or command \
          ends or is killed, the kernel releases the lock, and no line is written",
     ),
+    ("(taken_over)", "written by a call with --replace for each process that it has signalled"),
+    ("(superseded)", "written by a call with --replace that gives up because a newer one takes the lock"),
     ("(free)", "written by `wait` when the lock is free, if it had to wait for longer than a tenth of a second"),
 ];

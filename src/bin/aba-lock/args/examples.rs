@@ -11,6 +11,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or neither"),
     ("lock", "aba-lock lock --max-time 1h backup -- ./backup.sh", "end all holders after an hour"),
+    ("lock", "aba-lock lock --replace build -- ./build.sh", "end the run that holds the lock, and take its place"),
     (
         "lock",
         "aba-lock lock --wait=600 apt -- apt-get -y upgrade",

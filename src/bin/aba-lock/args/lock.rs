@@ -73,6 +73,7 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 #[command(group = ArgGroup::new("what").args(["names", "key", "file"]).multiple(true).required(true))]
 #[command(group = ArgGroup::new("how").args(["fd", "bind", "command"]).required(true))]
 #[command(group = ArgGroup::new("script").args(["fd", "bind"]))]
+#[command(group = ArgGroup::new("ends").args(["max_time", "replace"]).multiple(true))]
 pub(crate) struct LockArgs {
     /// The name of the lock: letters, digits and . _ - : @ +
     #[arg(index = 1, value_name = "NAME")]
@@ -133,8 +134,8 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) max_time: Option<Duration>,
 
-    /// With --max-time: send SIGKILL to processes that still hold the lock after TIME [default: 5]
-    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "max_time")]
+    /// With --max-time or --replace: send SIGKILL to processes that still hold the lock after TIME [default: 5]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, requires = "ends")]
     pub(crate) grace: Option<Duration>,
 
     /// Acquire a shared lock, which several processes can hold at the same time
@@ -176,6 +177,28 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "HOW", value_parser = coalescing(), conflicts_with_all = ["shared", "slots"])]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "started")]
     pub(crate) coalesce: Option<Coalescing>,
+
+    /// End the process that holds the lock, and take its place: the newest of several callers gets the lock
+    ///
+    /// The holders are ended as `aba-lock unlock --kill` does it: SIGTERM, and SIGKILL after --grace. They get a message on their standard
+    /// error, and their exit status is their own, 143 after SIGTERM. The call then waits for the lock, for at most --timeout if that
+    /// is given. With a TIME of 0, no holder is ended.
+    ///
+    /// If a newer call with --replace comes before this one holds the lock, this one ends with status 75. So the last one of several
+    /// calls runs. While one of them waits for the end of the holder, its --grace counts, and the others wait for it.
+    ///
+    /// Only holders that acquired the lock with aba-lock are ended: those with a record, and those of --replace and --slots. A lock of
+    /// flock(1) has no record, and with --file no holder has one, so give --replace in all calls for the file. Other holders, and
+    /// shared ones of several calls, are waited for, which a message says. If a holder is a process that started this call, or cannot be
+    /// examined or signalled, the call fails with status 75. Calls without --replace that already wait for the lock get it first.
+    ///
+    /// With --replace, only one NAME can be given, and no server: the newest caller of one lock can be an earlier one of another, so it
+    /// would end a holder and then not run. A lease cannot be taken from its holder. -n is refused, because the end of a holder takes
+    /// time, and so are --shared and --slots, which need no holder to end, and --coalesce, which leaves its work to a later run. The file
+    /// must be writable, and on a local disk. A deadlock is
+    /// searched for only after the holder was asked to end.
+    #[arg(long, conflicts_with_all = ["shared", "slots", "coalesce"])]
+    pub(crate) replace: bool,
 
     /// Print no message if the lock file was replaced (status 76)
     ///

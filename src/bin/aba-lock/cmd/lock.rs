@@ -16,7 +16,7 @@ use aba_lock::base::environment::{SLOT, TOKEN};
 use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::binding::{self, LockBinding};
-use aba_lock::lock::error::LockError;
+use aba_lock::lock::error::{LockError, ReplaceMistake};
 use aba_lock::lock::keeper::Keeper;
 use aba_lock::lock::max_time::{self, LimitedAnswer, LimitedCall, TimeLimit};
 use aba_lock::lock::request::{Acquired, AfterGrant, Coalescing, Request};
@@ -43,8 +43,8 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let keeper = if uses_server { Some(Keeper::find()?) } else { None };
     let wait = choose_wait(args)?;
     let try_first = args.try_first && wait.blocks();
-    if try_first && keeper.is_some() {
-        // The keeper may have to wait for the lease, even if the lock is free here.
+    if try_first && (keeper.is_some() || args.replace) {
+        // The keeper may have to wait for the lease, and a newcomer for an earlier one, even if the lock is free here.
         return Ok(status_for_wait());
     }
     if args.heed_keyboard {
@@ -53,11 +53,13 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     // The path is made absolute, because the readers of the record have other working directories. If the working
     // directory of this process is unknown, the record does not name the pid file.
     let pid_file = args.pid_file.as_ref().and_then(|path| std::path::absolute(path).ok());
-    let limit = args.max_time.map(|time| TimeLimit { time, grace: args.grace.unwrap_or(max_time::DEFAULT_GRACE) });
+    let grace = args.grace.unwrap_or(max_time::DEFAULT_GRACE);
+    let limit = args.max_time.map(|time| TimeLimit { time, grace });
     let mut request = Request {
         mode: if args.shared || args.slots.is_some() { Mode::Shared } else { Mode::Exclusive },
         slots: args.slots,
         coalescing: args.coalesce,
+        replace: args.replace.then_some(grace),
         wait: if try_first { Wait::No } else { wait },
         holder: if parse::choose_descriptors(args).is_empty() { std::process::id() } else { os::parent_id() },
         command: (!args.command.is_empty())
@@ -118,19 +120,29 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed())
         }
         Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
-        Err(Error::Lock(LockError::Covered { label, by })) => {
+        Err(error) => end_without_lock(args, error, link.as_ref()),
+    }
+}
+
+/// Ends a call that did not get the lock. A watcher has a `link`.
+fn end_without_lock(args: &LockArgs, error: Error, link: Option<&WatcherLink>) -> Result<i32, Error> {
+    match error {
+        Error::Lock(LockError::Covered { label, by }) => {
             if !args.quiet {
                 report_covered(&label, by);
             }
             Ok(if args.command.is_empty() { exit::COVERED } else { exit::DONE })
         }
-        Err(error @ Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. } | LockError::Deadlock { .. })) => {
-            handle_contention(args, &error, link.as_ref())
-        }
+        Error::Lock(
+            LockError::Busy { .. }
+            | LockError::TimedOut { .. }
+            | LockError::Deadlock { .. }
+            | LockError::Replace { mistake: ReplaceMistake::Superseded | ReplaceMistake::NotEnded, .. },
+        ) => handle_contention(args, &error, link),
         // The helper that started this watcher was ended, and its user has not asked for a message.
-        Err(Error::Lock(LockError::ScriptEnded { .. })) if link.is_some() => Ok(exit::FAILED),
-        Err(Error::Lock(LockError::Replaced { .. })) if args.reopen => Ok(exit::REPLACED),
-        Err(error) => Err(error),
+        Error::Lock(LockError::ScriptEnded { .. }) if link.is_some() => Ok(exit::FAILED),
+        Error::Lock(LockError::Replaced { .. }) if args.reopen => Ok(exit::REPLACED),
+        error => Err(error),
     }
 }
 
@@ -221,7 +233,10 @@ fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>)
     }
     let name = match error {
         Error::Lock(
-            LockError::Busy { label, .. } | LockError::TimedOut { label, .. } | LockError::Deadlock { label, .. },
+            LockError::Busy { label, .. }
+            | LockError::TimedOut { label, .. }
+            | LockError::Deadlock { label, .. }
+            | LockError::Replace { label, .. },
         ) => label.as_str(),
         _ => "",
     };
@@ -262,6 +277,8 @@ fn reject_use_of_server(args: &LockArgs) -> bool {
         "a lock at a server has no slots: for a lock on this machine only, add --server="
     } else if args.coalesce.is_some() {
         "--coalesce cannot be used with a server, which does not show the waiters of other machines"
+    } else if args.replace {
+        "a lease at a server cannot be taken from its holder: for a lock on this machine only, add --server="
     } else if !args.bind.is_empty() {
         "--no-inherit cannot be used with a server: a lease ends with the descriptor of the script"
     } else {
@@ -354,6 +371,15 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     }
     if args.max_time == Some(Duration::ZERO) {
         return Some("--max-time must be more than 0".to_owned());
+    }
+    if args.replace && args.nonblock {
+        return Some("--replace cannot be used with --nonblock: the end of a holder takes time".to_owned());
+    }
+    if args.replace && targets.len() > 1 {
+        let what = if args.file.is_empty() { "name" } else { "file" };
+        return Some(format!(
+            "--replace takes one {what}: the newest caller of one lock can be an earlier one of another"
+        ));
     }
     if args.slots.is_some() && targets.len() > 1 {
         let what = if args.file.is_empty() { "name" } else { "file" };

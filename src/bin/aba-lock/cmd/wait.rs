@@ -6,14 +6,16 @@ use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use std::time::Duration;
 
-/// Returns the wait of `lock`. Without an option or the variable, `lock` does not wait.
+/// Returns the wait of `lock`. Without an option or the variable, `lock` does not wait, except with `--replace`.
 pub(super) fn choose_wait(args: &LockArgs) -> Result<Wait, Error> {
     Ok(match args.timeout.or(args.wait.flatten()) {
         _ if args.nonblock => Wait::No,
         Some(limit) => Wait::For(limit),
         None if args.wait.is_some() => Wait::Forever,
-        None if args.coalesce.is_some() => default_timeout()?.map_or(Wait::Forever, Wait::For),
-        None => default_timeout()?.map_or(Wait::No, Wait::For),
+        None => {
+            let other = if args.replace || args.coalesce.is_some() { Wait::Forever } else { Wait::No };
+            default_timeout()?.map_or(other, Wait::For)
+        }
     })
 }
 

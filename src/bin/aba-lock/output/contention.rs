@@ -10,7 +10,7 @@ use super::text::{escape_controls, format_command, format_target};
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
-use aba_lock::lock::error::{CoveredBy, LockError};
+use aba_lock::lock::error::{CoveredBy, LockError, ReplaceMistake};
 use aba_lock::lock::holders::{self, Belief, Holding, LockState, Waiter, ranges};
 use aba_lock::lock::promise;
 use aba_lock::lock::request::Acquired;
@@ -55,6 +55,10 @@ pub(crate) enum HintReader {
 /// Reports that another process holds the lock, and that this process does not wait, or has given up. `instead` is the
 /// command of `--on-busy`.
 pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: HintReader) {
+    if let (Error::Lock(LockError::Replace { mistake: ReplaceMistake::NotEnded, .. }), None) = (error, instead) {
+        // The reason was reported with the holder.
+        return;
+    }
     let Error::Lock(LockError::Busy { label, path, kind } | LockError::TimedOut { label, path, kind, .. }) = error
     else {
         let Some(instead) = instead else {

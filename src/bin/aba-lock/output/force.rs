@@ -16,23 +16,8 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
     if quiet && matches!(forced.outcome, ReleaseOutcome::Released) {
         return exit::DONE;
     }
-    for process in &forced.signalled {
-        let who = describe_signalled(process);
-        print_message(
-            &match (process.ended, process.killed, &forced.outcome) {
-                (true, false, _) => format!("ended {who}"),
-                (true, true, _) => format!("ended {who}, with SIGKILL"),
-                (false, _, ReleaseOutcome::StillHeld) => format!("could not end {who}"),
-                (false, _, _) => format!("{who} has released the lock, and continues"),
-            },
-            None,
-        );
-    }
+    report_signalled(forced);
     let label = &target.label;
-    let refused = |why: &str, hint: &str| {
-        print_message(&format!("refused to release {label}: {why}"), Some(hint));
-        exit::BUSY
-    };
     match &forced.outcome {
         ReleaseOutcome::Released => {
             let state = holders::observe_lock(&target.path);
@@ -60,7 +45,66 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
             );
             exit::BUSY
         }
-        ReleaseOutcome::Refused(Refusal::HeldByCaller) => refused(
+        ReleaseOutcome::Refused(refusal) => {
+            report_refusal(&format!("refused to release {label}"), target, refusal);
+            exit::BUSY
+        }
+    }
+}
+
+/// Reports the processes that were ended for `--replace`, or the reason why none was. Returns true if the holder is waited for, and
+/// the message says so.
+pub(crate) fn report_replacement(target: &Target, forced: &ForcedRelease) -> bool {
+    report_signalled(forced);
+    let label = &target.label;
+    match &forced.outcome {
+        ReleaseOutcome::Released | ReleaseOutcome::StillHeld => false,
+        ReleaseOutcome::Refused(Refusal::Unproved) => {
+            let state = holders::observe_briefly(&target.path);
+            let by = state.holding.as_ref().map(|holding| format!(", held by {}", describe_holder(holding)));
+            let by = by.unwrap_or_default();
+            let why = if target.kind == Kind::Users {
+                "without --replace, a holder of --file has no record"
+            } else {
+                "no record says that it uses aba-lock"
+            };
+            print_message(&format!("waiting for {label}{by}; this holder is not ended: {why}"), None);
+            true
+        }
+        // Each look found another holder. The wait is reported like others.
+        ReleaseOutcome::Refused(Refusal::HolderUnseen(state))
+            if state.holding.as_ref().is_some_and(|holding| holding.changes_hands) =>
+        {
+            false
+        }
+        ReleaseOutcome::Refused(refusal) => {
+            report_refusal(&format!("refused to replace the holder of {label}"), target, refusal);
+            false
+        }
+    }
+}
+
+fn report_signalled(forced: &ForcedRelease) {
+    for process in &forced.signalled {
+        let who = describe_signalled(process);
+        print_message(
+            &match (process.ended, process.killed, &forced.outcome) {
+                (true, false, _) => format!("ended {who}"),
+                (true, true, _) => format!("ended {who}, with SIGKILL"),
+                (false, _, ReleaseOutcome::StillHeld) => format!("could not end {who}"),
+                (false, _, _) => format!("{who} has released the lock, and continues"),
+            },
+            None,
+        );
+    }
+}
+
+/// Reports that no process was signalled, and the reason. `what` is the beginning of the message.
+fn report_refusal(what: &str, target: &Target, refusal: &Refusal) {
+    let refused = |why: &str, hint: &str| print_message(&format!("{what}: {why}"), Some(hint));
+    let label = &target.label;
+    match refusal {
+        Refusal::HeldByCaller => refused(
             "the script that calls this command, or a process that started it, holds the lock",
             &match target.kind {
                 Kind::Named => format!(
@@ -72,7 +116,7 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
                 ),
             },
         ),
-        ReleaseOutcome::Refused(Refusal::HolderUnseen(state)) => {
+        Refusal::HolderUnseen(state) => {
             let taker = state.holding.as_ref().and_then(Holding::unseen_taker);
             let why = match (&state.holding, taker) {
                 (_, Some(record)) => format!(
@@ -91,12 +135,12 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
                 } else {
                     "end the holder as its user or as root, on its machine and in its container"
                 },
-            )
+            );
         }
-        ReleaseOutcome::Refused(Refusal::NoProc) => {
-            refused("/proc cannot be read, so its holder is unknown", "run this command where /proc is mounted")
+        Refusal::NoProc => {
+            refused("/proc cannot be read, so its holder is unknown", "run this command where /proc is mounted");
         }
-        ReleaseOutcome::Refused(Refusal::NotAllowed(process, reason)) => refused(
+        Refusal::NotAllowed(process, reason) => refused(
             &format!("cannot send a signal to {}: {}", describe_signalled(process), format_io_error(reason)),
             &match reason.kind() {
                 ErrorKind::PermissionDenied => {
@@ -105,7 +149,8 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
                 _ => format!("end it with another program: `kill {}`", process.pid),
             },
         ),
-        ReleaseOutcome::Refused(Refusal::OtherProc) => refused(
+        Refusal::Unproved => refused("its holder does not use aba-lock", "wait for it with `--wait`"),
+        Refusal::OtherProc => refused(
             "/proc shows another pid namespace, so its holder cannot be identified",
             "run this command where /proc shows its own pid namespace",
         ),

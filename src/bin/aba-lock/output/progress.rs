@@ -1,10 +1,13 @@
 //! Progress messages of a call that waits for a lock.
 
+use super::force::report_replacement;
 use super::holder::{describe_holder, describe_range_holders};
 use super::stream::{clear_line, print_message, redraw_line};
 use super::text::{spell_number, spell_ordinal};
 use aba_lock::base::duration::format_span;
+use aba_lock::base::target::Target;
 use aba_lock::lock::holders::LockState;
+use aba_lock::lock::kill::ForcedRelease;
 use aba_lock::lock::wait::{Contention, Waiting};
 use aba_lock::os;
 use std::cell::OnceCell;
@@ -90,6 +93,13 @@ impl Contention for LockProgress {
     fn ends(&mut self) {
         if self.shown {
             clear_line();
+        }
+    }
+
+    fn replaces(&mut self, target: &Target, release: &ForcedRelease) {
+        if !self.quiet {
+            // The message about a holder that is waited for names the wait, too.
+            self.resumes |= report_replacement(target, release);
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct EventCounts {
     pub acquired: u64,
     /// Attempts that found the lock held by another process.
     pub contended: u64,
+    /// Calls with `--coalesce` that ended without the lock.
+    pub covered: u64,
     pub timed_out: u64,
     /// Acquisitions whose holders were ended by `--max-time`.
     pub expired: u64,
@@ -119,6 +121,7 @@ fn count_event(counts: &mut BTreeMap<String, EventCounts>, event: &Value) {
     match event["event"].as_str() {
         Some("acquired") => counted.acquired += 1,
         Some("contended") => counted.contended += 1,
+        Some("covered") => counted.covered += 1,
         Some("timed_out") => counted.timed_out += 1,
         Some("expired") => counted.expired += 1,
         Some("deadlock") => counted.deadlocks += 1,

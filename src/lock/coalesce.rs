@@ -63,9 +63,8 @@ impl CoalescedCall {
     /// Step 1, before the lock is tried. Fails if the file cannot have the numbers or the locks.
     pub(super) fn begin(file: &File, target: &Target, kind: Coalescing) -> Result<Self, LockError> {
         let refuse = |source| cannot_coalesce(target, source);
-        let file_system = os::file_system(&target.path);
-        if ["NFS", "SMB", "9P", "AFS"].contains(&file_system.as_str()) {
-            let mistake = CoalesceMistake::FileSystem(file_system);
+        if os::is_network_file_system(&target.path) {
+            let mistake = CoalesceMistake::FileSystem(os::file_system(&target.path));
             return Err(LockError::Coalesce { label: target.label.clone(), mistake });
         }
         if !os::is_writable(file) {

@@ -47,7 +47,7 @@ fn count(log: &[u8]) -> BTreeMap<String, EventCounts> {
 fn check_counts(counts: &BTreeMap<String, EventCounts>, bytes: usize) {
     let mut sum = 0;
     for lock in counts.values() {
-        sum += lock.acquired + lock.contended + lock.timed_out + lock.deadlocks + lock.replaced;
+        sum += lock.acquired + lock.contended + lock.covered + lock.timed_out + lock.deadlocks + lock.replaced;
         assert!(lock.waited.is_finite() && lock.waited >= 0.0, "{}", lock.waited);
     }
     assert!(sum <= bytes as u64 && (bytes > 0 || counts.is_empty()));

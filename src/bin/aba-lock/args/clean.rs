@@ -18,7 +18,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 /// Before a file is removed, it is locked, and then checked: the path must still lead to that file, and no other process may
 /// have it open. A lock that is held is therefore never removed, and a script that starts at this moment is not told that the
 /// lock is taken. Each file that is kept is printed with the reason. (A plain flock(1) that opens a file at the moment of its
-/// removal locks the removed file.)
+/// removal locks the removed file.) A lock file that owes a run to calls with `lock --coalesce` is kept.
 ///
 /// A new lock file is private. If the removed file was opened to other users (`chmod a+rw`), open the new one to them, too.
 #[derive(Debug, Args)]

@@ -167,7 +167,7 @@ pub(crate) struct LockArgs {
     /// with status 0 only after a run that started after it has succeeded; only runs of strict callers count. CMD then runs as a child.
     ///
     /// No caller relies on one with --timeout, which may give up. With -n, the call is refused with status 75 if the lock is held and
-    /// no caller waits. If the waiter is killed, or its script ends, the promised run is owed: `status` shows it, and the next
+    /// no caller waits. A covered call runs no command of --on-busy. If the waiter is killed, or its script ends, the promised run is owed: `status` shows it, and the next
     /// call with --coalesce runs. A call inside of a holder of the lock runs.
     ///
     /// The lock file keeps the numbers of the runs in extended attributes. So it must be writable, and on a local disk: network

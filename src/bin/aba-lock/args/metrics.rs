@@ -10,7 +10,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 ];
 
 /// The metrics and their help. Those whose names end in `_total` are counters, read from the event log; the others are gauges.
-pub(crate) const METRICS: [(&str, &str); 12] = [
+pub(crate) const METRICS: [(&str, &str); 13] = [
     ("aba_lock_info", "The version of aba-lock."),
     ("aba_lock_held", "1 if the lock is held, 0 if it is free."),
     ("aba_lock_held_seconds", "Seconds since the lock was acquired, if its holder left a record."),
@@ -18,6 +18,10 @@ pub(crate) const METRICS: [(&str, &str); 12] = [
     ("aba_lock_tasks", "Number of tasks of run-once in this state."),
     ("aba_lock_acquisitions_total", "Number of times that the lock was acquired, from the event log."),
     ("aba_lock_contentions_total", "Number of calls that found the lock held by another process, from the event log."),
+    (
+        "aba_lock_covered_total",
+        "Number of calls with --coalesce that ended without the lock, because a run came after them, from the event log.",
+    ),
     ("aba_lock_timeouts_total", "Number of waits for the lock that timed out, from the event log."),
     (
         "aba_lock_expirations_total",

@@ -27,6 +27,7 @@ const COMMANDS: &[(&[&str], Advice)] = &[
     ),
     (&["timeout"], Text("give up after 60 seconds: `aba-lock lock --timeout 60 NAME -- COMMAND`")),
     (&["sem", "semaphore", "slot", "slots", "limit", "parallel", "jobs"], Text(SLOTS)),
+    (&["coalesce", "debounce", "dedupe", "collapse", "again", "rerun"], Text(ONCE_MORE)),
     (
         &["kill", "stop", "end", "terminate", "break", "force", "steal", "force-unlock", "cancel", "abort"],
         Text(
@@ -93,6 +94,9 @@ const COMMANDS: &[(&[&str], Advice)] = &[
 ];
 
 const KILL: &str = "end the processes that hold the lock: `aba-lock unlock NAME --kill`";
+const ONCE_MORE: &str =
+    "run once more after the present run, however many calls there are: `aba-lock lock --coalesce NAME -- COMMAND`";
+
 const SLOTS: &str = "run at most 3 commands at the same time: `aba-lock lock --slots 3 NAME -- COMMAND`";
 const ANY_PORT: &str = "get a free port: `aba-lock reserve`";
 pub(super) const THIS_PORT: &str =
@@ -144,6 +148,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         "write the command after `--`, such as `-- sh -c 'make && make install'`",
     ),
     (&["lock"], &["--port", "-p"], ANY_PORT),
+    (&["lock"], &["--debounce", "--dedupe", "--collapse", "--once-more", "--rerun"], ONCE_MORE),
     (&["lock"], &["-j", "--jobs", "--max", "--count", "--parallel", "--limit", "--pool", "--range"], SLOTS),
     (
         &["lock"],

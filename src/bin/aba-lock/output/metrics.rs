@@ -33,6 +33,7 @@ pub(crate) fn print_metrics(locks: &[LockMetrics], events: Option<&BTreeMap<Stri
             "aba_lock_tasks" => count_tasks(tasks),
             "aba_lock_acquisitions_total" => sample_events(&|counts| counts.acquired.to_string()),
             "aba_lock_contentions_total" => sample_events(&|counts| counts.contended.to_string()),
+            "aba_lock_covered_total" => sample_events(&|counts| counts.covered.to_string()),
             "aba_lock_timeouts_total" => sample_events(&|counts| counts.timed_out.to_string()),
             "aba_lock_expirations_total" => sample_events(&|counts| counts.expired.to_string()),
             "aba_lock_deadlocks_total" => sample_events(&|counts| counts.deadlocks.to_string()),

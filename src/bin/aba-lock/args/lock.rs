@@ -127,7 +127,6 @@ pub(crate) struct LockArgs {
     /// watcher, does this. It ends with the last holder. If it is killed, the lock has no limit any more. A nested call for a lock
     /// that is already held is refused, because the lock keeps the limit of its acquisition. With a server, the wait for the lease is part
     /// of the time.
-    ///
     /// A process that a holder starts while it handles SIGTERM, to clean up, gets no signal before SIGKILL. With --grace 0, only SIGKILL
     /// is sent. With --no-inherit, only CMD is ended, because the processes that it starts do not hold the lock. A holder that changes
     /// the mode of the lock with flock(1) acquires it anew, without the limit.

@@ -174,7 +174,7 @@ pub(crate) struct LockArgs {
     /// because there is no one holder whose end begins the next run; with several locks, because one of them may be covered and
     /// another one not; nor with a server, which does not know the waiters of other machines.
     #[arg(long, value_name = "HOW", value_parser = coalescing(), conflicts_with_all = ["shared", "slots"])]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "started")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "started", hide_possible_values = true)]
     pub(crate) coalesce: Option<Coalescing>,
 
     /// End the process that holds the lock, and take its place: the newest of several callers gets the lock

@@ -31,18 +31,20 @@ impl Installation {
         for directory in [&programs, &libraries, &builtins] {
             fs::create_dir_all(directory).unwrap();
         }
-        let library = |name: &str| install(&Path::new(LIBRARIES).join(name), &libraries.join(name));
+        let library =
+            |name: &str, installed: &str| install(&Path::new(LIBRARIES).join(name), &libraries.join(installed));
         let version = Command::new(helper).arg("--version").output();
         let version = version.unwrap_or_else(|error| panic!("could not run {}: {error}", helper.display()));
         let version = String::from_utf8_lossy(&version.stdout).into_owned();
         let target = version.trim_end().trim_end_matches(')').rsplit(' ').next().unwrap_or_default();
         if let Some(builtin) = builtin {
-            library("aba-lock-builtin.bash");
+            library("aba-lock-builtin.bash", "aba-lock-builtin.bash");
             install(builtin, &builtins.join("builtin.so"));
         }
+        library("aba-lock.bash", "aba-lock-whole.bash");
         Self {
             helper: install(helper, &programs.join("aba-lock")),
-            library: library("aba-lock.bash"),
+            library: library("aba-lock-fast.bash", "aba-lock.bash"),
             name: format!("aba-lock for {target}").leak(),
         }
     }

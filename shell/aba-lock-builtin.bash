@@ -47,7 +47,7 @@ __aba_load() {
     \. "$__aba_file" && { [[ -n ${__aba_loaded-} ]] || __aba_define; }
 }
 __aba_define
-\builtin shopt "$__aba_alias" expand_aliases && \return 0
+\builtin shopt "${__aba_alias:--u}" expand_aliases && \return 0
 
 # aba-lock.bash sources this file if ABA_LOCK_BUILTIN is set, instead of most of its own fast part, which takes longer to parse.
 #

@@ -2,7 +2,8 @@
 __aba_version=0.1.0
 if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
     [[ ${__aba_wanted:-$__aba_version} == "$__aba_version" ]] || \return 1
-    __aba_file=${BASH_SOURCE-} __aba_name=${ABA_LOCK_BUILTIN:+${__aba_file%.*}-builtin.bash}
+    __aba_file=${BASH_SOURCE-} __aba_name=${__aba_file%.bash}
+    __aba_name=${ABA_LOCK_BUILTIN:+${__aba_name%-whole}-builtin.bash}
     __aba_alias=-u
     \builtin shopt -q expand_aliases && __aba_alias=-s
     \builtin shopt -u expand_aliases
@@ -37,7 +38,7 @@ __aba_call() {
         __aba_try "$@" && builtin return 0
         builtin set -- __aba_resume "$?" "$@"
     fi
-    __aba_wanted=$__aba_version
+    __aba_wanted=$__aba_version __aba_part=''
     if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ ${__aba_loaded-} == all ]]; then
         "$@"
     else
@@ -81,8 +82,8 @@ builtin return 0'
 
 __aba_locks+=''
 [[ $__aba_file == /* ]] || __aba_file=${PWD-}/${__aba_file#./}
-[[ ${BASH_SOURCE-} != "$0" && -z ${__aba_wanted-}${__aba_loaded-} && $__aba_file == */aba-lock.bash && -r $__aba_file &&
-    $- != *i* ]] && \builtin shopt "$__aba_alias" expand_aliases && \builtin return 0
+[[ ${BASH_SOURCE-} != "$0" && ${__aba_wanted-}${__aba_loaded-} == "${__aba_part-}" && ${__aba_file/-whole./.} == */aba-lock.bash && -r $__aba_file &&
+    $- != *i* ]] && \builtin shopt "${__aba_alias:--u}" expand_aliases && __aba_wanted='' __aba_part='' && \builtin return 0
 
 # How a script uses the library:
 #
@@ -132,7 +133,7 @@ __aba_locks+=''
 # ---- the fast part ----
 
 # Bash reads the whole file when a script sources it, but parses only the commands before a `return`. To parse the fast
-# part costs a seventh of the whole. A test keeps it within 4096 bytes, so it has no comments:
+# part costs a seventh of the whole. A test keeps it near 4096 bytes, so it has no comments:
 #
 #  1. In another shell a script must not run without its locks, so each public function ends the script. (An array is
 #     never in the environment, but BASH_VERSION may be. Code is in quotes because aliases may be in force.)
@@ -157,6 +158,9 @@ __aba_locks+=''
 # __aba_try returns 79 if the call needs the rest, 1 if a trap handler has changed the locks during a release, and otherwise
 # the status of the helper. It has the effects of __aba_acquire_locks and aba_unlock_operation: a change there may be needed
 # in both.
+#
+# aba-lock-fast.bash, which is installed in front of this file, sets __aba_part to this version if the fast part is enough. The
+# fast part and the rest empty both variables when they are loaded.
 #
 # While __aba_call loads the rest, __aba_wanted is the version of the fast part. If the file has another version by then,
 # it returns before it defines anything, and the script gets a message. __aba_loaded is `all` after the rest was loaded.
@@ -1601,7 +1605,10 @@ aba_lock_doctor() {
     (
         # shellcheck disable=SC2034 # for the helper
         builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_BUILTIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
-        builtin exec "${__aba_bin}" doctor --sourced="${__aba_version}" --library="${BASH_SOURCE[0]:--}" "$@"
+        __aba_path=${BASH_SOURCE[0]:--}
+        # The script has sourced aba-lock.bash, which has loaded this file.
+        [[ ${__aba_path} != *-whole.bash ]] || __aba_path=${__aba_path%-whole.bash}.bash
+        builtin exec "${__aba_bin}" doctor --sourced="${__aba_version}" --library="${__aba_path}" "$@"
     ) || builtin return "$?"
 }
 

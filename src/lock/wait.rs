@@ -127,8 +127,7 @@ impl<'a> Waiting<'a> {
     }
 
     fn queue_len(&self) -> usize {
-        let file = || lock_table::file_id(&holders::identify_file(&self.target.path));
-        let count = || lock_table::lines::count_waiters(file(), self.queues.then(std::process::id));
+        let count = || lock_table::count_waiters(lock_table::file_id(&holders::identify_file(&self.target.path)));
         *self.queue_len.get_or_init(count)
     }
 

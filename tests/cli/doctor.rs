@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The files that are installed below a prefix in addition to the helper: in the source, and installed.
-pub(crate) const INSTALLED: [(&str, &str); 4] = [
-    ("shell/aba-lock.bash", "share/aba-lock/aba-lock.bash"),
+pub(crate) const INSTALLED: [(&str, &str); 5] = [
+    ("shell/aba-lock-fast.bash", "share/aba-lock/aba-lock.bash"),
     ("completions/aba-lock.bash", "share/bash-completion/completions/aba-lock"),
     ("completions/_aba-lock", "share/zsh/site-functions/_aba-lock"),
     ("completions/aba-lock.fish", "share/fish/vendor_completions.d/aba-lock.fish"),
+    ("shell/aba-lock.bash", "share/aba-lock/aba-lock-whole.bash"),
 ];
 
 pub(crate) fn read_source(name: &str) -> String {

@@ -57,9 +57,16 @@ fn an_exhausted_inotify_limit_is_worth_a_note() {
 fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note() {
     let scene = Scene::new();
     let library = install(&scene).join("share/aba-lock/aba-lock.bash");
-    let text = read_source("shell/aba-lock.bash");
     let version = format!("\n__aba_version={}\n", env!("CARGO_PKG_VERSION"));
+    assert!(read_source("shell/aba-lock-fast.bash").contains(&version), "the library and the helper have one version");
+    let text = read_source("shell/aba-lock.bash");
     assert!(text.contains(&version), "the library and the helper have one version");
+    let whole = library.with_file_name("aba-lock-whole.bash");
+    doctor(&scene).out(format!("fine   shell library: {} has version ", library.display())).run();
+    fs::write(&whole, text.replace(&version, "\n__aba_version=0.0.9\n")).unwrap();
+    doctor(&scene).status(1).out(format!("wrong  shell library: {} has version 0.0.9", whole.display())).run();
+    fs::remove_file(&whole).unwrap();
+    doctor(&scene).status(1).out(format!("wrong  shell library: cannot read {}", whole.display())).run();
     fs::write(&library, text.replace(&version, "\n__aba_version=0.0.9\n")).unwrap();
     let call = doctor(&scene).status(1).out("wrong  shell library: ");
     call.out(format!("has version 0.0.9, but this helper has {}", env!("CARGO_PKG_VERSION"))).run();

@@ -76,7 +76,6 @@ mod scene;
 mod slots;
 mod snippet_table;
 mod snippets;
-mod stalled_holder;
 mod state_root;
 mod status;
 mod status_oracle;

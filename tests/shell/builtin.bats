@@ -13,7 +13,7 @@ setup() {
     }
     [[ $("${BASH_BIN}" -c 'enable -f "$1" no_builtin 2>&1' bash "${BUILTIN_FILE}") != *'not available'* ]] ||
         skip 'this bash is static, and loads no builtin'
-    cp "${LIBRARY}" whole.bash
+    cp "${WHOLE_LIBRARY}" whole.bash
     create_files
     export ABA_LOCK_BUILTIN=${BUILTIN_FILE}
 }
@@ -170,11 +170,13 @@ END
 @test "yes stands for the builtin that is installed with the library, wherever that is" {
     local library
     mkdir -p root/share/aba-lock root/lib/aba-lock
-    cp "${LIBRARY}" "${PROJECT}/shell/aba-lock-builtin.bash" root/share/aba-lock/
+    cp "${WHOLE_LIBRARY}" "${PROJECT}/shell/aba-lock-builtin.bash" root/share/aba-lock/
     cp "${BUILTIN_FILE}" root/lib/aba-lock/builtin.so
     for library in root/share/aba-lock/aba-lock.bash "${PWD}/root/share/aba-lock/aba-lock.bash"; do
         LIBRARY=${library} ABA_LOCK_BUILTIN=yes expect_builtin yes
     done
+    install_library root
+    LIBRARY=${PWD}/root/share/aba-lock/aba-lock.bash ABA_LOCK_BUILTIN=yes expect_builtin yes
     cd root/share/aba-lock
     LIBRARY=./aba-lock.bash ABA_LOCK_BUILTIN=yes expect_builtin yes
     LIBRARY=aba-lock.bash ABA_LOCK_BUILTIN=yes expect_builtin yes
@@ -182,10 +184,10 @@ END
 
 @test "a builtin of another version is not used" {
     local version
-    version=$(sed -n 's/^__aba_version=//p' "${LIBRARY}")
+    version=$(sed -n 's/^__aba_version=//p' "${WHOLE_LIBRARY}")
     mkdir other
     cp "${PROJECT}/shell/aba-lock-builtin.bash" other/
-    sed 's/^__aba_version=.*/__aba_version=9.9.9/' "${LIBRARY}" >other/aba-lock.bash
+    sed 's/^__aba_version=.*/__aba_version=9.9.9/' "${WHOLE_LIBRARY}" >other/aba-lock.bash
     LIBRARY=${PWD}/other/aba-lock.bash expect_builtin no
     run -0 bash -c 'source "$LIBRARY"; __aba_builtin version "$1" && ! __aba_builtin version 9.9.9' bash "${version}"
 }
@@ -205,13 +207,13 @@ END
 
 @test "the library notices that its file was replaced or removed after the builtin was loaded" {
     local change
-    for change in 'rm -f lib/aba-lock.bash' 'sed "s/^__aba_version=.*/__aba_version=9.9.9/" "$LIBRARY" >lib/aba-lock.bash'; do
+    for change in 'rm -f lib/aba-lock.bash' 'sed "s/^__aba_version=.*/__aba_version=9.9.9/" "$WHOLE_LIBRARY" >lib/aba-lock.bash'; do
         mkdir -p lib
-        cp "${LIBRARY}" "${PROJECT}/shell/aba-lock-builtin.bash" lib/
+        cp "${WHOLE_LIBRARY}" "${PROJECT}/shell/aba-lock-builtin.bash" lib/
         printf '%s\n' 'source lib/aba-lock.bash' 'aba_lock_operation save' "${change}" 'aba_unlock_operation && echo unlocked' \
             'aba_lock_held save || echo "held: $?"' 'aba_lock_operation save && echo locked' 'aba_lock_operation -q load' 'echo "not reached"' >tool
         for options in '' '--posix -u'; do
-            cp "${LIBRARY}" lib/
+            cp "${WHOLE_LIBRARY}" lib/
             run -125 bash ${options} ./tool
             expect_text $'unlocked\naba-lock: cannot load '"${PWD}/lib/aba-lock.bash: it cannot be read, or has another version than "
             expect_text $'held: 125\nlocked\n'

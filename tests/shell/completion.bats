@@ -489,7 +489,7 @@ offers_leases() {
     PATH=/usr/bin:/bin ABA_LOCK_BIN='' open_shell bash 'source prefix/share/aba-lock/aba-lock.bash' \
         'source prefix/share/aba-lock/run_once.bash'
     local function
-    for function in $(sed -n 's/^\(aba_[a-z_]*\)() {$/\1/p' "${LIBRARY}") run_once; do
+    for function in $(sed -n 's/^\(aba_[a-z_]*\)() {$/\1/p' "${WHOLE_LIBRARY}") run_once; do
         case ${function} in
             aba_lock_operation | aba_lock_held | aba_lock_check | aba_unlock_operation)
                 completes "${function} back" "${function} backup "
@@ -502,7 +502,7 @@ offers_leases() {
 
 @test "the library and the completion define different functions" {
     local file
-    for file in "${LIBRARY}" "${PROJECT}/shell/run_once.bash" "${PROJECT}/completions/aba-lock.bash"; do
+    for file in "${WHOLE_LIBRARY}" "${PROJECT}/shell/run_once.bash" "${PROJECT}/completions/aba-lock.bash"; do
         # The rest of the library replaces some functions of its fast part.
         sed -n 's/^\([_a-z]*\)() {$/\1/p' "${file}" | sort -u
     done | sort >all

@@ -32,7 +32,7 @@ END
 }
 
 @test "the doctor reports a script that has sourced an older library" {
-    sed 's/^__aba_version=.*/__aba_version=0.0.9/' "${LIBRARY}" >older.bash
+    sed 's/^__aba_version=.*/__aba_version=0.0.9/' "${WHOLE_LIBRARY}" >older.bash
     run -1 bash -c 'source ./older.bash; aba_lock_doctor'
     expect_text 'wrong  shell library: version 0.0.9 is sourced from ./older.bash, but this helper has version '
 }

@@ -13,10 +13,12 @@ create_files() {
 
 # Usage: compare SCRIPT [WORD]...
 #
-# Runs the script with the library in whole.bash, which loads everything at once, and with the file that scripts source, which uses
-# the builtin if COMPARED is `builtin`. Both must do the same. In the script, `state` prints the variables for children and the open lock files.
+# Runs the script with the library in whole.bash, which loads everything at once, with the installed library, which uses the builtin
+# if COMPARED is `builtin`, and with the library in one file. All must do the same. In the script, `state` prints the variables for children and the open lock files.
 compare() {
-    local form
+    local form forms=("${PWD}/whole.bash" "${LIBRARY}")
+    # The builtin comes before both of the other forms.
+    [[ ${COMPARED} == builtin ]] || forms+=("${WHOLE_LIBRARY}")
     printf '%s\n' 'state() {
     printf "%s\n" "status $? locks <${__aba_locks//$$/PID}> fds <${ABA_LOCK_FDS-unset}> dir <${ABA_LOCK_DIR-unset}>"
     local fd
@@ -25,17 +27,21 @@ compare() {
     local name
     for name in save load bundle; do flock -n "${ABA_LOCK_DIR:-${HOME:-.}/.aba}/aba-$name.lock" true </dev/null || echo "$name is locked"; done 2>&1 | sort
 }' 'source "$FORM"' "$1" >script
-    for form in "${LIBRARY}" "${PWD}/whole.bash"; do
+    for form in "${forms[@]}"; do
         [[ -n ${KEEP_FILES-} ]] || rm -rf "${ABA_LOCK_DIR}" "${HOME}/.aba" .aba
         create_files
         FORM=${form} timeout "${PATIENCE}" bash "${@:2}" ./script </dev/null 2>&1 |
-            sed -E "s/pid [0-9]+/pid N/g; s/[^ ]*(whole.bash|aba-lock.bash)/LIBRARY/g; s/since [0-9:]+ \([^)]*\)/since/g; s;(save/200|load/201)/[0-9]+;\1/N;g; s/running for [0-9]+s/running/g; s/line [0-9]+.*Killed .*/killed/; s/line [0-9]+/line N/g; s/by root, for [0-9]+s/by root/; s/kill [0-9]+/kill N/" >"got-${form##*/}"
-        printf 'ended with %s\n' "${PIPESTATUS[0]}" >>"got-${form##*/}"
+            sed -E "s/pid [0-9]+/pid N/g; s/[^ ]*(whole.bash|aba-lock.bash)/LIBRARY/g; s/since [0-9:]+ \([^)]*\)/since/g; s;(save/200|load/201)/[0-9]+;\1/N;g; s/running for [0-9]+s/running/g; s/line [0-9]+.*Killed .*/killed/; s/line [0-9]+/line N/g; s/by root, for [0-9]+s/by root/; s/kill [0-9]+/kill N/" >got
+        printf 'ended with %s\n' "${PIPESTATUS[0]}" >>got
+        if [[ ${form} == "${PWD}/whole.bash" ]]; then
+            mv got expected
+        else
+            diff expected got || {
+                printf '%s with %s:\n%s\n' "${form}" "${*:2}" "$1"
+                return 1
+            }
+        fi
     done
-    diff got-whole.bash got-aba-lock.bash || {
-        printf 'with %s:\n%s\n' "${*:2}" "$1"
-        return 1
-    }
 }
 
 # Usage: compare_calls fast|builtin plain|options: compares all these calls, or some of them with options of the shell.

@@ -13,7 +13,10 @@ BASH_DIR=${BATS_RUN_TMPDIR}/bash
 SYSTEM_PATH=${BASH_DIR}:/usr/bin:/bin
 PATIENCE=30
 PROJECT=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
-LIBRARY=${PROJECT}/shell/aba-lock.bash
+# The library as it is installed, and the whole library in one file.
+INSTALLED=${BATS_RUN_TMPDIR}/installed
+LIBRARY=${INSTALLED}/share/aba-lock/aba-lock.bash
+WHOLE_LIBRARY=${PROJECT}/shell/aba-lock.bash
 BUILTIN_FILE=${BUILTIN_FILE:-${PROJECT}/target/debug/libaba_lock_builtin.so}
 
 # A file with a setup or teardown of its own calls shared_setup or shared_teardown in it.
@@ -27,7 +30,7 @@ teardown() {
 
 shared_setup() {
     : "${ABA_LOCK_BIN:?run the tests with make test}"
-    export ABA_LOCK_BIN PROJECT LIBRARY PATIENCE BUILTIN_FILE
+    export ABA_LOCK_BIN PROJECT LIBRARY WHOLE_LIBRARY PATIENCE BUILTIN_FILE
     export HOME=${BATS_TEST_TMPDIR}/home
     export ABA_LOCK_DIR=${BATS_TEST_TMPDIR}/locks
     if [[ ! -e ${BASH_DIR}/bash ]]; then
@@ -38,6 +41,7 @@ shared_setup() {
         mkdir -p "${BASH_DIR}"
         ln -sf "${BASH_BIN}" "${BASH_DIR}/bash"
     fi
+    [[ -e ${LIBRARY} ]] || install_library "${INSTALLED}"
     export PATH=${ABA_LOCK_BIN%/*}:${BASH_DIR}:${PATH}
     # Bats exports this function in a way that stops bash 4.0 to 4.2 in posix mode.
     export -n -f bats_readlinkf 2>/dev/null || true
@@ -55,6 +59,20 @@ shared_teardown() {
         # By its pid, because bats has other children.
         wait "${pid}" 2>/dev/null || true
     done
+}
+
+# Usage: install_library PREFIX: installs the library and the functions for its builtin, as `make install` does.
+#
+# Several test files may do that at the same time. The file that scripts source comes last, because the others must be there.
+install_library() {
+    local directory=$1/share/aba-lock
+    mkdir -p "${directory}"
+    cp "${WHOLE_LIBRARY}" "${directory}/new.$$"
+    mv "${directory}/new.$$" "${directory}/aba-lock-whole.bash"
+    cp "${PROJECT}/shell/aba-lock-builtin.bash" "${directory}/new.$$"
+    mv "${directory}/new.$$" "${directory}/aba-lock-builtin.bash"
+    cp "${PROJECT}/shell/aba-lock-fast.bash" "${directory}/new.$$"
+    mv "${directory}/new.$$" "${directory}/aba-lock.bash"
 }
 
 # Usage: script NAME <<'END' ... END

@@ -17,6 +17,7 @@ setup_file() {
     run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
     run -0 bash -c 'cd root && find . -type f -printf "%m %p\n" | sort -k 2'
     expected='755 ./opt/aba/bin/aba-lock
+644 ./opt/aba/share/aba-lock/aba-lock-whole.bash
 644 ./opt/aba/share/aba-lock/aba-lock.bash
 644 ./opt/aba/share/aba-lock/run_once.bash
 644 ./opt/aba/share/bash-completion/completions/aba-lock
@@ -61,7 +62,7 @@ setup_file() {
         run -0 strace -f -qq -o trace -e trace=unlink,unlinkat,rename,renameat,renameat2 \
             env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS HOME="${REAL_HOME}" make -s -C "${PROJECT}" install CARGO=true PREFIX="${PWD}/root"
     done
-    for file in bin/aba-lock share/aba-lock/aba-lock.bash share/aba-lock/run_once.bash; do
+    for file in bin/aba-lock share/aba-lock/aba-lock.bash share/aba-lock/aba-lock-whole.bash share/aba-lock/run_once.bash; do
         run -1 grep -E "unlink.*/root/${file}\"" trace
         run -0 grep -E "rename.*/root/${file}\"" trace
     done
@@ -327,6 +328,11 @@ cd / && aba_lock_operation save && aba_lock_held save && aba_run_once -w -i a --
             "/ ${PWD}/prefix/share/aba-lock/aba-lock.bash"; do
             library=${from#* }
             run -0 env -i -C "${from% *}" HOME="${HOME}" PATH="${path}" bash -euc "${script}" bash "${library}"
+            # In two files, as `make install` does.
+            install_library prefix
+            run -0 env -i -C "${from% *}" HOME="${HOME}" PATH="${path}" bash -euc "${script}" bash "${library}"
+            rm prefix/share/aba-lock/aba-lock-*.bash
+            cp "${WHOLE_LIBRARY}" prefix/share/aba-lock/aba-lock.bash
         done
     done
     # ABA_LOCK_BIN has precedence.

@@ -304,7 +304,7 @@ END
     # negative subscripts, printf %(...)T, ${x@Q}, $EPOCHSECONDS, wait -n, coproc, local -n, readarray, ** and BASHPID
     # without a fallback. Comments may name them. Process substitution is a syntax error under `set -o posix`, except in eval.
     run ! grep -nE 'declare -[a-zA-Z]*A|mapfile|readarray|local -n|\$\{[a-zA-Z_]+(\^|,)|[^$]\{[a-z_]+\}[<>]|&>>|\|&|;&|-v [a-zA-Z_]+ \]\]|\[-[0-9]+\]|%\([^)]*\)T|@[QEPAa]\}|EPOCH|wait -n|coproc|globstar|\$BASHPID|\$\{BASHPID\}|<\(' \
-        <(grep -v -e '^ *#' -e "builtin eval '.* < <(" "${LIBRARY}" "${PROJECT}/completions/aba-lock.bash")
+        <(grep -v -e '^ *#' -e "builtin eval '.* < <(" "${WHOLE_LIBRARY}" "${PROJECT}/completions/aba-lock.bash")
 }
 
 @test "the man page names every function, option and variable" {
@@ -315,9 +315,9 @@ END
             return 1
         }
     done < <(
-        grep -oE '^aba_[a-z_]+' "${LIBRARY}"
+        grep -oE '^aba_[a-z_]+' "${WHOLE_LIBRARY}"
         bash -c 'source "$LIBRARY"; aba_lock_operation --help' | grep -oE -- '--[a-z-]+' | sed 's/^--/Fl -/'
-        grep -oE 'ABA_LOCK_(DIR|BIN|ON_CONFLICT|TIMEOUT|FDS)' "${LIBRARY}" | sort -u
+        grep -oE 'ABA_LOCK_(DIR|BIN|ON_CONFLICT|TIMEOUT|FDS)' "${WHOLE_LIBRARY}" | sort -u
     )
 }
 

@@ -38,8 +38,10 @@ END
 }
 
 @test "in another shell, each function of the library ends the script with 125" {
-    functions=$(grep -oE '^aba_[a-z_]+\(\)' "${LIBRARY}" | tr -d '()')
+    functions=$(grep -oE '^aba_[a-z_]+\(\)' "${WHOLE_LIBRARY}" | tr -d '()')
     [[ ${functions} == *aba_lock_operation*aba_reserve* ]]
+    expect_refusal "${WHOLE_LIBRARY}" ${functions}
+    # As it is installed.
     expect_refusal "${LIBRARY}" ${functions}
 }
 

@@ -896,7 +896,7 @@ END
     finding_code() {
         sed -n "/^__$1_installed=/,/^fi/p; /^__$1_find_helper() {/,/^    done/p" "$2" | sed "s/__$1_/__/g"
     }
-    finding_code aba "${LIBRARY}" >of_library
+    finding_code aba "${WHOLE_LIBRARY}" >of_library
     finding_code run_once "${RUN_ONCE}" >of_run_once
     (($(grep -c . of_library) > 15))
     diff of_library of_run_once

@@ -1,6 +1,6 @@
 //! The checks of the installed helpers, shell libraries and completions: all should have the version of this helper.
 
-use super::finding::{Finding, Report};
+use super::finding::{Finding, Level, Report};
 use crate::base::environment;
 use crate::base::programs::{all_on_path, is_program};
 use crate::base::text::format_io_error;
@@ -22,6 +22,8 @@ const COMPLETIONS: &str = "completions";
 pub struct BundledFiles {
     pub version: &'static str,
     pub library: &'static str,
+    /// The library that is installed in front of the whole one.
+    pub fast_library: &'static str,
     /// The library as `init` prints it, in two parts.
     pub printed_library: (&'static str, &'static str),
     /// For each shell: its name, the path of its completions in a data directory, and their text.
@@ -41,6 +43,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The first words of every version of the library.
 const FIRST_WORDS: &str = "# aba-lock.bash:";
+
+/// The name of the whole library where the fast one is installed in front of it.
+pub const WHOLE_LIBRARY: &str = "aba-lock-whole.bash";
 
 /// The variable of the library that contains its version.
 const VERSION: &str = "__aba_version=";
@@ -207,7 +212,14 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
     // The output of `init` has one more line.
     let (before, after) = bundled.printed_library;
     let is_printed = || text.strip_prefix(before.as_bytes()).is_some_and(|text| text.starts_with(after.as_bytes()));
-    if text.starts_with(bundled.library.as_bytes()) || is_printed() {
+    let is_fast = !path.ends_with(WHOLE_LIBRARY) && text == bundled.fast_library.as_bytes();
+    if is_fast {
+        let whole = compare_library(bundled, &path.with_file_name(WHOLE_LIBRARY));
+        if whole.level != Level::Fine {
+            return whole;
+        }
+    }
+    if is_fast || text.starts_with(bundled.library.as_bytes()) || is_printed() {
         return Finding::fine(LIBRARY, format!("{name} has version {}, like this helper", bundled.version));
     }
     let text = String::from_utf8_lossy(&text);

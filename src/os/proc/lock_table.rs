@@ -4,7 +4,6 @@
 //! flock(2), which may have ended: [`openers`](super::openers) finds the processes that hold a lock. On systems without
 //! `/proc`, every answer is "not known".
 
-pub(crate) mod lines;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
@@ -15,7 +14,7 @@ use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -250,6 +249,37 @@ fn sort_waiters(locks: &mut [ListedLock]) {
             };
             (class, one.lock.place)
         });
+    }
+}
+
+/// Returns the number of waiters for a file, like the length of [`queue`]. It needs little memory, even if the table is long.
+#[must_use]
+pub(crate) fn count_waiters(file: FileId) -> usize {
+    let is_waiter = |one: ListedLock| one.waits && one.file == file && one.lock.slots != SlotUse::First;
+    let mut count = 0;
+    visit_lines(|line| count += usize::from(line.contains("->") && parse_lock(line).is_some_and(is_waiter)));
+    count
+}
+
+/// Returns the lock of a file that is not shared. Like [`count_waiters`], it needs little memory.
+#[must_use]
+pub(crate) fn find_exclusive_lock(file: FileId) -> Option<KernelLock> {
+    let mut found = None;
+    visit_lines(|line| {
+        if found.is_none() && !line.contains("->") {
+            found = parse_lock(line).filter(|one| one.file == file && one.lock.exclusive).map(|one| one.lock);
+        }
+    });
+    found
+}
+
+/// Calls `visit` for each line of the table.
+fn visit_lines(mut visit: impl FnMut(&str)) {
+    let Ok(table) = fs::File::open("/proc/locks") else { return };
+    let (mut table, mut line) = (BufReader::with_capacity(PAGE, table), String::new());
+    while table.read_line(&mut line).is_ok_and(|len| len > 0) {
+        visit(&line);
+        line.clear();
     }
 }
 

@@ -1,6 +1,6 @@
 //! `doctor`: examines this machine and the installed files.
 
-use super::init::{LIBRARY, split_library};
+use super::init::{FAST_LIBRARY, LIBRARY, split_library};
 use crate::args::doctor::DoctorArgs;
 use crate::output::findings::Findings;
 use crate::{complete, exit};
@@ -11,6 +11,7 @@ pub(crate) fn run(args: &DoctorArgs) -> i32 {
     let bundled = BundledFiles {
         version: env!("CARGO_PKG_VERSION"),
         library: LIBRARY,
+        fast_library: FAST_LIBRARY,
         printed_library: split_library(),
         completions: complete::INSTALLED,
     };

@@ -3,6 +3,7 @@
 use crate::args::{InitArgs, ShellName};
 use crate::exit;
 use crate::output::stream;
+use aba_lock::admin::doctor::installed::WHOLE_LIBRARY;
 use aba_lock::base::text::quote_path;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// The text of the shell library.
 pub(super) const LIBRARY: &str = include_str!("../../../../shell/aba-lock.bash");
+
+/// The library that `make install` puts in front of the whole one: it has the usual calls, and loads the whole library for others.
+pub(super) const FAST_LIBRARY: &str = include_str!("../../../../shell/aba-lock-fast.bash");
 
 /// The start of the command that ends the fast part of the library. An empty line follows the command.
 const FAST_PART_END: &str = "\n[[ ${BASH_SOURCE-} != \"$0\"";
@@ -52,5 +56,7 @@ fn is_output_a_file() -> bool {
 /// Returns the path of the library that was installed with this helper, if its text is that of this version.
 fn find_installed_library(helper: &Path) -> Option<PathBuf> {
     let library = helper.parent()?.parent()?.join("share/aba-lock/aba-lock.bash");
-    fs::read(&library).is_ok_and(|text| text == LIBRARY.as_bytes()).then_some(library)
+    let is_text = |path: &Path, text: &str| fs::read(path).is_ok_and(|found| found == text.as_bytes());
+    let is_fast = || is_text(&library, FAST_LIBRARY) && is_text(&library.with_file_name(WHOLE_LIBRARY), LIBRARY);
+    (is_fast() || is_text(&library, LIBRARY)).then_some(library)
 }

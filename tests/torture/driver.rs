@@ -43,6 +43,8 @@ pub(crate) enum WaitKind {
     Lock,
     /// The second one that blocks until a part of a lock is free: after the turnstile, a slot.
     Slot,
+    /// One that blocks until the whole lock is free.
+    Whole,
     /// One that blocks until an event or the end of a pause.
     Event,
 }
@@ -211,6 +213,7 @@ fn waits_for(asked: &SystemCall, kind: WaitKind, earlier: usize) -> bool {
     match kind {
         WaitKind::Lock => is_flock() || is_fcntl(asked, &[libc::F_OFD_SETLKW, libc::F_SETLKW]),
         WaitKind::Slot => is_fcntl(asked, &[libc::F_SETLKW]) && earlier > 0,
+        WaitKind::Whole => is_flock(),
         WaitKind::Event => syscalls::waits_for_event(asked.number, &asked.args),
     }
 }

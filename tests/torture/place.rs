@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -71,14 +72,40 @@ impl Place {
 
     /// Starts a process that holds a lock until [`Place::release_kept`].
     pub(crate) fn keep_holder(&self, options: &[&str]) {
-        let holder = self.start_holder(options);
-        self.holders.borrow_mut().last_mut().unwrap().stdin = Some(holder);
+        self.keep_holder_with(options, &["stay"]);
+    }
+
+    /// The same with another payload, which must print `held`.
+    pub(crate) fn keep_holder_with(&self, options: &[&str], payload: &[&str]) {
+        let end = self.run_holder(options, payload);
+        self.holders.borrow_mut().last_mut().unwrap().stdin = Some(end);
+    }
+
+    /// Starts a call of the helper, and returns when it waits for a lock on the file, or has ended.
+    pub(crate) fn start_waiter<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, words: I, file: &Path) {
+        let mut child = self.program(&self.helper).args(words).spawn().unwrap();
+        while !has_waiter(file) && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.holders.borrow_mut().push(child);
+    }
+
+    /// Waits until all holders and waiters have ended.
+    pub(crate) fn wait_for_all(&self) {
+        for mut holder in self.holders.borrow_mut().drain(..) {
+            drop(holder.stdin.take());
+            wait_for(&mut holder, self.patience);
+        }
     }
 
     /// Starts a process that holds a lock until the returned pipe is closed, or until [`Place::release_kept`].
     pub(crate) fn start_holder(&self, options: &[&str]) -> ChildStdin {
+        self.run_holder(options, &["stay"])
+    }
+
+    fn run_holder(&self, options: &[&str], payload: &[&str]) -> ChildStdin {
         let mut command = self.program(&self.helper);
-        command.arg("lock").args(options).arg("--").args(self.payload(&["stay"]));
+        command.arg("lock").args(options).arg("--").args(self.payload(payload));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -90,7 +117,8 @@ impl Place {
 
     /// Unlocks and closes the kept files, and ends the holders.
     pub(crate) fn release_kept(&self) {
-        for mut holder in self.holders.borrow_mut().drain(..) {
+        // Waiters are ended before the holders for which they wait.
+        for mut holder in self.holders.borrow_mut().drain(..).rev() {
             let _ = holder.kill();
             let _ = holder.wait();
         }
@@ -217,6 +245,14 @@ pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> i32 {
     }
     let status = child.wait().unwrap();
     if ended { status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) } else { -1 }
+}
+
+/// Returns whether a process waits for a lock on the file.
+fn has_waiter(file: &Path) -> bool {
+    let Ok(data) = fs::metadata(file) else { return false };
+    let inode = format!(":{} ", data.ino());
+    let table = fs::read_to_string("/proc/locks").unwrap_or_default();
+    table.lines().any(|line| line.contains("-> ") && line.contains(&inode))
 }
 
 /// Returns whether no process holds a lock of flock(2) or fcntl(2) on the file, or there is no file.

@@ -21,6 +21,15 @@ const OVERDUE: Duration = Duration::from_secs(8);
 pub(crate) fn run(words: &[&str]) -> i32 {
     match *words {
         ["stay"] => stay(),
+        ["hold-until", over, place] => {
+            println!("held");
+            stay_until(Path::new(over), Path::new(place))
+        }
+        ["run", what, file, log] => {
+            let note = if is_free(Path::new(file)) { " without the lock" } else { "" };
+            append(Path::new(log), &format!("run {what}{note}"));
+            0
+        }
         ["slot", file, log] => probe_slot(Path::new(file), Path::new(log)),
         ["bound", file, log, script] => probe_bound(Path::new(file), Path::new(log), script.parse().unwrap_or(0)),
         ["daemon", file, log] => linger(Path::new(file), Path::new(log)),

@@ -4,6 +4,7 @@
 mod alone;
 mod bound;
 mod checks;
+mod coalesce;
 mod file;
 mod flock;
 mod key;
@@ -13,6 +14,7 @@ mod number;
 mod slots;
 mod task;
 mod wait;
+mod writers;
 
 use crate::scene::Scene;
 
@@ -29,6 +31,8 @@ pub(crate) fn list_scenes() -> Vec<Scene> {
         bound::scenes(),
         wait::scenes(),
         key::scenes(),
+        writers::scenes(),
+        coalesce::scenes(),
     ]
     .into_iter()
     .flatten()

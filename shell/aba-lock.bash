@@ -275,7 +275,7 @@ aba_lock_operation() {
         __aba_word=$1
         builtin shift
         case ${__aba_word} in
-            -t | --timeout | --slots | --max-time | --grace | --key | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
+            -t | --timeout | --slots | --priority | --max-time | --grace | --key | --who | --pid-file | --server | --ttl | --on-lost | --on-conflict)
                 [[ "$#" -gt 0 && (-n $1 || (${__aba_word} != -t && ${__aba_word} != --timeout)) ]] ||
                     __aba_fail 2 "option ${__aba_word} needs a value" 'see `aba_lock_operation --help`' ||
                     builtin return "$?"
@@ -307,7 +307,7 @@ aba_lock_operation() {
                 builtin return 0
                 ;;
             --) ;;
-            --coalesce | --coalesce=* | --server=* | --pid-file=* | --slots=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
+            --coalesce | --coalesce=* | --server=* | --pid-file=* | --slots=* | --priority=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
                 --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --replace | --no-inherit | --quiet | --verbose)
                 __aba_options+=("${__aba_word}")
                 case ${__aba_word} in
@@ -444,6 +444,7 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
                            this call; otherwise wait
       --slots N            Let up to N processes hold the lock at the same time; ABA_LOCK_SLOT becomes the number of
                            the slot, 1 to N
+      --priority LEVEL     Wait with this priority: high, normal or low [default: normal]
   -o, --no-inherit         Release the locks when this script ends, even if its children still run
   -q, --quiet              Print no messages about contention
   -v, --verbose            Print how long it took to acquire the locks

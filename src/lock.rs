@@ -12,7 +12,7 @@
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //! 6. `slots`, `replace`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
 //!    processes share, or that only the holder has
-//! 7. `turnstile`, `lock_wait`: the order of waiters, and the wait for a lock or for a slot
+//! 7. `priority`, `turnstile`, `lock_wait`: the order of waiters, and the wait for a lock or for a slot
 //! 8. [`wait`], [`coalesce`], `grant`, [`acquire`]: blocking until a lock is granted, calls that end without it, and the steps of an
 //!    acquisition; [`direct`]: these steps in the process of a script, if the lock is free; [`free_wait`]: waiting until a lock is
 //!    free, without acquiring it; [`max_time`]: the watcher that ends the holders after some time
@@ -38,6 +38,7 @@ pub mod open;
 mod ownership;
 pub(crate) mod peer;
 pub mod pid_file;
+mod priority;
 pub mod promise;
 pub mod record;
 pub mod release;

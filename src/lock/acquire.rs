@@ -48,6 +48,7 @@ use crate::lock::events::{self, LockEvent};
 use crate::lock::grant;
 use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
 use crate::lock::ownership::{find_held, is_held_from_above, is_taker, may_be_held};
+use crate::lock::priority;
 use crate::lock::record::{self, RecordDraft, Taker};
 use crate::lock::release::release_bytes;
 use crate::lock::replace::Newcomer;
@@ -340,6 +341,7 @@ impl<'a> Attempt<'a> {
         let deadline = limit.and_then(|limit| self.started.checked_add(limit));
         let cannot = |source| match self.request.slots {
             Some(_) => slots::cannot_use_slots(&target.path, source),
+            None if self.request.priority.is_some() => priority::cannot_use_priority(&target.path, source),
             None => LockError::cannot_lock(&target.path, source),
         };
         let may_go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };

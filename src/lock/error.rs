@@ -1,10 +1,11 @@
 //! Errors from acquiring, examining and releasing locks.
 
 mod coalesce;
-
-pub use coalesce::{CoalesceMistake, CoveredBy};
+mod priority;
 mod replace;
 
+pub use coalesce::{CoalesceMistake, CoveredBy};
+pub use priority::PriorityMistake;
 pub use replace::ReplaceMistake;
 
 use super::deadlock::circle::Circle;
@@ -141,6 +142,11 @@ pub enum LockError {
         label: String,
         mistake: ReplaceMistake,
     },
+    /// The file cannot be used with `--priority`.
+    Priority {
+        label: String,
+        mistake: PriorityMistake,
+    },
     /// The script for which this process waited has ended.
     ScriptEnded {
         label: String,
@@ -204,6 +210,7 @@ impl LockError {
             | Self::NoWatcher { .. }
             | Self::ScriptEnded { .. }
             | Self::Coalesce { .. }
+            | Self::Priority { .. }
             | Self::Slots { mistake: SlotMistake::NotWritable | SlotMistake::FileSystem(_), .. }
             | Self::Bind { .. }
             | Self::Unbind { .. }
@@ -260,6 +267,7 @@ impl LockError {
                 SlotMistake::FileSystem(_) => "use a file on a local disk".to_owned(),
             },
             Self::Coalesce { mistake, .. } => mistake.hint().to_owned(),
+            Self::Priority { mistake, .. } => mistake.hint().to_owned(),
             Self::Unsupported { path, .. } if store::name_of(path).is_none() => "use a file on a local disk".to_owned(),
             Self::Unsupported { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             _ => return None,
@@ -380,6 +388,7 @@ impl fmt::Display for LockError {
             Self::Covered { label, by } => write!(f, "{label}: {by}"),
             Self::Coalesce { label, mistake } => write!(f, "cannot lock {label} with --coalesce: {mistake}"),
             Self::Replace { label, mistake } => mistake.write(label, f),
+            Self::Priority { label, mistake } => write!(f, "cannot lock {label} with --priority: {mistake}"),
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
             Self::Bind { label, source } => {
                 write!(f, "cannot lock {label} without inheritance: {}", format_io_error(source))

@@ -2,12 +2,13 @@
 //!
 //! [`acquire`](super::acquire) asks here for a lock, first without waiting.
 
+use super::priority;
 use super::request::Request;
 use super::slots::{self, SlotAttempt, SlotWait};
 use super::turnstile::{self, TurnWait};
 use crate::base::target::Target;
 use crate::lock::error::LockError;
-use crate::os::{self, Mode, Slot};
+use crate::os::{self, Mode, Priority, Slot};
 use std::fs::File;
 use std::io;
 
@@ -32,11 +33,27 @@ pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Resul
             }
         };
     }
-    if request.mode == Mode::Shared && turnstile::must_queue(file, &target.path) {
+    if request.priority.is_some() {
+        priority::check_file_system(&target.path)?;
+    }
+    let level = request.priority.unwrap_or(Priority::Normal);
+    if request.mode == Mode::Shared && turnstile::must_queue(file, &target.path, level) {
         return Ok(Attempted::Busy);
     }
     let is_granted = os::try_lock(file, request.mode).map_err(|source| LockError::cannot_lock(&target.path, source))?;
-    Ok(if is_granted { Attempted::Granted(None) } else { Attempted::Busy })
+    if !is_granted {
+        return Ok(Attempted::Busy);
+    }
+    // A shared caller has looked before.
+    if request.mode == Mode::Exclusive && request.priority.is_some() {
+        let found = priority::find_higher_want(file, level);
+        if !matches!(found, Ok(None)) {
+            os::unlock(file).map_err(|source| LockError::cannot_lock(&target.path, source))?;
+            found.map_err(|source| priority::cannot_use_priority(&target.path, source))?;
+            return Ok(Attempted::Busy);
+        }
+    }
+    Ok(Attempted::Granted(None))
 }
 
 /// A wait for a lock. Dropping it gives up the place in the queue.
@@ -50,7 +67,7 @@ impl<'a> LockWait<'a> {
     pub(super) fn new(file: &'a File, target: &Target, request: &Request) -> io::Result<Self> {
         Ok(match request.slots {
             Some(capacity) => Self::Slot(SlotWait::new(file, capacity)?),
-            None => Self::File(TurnWait::new(file, &target.path, request.mode)),
+            None => Self::File(TurnWait::new(file, &target.path, request.mode, request.priority)),
         })
     }
 

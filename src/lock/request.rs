@@ -3,7 +3,7 @@
 //! Callers of [`acquire`](super::acquire) build a [`Request`] and get [`Acquired`], which has one [`Guard`] for each lock.
 
 use crate::base::target::{Target, Wait};
-use crate::os::{self, Mode, Slot};
+use crate::os::{self, Mode, Priority, Slot};
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
@@ -41,6 +41,8 @@ pub struct Request<'a> {
     pub coalescing: Option<Coalescing>,
     /// The caller ends the holder, which has this time between SIGTERM and SIGKILL (`--replace`). Then there is only one lock.
     pub replace: Option<Duration>,
+    /// The level of the caller among those that wait. `None`: normal, without a look at others if the lock is free.
+    pub priority: Option<Priority>,
     pub wait: Wait,
     /// The process that will hold the locks.
     pub holder: u32,
@@ -70,6 +72,7 @@ impl Request<'_> {
             slots: None,
             coalescing: None,
             replace: None,
+            priority: None,
             wait,
             holder: std::process::id(),
             command: None,

@@ -23,6 +23,9 @@
 //! 5. It blocks on the lock.
 //! 6. It releases the turnstile, and runs.
 //!
+//! Each level of [`priority`](super::priority) has a mark and a turnstile of its own, except that all waiters of the level `low` hold
+//! the turnstile until they run.
+//!
 //! So no shared caller that begins after an exclusive one has begun to wait runs before it. And no exclusive caller that begins to
 //! wait while a shared one is at the turnstile runs before that one.
 //!
@@ -34,9 +37,10 @@
 //! # If the order is not kept
 //!
 //! The order needs more than the exclusion does: a local file system, and for a shared waiter the right to write to the file. Without
-//! them, and after any error, a waiter blocks on the lock at once, as flock(1) does. A shared call of a process whose ancestor
+//! them, and after any error, a waiter blocks on the lock at once, as flock(1) does, unless the user has given a priority. A shared call of a process whose ancestor
 //! holds the lock passes all waiters, because each of them waits for that ancestor.
 
+use super::priority::{find_higher_want, is_locked, is_queue_ahead};
 use crate::lock::deadlock::holds_above;
 use crate::os::{self, BytePart, Mode, PRIORITY_BYTES, Priority};
 use std::fs::{File, OpenOptions};
@@ -45,8 +49,8 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// Returns true if a shared caller must not try the lock of `file`, which is open on `path`, because others wait.
-pub(super) fn must_queue(file: &File, path: &Path) -> bool {
-    is_queue_ahead(file) && has_order(path) && !holds_above(path)
+pub(super) fn must_queue(file: &File, path: &Path, level: Priority) -> bool {
+    is_queue_ahead(file, level) && has_order(path) && !holds_above(path)
 }
 
 /// Returns true if the locks of bytes are separate from the locks of whole files, so that waiters can use them.
@@ -54,25 +58,20 @@ fn has_order(path: &Path) -> bool {
     !os::is_network_file_system(path)
 }
 
-/// Returns true if an exclusive caller waits, or a shared one is at the turnstile. This is one system call.
-fn is_queue_ahead(file: &File) -> bool {
-    let (turnstile, len) = Priority::Normal.turnstile(Mode::Shared);
-    let mark = Priority::Normal.mark().unwrap_or(turnstile);
-    is_locked(file, (mark, turnstile + len - mark))
-}
-
-fn is_locked(file: &File, (start, len): BytePart) -> bool {
-    matches!(os::range_in_the_way(file, Mode::Exclusive, start, len), Ok(Some(_)))
-}
-
 /// The next step of a wait.
 #[derive(Debug, Clone, Copy)]
 enum TurnStep {
     Begin,
+    Want,
     Turnstile,
     Announce,
     AwaitMark,
     Lock,
+    /// The lock is held.
+    Look,
+    Yield {
+        want: u64,
+    },
 }
 
 /// A wait for a lock. Dropping it releases the bytes that it holds.
@@ -82,6 +81,9 @@ pub(super) struct TurnWait<'a> {
     own: Option<File>,
     mode: Mode,
     level: Priority,
+    /// True if the user has named the level. Then an error ends the wait.
+    must_have_order: bool,
+    has_order: bool,
     step: TurnStep,
     /// True if this process may hold bytes.
     holds_bytes: bool,
@@ -90,10 +92,21 @@ pub(super) struct TurnWait<'a> {
 
 impl<'a> TurnWait<'a> {
     /// Prepares a wait for the lock of `file`, which is open on `path`.
-    pub(super) fn new(file: &'a File, path: &Path, mode: Mode) -> Self {
-        let passes = !has_order(path) || mode == Mode::Shared && is_queue_ahead(file) && holds_above(path);
-        let step = if passes { TurnStep::Lock } else { TurnStep::Begin };
-        Self { file, own: None, mode, level: Priority::Normal, step, holds_bytes: false, has_turnstile: false }
+    pub(super) fn new(file: &'a File, path: &Path, mode: Mode, priority: Option<Priority>) -> Self {
+        let level = priority.unwrap_or(Priority::Normal);
+        let passes = mode == Mode::Shared && is_queue_ahead(file, level) && holds_above(path);
+        let has_order = !passes && has_order(path);
+        Self {
+            file,
+            own: None,
+            mode,
+            level,
+            must_have_order: priority.is_some(),
+            has_order,
+            step: if has_order { TurnStep::Begin } else { TurnStep::Lock },
+            holds_bytes: false,
+            has_turnstile: false,
+        }
     }
 
     /// Blocks until the lock is granted, or until a signal comes. A later call goes on at the same step.
@@ -101,38 +114,43 @@ impl<'a> TurnWait<'a> {
         loop {
             if let TurnStep::Lock = self.step {
                 os::wait_lock(self.file, self.mode)?;
-                self.release_bytes();
-                return Ok(());
+                self.step = TurnStep::Look;
             }
             match self.take_step() {
+                Ok(TurnStep::Lock) if matches!(self.step, TurnStep::Look) => {
+                    self.release_bytes();
+                    return Ok(());
+                }
                 Ok(next) => self.step = next,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
                 Err(error) if error.raw_os_error() == Some(libc::EBADF) && self.own.is_none() && self.reopen() => {}
-                Err(_) => {
-                    self.release_bytes();
-                    self.step = TurnStep::Lock;
+                Err(error) if self.must_have_order && error.raw_os_error() != Some(libc::EDEADLK) => {
+                    let _ = os::unlock(self.file);
+                    return Err(error);
                 }
+                Err(_) => self.give_up_order(),
             }
         }
     }
 
-    /// Takes one step before the wait for the lock itself, and returns the next one.
+    /// Takes one step, other than the wait for the lock itself, and returns the next one. After the last look, this is `Lock`.
     fn take_step(&mut self) -> io::Result<TurnStep> {
         let (level, mode) = (self.level, self.mode);
         Ok(match self.step {
-            TurnStep::Begin if mode == Mode::Shared => {
-                if is_queue_ahead(self.file) {
-                    TurnStep::Turnstile
-                } else {
-                    TurnStep::Lock
-                }
-            }
             TurnStep::Begin => {
-                if is_locked(self.file, level.turnstile(mode)) {
-                    TurnStep::Turnstile
-                } else {
-                    TurnStep::Announce
+                let must_queue = match mode {
+                    // All waiters of the lowest level use the turnstile.
+                    _ if level.mark().is_none() => true,
+                    Mode::Shared => is_queue_ahead(self.file, level),
+                    Mode::Exclusive => is_locked(self.file, level.turnstile(mode)),
+                };
+                if must_queue { TurnStep::Want } else { TurnStep::Announce }
+            }
+            TurnStep::Want => {
+                if let Some(want) = level.want() {
+                    self.wait_for(Mode::Shared, (want, 1))?;
                 }
+                TurnStep::Turnstile
             }
             TurnStep::Turnstile => {
                 self.wait_for(Mode::Exclusive, level.turnstile(mode))?;
@@ -142,10 +160,10 @@ impl<'a> TurnWait<'a> {
             TurnStep::Announce => {
                 if let Some(bytes) = level.announcement(mode) {
                     self.wait_for(Mode::Shared, bytes)?;
-                }
-                if self.has_turnstile {
-                    self.release(level.turnstile(mode))?;
-                    self.has_turnstile = false;
+                    if self.has_turnstile {
+                        self.release(level.turnstile(mode))?;
+                        self.has_turnstile = false;
+                    }
                 }
                 TurnStep::Lock
             }
@@ -156,8 +174,29 @@ impl<'a> TurnWait<'a> {
                 }
                 TurnStep::Lock
             }
-            TurnStep::Lock => TurnStep::Lock,
+            TurnStep::Look if self.has_order => match find_higher_want(self.file, level)? {
+                Some(want) => {
+                    os::unlock(self.file)?;
+                    TurnStep::Yield { want }
+                }
+                None => TurnStep::Lock,
+            },
+            TurnStep::Yield { want } => {
+                self.wait_for(Mode::Exclusive, (want, 1))?;
+                self.release((want, 1))?;
+                TurnStep::Lock
+            }
+            TurnStep::Look | TurnStep::Lock => TurnStep::Lock,
         })
+    }
+
+    /// Goes on as flock(1) would.
+    fn give_up_order(&mut self) {
+        self.release_bytes();
+        self.has_order = false;
+        if !matches!(self.step, TurnStep::Look) {
+            self.step = TurnStep::Lock;
+        }
     }
 
     fn wait_for(&mut self, mode: Mode, (start, len): BytePart) -> io::Result<()> {
@@ -171,7 +210,8 @@ impl<'a> TurnWait<'a> {
 
     fn release_bytes(&mut self) {
         if self.holds_bytes {
-            let _ = self.release(PRIORITY_BYTES);
+            let (start, len) = PRIORITY_BYTES;
+            let _ = self.release((start, len));
             (self.holds_bytes, self.has_turnstile) = (false, false);
         }
     }

@@ -57,6 +57,54 @@ impl Priority {
         }
     }
 
+    /// Parses the word of [`Priority::as_str`].
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == word)
+    }
+
+    /// Returns the level of a waiter that holds these bytes in this mode. `None`: they do not show it.
+    #[must_use]
+    pub fn of_waiter(held: Mode, (start, len): BytePart) -> Option<Self> {
+        let contains = |byte: u64| (start..start.saturating_add(len)).contains(&byte);
+        match held {
+            Mode::Shared if contains(HIGH_WANT) => Some(Self::High),
+            Mode::Exclusive if contains(LOW_TURNSTILE) => Some(Self::Low),
+            _ => None,
+        }
+    }
+
+    /// Returns the byte that all waiters of this level hold shared. The level `low` has none, because no other yields to it.
+    #[must_use]
+    pub fn want(self) -> Option<u64> {
+        match self {
+            Self::High => Some(HIGH_WANT),
+            Self::Normal => Some(NORMAL_WANT),
+            Self::Low => None,
+        }
+    }
+
+    /// Returns the wants of the levels above this one, and the part of the file that contains them.
+    #[must_use]
+    pub fn higher_wants(self) -> Option<(&'static [u64], BytePart)> {
+        match self {
+            Self::High => None,
+            Self::Normal => Some((&[HIGH_WANT], (HIGH_WANT, 1))),
+            Self::Low => Some((&[HIGH_WANT, NORMAL_WANT], (HIGH_WANT, 2))),
+        }
+    }
+
+    /// Returns the part of the file in which a byte is locked if a shared caller of this level must not try the lock. If the flag is
+    /// false, bytes of it may be locked for another reason, too.
+    #[must_use]
+    pub fn queue_of_shared(self) -> (BytePart, bool) {
+        match self {
+            Self::High => ((HIGH_TURNSTILE, HIGH_MARK + 1 - HIGH_TURNSTILE), true),
+            Self::Normal => ((HIGH_WANT, NORMAL_TURNSTILE + 2 - HIGH_WANT), false),
+            Self::Low => (PRIORITY_BYTES, false),
+        }
+    }
+
     /// Returns the bytes that a waiter holds shared: the mark, if it is exclusive, and the want of the level.
     #[must_use]
     pub fn announcement(self, mode: Mode) -> Option<BytePart> {

@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 15] = [
+const LOCAL: [&str; 16] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "bind",
     "exclusive",
@@ -19,6 +19,7 @@ const LOCAL: [&str; 15] = [
     "file",
     "shared",
     "slots",
+    "priority",
     // The waiters of other machines are not known here.
     "coalesce",
     "replace",

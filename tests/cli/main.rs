@@ -48,6 +48,7 @@ mod misuse;
 mod namespace;
 mod no_deadlock;
 mod plain_parser;
+mod priority;
 mod proc_locks;
 mod process;
 mod queue;

@@ -103,6 +103,8 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock reserve --pool build --range 1-3 -- ./build.sh", Guard(Number("build"), "./build.sh")),
     ("aba-lock lock --slots 3 --wait build -- ./build.sh", Waits(Name("build"), "./build.sh")),
     ("aba-lock lock --coalesce deploy -- ./deploy.sh", Waits(Name("deploy"), "./deploy.sh")),
+    ("aba-lock lock --priority low --wait database -- ./vacuum.sh", Waits(Name("database"), "./vacuum.sh")),
+    ("aba-lock lock --priority high --wait database -- ./failover.sh", Waits(Name("database"), "./failover.sh")),
     ("aba-lock run-once -w -i \"fetch-$(date +%F)\"", Plain),
     ("aba-lock lock --max-time", Guard(Name("backup"), "./backup.sh")),
     // In the held state, it would end the holder of the scene.

@@ -54,8 +54,8 @@ impl SnippetScene {
             esac
         "#;
         let programs = "bin/Xvfb bin/apt-get bin/curl bin/docker bin/logger bin/make bin/prepare bin/registry bin/rest bin/rsync bin/sed \
-                        bin/tmux bin/yq work/backup.sh work/build.sh work/deploy.sh work/generate work/look-up work/migrate \
-                        work/migrate.sh work/notify.sh work/publish work/run-tests work/tests work/train";
+                        bin/tmux bin/yq work/backup.sh work/build.sh work/deploy.sh work/failover.sh work/generate work/look-up \
+                        work/migrate work/migrate.sh work/notify.sh work/publish work/run-tests work/tests work/train work/vacuum.sh";
         write_program(&place.scene.path("stub"), stub);
         for program in programs.split_whitespace() {
             std::os::unix::fs::symlink(place.scene.path("stub"), place.scene.path(program)).unwrap();

@@ -2,9 +2,9 @@
 //! [`LockState::waiters`](super::LockState::waiters).
 
 use crate::lock::peer;
-use crate::os::Mode;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::proc::process;
+use crate::os::{Mode, Priority};
 use std::time::Duration;
 
 /// A process that waits for a lock.
@@ -17,6 +17,8 @@ pub struct Waiter {
     pub user: String,
     /// The mode that it asks for.
     pub mode: Mode,
+    /// Its level among the waiters.
+    pub priority: Priority,
     /// The script that will hold the lock, and its command line, if the process is the helper of a script.
     pub script: Option<(u32, String)>,
     /// The name of the terminal without `/dev/`.
@@ -35,6 +37,7 @@ impl Waiter {
             command: process::command_line(pid),
             user: process::user_of(pid).map(process::user_name).unwrap_or_default(),
             mode: lock.mode(),
+            priority: lock.priority,
             script: peer::find_script(pid).map(|script| (script, process::command_line(script))),
             terminal: seen.and_then(|seen| seen.terminal_name()),
             age: seen.filter(|_| peer::has_name_of_lock_program(pid)).and_then(|seen| seen.age()),

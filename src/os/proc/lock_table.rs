@@ -4,14 +4,19 @@
 //! flock(2), which may have ended: [`openers`](super::openers) finds the processes that hold a lock. On systems without
 //! `/proc`, every answer is "not known".
 
+mod entry;
+mod order;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 
-use crate::os::flock::Mode;
-use crate::os::priority::QueuePlace;
+pub(super) use entry::parse_range_lock;
+pub use entry::{FileId, KernelLock, ListedLock, SlotUse};
+
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
+use entry::parse_lock;
+use order::{find_levels, sort_waiters};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io::{self, BufRead, BufReader};
@@ -27,65 +32,6 @@ const MAX_READS: usize = 5;
 /// The kernel returns a table that is shorter than this in one piece.
 const PAGE: usize = 4096;
 
-/// A lock as the kernel describes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KernelLock {
-    /// The process that called flock(2); it may have ended. 0 if it is not visible from this PID namespace.
-    pub locker: u32,
-    pub exclusive: bool,
-    pub slots: SlotUse,
-    pub place: QueuePlace,
-}
-
-/// The part that the slots of a counting lock (`--slots N`) have in a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SlotUse {
-    /// None: the lock is for the whole file, or the table does not show more.
-    None,
-    /// Its process waits for any slot. It is the first of those that wait.
-    First,
-    /// Its process waits until it is the first.
-    Queued,
-    /// The open file description holds this slot.
-    Holds(Slot),
-}
-
-impl SlotUse {
-    /// Returns the slot that is held.
-    #[must_use]
-    pub fn slot(self) -> Option<Slot> {
-        if let Self::Holds(slot) = self { Some(slot) } else { None }
-    }
-}
-
-impl KernelLock {
-    /// Returns a lock of the whole file, or the wait of a process for it.
-    fn of_file(locker: u32, exclusive: bool) -> Self {
-        Self { locker, exclusive, slots: SlotUse::None, place: QueuePlace::Lock }
-    }
-
-    /// Returns the mode in which the lock is held or asked for.
-    #[must_use]
-    pub fn mode(self) -> Mode {
-        if self.exclusive { Mode::Exclusive } else { Mode::Shared }
-    }
-}
-
-/// A file as the kernel names it in the table: the device number (major and minor) and the inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileId {
-    major: u32,
-    minor: u32,
-    pub ino: u64,
-}
-
-impl FileId {
-    /// Returns true if both files are on one device.
-    pub(crate) fn is_on_device_of(self, other: Self) -> bool {
-        (self.major, self.minor) == (other.major, other.minor)
-    }
-}
-
 /// A file whose locks are wanted. It is identified by device and inode, and by path if it was removed.
 #[derive(Debug, Clone)]
 pub struct WantedFile {
@@ -95,15 +41,6 @@ pub struct WantedFile {
     pub path: PathBuf,
     /// True if there may be a file although the inode is 0, because the path could not be examined.
     pub lost: bool,
-}
-
-/// A line of the table: a lock that a process holds or waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ListedLock {
-    pub file: FileId,
-    /// The lock. If `waits` is true, `locker` is the waiter.
-    pub lock: KernelLock,
-    pub waits: bool,
 }
 
 /// The lock that this process holds through its descriptor `fd`. `None` also if the kernel cannot be asked.
@@ -230,26 +167,9 @@ pub(crate) fn queue(file: FileId) -> Vec<u32> {
     let text = process::read_whole("/proc/locks").unwrap_or_default();
     let waits = text.lines().filter(|line| line.contains("->")).filter_map(parse_lock);
     let mut waits: Vec<ListedLock> = waits.filter(|one| one.waits && one.file == file).collect();
-    sort_waiters(&mut waits);
+    sort_waiters(&mut waits, &find_levels(&text));
     waits.dedup();
     waits.into_iter().map(|one| one.lock.locker).collect()
-}
-
-/// Sorts the locks of one file: after the holders comes the first of the waiters for slots (it waits for each slot), then the waiters
-/// for the lock itself, and then those at a turnstile.
-fn sort_waiters(locks: &mut [ListedLock]) {
-    let is_elsewhere = |lock: &KernelLock| lock.slots != SlotUse::None || lock.place != QueuePlace::Lock;
-    if locks.iter().any(|one| one.waits && is_elsewhere(&one.lock)) {
-        locks.sort_by_key(|one| {
-            let class = match (one.waits, one.lock.slots) {
-                (false, _) => 0,
-                (true, SlotUse::First) => 1,
-                (true, SlotUse::None | SlotUse::Holds(_)) => 2,
-                (true, SlotUse::Queued) => 3,
-            };
-            (class, one.lock.place)
-        });
-    }
 }
 
 /// Returns the number of waiters for a file, like the length of [`queue`]. It needs little memory, even if the table is long.
@@ -292,8 +212,11 @@ fn group_by_file(text: &str) -> HashMap<FileId, Vec<ListedLock>> {
             by_file.entry(lock.file).or_default().push(lock);
         }
     }
-    for locks in by_file.values_mut() {
-        sort_waiters(locks);
+    if by_file.values().flatten().any(|one| one.waits) {
+        let levels = find_levels(text);
+        for locks in by_file.values_mut() {
+            sort_waiters(locks, &levels);
+        }
     }
     by_file
 }
@@ -341,36 +264,6 @@ pub(super) fn read_fdinfo_lock(path: &str) -> io::Result<Option<(FileId, KernelL
     Ok(Some((file, KernelLock { slots, ..lock })))
 }
 
-/// Parses a line such as `1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `1: -> FLOCK …` for a waiter. A process that waits
-/// for a turnstile, another byte of the policies, or a slot (`1: -> POSIX …`) is a waiter for the lock, too.
-fn parse_lock(line: &str) -> Option<ListedLock> {
-    let mut words = line.split_ascii_whitespace().skip(1).peekable();
-    let waits = words.next_if_eq(&"->").is_some();
-    let is_whole = words.next_if_eq(&"FLOCK").is_some();
-    if !(is_whole || waits && words.next() == Some("POSIX")) {
-        return None;
-    }
-    let exclusive = words.nth(1)? == "WRITE";
-    let locker = words.next()?.parse().unwrap_or(0);
-    let file = parse_file_id(words.next()?)?;
-    if is_whole {
-        return Some(ListedLock { file, lock: KernelLock::of_file(locker, exclusive), waits });
-    }
-    let (first, last): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    let asked = if exclusive { Mode::Exclusive } else { Mode::Shared };
-    let bytes = (first, last.checked_sub(first)?.checked_add(1)?);
-    let lock = if let Some((place, mode)) = QueuePlace::of_wait(asked, bytes) {
-        KernelLock { place, ..KernelLock::of_file(locker, mode == Mode::Exclusive) }
-    } else {
-        let slots = match first {
-            TURNSTILE => SlotUse::Queued,
-            byte => Slot::from_byte(byte).map(|_| SlotUse::First)?,
-        };
-        KernelLock { slots, ..KernelLock::of_file(locker, false) }
-    };
-    Some(ListedLock { file, lock, waits })
-}
-
 /// The first fcntl(2) lock on a file in the table, except those of slots.
 #[must_use]
 pub(crate) fn range_lock(file: FileId) -> Option<RangeLock> {
@@ -381,57 +274,38 @@ pub(crate) fn range_lock(file: FileId) -> Option<RangeLock> {
         .find_map(|(locked, range)| (locked == file && is_other(&range)).then_some(range))
 }
 
-/// Parses a line such as `1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `OFDLCK` with the process -1.
-pub(super) fn parse_range_lock(line: &str) -> Option<(FileId, RangeLock)> {
-    let [_, "POSIX" | "OFDLCK", _, kind, pid, file, start, end, ..] =
-        line.split_ascii_whitespace().collect::<Vec<_>>()[..]
-    else {
-        return None;
-    };
-    let start = start.parse().ok()?;
-    // `end` is the last byte of the range, not the first after it.
-    let len = if end == "EOF" { 0 } else { end.parse::<u64>().ok()?.checked_sub(start)? + 1 };
-    let mode = if kind == "WRITE" { Mode::Exclusive } else { Mode::Shared };
-    Some((parse_file_id(file)?, RangeLock { mode, start, len, pid: pid.parse().ok().filter(|pid| *pid > 0) }))
-}
-
-/// Parses a device number and inode, such as `fe:00:1234`.
-fn parse_file_id(text: &str) -> Option<FileId> {
-    let mut parts = text.split(':');
-    let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
-    let (major, minor) = (number()?, number()?);
-    Some(FileId { major, minor, ino: parts.next()?.parse().ok()? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::bytes::{HIGH_MARK, LOW_TURNSTILE, NORMAL_WANT};
+    use crate::os::priority::Priority;
 
     #[test]
-    fn the_lines_of_the_kernel_are_parsed() {
-        let file = FileId { major: 0xfe, minor: 0, ino: 1234 };
+    fn waiters_are_sorted_by_level_and_place() {
+        let line = |kind: &str, mode: &str, pid: u32, start: u64, len: u64| {
+            format!("1: {kind}  ADVISORY  {mode} {pid} fe:00:7 {start} {}", start + len - 1)
+        };
+        let text = [
+            "1: FLOCK  ADVISORY  WRITE 1 fe:00:7 0 EOF".to_owned(),
+            "1: -> FLOCK  ADVISORY  WRITE 5 fe:00:7 0 EOF".to_owned(),
+            "1:  -> FLOCK  ADVISORY  WRITE 3 fe:00:7 0 EOF".to_owned(),
+            "1:   -> FLOCK  ADVISORY  WRITE 2 fe:00:7 0 EOF".to_owned(),
+            line("POSIX", "READ", 2, HIGH_MARK, 2),
+            line("POSIX", "READ", 3, NORMAL_WANT, 2),
+            line("POSIX", "WRITE", 5, LOW_TURNSTILE, 1),
+            line("-> POSIX", "WRITE", 6, LOW_TURNSTILE, 2),
+        ];
+        let locks = group_by_file(&text.join("\n")).into_values().next().unwrap();
+        let found: Vec<_> = locks.iter().map(|one| (one.lock.locker, one.lock.priority, one.lock.exclusive)).collect();
         assert_eq!(
-            parse_lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"),
-            Some(ListedLock { file, lock: KernelLock::of_file(4321, true), waits: false })
+            found,
+            [
+                (1, Priority::Normal, true),
+                (2, Priority::High, true),
+                (3, Priority::Normal, true),
+                (5, Priority::Low, true),
+                (6, Priority::Low, false)
+            ]
         );
-        assert_eq!(
-            parse_lock("12:    -> FLOCK  ADVISORY  READ -1 fe:00:1234 0 EOF"),
-            Some(ListedLock { file, lock: KernelLock::of_file(0, false), waits: true })
-        );
-        let waits =
-            |slots| Some(ListedLock { file, lock: KernelLock { slots, ..KernelLock::of_file(7, false) }, waits: true });
-        let line = |byte: u64| format!("1: -> POSIX  ADVISORY  WRITE 7 fe:00:1234 {byte} {byte}");
-        assert_eq!(parse_lock(&line(TURNSTILE)), waits(SlotUse::Queued));
-        assert_eq!(parse_lock(&line(Slot { number: 2, capacity: 3 }.byte())), waits(SlotUse::First));
-        assert_eq!(parse_lock(&line(0)), None);
-        assert_eq!(parse_lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
-        assert_eq!(parse_lock("1: FLOCK  ADVISORY  WRITE 4321 <none>:0 0 EOF"), None);
-        assert_eq!(parse_lock(""), None);
-        let range = RangeLock { mode: Mode::Exclusive, start: 0, len: 0, pid: Some(4321) };
-        assert_eq!(parse_range_lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), Some((file, range)));
-        let range = RangeLock { mode: Mode::Shared, start: 10, len: 10, pid: None };
-        assert_eq!(parse_range_lock("1: OFDLCK ADVISORY  READ -1 fe:00:1234 10 19"), Some((file, range)));
-        assert_eq!(parse_range_lock("1: -> POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
-        assert_eq!(parse_range_lock("1: FLOCK  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
     }
 }

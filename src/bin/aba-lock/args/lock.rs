@@ -1,8 +1,8 @@
 //! The options of `lock` and `unlock`, and the meaning of their exit statuses.
 
-use super::value::{coalescing, parse_signal, parse_span};
+use super::value::{coalescing, parse_signal, parse_span, priority};
 use aba_lock::lock::request::Coalescing;
-use aba_lock::os::MAX_SLOTS;
+use aba_lock::os::{MAX_SLOTS, Priority};
 use clap::{ArgGroup, Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -156,6 +156,20 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     #[arg(conflicts_with_all = ["shared", "exclusive"])]
     pub(crate) slots: Option<u32>,
+
+    /// Wait with this priority: high, normal or low. A waiter is passed only by those with a higher one [default: normal]
+    ///
+    /// When the lock is released, the waiters with the highest priority get it first, and those of one priority in the order in which they
+    /// came. A holder is never interrupted. After a process has begun to wait, at most one caller with a lower priority gets the
+    /// lock before it: one that was about to run. Calls without this option that find the lock free are not counted: they look at no
+    /// waiter. flock(1) counts as high. `low` may wait forever while others come. With -n, the call is refused if a process with a
+    /// higher priority waits. Waiters for a shared lock have priorities, too. A waiter with `high` that is stopped (SIGSTOP) keeps the
+    /// others waiting.
+    ///
+    /// The file must be writable, and on a local disk: network file systems such as NFS have no such locks. The option cannot be
+    /// combined with --slots, which are granted in the order of the calls, nor with a server, which knows no priorities.
+    #[arg(long, value_name = "LEVEL", value_parser = priority())]
+    pub(crate) priority: Option<Priority>,
 
     /// End at once if another caller already waits: its run covers this call. Otherwise wait until the lock is free
     ///

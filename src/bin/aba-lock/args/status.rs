@@ -42,8 +42,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 21] = [
     ),
     (
         "waiters",
-        "the processes in the queue, in order: pid, user, command, script (pid, command), mode, terminal, \
-         waiting_seconds",
+        "the processes in the queue, in order: pid, user, command, script (pid, command), mode, priority, \
+         terminal, waiting_seconds",
     ),
     (
         "waiting_seconds",

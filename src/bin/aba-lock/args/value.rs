@@ -3,6 +3,7 @@
 use aba_lock::base::duration;
 use aba_lock::lock::kill;
 use aba_lock::lock::request::Coalescing;
+use aba_lock::os::Priority;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
 pub(crate) fn coalescing() -> impl TypedValueParser<Value = Coalescing> {
     let parse = |text: String| if text == "strict" { Coalescing::Strict } else { Coalescing::Started };
     PossibleValuesParser::new(["started", "strict"]).map(parse)
+}
+
+/// The parser of `--priority`.
+pub(crate) fn priority() -> impl TypedValueParser<Value = Priority> {
+    let levels = Priority::ALL.map(Priority::as_str);
+    PossibleValuesParser::new(levels).map(|text: String| Priority::parse(&text).unwrap_or(Priority::Normal))
 }
 
 /// Parses a number of days, such as `30`, `30d` or `4w`.

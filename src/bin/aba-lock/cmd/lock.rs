@@ -60,6 +60,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         slots: args.slots,
         coalescing: args.coalesce,
         replace: args.replace.then_some(grace),
+        priority: args.priority,
         wait: if try_first { Wait::No } else { wait },
         holder: if parse::choose_descriptors(args).is_empty() { std::process::id() } else { os::parent_id() },
         command: (!args.command.is_empty())
@@ -275,6 +276,8 @@ fn reject_use_of_server(args: &LockArgs) -> bool {
         "a lock at a server cannot be shared: for a lock on this machine only, add --server="
     } else if args.slots.is_some() {
         "a lock at a server has no slots: for a lock on this machine only, add --server="
+    } else if args.priority.is_some() {
+        "a lock at a server has no priorities: for a lock on this machine only, add --server="
     } else if args.coalesce.is_some() {
         "--coalesce cannot be used with a server, which does not show the waiters of other machines"
     } else if args.replace {
@@ -390,6 +393,9 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     if args.coalesce.is_some() && targets.len() > 1 {
         let what = if args.file.is_empty() { "name" } else { "file" };
         return Some(format!("--coalesce takes one {what}: of several locks, one may be covered and another one not"));
+    }
+    if args.priority.is_some() && args.slots.is_some() {
+        return Some("--priority cannot be used with --slots: slots are granted in the order of the calls".to_owned());
     }
     if is_strict(args) && args.command.is_empty() {
         return Some("--coalesce=strict needs a command: its exit status shows that a run has succeeded".to_owned());

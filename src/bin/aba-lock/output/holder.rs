@@ -9,7 +9,7 @@ use aba_lock::lock::holders::RangeHolding;
 use aba_lock::lock::holders::{Belief, BlindSpot, Holder, Holding, LockState, Waiter};
 use aba_lock::lock::promise::{self, PromisedRun};
 use aba_lock::lock::record::Record;
-use aba_lock::os::Mode;
+use aba_lock::os::{Mode, Priority};
 use std::fmt::Write as _;
 
 /// Describes the process that holds a lock, or the first one of several.
@@ -193,6 +193,9 @@ pub(crate) fn describe_waiter(waiter: &Waiter) -> String {
     }
     if waiter.mode == Mode::Shared {
         text.push_str(", for a shared lock");
+    }
+    if waiter.priority != Priority::Normal {
+        let _ = write!(text, ", with {} priority", waiter.priority.as_str());
     }
     if let Some(age) = waiter.age {
         let _ = write!(text, ", for {}", format_span(age));

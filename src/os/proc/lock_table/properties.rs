@@ -17,7 +17,7 @@ pub fn hold(bytes: &[u8]) {
     for lock in all.iter().filter(|one| is_at_file(one)) {
         let ListedLock {
             file: FileId { major, minor, ino },
-            lock: KernelLock { locker, exclusive, slots: _, place: _ },
+            lock: KernelLock { locker, exclusive, slots: _, place: _, priority: _ },
             waits,
         } = lock;
         let arrow = if *waits { "-> " } else { "" };

@@ -1,0 +1,50 @@
+//! The order in which waiters will get a lock, as the lock table shows it.
+
+use super::entry::{FileId, ListedLock, SlotUse, parse_range_lock};
+use crate::os::priority::{Priority, QueuePlace};
+use std::collections::HashMap;
+
+/// The levels of waiters for files, by the file and the pid. A waiter that is not here has the level normal.
+type Levels = HashMap<(FileId, u32), Priority>;
+
+/// Finds the levels in the text of the table. A waiter holds bytes that show its level.
+pub(super) fn find_levels(text: &str) -> Levels {
+    let mut levels = Levels::new();
+    for line in text.lines().filter(|line| line.contains("POSIX") && !line.contains("->")) {
+        if let Some((file, range)) = parse_range_lock(line)
+            && let Some(pid) = range.pid
+            && let Some(level) = Priority::of_waiter(range.mode, (range.start, range.len))
+        {
+            levels.insert((file, pid), level);
+        }
+    }
+    levels
+}
+
+/// Notes the levels of the waiters for one file, and sorts its locks: after the holders comes the first of the waiters for slots (it
+/// waits for each slot). The others follow by level, and those of one level by the place where they wait.
+pub(super) fn sort_waiters(locks: &mut [ListedLock], levels: &Levels) {
+    for one in locks.iter_mut().filter(|one| one.waits) {
+        let known = levels.get(&(one.file, one.lock.locker)).copied();
+        one.lock.priority = match one.lock.place {
+            QueuePlace::Turnstile(level) => level,
+            _ => known.unwrap_or(Priority::Normal),
+        };
+    }
+    let is_sorted = |one: &ListedLock| {
+        let lock = &one.lock;
+        (lock.slots, lock.place, lock.priority) == (SlotUse::None, QueuePlace::Lock, Priority::Normal)
+    };
+    if locks.iter().filter(|one| one.waits).all(is_sorted) {
+        return;
+    }
+    locks.sort_by_key(|one| {
+        let class = match (one.waits, one.lock.slots) {
+            (false, _) => 0,
+            (true, SlotUse::First) => 1,
+            (true, SlotUse::None | SlotUse::Holds(_)) => 2,
+            (true, SlotUse::Queued) => 3,
+        };
+        (class, one.lock.priority, one.lock.place)
+    });
+}

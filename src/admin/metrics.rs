@@ -44,6 +44,8 @@ pub struct EventCounts {
     pub timed_out: u64,
     /// Acquisitions whose holders were ended by `--max-time`.
     pub expired: u64,
+    /// Processes that `--replace` has signalled.
+    pub taken_over: u64,
     /// Attempts that would have completed a deadlock.
     pub deadlocks: u64,
     /// Attempts during which the lock file was replaced.
@@ -124,6 +126,7 @@ fn count_event(counts: &mut BTreeMap<String, EventCounts>, event: &Value) {
         Some("covered") => counted.covered += 1,
         Some("timed_out") => counted.timed_out += 1,
         Some("expired") => counted.expired += 1,
+        Some("taken_over") => counted.taken_over += 1,
         Some("deadlock") => counted.deadlocks += 1,
         Some("replaced") => counted.replaced += 1,
         _ => {}

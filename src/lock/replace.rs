@@ -188,7 +188,8 @@ pub(super) fn may_be_proved_soon(release: &ForcedRelease) -> bool {
 }
 
 impl ReleaseRules for Replacement<'_> {
-    /// Returns true if each holder has a stamp or a slot, or belongs to the acquisition that the record describes.
+    /// Returns true if the holders have stamps or slots, or belong to the acquisition that the record describes. All holders of an
+    /// exclusive lock belong to one acquisition, so the proof for one of them is enough.
     fn is_proved(&self, file: &WantedFile, holders: &[&LockingProcess]) -> bool {
         let record = match record::read_path(&file.path) {
             Content::Record(record) => Some(record),
@@ -197,14 +198,21 @@ impl ReleaseRules for Replacement<'_> {
         let is_here =
             |record: &record::Record| record.boot == process::boot_id() && record.ns == process::pid_namespace();
         let record = record.filter(|record| is_here(record));
-        holders.iter().all(|holder| {
-            let is_recorded = record.as_ref().is_some_and(|record| match holder.lock.locker {
+        let is_recorded = |holder: &LockingProcess| {
+            record.as_ref().is_some_and(|record| match holder.lock.locker {
                 // In a pid namespace other than the first one, the kernel names no locker that has ended.
                 0 => record.pid == holder.pid && process::is_alive(record.pid, record.tick),
                 locker => locker == record.locker,
-            });
-            is_recorded || holder.lock.slots.slot().is_some() || openers::has_byte_lock(holder.pid, file, STAMP)
-        })
+            })
+        };
+        let is_known = |holder: &&LockingProcess| {
+            is_recorded(holder) || holder.lock.slots.slot().is_some() || openers::has_byte_lock(holder.pid, file, STAMP)
+        };
+        if holders.iter().any(|holder| holder.lock.exclusive) {
+            holders.iter().any(is_known)
+        } else {
+            holders.iter().all(is_known)
+        }
     }
 
     /// Writes a message to the standard error of the first holder that has one.

@@ -55,6 +55,7 @@ mod queue;
 mod random;
 mod repeated_options;
 mod replace;
+mod replace_faults;
 mod reserve;
 mod reserve_contention;
 mod reserve_faults;

@@ -1,8 +1,8 @@
 //! `lock --replace`: the newest caller ends the holder and takes the lock.
 
 use crate::call::{Call, Holder, RunningCall};
-use crate::process::{is_alive, is_locked, is_root, set_mode, wait_until};
-use crate::scene::{HELPER, Scene};
+use crate::process::{is_alive, is_locked, is_root, wait_until};
+use crate::scene::Scene;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,12 +13,12 @@ use std::process::Stdio;
 /// Prints `begun`, and runs until it is ended.
 const BEGIN: &str = "echo begun; exec sleep 1000";
 
-fn replace(scene: &Scene) -> Call {
+pub(crate) fn replace(scene: &Scene) -> Call {
     scene.aba(["lock", "--replace", "job", "--"])
 }
 
 /// Returns the number of locks on parts of a file that callers with a ticket hold.
-fn count_tickets(file: &Path) -> usize {
+pub(crate) fn count_tickets(file: &Path) -> usize {
     const FIRST_TICKET: u64 = (1 << 62) + (1 << 32) + (1 << 16);
     let Ok(data) = fs::metadata(file) else { return 0 };
     let (end, locks) = (format!(":{}", data.ino()), fs::read_to_string("/proc/locks").unwrap());
@@ -206,45 +206,6 @@ fn shared_holders_and_slots_are_ended_if_all_are_known() {
 }
 
 #[test]
-fn an_ancestor_is_never_ended() {
-    let scene = Scene::new();
-    // A lock that is handed down is shared with the ancestor.
-    scene.aba(["lock", "job", "--", HELPER, "lock", "--replace", "job", "--", "echo", "nested"]).out("nested\n").run();
-    let said = "aba-lock: refused to replace the holder of job: the script that calls this command, or a process that started it, ";
-    let call = scene.aba(["lock", "-o", "job", "--", HELPER, "lock", "--replace", "job", "--", "echo", "not reached"]);
-    call.status(75).err(format!("{said}holds the lock\nhint: release it in that script: ")).run();
-    let nested = r#"exec 200<>"$("$HELPER" path --create job)"; "$HELPER" lock --fd 200 job; exec 201<>/proc/self/fd/200
-        "$HELPER" lock --replace --fd 201 job; echo "$?" "$("$HELPER" status --fd 200 job)""#;
-    scene.bash(nested).err(said).out("75 job: held, exclusive, through descriptor 200\n").run();
-}
-
-#[test]
-fn a_holder_that_cannot_be_examined_or_signalled_is_not_ended() {
-    let scene = Scene::new();
-    let mut holder = scene.holder("job");
-    let call = scene.strace(["-e", "inject=pidfd_send_signal:error=EPERM"]);
-    let call = call.args([HELPER, "lock", "--replace", "job", "--", "echo", "not reached"]).status(75);
-    call.err("refused to replace the holder of job: cannot send a signal to pid ")
-        .err("\nhint: run this command as ")
-        .run();
-    if is_root() {
-        set_mode(scene.root(), 0o777);
-        set_mode(scene.lock_file("job"), 0o666);
-        let call = scene.unprivileged().args(["lock", "--replace", "job", "--", "echo", "not reached"]).status(75);
-        call.err("refused to replace the holder of job: ").err("\nhint: end the holder as its user or as root").run();
-    }
-    let call = scene.in_mount_namespace().args([
-        "sh",
-        "-c",
-        "mount -t tmpfs x /proc; exec \"$HELPER\" lock --replace job -- true",
-    ]);
-    call.status(125).err("/proc").run();
-    assert!(is_alive(holder.pid()));
-    holder.signal(15);
-    holder.wait();
-}
-
-#[test]
 fn a_caller_without_the_option_that_waits_is_not_ended_and_runs_first() {
     let scene = Scene::new();
     let mut holder = scene.holder("job");
@@ -353,6 +314,40 @@ fn no_deadlock_is_reported_as_long_as_the_holder_can_be_ended() {
 }
 
 #[test]
+fn a_deadlock_with_a_holder_that_is_only_waited_for_is_reported() {
+    let scene = Scene::new();
+    scene.aba(["lock", "job", "--", "true"]).run();
+    // flock(1) starts a command that waits for a lock of the newcomer, which waits for the command.
+    let gate = scene.gate("gate");
+    let outer = format!("read _ <{gate}; exec \"$HELPER\" lock --replace job -- echo 'not reached'");
+    let newcomer = scene.aba(["lock", "other", "--", "sh", "-c", &outer]);
+    let newcomer =
+        newcomer.status(75).err("this holder is not ended").err("waiting for job would be a deadlock: ").start();
+    wait_until("the other lock is held", || scene.lock_file("other").exists() && is_locked(&scene.lock_file("other")));
+    let inner = scene.lock_file("other");
+    let holder = scene.call("flock").arg(scene.lock_file("job")).arg("flock").arg(inner).arg("true").start();
+    scene.wait_for_waiter("other");
+    gate.open();
+    newcomer.finish();
+    holder.finish();
+}
+
+#[test]
+fn in_a_container_a_script_is_ended_with_the_children_that_inherited_its_lock() {
+    let scene = Scene::new();
+    // The kernel names no locker there, because the helper of the script has ended.
+    let script =
+        "exec 200<>\"$(\"$HELPER\" path --create job)\"; \"$HELPER\" lock --fd 200 job; sleep 1000 & echo >ready; wait";
+    let inside = format!(
+        "mkfifo ready; bash -c {} 2>/dev/null & read _ <ready; \"$HELPER\" lock --replace job -- echo mine",
+        shell_words::quote(script)
+    );
+    let call = scene.in_pid_namespace().args(["--mount-proc", "--", "bash", "-c", &inside]);
+    let said = call.current_dir(scene.path("")).out("mine\n").err("ended pid ").run();
+    assert_eq!(said.err.lines().count(), 2, "{}", said.err);
+}
+
+#[test]
 fn events_tell_which_holder_was_replaced_by_which_caller() {
     let scene = Scene::new();
     let log = scene.path("log");
@@ -371,55 +366,6 @@ fn events_tell_which_holder_was_replaced_by_which_caller() {
     assert!(taken["holder_command"].as_str().unwrap().starts_with("bash -c "), "{taken}");
     assert_eq!(find("superseded")["pid"], first_pid);
     assert_eq!(find("acquired")["pid"], last_pid);
+    scene.aba(["metrics", "--log"]).arg(&log).out("aba_lock_takeovers_total{lock=\"job\"} 1\n").run();
     holder.wait();
-}
-
-#[test]
-fn a_newcomer_that_is_killed_at_any_system_call_leaves_a_usable_lock_and_no_ticket() {
-    let scene = Scene::new();
-    for call in ["fcntl", "flock", "pidfd_open", "pidfd_send_signal", "pwrite64", "execve", "/^(open)(at)?$", "close"] {
-        for when in 1..=8 {
-            let holder = scene.holder("job");
-            let inject = format!("inject={call}:signal=KILL:when={when}");
-            let mut command = scene.program("strace");
-            command.args(["-o", "/dev/null", "-e", &inject, HELPER, "lock", "--replace", "job", "--", "true"]);
-            let _ = command.stderr(Stdio::null()).status().unwrap();
-            assert_eq!(count_tickets(&scene.lock_file("job")), 0, "{call} {when}");
-            replace(&scene).args(["echo", "mine"]).out("mine\n").err("").run();
-            drop(holder);
-        }
-    }
-}
-
-#[test]
-fn a_failed_lock_of_a_ticket_or_stamp_is_reported() {
-    let scene = Scene::new();
-    scene.aba(["lock", "job", "--", "true"]).run();
-    // A debug build makes the first call.
-    for when in 2..=5 {
-        let call = scene
-            .strace(["-P"])
-            .arg(scene.lock_file("job"))
-            .args(["-e", &format!("inject=fcntl:error=EIO:when={when}")]);
-        call.args([HELPER, "lock", "--replace", "job", "--", "true"]).status(125).err("cannot lock ").run();
-        assert_eq!(count_tickets(&scene.lock_file("job")), 0);
-    }
-    let call = scene
-        .bash("exec 200<\"$(\"$HELPER\" path --create job)\"; \"$HELPER\" lock --replace --fd 200 job")
-        .status(125);
-    call.err(" with --replace: the file is not open for writing\nhint: use a file that you may write to\n").run();
-}
-
-#[test]
-fn the_stamp_ends_with_the_lock_of_a_script() {
-    let scene = Scene::new();
-    let file = scene.path("file").display().to_string();
-    let script = format!(
-        "exec 200<>{file}; \"$HELPER\" lock --replace --fd 200 --file {file}; \"$HELPER\" unlock --fd 200; flock 200; echo held; read _"
-    );
-    let holder = scene.call("bash").args(["-c", &script]).hold();
-    let call = scene.aba(["lock", "--replace", "--file", &file, "--", "true"]).err("is not ended").start();
-    call.wait_for_error("is not ended");
-    assert_eq!(holder.release(), 0);
-    call.finish();
 }

@@ -210,7 +210,7 @@ pub(crate) struct LockArgs {
     /// would end a holder and then not run. A lease cannot be taken from its holder. -n is refused, because the end of a holder takes
     /// time, and so are --shared and --slots, which need no holder to end, and --coalesce, which leaves its work to a later run. The file
     /// must be writable, and on a local disk. A deadlock is
-    /// searched for only after the holder was asked to end.
+    /// searched for only after the holder was asked to end. Until then, `status` does not list the call as a waiter.
     #[arg(long, conflicts_with_all = ["shared", "slots", "coalesce"])]
     pub(crate) replace: bool,
 

@@ -10,7 +10,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 ];
 
 /// The metrics and their help. Those whose names end in `_total` are counters, read from the event log; the others are gauges.
-pub(crate) const METRICS: [(&str, &str); 13] = [
+pub(crate) const METRICS: [(&str, &str); 14] = [
     ("aba_lock_info", "The version of aba-lock."),
     ("aba_lock_held", "1 if the lock is held, 0 if it is free."),
     ("aba_lock_held_seconds", "Seconds since the lock was acquired, if its holder left a record."),
@@ -27,6 +27,7 @@ pub(crate) const METRICS: [(&str, &str); 13] = [
         "aba_lock_expirations_total",
         "Number of times that the holders of the lock were ended by --max-time, from the event log.",
     ),
+    ("aba_lock_takeovers_total", "Number of processes that --replace has signalled, from the event log."),
     ("aba_lock_deadlocks_total", "Number of waits that would have been a deadlock, from the event log."),
     ("aba_lock_replacements_total", "Number of times that the lock file was found replaced, from the event log."),
     ("aba_lock_wait_seconds_total", "Seconds spent waiting for the lock, from the event log."),

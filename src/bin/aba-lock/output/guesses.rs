@@ -97,6 +97,7 @@ const KILL: &str = "end the processes that hold the lock: `aba-lock unlock NAME 
 const ONCE_MORE: &str =
     "run once more after the present run, however many calls there are: `aba-lock lock --coalesce NAME -- COMMAND`";
 
+const REPLACE: &str = "end the holder and take its place: `aba-lock lock --replace NAME -- COMMAND`";
 const SLOTS: &str = "run at most 3 commands at the same time: `aba-lock lock --slots 3 NAME -- COMMAND`";
 const ANY_PORT: &str = "get a free port: `aba-lock reserve`";
 pub(super) const THIS_PORT: &str =
@@ -110,6 +111,7 @@ const DIRECTORY: &str = "set the directory of the lock files with the environmen
 
 /// Options that do not exist: the commands that lack them, their names, and the hint. No commands means all of them.
 const OPTIONS: &[(&[&str], &[&str], &str)] = &[
+    (&["lock"], &["--steal", "--take-over", "--newest", "--latest", "--cancel", "--restart"], REPLACE),
     (&["lock", "flock", "unlock"], &["-f", "-k", "--force", "--kill", "--steal", "--break"], KILL),
     (&["unlock"], &["-9"], "end the holders with SIGKILL: `aba-lock unlock NAME --kill=KILL`"),
     (&["unlock"], &["-s", "--signal"], "end the holders with SIGINT: `aba-lock unlock NAME --kill=INT`"),

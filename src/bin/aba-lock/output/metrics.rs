@@ -36,6 +36,7 @@ pub(crate) fn print_metrics(locks: &[LockMetrics], events: Option<&BTreeMap<Stri
             "aba_lock_covered_total" => sample_events(&|counts| counts.covered.to_string()),
             "aba_lock_timeouts_total" => sample_events(&|counts| counts.timed_out.to_string()),
             "aba_lock_expirations_total" => sample_events(&|counts| counts.expired.to_string()),
+            "aba_lock_takeovers_total" => sample_events(&|counts| counts.taken_over.to_string()),
             "aba_lock_deadlocks_total" => sample_events(&|counts| counts.deadlocks.to_string()),
             "aba_lock_replacements_total" => sample_events(&|counts| counts.replaced.to_string()),
             "aba_lock_wait_seconds_total" => sample_events(&|counts| format!("{:.3}", counts.waited)),

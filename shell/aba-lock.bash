@@ -704,7 +704,10 @@ __aba_open_pipe() {
     fi
     [[ -z ${__aba_posix} ]] || builtin set -o posix
     if [[ -z ${__aba_success} ]]; then
-        __aba_print_message "cannot lock $1: cannot open a pipe on descriptor ${__aba_fd}" 'find the cause with `aba_lock_doctor`'
+        # Bash opens the pipe in /dev/fd, which leads to /proc.
+        __aba_path='find the cause with `aba_lock_doctor`'
+        [[ -e /proc/self ]] || __aba_path='run the script where /proc is mounted'
+        __aba_print_message "cannot lock $1: cannot open a pipe on descriptor ${__aba_fd}" "${__aba_path}"
         builtin return 125
     fi
     __aba_forget_fd "${__aba_fd}"

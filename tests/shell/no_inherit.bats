@@ -377,3 +377,15 @@ END
     expect_end 0
     until_true aba-lock lock --quiet --file file -- true
 }
+
+@test "without /proc, the message says what is missing" {
+    unshare --mount true || skip 'this user may not mount'
+    script holder <<'END'
+aba_lock_operation "$@" save
+END
+    local option
+    for option in --no-inherit --slots=2; do
+        run -125 unshare --mount bash -c 'mount -t tmpfs none /proc && exec ./holder "$@"' bash "${option}"
+        expect_text 'hint: run the script where /proc is mounted'
+    done
+}

@@ -6,8 +6,10 @@
 //! The files, each of which only imports from those above it:
 //!
 //! - `lock_file`: the identity of a lock file
+//! - `stall`: the reason why a process does not go on
 //! - `holder`, `waiter`: the facts about a process
 //! - `state`: the result, as plain data
+//! - `tree`: the processes below a holder
 //! - `belief`: how far a record can be believed
 //! - `shortcut`: answers without an examination of all processes
 //! - `observe`: the functions that observe flock(2) locks
@@ -19,7 +21,9 @@ mod lock_file;
 mod observe;
 pub mod ranges;
 mod shortcut;
+mod stall;
 mod state;
+mod tree;
 mod waiter;
 
 pub use holder::{Holder, format_pids};
@@ -27,5 +31,7 @@ pub use lock_file::derive_label;
 pub(crate) use lock_file::{identify_file, identify_file_in};
 pub use observe::{find_availability, observe_all, observe_briefly, observe_lock, observe_store};
 pub(crate) use observe::{find_conflict, observe_briefly_until, observe_taker};
+pub use stall::Stall;
 pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding};
+pub use tree::{ProcessTree, find_process_trees};
 pub use waiter::Waiter;

@@ -127,7 +127,8 @@ impl<'a> Waiting<'a> {
     }
 
     fn queue_len(&self) -> usize {
-        let count = || lock_table::count_waiters(lock_table::file_id(&holders::identify_file(&self.target.path)));
+        let file = || lock_table::file_id(&holders::identify_file(&self.target.path));
+        let count = || lock_table::lines::count_waiters(file(), self.queues.then(std::process::id));
         *self.queue_len.get_or_init(count)
     }
 

@@ -41,11 +41,20 @@ impl AskedProcesses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::proc::process::RunState;
 
     #[test]
     fn a_process_that_a_receiver_starts_after_the_signal_does_not_get_it() {
-        let process =
-            |pid, parent, start| ProcessStat { pid, parent, start, group: 0, session: 0, foreground: -1, terminal: 0 };
+        let process = |pid, parent, start| ProcessStat {
+            pid,
+            parent,
+            start,
+            group: 0,
+            session: 0,
+            foreground: -1,
+            terminal: 0,
+            state: RunState::Running,
+        };
         let mut asked = AskedProcesses::default();
         let (receiver, later) = (process(1000, 1, 5), ticks_since_boot() + 1000);
         assert!(asked.must_ask(&receiver));

@@ -305,7 +305,7 @@ fn combinations_without_a_clear_meaning_are_wrong_usage() {
     let lock = |options: &[&str]| {
         scene.aba(["lock", "--coalesce", "job"]).args(options).args(["--", "true"]).status(2).err("coalesce")
     };
-    for options in [&["--shared"][..], &["--slots", "2"], &["other"], &["--server", "etcd://h:1"]] {
+    for options in [&["--shared"][..], &["--slots", "2"], &["--replace"], &["other"], &["--server", "etcd://h:1"]] {
         lock(options).run();
     }
     scene.aba(["lock", "--coalesce=other", "job", "--", "true"]).status(2).err("'--coalesce[=<HOW>]'").run();

@@ -105,7 +105,7 @@ fn assert_documented(command: &str, rows: Rows, printed: &Fields) {
 #[test]
 fn the_fields_of_status_and_list_are_documented() {
     let scene = Scene::new();
-    let holder = scene.holder_with(&["--who", "nightly", "a"]);
+    let holder = scene.holder_with(&["-o", "--who", "nightly", "a"]);
     let waiter = scene.aba(["lock", "-qw", "-s", "a", "--", "true"]).start();
     scene.wait_for_settled_waiters("a", 1);
     let script = scene.bash("exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$HELPER\" lock -qw --fd 9 a; true").start();
@@ -126,8 +126,10 @@ fn the_fields_of_status_and_list_are_documented() {
 
     let printed = scene.aba(["list", "--json"]).json();
     printed["locks"].as_array().unwrap().iter().for_each(|lock| add_fields(&mut list, lock));
-    // Only `status` has them: locks of fcntl(2) are those of a file, and `list` has one list for all names at the server.
+    // Only `status` has them: the processes below the holders, and the locks of fcntl(2), which are those of a file. `list` has one
+    // list for all names at the server.
     status.remove("remote");
+    status.remove("processes");
     status.get_mut("fcntl").unwrap().clear();
     assert_eq!(list, status);
     range.release();

@@ -78,6 +78,7 @@ mod scene;
 mod slots;
 mod snippet_table;
 mod snippets;
+mod stalled_holder;
 mod state_root;
 mod status;
 mod status_oracle;

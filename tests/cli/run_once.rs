@@ -285,7 +285,7 @@ fn a_combined_log_has_all_of_stderr_at_the_end_of_the_run() {
     let both = scene.task_text("a", "log.out");
     assert_eq!(both.len(), numbers.len() + "end\n".len());
     assert!(both.contains("end\n"));
-    assert!(!is_locked(&scene.task_file("a", "lock")));
+    scene.wait_for_task_release("a");
     gate.open();
     wait_until("it is in both logs", || {
         ["log.out", "log.err"].iter().all(|name| scene.task_text("a", name).ends_with("late\n"))

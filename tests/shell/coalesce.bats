@@ -88,6 +88,26 @@ END
     [[ ${output} == $'nested\nbound' ]]
 }
 
+@test "a script with --no-inherit or --max-time is covered, and covers others" {
+    local option
+    write_job
+    for option in --no-inherit --max-time=1000; do
+        : >runs
+        start_holder save
+        local holder=${STARTED_PID}
+        start_waiter "${option}"
+        local waiter=${STARTED_PID}
+        run -0 ./job "${option}"
+        run -0 aba-lock status save
+        expect_text "next run: pid ${waiter} runs also for calls that have ended"
+        let_go
+        expect_end 0 "${holder}"
+        expect_end 0 "${waiter}"
+        [[ $(<runs) == run ]] || return 1
+        until_true is_free save
+    done
+}
+
 @test "the run of a script that was killed while it waited is owed until the next call" {
     write_job
     start_holder save

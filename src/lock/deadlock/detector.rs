@@ -212,7 +212,8 @@ impl DeadlockDetector {
         let may_be_stuck = self.has_pipe && !holder_goes_on(&self.path);
         if may_be_stuck && !mem::replace(&mut self.counted_queue, true) {
             // The waiters for one lock must not all examine all processes at the same time.
-            let before = u32::try_from(lock_table::count_waiters(self.file())).unwrap_or(u32::MAX);
+            let waiter = (!self.sees_free_waits).then(std::process::id);
+            let before = u32::try_from(lock_table::lines::count_waiters(self.file(), waiter)).unwrap_or(u32::MAX);
             let delay = PIPE_DELAY_PER_WAITER.saturating_mul(before.saturating_sub(1));
             if !delay.is_zero() {
                 self.next_pipe_search = Some((now + delay, pause + delay));

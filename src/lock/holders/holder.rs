@@ -1,8 +1,10 @@
 //! The facts about a process that holds a lock, read from `/proc`. The files `observe` and [`ranges`](super::ranges)
 //! ask for them.
 
+use super::stall::{self, Stall};
 use crate::os::Slot;
-use crate::os::proc::process;
+use crate::os::proc::process::{self, RunState};
+use std::cell::OnceCell;
 use std::time::Duration;
 
 /// A process that holds a lock.
@@ -22,6 +24,10 @@ pub struct Holder {
     pub namespace: Option<u64>,
     /// The slot that it holds.
     pub slot: Option<Slot>,
+    /// Its state at the time of the observation.
+    pub state: Option<RunState>,
+    /// Its stall, once [`Holder::stall`] has been called.
+    pub(super) stall: OnceCell<Option<Stall>>,
 }
 
 impl Holder {
@@ -38,8 +44,15 @@ impl Holder {
             terminal: seen.and_then(|seen| seen.terminal_name()),
             age: seen.and_then(|seen| seen.age()),
             slot: None,
+            state: seen.map(|seen| seen.state),
+            stall: OnceCell::new(),
             namespace: process::namespace_of(pid).filter(|namespace| *namespace != process::pid_namespace()),
         })
+    }
+
+    /// Returns the reason why this process does not go on by itself, if there is one. This may take some milliseconds.
+    pub fn stall(&self) -> Option<Stall> {
+        *self.stall.get_or_init(|| stall::find_stall(self.pid, self.state?))
     }
 }
 

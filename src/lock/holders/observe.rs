@@ -67,7 +67,7 @@ fn find_bound_taker(path: &Path) -> Option<Holding> {
     if !process::descriptors(record.pid).any(|(descriptor, data)| peer::may_bind_lock(&descriptor, &data)) {
         return None;
     }
-    let lock = lock_table::find_exclusive_lock(lock_table::file_id(&file))?;
+    let lock = lock_table::lines::find_exclusive_lock(lock_table::file_id(&file))?;
     if ![0, record.locker].contains(&lock.locker) {
         return None;
     }

@@ -5,6 +5,7 @@
 //! `/proc`, every answer is "not known".
 
 mod entry;
+pub(crate) mod lines;
 mod order;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -19,7 +20,7 @@ use entry::parse_lock;
 use order::{find_levels, sort_waiters};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -170,37 +171,6 @@ pub(crate) fn queue(file: FileId) -> Vec<u32> {
     sort_waiters(&mut waits, &find_levels(&text));
     waits.dedup();
     waits.into_iter().map(|one| one.lock.locker).collect()
-}
-
-/// Returns the number of waiters for a file, like the length of [`queue`]. It needs little memory, even if the table is long.
-#[must_use]
-pub(crate) fn count_waiters(file: FileId) -> usize {
-    let is_waiter = |one: ListedLock| one.waits && one.file == file && one.lock.slots != SlotUse::First;
-    let mut count = 0;
-    visit_lines(|line| count += usize::from(line.contains("->") && parse_lock(line).is_some_and(is_waiter)));
-    count
-}
-
-/// Returns the lock of a file that is not shared. Like [`count_waiters`], it needs little memory.
-#[must_use]
-pub(crate) fn find_exclusive_lock(file: FileId) -> Option<KernelLock> {
-    let mut found = None;
-    visit_lines(|line| {
-        if found.is_none() && !line.contains("->") {
-            found = parse_lock(line).filter(|one| one.file == file && one.lock.exclusive).map(|one| one.lock);
-        }
-    });
-    found
-}
-
-/// Calls `visit` for each line of the table.
-fn visit_lines(mut visit: impl FnMut(&str)) {
-    let Ok(table) = fs::File::open("/proc/locks") else { return };
-    let (mut table, mut line) = (BufReader::with_capacity(PAGE, table), String::new());
-    while table.read_line(&mut line).is_ok_and(|len| len > 0) {
-        visit(&line);
-        line.clear();
-    }
 }
 
 fn group_by_file(text: &str) -> HashMap<FileId, Vec<ListedLock>> {

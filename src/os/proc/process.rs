@@ -22,7 +22,7 @@ mod user;
 
 pub(crate) use activity::{call_arguments, other_thread};
 pub use activity::{
-    caught_signals, children, has_timers, ignored_signals, is_running, sleeps_in, threads, times_it_slept,
+    caught_signals, children, has_timers, ignored_signals, is_running, sleeps_in, threads, times_it_slept, tracer,
 };
 pub use command_line::{
     InitialVariable, command_line, initial_variable, is_plain_word, local_command_line, local_words, name,
@@ -41,5 +41,5 @@ pub use namespace::{
 };
 pub(crate) use read::{decode_lossy, read_small, read_whole, try_read_small};
 pub(crate) use stat::try_all_pids;
-pub use stat::{ProcessStat, all_pids, ancestors, parent, read_all_stats, read_stat, start_time};
+pub use stat::{ProcessStat, RunState, all_pids, ancestors, parent, read_all_stats, read_stat, start_time};
 pub use user::{UNKNOWN_USER, home_of, is_known_user, user_name, user_of};

@@ -127,7 +127,6 @@ pub(crate) struct LockArgs {
     /// watcher, does this. It ends with the last holder. If it is killed, the lock has no limit any more. A nested call for a lock
     /// that is already held is refused, because the lock keeps the limit of its acquisition. With a server, the wait for the lease is part
     /// of the time.
-    ///
     /// A process that a holder starts while it handles SIGTERM, to clean up, gets no signal before SIGKILL. With --grace 0, only SIGKILL
     /// is sent. With --no-inherit, only CMD is ended, because the processes that it starts do not hold the lock. A holder that changes
     /// the mode of the lock with flock(1) acquires it anew, without the limit.
@@ -181,15 +180,16 @@ pub(crate) struct LockArgs {
     /// with status 0 only after a run that started after it has succeeded; only runs of strict callers count. CMD then runs as a child.
     ///
     /// No caller relies on one with --timeout, which may give up. With -n, the call is refused with status 75 if the lock is held and
-    /// no caller waits. A covered call runs no command of --on-busy. If the waiter is killed, or its script ends, the promised run is owed: `status` shows it, and the next
-    /// call with --coalesce runs. A call inside of a holder of the lock runs.
+    /// no caller waits. A covered call does not run the command of --on-busy. If the waiter is killed, or its script ends, the promised
+    /// run is owed: `status` shows it, and the next call with --coalesce runs. A call inside of a holder of the lock runs.
     ///
     /// The lock file keeps the numbers of the runs in extended attributes. So it must be writable, and on a local disk: network
     /// file systems such as NFS, and tmpfs before Linux 6.6, are refused. The option cannot be combined with --shared or --slots,
-    /// because there is no one holder whose end begins the next run; with several locks, because one of them may be covered and
-    /// another one not; nor with a server, which does not know the waiters of other machines.
+    /// because there is no one holder whose end begins the next run; with --replace, which leaves no run to wait for; with several
+    /// locks, because one of them may be covered and another one not; nor with a server, which does not know the waiters of other
+    /// machines.
     #[arg(long, value_name = "HOW", value_parser = coalescing(), conflicts_with_all = ["shared", "slots"])]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "started")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "started", hide_possible_values = true)]
     pub(crate) coalesce: Option<Coalescing>,
 
     /// End the process that holds the lock, and take its place: the newest of several callers gets the lock

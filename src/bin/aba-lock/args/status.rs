@@ -15,7 +15,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 21] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 23] = [
     ("name, path", "the name of the lock, and the path of its file"),
     (
         "key",
@@ -38,7 +38,16 @@ pub(crate) const STATUS_JSON: [(&str, &str); 21] = [
     (
         "holders",
         "the processes that hold the lock: pid, user, command, inherited, terminal, running_seconds, namespace, \
-         slot",
+         slot, state",
+    ),
+    (
+        "holders.state",
+        "the state of the process: running, sleeping, uninterruptible, stopped, traced, or zombie (its first thread has ended)",
+    ),
+    (
+        "processes",
+        "only in `status`: the holders that have children, each as a tree: pid, command, state, running_seconds, sleeps_in (a \
+         function of the kernel), children, omitted (the number of children that are left out)",
     ),
     (
         "waiters",
@@ -76,7 +85,9 @@ pub(crate) const STATUS_JSON: [(&str, &str); 21] = [
 /// Show whether a lock is held, and by which process
 ///
 /// The exit status is 0 if the lock is held and 1 if it is free. For a free lock, the process that acquired it last is shown, if
-/// its file has a record of that. The command acquires no lock, so it never makes an attempt of
+/// its file has a record of that. For a lock that is held, the processes below each holder are shown, down to those that do the
+/// work: at most 24 processes, and the function of the kernel in which the last ones sleep. A holder that is stopped, by Ctrl-Z for
+/// example, is called that, and the hint says how to continue it. The command acquires no lock, so it never makes an attempt of
 /// another process fail. It shows the locks in `ABA_LOCK_DIR`. To see a lock of another user, set this variable to the directory of
 /// that user, `.aba` in the home directory. Only root can do that, and only root can see the processes of other users.
 #[derive(Debug, Default, Args)]

@@ -1,6 +1,8 @@
 //! Messages of `lock` and `unlock`: the lock is acquired, or another process holds it.
 
-use super::hint::{hint_for_inherited, hint_for_kin, hint_for_state, hint_to_end, hint_to_wait_in_script};
+use super::hint::{
+    hint_for_inherited, hint_for_kin, hint_for_stalled_holder, hint_for_state, hint_to_end, hint_to_wait_in_script,
+};
 use super::holder::{
     describe_holder, describe_processes, describe_range_holders, describe_unknown, describe_unseen_holder,
 };
@@ -97,6 +99,9 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
         (None, _) if state.blind_spot.is_some() => format!("{label} is held by {}", describe_unseen_holder(&state)),
         (None, _) => format!("{label} was held a moment ago by {}", describe_unseen_holder(&state)),
     };
+    if let Some(stalled) = state.holding.as_ref().and_then(hint_for_stalled_holder) {
+        hint = stalled;
+    }
     if let Some(kin) = state.holding.as_ref().and_then(Holding::kin) {
         hint = hint_for_kin(kin, true);
     }

@@ -1,10 +1,11 @@
 //! Hints: what the user can do about a lock that is held, or whose state is unknown.
 
-use super::text::{describe_file_type, escape_controls};
+use super::holder::find_named_holder;
+use super::text::{describe_file_type, escape_controls, format_command};
 use aba_lock::base::names::TaskId;
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::quote_path;
-use aba_lock::lock::holders::{self, Availability, Belief, BlindSpot, Holder, Holding, Kin, LockState};
+use aba_lock::lock::holders::{self, Availability, Belief, BlindSpot, Holder, Holding, Kin, LockState, Stall};
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
 use aba_lock::store::TaskRoot;
@@ -33,6 +34,45 @@ pub(crate) fn hint_for_inherited(holding: &Holding) -> Option<String> {
             holders::format_pids(&holding.holders)
         )),
         _ => None,
+    }
+}
+
+/// Returns the hint for a lock whose holder does not go on by itself.
+pub(crate) fn hint_for_stalled_holder(holding: &Holding) -> Option<String> {
+    let holder = find_named_holder(holding)?;
+    let pid = holder.pid;
+    Some(match holder.stall()? {
+        Stall::Stopped => {
+            let ours = process::read_stat(std::process::id()).and_then(|ours| ours.terminal_name());
+            let foreground = if ours.is_some() && ours == holder.terminal { "`fg` in its shell, or with " } else { "" };
+            format!("continue it with {foreground}`kill -CONT {pid}`{}", name_other_user(&holder.user))
+        }
+        Stall::Traced(Some(tracer)) => {
+            let command = format_command(&process::command_line(tracer));
+            format!("its tracer is pid {tracer} ({command}): continue or end it there")
+        }
+        Stall::Traced(None) => format!("show its tracer as root with `grep Tracer /proc/{pid}/status`"),
+        Stall::Uninterruptible => format!(
+            "no signal ends this sleep: check the disks and network mounts that it uses; root sees the call with `cat /proc/{pid}/stack`"
+        ),
+        Stall::Zombie => format!("show its threads with `ps -L -p {pid}`"),
+    })
+}
+
+/// Returns the hint for a lock whose holder waits for a stopped process.
+pub(crate) fn hint_for_stopped_child(pid: u32) -> String {
+    format!("the holder waits for pid {pid}, which is stopped: continue it with `kill -CONT {pid}`")
+}
+
+/// Names the users that may send signals to a process of this user, if this one may not.
+fn name_other_user(user: &str) -> String {
+    let ours = os::user_id();
+    if ours == 0 || process::user_name(ours) == user {
+        return String::new();
+    }
+    match escape_controls(user).as_str() {
+        "root" => " as root".to_owned(),
+        user => format!(" as {user} or root"),
     }
 }
 
@@ -73,7 +113,9 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
             }
             None => "the holder cannot be seen from here: run this command as root, or outside of this container".to_owned(),
         },
-        (Some(holding), _) => hint_for_inherited(holding).unwrap_or_else(|| hint_to_end(target, &holding.holders)),
+        (Some(holding), _) => hint_for_stalled_holder(holding)
+            .or_else(|| hint_for_inherited(holding))
+            .unwrap_or_else(|| hint_to_end(target, &holding.holders)),
         (None, Some((record, Belief::OtherHost))) => format!("run this command on host {}", escape_controls(&record.host)),
         (None, _) if state.blind_spot == Some(BlindSpot::Proc) => "run this command where /proc is mounted".to_owned(),
         (None, _) if state.blind_spot == Some(BlindSpot::List) => {

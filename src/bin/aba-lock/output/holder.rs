@@ -6,9 +6,10 @@
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
 use aba_lock::lock::holders::RangeHolding;
-use aba_lock::lock::holders::{Belief, BlindSpot, Holder, Holding, LockState, Waiter};
+use aba_lock::lock::holders::{Belief, BlindSpot, Holder, Holding, LockState, Stall, Waiter};
 use aba_lock::lock::promise::{self, PromisedRun};
 use aba_lock::lock::record::Record;
+use aba_lock::os::proc::process::RunState;
 use aba_lock::os::{Mode, Priority};
 use std::fmt::Write as _;
 
@@ -42,7 +43,10 @@ fn describe_first_holder(holding: &Holding) -> String {
     let rest = holding.holders.len().saturating_sub(1);
     let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
     match belief {
-        Belief::Alive => format!("pid {} {}{others}", record.pid, describe_record(record)),
+        Belief::Alive => {
+            let stall = find_named_holder(holding).and_then(Holder::stall).map(describe_stall).unwrap_or_default();
+            format!("pid {} {}{stall}{others}", record.pid, describe_record(record))
+        }
         Belief::OtherHost | Belief::OtherNamespace | Belief::Unchecked => describe_remote_holder(record, *belief),
         Belief::Ended if holding.holders.is_empty() => {
             let age = record.age().map(|age| format!(" {} ago", format_span(age))).unwrap_or_default();
@@ -97,7 +101,42 @@ pub(crate) fn describe_processes(holders: &[Holder]) -> String {
     };
     // The time since which the process holds the lock is unknown. It is at most the age of the process.
     let age = first.age.map(|age| format!(", running for {}", format_span(age))).unwrap_or_default();
-    format!("pid {} ({}), by {}{age}{more}", first.pid, format_command(&first.command), escape_controls(&first.user))
+    let stall = first.stall().map(describe_stall).unwrap_or_default();
+    format!(
+        "pid {} ({}), by {}{age}{stall}{more}",
+        first.pid,
+        format_command(&first.command),
+        escape_controls(&first.user)
+    )
+}
+
+/// Returns the process that messages name as the holder, if it can be examined.
+pub(crate) fn find_named_holder(holding: &Holding) -> Option<&Holder> {
+    match &holding.record {
+        Some((record, Belief::Alive)) => holding.holders.iter().find(|holder| holder.pid == record.pid),
+        _ => holding.holders.first(),
+    }
+}
+
+/// Describes the reason why a process does not go on. The phrase follows the description of the process.
+fn describe_stall(stall: Stall) -> &'static str {
+    describe_state(match stall {
+        Stall::Stopped => RunState::Stopped,
+        Stall::Traced(_) => RunState::Traced,
+        Stall::Uninterruptible => RunState::Uninterruptible,
+        Stall::Zombie => RunState::Zombie,
+    })
+}
+
+/// Describes the state of a process, if it does not run or wait as usual. The phrase follows the description of the process.
+pub(crate) fn describe_state(state: RunState) -> &'static str {
+    match state {
+        RunState::Running | RunState::Sleeping => "",
+        RunState::Uninterruptible => ", in uninterruptible sleep",
+        RunState::Stopped => ", stopped",
+        RunState::Traced => ", stopped by a tracer",
+        RunState::Zombie => ", a zombie with threads that still run",
+    }
 }
 
 /// Describes the holder of a lock that is or was held by a process that cannot be identified.
@@ -158,6 +197,7 @@ pub(crate) fn describe_process(holder: &Holder) -> String {
     if let Some(slot) = holder.slot {
         let _ = write!(text, ", slot {}", slot.number);
     }
+    text.push_str(holder.stall().map_or("", describe_stall));
     text
 }
 

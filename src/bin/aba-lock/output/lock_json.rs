@@ -2,9 +2,10 @@
 
 use super::hint::hint_for_state;
 use aba_lock::base::target::Target;
-use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, Waiter};
+use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, ProcessTree, Waiter};
 use aba_lock::lock::promise::PromisedRun;
 use aba_lock::lock::record::Record;
+use aba_lock::os::proc::process::RunState;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -109,9 +110,26 @@ fn build_holders(holders: &[Holder]) -> Value {
             "running_seconds": holder.age.map(|age| age.as_secs()),
             "namespace": holder.namespace,
             "slot": holder.slot.map(|slot| slot.number),
+            "state": holder.state.map(RunState::as_str),
         })
     };
     holders.iter().map(build_holder).collect()
+}
+
+/// Builds the array of the processes below the holders.
+pub(crate) fn build_process_trees(trees: &[ProcessTree]) -> Value {
+    let build_tree = |tree: &ProcessTree| {
+        json!({
+            "pid": tree.pid,
+            "command": tree.command,
+            "state": tree.state.as_str(),
+            "running_seconds": tree.age.map(|age| age.as_secs()),
+            "sleeps_in": tree.sleeps_in,
+            "children": build_process_trees(&tree.children),
+            "omitted": tree.omitted,
+        })
+    };
+    trees.iter().map(build_tree).collect()
 }
 
 fn build_waiter(waiter: &Waiter) -> Value {

@@ -1,6 +1,7 @@
 //! Progress messages of a call that waits for a lock.
 
 use super::force::report_replacement;
+use super::hint::hint_for_stalled_holder;
 use super::holder::{describe_holder, describe_range_holders};
 use super::stream::{clear_line, print_message, redraw_line};
 use super::text::{spell_number, spell_ordinal};
@@ -51,10 +52,12 @@ impl LockProgress {
 
     fn show(&mut self, waiting: &Waiting) {
         let label = &waiting.target.label;
-        let held = match waiting.state() {
-            LockState { holding: Some(holding), .. } => format!(", held by {}", describe_holder(&holding)),
-            LockState { range: Some(range), .. } => format!(", locked {}", describe_range_holders(&range)),
-            _ => String::new(),
+        let (held, hint) = match waiting.state() {
+            LockState { holding: Some(holding), .. } => {
+                (format!(", held by {}", describe_holder(&holding)), hint_for_stalled_holder(&holding))
+            }
+            LockState { range: Some(range), .. } => (format!(", locked {}", describe_range_holders(&range)), None),
+            _ => (String::new(), None),
         };
         let place = waiting.queue_position();
         let place = place.map(|(at, of)| format!(" ({} of {})", spell_ordinal(at), spell_number(of)));
@@ -68,7 +71,7 @@ impl LockProgress {
             redraw_line(&format!("aba-lock: waiting {} for {label}{place}{held}", format_span(self.elapsed())));
             self.shown = true;
         } else {
-            print_message(&format!("waiting for {label}{place}{held}"), None);
+            print_message(&format!("waiting for {label}{place}{held}"), hint.as_deref());
         }
     }
 }

@@ -1,17 +1,19 @@
 //! The output of `status`.
 
-use super::hint::{find_task, find_update_hint, hint_for_state};
+use super::hint::{find_task, find_update_hint, hint_for_stalled_holder, hint_for_state, hint_for_stopped_child};
 use super::holder::{
     describe_blind, describe_last_taker, describe_process, describe_promised_run, describe_remote_holder,
-    describe_waiter, format_slots,
+    describe_state, describe_waiter, format_slots,
 };
-use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_answer};
+use super::lock_json::{OverallState, build_lock, build_process_trees, find_age, find_limit, parse_answer};
 use super::stream::print;
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::target::{Kind, Target};
-use aba_lock::lock::holders::{Availability, Belief, Holding, LockState};
+use aba_lock::lock::holders::{Availability, Belief, Holding, Kin, LockState, ProcessTree, find_process_trees};
 use aba_lock::os::Mode;
+use aba_lock::os::proc::process::RunState;
+use serde_json::json;
 use std::fmt::Write as _;
 
 /// Prints `status --fd N NAME`.
@@ -82,13 +84,18 @@ pub(crate) fn print_status(
         let holder = describe_process(holder);
         let _ = writeln!(text, "  removed file: still locked by {holder}, but that lock excludes no other process");
     }
+    let trees = state.holding.as_ref().map(find_process_trees).unwrap_or_default();
+    if !trees.is_empty() {
+        text.push_str("  processes of the holder:\n");
+        add_process_trees(&mut text, &trees, 4);
+    }
     for (at, waiter) in state.waiters().iter().enumerate() {
         let _ = writeln!(text, "  {}. waits: {}", at + 1, describe_waiter(waiter));
     }
     if let Some(promised) = state.promised {
         let _ = writeln!(text, "  {}", describe_promised_run(promised));
     }
-    if let Some(hint) = hint_for_state(target, state) {
+    if let Some(hint) = find_remedy(target, state, &trees) {
         let _ = writeln!(text, "  hint: {hint}");
     }
     match (&target.key, state.record.as_ref().and_then(|record| record.key.as_ref())) {
@@ -104,10 +111,43 @@ pub(crate) fn print_status(
 /// Prints `status --json`.
 pub(crate) fn print_status_json(target: &Target, state: &LockState, overall: OverallState, elsewhere: Option<&str>) {
     let mut object = build_lock(target, state, overall);
+    let trees = state.holding.as_ref().map(find_process_trees).unwrap_or_default();
+    object["remedy"] = json!(find_remedy(target, state, &trees));
+    object["processes"] = build_process_trees(&trees);
     if let Some(text) = elsewhere {
         object["remote"] = parse_answer(text);
     }
     print(&format!("{object:#}\n"));
+}
+
+/// Returns the suggested next step. If a process below the holder is stopped, the step continues that one.
+fn find_remedy(target: &Target, state: &LockState, trees: &[ProcessTree]) -> Option<String> {
+    let holding = state.holding.as_ref().filter(|_| !trees.is_empty());
+    let is_caller = holding.is_none_or(|holding| matches!(holding.kin(), Some(Kin::Itself | Kin::Ancestor(_))));
+    let stopped = trees.iter().find_map(ProcessTree::find_stopped_child).filter(|_| !is_caller);
+    match (holding.and_then(hint_for_stalled_holder), stopped) {
+        (None, Some(pid)) => Some(hint_for_stopped_child(pid)),
+        _ => hint_for_state(target, state),
+    }
+}
+
+/// Adds a line for each process, below that of its parent.
+fn add_process_trees(text: &mut String, trees: &[ProcessTree], indent: usize) {
+    for tree in trees {
+        let _ = write!(text, "{:indent$}pid {}, {}", "", tree.pid, format_command(&tree.command));
+        if let Some(age) = tree.age {
+            let _ = write!(text, ", for {}", format_span(age));
+        }
+        text.push_str(if tree.state == RunState::Running { ", running" } else { describe_state(tree.state) });
+        if let Some(function) = &tree.sleeps_in {
+            let _ = write!(text, ", sleeps in {}", escape_controls(function));
+        }
+        text.push('\n');
+        add_process_trees(text, &tree.children, indent + 2);
+        if tree.omitted > 0 {
+            let _ = writeln!(text, "{:1$}and {2} more", "", indent + 2, tree.omitted);
+        }
+    }
 }
 
 fn format_holding(label: &str, holding: &Holding) -> String {

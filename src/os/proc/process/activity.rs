@@ -35,6 +35,14 @@ pub fn children(pid: u32) -> Vec<u32> {
     list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
+/// The process that traces `pid` (`ptrace(2)`). `None`: there is none that can be seen from here.
+#[must_use]
+pub fn tracer(pid: u32) -> Option<u32> {
+    let status = read_small(&format!("/proc/{pid}/status"))?;
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
+    tracer.trim().parse().ok().filter(|tracer| *tracer > 0)
+}
+
 /// The number of context switches of the first thread of a process. If two calls return the same number, the thread did
 /// not run in between.
 #[must_use]

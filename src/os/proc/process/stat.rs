@@ -28,6 +28,49 @@ pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).take(MAX_ANCESTORS)
 }
 
+/// The state of a process, or of its first thread if it has several (field 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// It runs, or is ready to run.
+    Running,
+    /// It waits for an event, and a signal can end the wait.
+    Sleeping,
+    /// It waits for an event, and no signal ends the wait. Most processes that use a disk are in this state for an instant.
+    Uninterruptible,
+    /// A signal has stopped it, such as SIGSTOP or the one of Ctrl-Z.
+    Stopped,
+    /// It is stopped by the process that traces it.
+    Traced,
+    /// The first thread has ended, and others still run.
+    Zombie,
+}
+
+impl RunState {
+    fn parse(letter: &str) -> Self {
+        match letter {
+            "R" => Self::Running,
+            "D" => Self::Uninterruptible,
+            "T" => Self::Stopped,
+            "t" => Self::Traced,
+            "Z" | "X" => Self::Zombie,
+            _ => Self::Sleeping,
+        }
+    }
+
+    /// The word for the state in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Sleeping => "sleeping",
+            Self::Uninterruptible => "uninterruptible",
+            Self::Stopped => "stopped",
+            Self::Traced => "traced",
+            Self::Zombie => "zombie",
+        }
+    }
+}
+
 /// A process that had not ended when its line was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
@@ -44,6 +87,7 @@ pub struct ProcessStat {
     pub terminal: u64,
     /// Its start time in clock ticks since boot (field 22).
     pub start: u64,
+    pub state: RunState,
 }
 
 /// Reads the line of a process. `None` if the process has ended.
@@ -70,6 +114,7 @@ pub(super) fn parse_stat(pid: u32, stat: &str) -> Option<ProcessStat> {
         terminal: field(7)?,
         foreground: fields.get(8 - 3)?.parse().ok()?,
         start: field(22)?,
+        state: RunState::parse(fields.first()?),
     })
 }
 

@@ -258,6 +258,7 @@ fn options_without_a_clear_meaning_are_refused_with_a_reason() {
     call(&["-s", "job"], "--shared");
     call(&["--slots=2", "job"], "--slots");
     call(&["--coalesce", "job"], "--coalesce");
+    call(&["--priority=high", "job"], "--priority");
     call(&["--server=http://server", "job"], "a lease at a server cannot be taken from its holder");
     scene.aba(["lock", "--grace", "1", "job", "--", "true"]).status(2).err("--replace").run();
 }

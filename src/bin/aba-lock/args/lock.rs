@@ -208,10 +208,11 @@ pub(crate) struct LockArgs {
     ///
     /// With --replace, only one NAME can be given, and no server: the newest caller of one lock can be an earlier one of another, so it
     /// would end a holder and then not run. A lease cannot be taken from its holder. -n is refused, because the end of a holder takes
-    /// time, and so are --shared and --slots, which need no holder to end, and --coalesce, which leaves its work to a later run. The file
+    /// time, and so are --shared and --slots, which need no holder to end, --coalesce, which leaves its work to a later run, and
+    /// --priority, because the newest caller comes first. The file
     /// must be writable, and on a local disk. A deadlock is
     /// searched for only after the holder was asked to end. Until then, `status` does not list the call as a waiter.
-    #[arg(long, conflicts_with_all = ["shared", "slots", "coalesce"])]
+    #[arg(long, conflicts_with_all = ["shared", "slots", "coalesce", "priority"])]
     pub(crate) replace: bool,
 
     /// Print no message if the lock file was replaced (status 76)

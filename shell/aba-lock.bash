@@ -259,7 +259,7 @@ __aba_pid_files=${__aba_pid_files-0}
 # ABA_LOCK_TOKEN becomes the fencing token of the lease (or the tokens, in the order of the operations).
 #
 # Status 1: another process holds a lock. 3: the script may continue without the lock, as `ask` or `warn` allowed. 2: wrong
-# usage. 80: with --coalesce, a run after this call makes one of this script unnecessary. 125: locking failed. 1, 2, 80 (with
+# usage. 80: with --coalesce or --skip-ok, the script should end with success. 125: locking failed. 1, 2, 80 (with
 # status 0) and 125 end the script, unless the shell is interactive or --on-conflict is `return`.
 aba_lock_operation() {
     __aba_check_shell || \return "$?"
@@ -308,7 +308,7 @@ aba_lock_operation() {
                 ;;
             --) ;;
             --coalesce | --coalesce=* | --server=* | --pid-file=* | --slots=* | --priority=* | --wait | --nonblock | -t* | -w=* | --wait=* | --timeout=* | --max-time=* | --grace=* | \
-                --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --replace | --no-inherit | --quiet | --verbose)
+                --who=* | --ttl=* | --on-lost=* | --shared | --exclusive | --replace | --skip-ok | --no-inherit | --quiet | --verbose)
                 __aba_options+=("${__aba_word}")
                 case ${__aba_word} in
                     --server=*) __aba_server=${__aba_word#*=} ;;
@@ -446,6 +446,7 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
                            the slot, 1 to N
       --priority LEVEL     Wait with this priority: high, normal or low [default: normal]
   -o, --no-inherit         Release the locks when this script ends, even if its children still run
+      --skip-ok            If another process holds a lock, end this script with status 0 and no message
   -q, --quiet              Print no messages about contention
   -v, --verbose            Print how long it took to acquire the locks
       --who TEXT           Description of the holder, shown to waiters
@@ -780,7 +781,7 @@ __aba_handle_failure() {
             __aba_end_call 2
             ;;
         125) __aba_end_call 125 ;;
-        # --coalesce: the script has no lock, and nothing to do.
+        # --coalesce, --skip-ok: the script has no lock, and nothing to do.
         80)
             [[ $- != *i* && ${__aba_on_conflict} != return ]] || builtin return 80
             builtin exit 0

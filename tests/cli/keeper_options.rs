@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 16] = [
+const LOCAL: [&str; 18] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "bind",
     "exclusive",
@@ -26,6 +26,9 @@ const LOCAL: [&str; 16] = [
     // The watcher of the local lock ends its holders; the lease ends with them.
     "grace",
     "max-time",
+    // The keeper gets the words of the shell, and the silence and the status of a skipped call.
+    "command",
+    "skip-ok",
     // They are about the wait for the local locks.
     "heed-keyboard",
     "try-first",

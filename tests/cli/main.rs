@@ -23,6 +23,7 @@ mod clean;
 mod coalesce;
 mod coalesce_faults;
 mod command;
+mod cron;
 mod deadlock;
 mod doctor;
 mod doctor_environment;

@@ -46,11 +46,11 @@ fn a_missing_separator_before_the_command_is_named() {
     for (words, meant) in [
         ("lock /path/o.lock echo hi", "lock --file /path/o.lock -- echo hi"),
         ("lock -q ./state sh -c 'echo hi'", "lock -q --file ./state -- sh -c 'echo hi'"),
-        ("lock /path/o.lock -c 'echo hi'", "lock --file /path/o.lock -- sh -c 'echo hi'"),
         ("lock /path/o.lock", "lock --file /path/o.lock -- COMMAND"),
     ] {
         refuse(words, &[&format!("{file}`aba-lock {meant}`\n")]);
     }
+    refuse("lock /path/o.lock -c 'echo hi'", &["hint: to lock a file, use `--file /path/o.lock`\n"]);
     refuse("lock /bin/cp echo hi", &["hint: name the lock: `aba-lock lock NAME -- /bin/cp echo hi`\n"]);
     refuse("lock -- ./backup.sh", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh`\n"]);
     refuse("run-once fetch -- make", &["hint: name the task with -i: `aba-lock run-once -i fetch -- make`\n"]);

@@ -72,7 +72,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba_unlock_operation backup", Not("needs the lock of a snippet above")),
     ("aba-lock lock backup -- rsync", Guard(Name("backup"), "rsync")),
     ("aba-lock lock -t 60 --on-busy ./notify.sh backup", Waits(Name("backup"), "./backup.sh")),
-    ("aba-lock lock -q -E 0 backup -- ./backup.sh", Guard(Name("backup"), "./backup.sh")),
+    ("aba-lock lock --skip-ok backup -- ./backup.sh", Guard(Name("backup"), "./backup.sh")),
     ("aba-lock lock --wait deploy -- ./deploy.sh", Waits(Name("deploy"), "./deploy.sh")),
     ("aba-lock status backup", Plain),
     ("mkdir -p -m 755 /var/lib/aba-lock", Plain),

@@ -59,7 +59,7 @@ END
             ;;
         *) return 1 ;;
     esac
-    terminal new-session -d -x 120 -y 64 \
+    terminal new-session -d -x 120 -y 90 \
         env -u TMUX -u ZDOTDIR -u XDG_CONFIG_HOME INPUTRC=/dev/null LC_ALL=C.UTF-8 XDG_DATA_DIRS="${share}:/usr/share" "$@"
     screen_is 'ready>'
 }

@@ -48,7 +48,7 @@ expect_word() {
     # The library opens the files of names itself, on descriptors, and asks for --reopen in each call.
     refused=' --file --fd --reopen'
     # The script has --on-conflict, and the statuses of the library.
-    refused+=' --on-busy --conflict-exit-code '
+    refused+=' --on-busy --conflict-exit-code --command '
     setup_tool lock
     offered=$'--on-conflict\n--subshell\n--help\n'
     while read -r short long value; do

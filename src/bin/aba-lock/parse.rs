@@ -8,6 +8,7 @@ use crate::args::lock::LockArgs;
 use crate::args::repeat::allow_repeated_flags;
 use crate::args::{Cli, Invocation, LeaseArgs};
 use aba_lock::base::duration::parse_span;
+use aba_lock::base::environment::shell;
 use aba_lock::os;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser};
@@ -35,7 +36,13 @@ pub(crate) fn parse_command() -> Result<Invocation, clap::Error> {
 fn parse_with_clap() -> Result<Invocation, clap::Error> {
     let has_effect = |invocation: &Invocation| effect::find_ineffective_option(invocation).is_none();
     let parsed = parse_named(os::words().skip(1)).filter(has_effect);
-    parsed.map_or_else(|| parse_all(os::words()), Ok)
+    let mut invocation = parsed.map_or_else(|| parse_all(os::words()), Ok)?;
+    if let Invocation::Lock(args) = &mut invocation
+        && let Some(line) = args.shell_line.take()
+    {
+        args.command = vec![shell(), "-c".into(), line];
+    }
+    Ok(invocation)
 }
 
 fn parse_all(words: impl Iterator<Item = OsString>) -> Result<Invocation, clap::Error> {

@@ -6,7 +6,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("lock", "aba-lock lock --wait=60 backup -- ./backup.sh", "wait for the lock, but for at most a minute"),
     (
         "lock",
-        "aba-lock lock -q -E 0 backup -- ./backup.sh",
+        "aba-lock lock --skip-ok backup -- ./backup.sh",
         "in a crontab: skip this run without a message if the last one still runs",
     ),
     ("lock", "aba-lock lock db cache -- ./migrate.sh", "hold two locks, or neither"),

@@ -15,7 +15,7 @@ pub(crate) const ALL_EXIT_STATUS: [(&str, &str); 12] = [
     ("2", "wrong usage"),
     ("75", "not acquired: another process holds the lock, or waiting would be a deadlock (-E changes it)"),
     ("76", "the lock file was replaced while it was opened: open it again"),
-    ("80", "--coalesce with --fd: not acquired, because a run after this call makes another one unnecessary"),
+    ("80", "--coalesce or --skip-ok with --fd: not acquired, and the script should end with success"),
     ("124", "timed out while waiting (-E changes it)"),
     (
         "125",
@@ -67,11 +67,13 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 /// several locks begins to wait for the second one when it holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
+                            aba-lock lock [OPTIONS] NAME... -c 'SHELL LINE'\n       \
                             aba-lock lock [OPTIONS] --key TEXT... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
 #[command(group = ArgGroup::new("what").args(["names", "key", "file"]).multiple(true).required(true))]
-#[command(group = ArgGroup::new("how").args(["fd", "bind", "command"]).required(true))]
+#[command(group = ArgGroup::new("how").args(["fd", "bind", "command", "shell_line"]).required(true))]
+#[command(group = ArgGroup::new("program").args(["command", "shell_line"]))]
 #[command(group = ArgGroup::new("script").args(["fd", "bind"]))]
 #[command(group = ArgGroup::new("ends").args(["max_time", "replace"]).multiple(true))]
 pub(crate) struct LockArgs {
@@ -252,7 +254,7 @@ pub(crate) struct LockArgs {
     ///
     /// `$1` and `$ABA_LOCK_NAME` are the lock. With a wait, CMD runs if the wait timed out or would be a deadlock. Its exit status
     /// is that of the call.
-    #[arg(long, value_name = "CMD", requires = "command", conflicts_with = "fd")]
+    #[arg(long, value_name = "CMD", requires = "program", conflicts_with = "fd")]
     pub(crate) on_busy: Option<String>,
 
     /// Write the pid of the holder to this file
@@ -283,6 +285,13 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "HOW")]
     pub(crate) on_lost: Option<String>,
 
+    /// Exit with status 0 and no message if the lock is held by another process or the wait timed out
+    ///
+    /// For jobs of cron and timers that may be skipped while the last one still runs. The event log shows the skipped call. With --fd,
+    /// the status is 80 instead, because the script has no lock. Deadlocks are reported as usual.
+    #[arg(long, conflicts_with_all = ["on_busy", "conflict_exit_code"])]
+    pub(crate) skip_ok: bool,
+
     /// Print no messages about contention
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -291,9 +300,13 @@ pub(crate) struct LockArgs {
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 
+    /// Run this line with $SHELL -c, or /bin/sh -c, as flock(1) does: a builtin, a pipeline, or several commands
+    #[arg(short = 'c', long = "command", value_name = "SHELL LINE", value_hint = ValueHint::CommandString)]
+    pub(crate) shell_line: Option<OsString>,
+
     /// The command to run while the lock is held
     ///
-    /// CMD is a program. For a builtin or a pipeline, use `-- sh -c '...'`. For a function of a script, call `aba_lock_operation` in the script.
+    /// CMD is a program. For a builtin or a pipeline, use -c. For a function of a script, call `aba_lock_operation` in the script.
     #[arg(index = 2, last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         caller: (!args.bind.is_empty()).then(os::parent_id),
         logs_contention: !try_first && args.waited.is_none(),
     };
-    let mut progress = LockProgress::resume(args.quiet, request.waited);
+    let mut progress = LockProgress::resume(args.quiet || args.skip_ok, request.waited);
     let link = match limit {
         None => None,
         Some(_) => match start_watcher(args, &targets, &request)? {
@@ -129,10 +129,10 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
 fn end_without_lock(args: &LockArgs, error: Error, link: Option<&WatcherLink>) -> Result<i32, Error> {
     match error {
         Error::Lock(LockError::Covered { label, by }) => {
-            if !args.quiet {
+            if !args.quiet && !args.skip_ok {
                 report_covered(&label, by);
             }
-            Ok(if args.command.is_empty() { exit::COVERED } else { exit::DONE })
+            Ok(status_for_skip(args))
         }
         Error::Lock(
             LockError::Busy { .. }
@@ -221,6 +221,9 @@ fn release_locks(fds: &[i32], acquired: &Acquired) {
 /// A watcher, which has a `link`, leaves that to its caller.
 fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>) -> Result<i32, Error> {
     stream::report_log_failure();
+    if args.skip_ok && matches!(error, Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. })) {
+        return Ok(status_for_skip(args));
+    }
     if !args.quiet {
         let reader = match (parse::choose_descriptors(args).is_empty(), args.nonblock) {
             (true, _) => HintReader::User,
@@ -248,6 +251,11 @@ fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>)
         }
         None => become_busy_command(args, name),
     }
+}
+
+/// Returns the status of a call that has no lock and should end with success. A script must not take it for a lock.
+fn status_for_skip(args: &LockArgs) -> i32 {
+    if args.command.is_empty() { exit::COVERED } else { exit::DONE }
 }
 
 /// Returns the name of the key that messages call `label`, if there is one.

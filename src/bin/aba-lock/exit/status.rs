@@ -12,7 +12,7 @@ pub(crate) const REPLACED: i32 = 76;
 pub(crate) const WOULD_WAIT: i32 = 77;
 /// As [`WOULD_WAIT`], from a process that ignores SIGINT or SIGQUIT.
 pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;
-/// `--coalesce`: the script has no lock, because a run after this call makes one of the script unnecessary.
+/// `--coalesce`, `--skip-ok`: the script has no lock, and should end with success.
 pub(crate) const COVERED: i32 = 80;
 /// The wait timed out. `-E` replaces this status.
 pub(crate) const TIMED_OUT: i32 = 124;

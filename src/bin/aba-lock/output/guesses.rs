@@ -23,7 +23,7 @@ const COMMANDS: &[(&[&str], Advice)] = &[
     (&["once", "start", "runonce", "run_once", "background", "bg"], Command("run-once")),
     (
         &["cron"],
-        Text("in a crontab, skip a run while the last one still runs: `aba-lock lock -q -E 0 NAME -- COMMAND`"),
+        Text("in a crontab, skip a run while the last one still runs: `aba-lock lock --skip-ok NAME -- COMMAND`"),
     ),
     (&["timeout"], Text("give up after 60 seconds: `aba-lock lock --timeout 60 NAME -- COMMAND`")),
     (&["sem", "semaphore", "slot", "slots", "limit", "parallel", "jobs"], Text(SLOTS)),
@@ -145,9 +145,15 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["lock"], &["-i", "--id", "--name", "--lock"], "the name is an argument: `aba-lock lock NAME -- COMMAND`"),
     (
-        &["lock", "run-once", "reserve"],
+        &["run-once", "reserve"],
         &["-c", "--command", "--cmd", "--exec"],
         "write the command after `--`, such as `-- sh -c 'make && make install'`",
+    ),
+    (&["lock"], &["--cmd", "--exec", "--shell"], "write the command after `--`, or a line for a shell after `-c`"),
+    (
+        &["lock"],
+        &["--skip", "--ok-if-busy", "--ignore-busy"],
+        "end with status 0 and no message if the lock is held: `--skip-ok`",
     ),
     (&["lock"], &["--port", "-p"], ANY_PORT),
     (&["lock"], &["--debounce", "--dedupe", "--collapse", "--once-more", "--rerun"], ONCE_MORE),

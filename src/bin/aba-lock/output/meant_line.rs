@@ -69,12 +69,9 @@ fn complete_file_line(words: &[String], at: usize, next: Option<usize>) -> Optio
     if is_program(&words[at]) || !is_file {
         return None;
     }
-    let (options, command) = match &words[at + 1..] {
-        [option, text] if option == "-c" => (at + 1, vec!["sh".to_owned(), "-c".to_owned(), text.clone()]),
-        _ => match next {
-            Some(next) => (next, words[next..].to_vec()),
-            None => (words.len(), vec!["COMMAND".to_owned()]),
-        },
+    let (options, command) = match next {
+        Some(next) => (next, words[next..].to_vec()),
+        None => (words.len(), vec!["COMMAND".to_owned()]),
     };
     let mut line = insert(&words[..options], at, "--file");
     line.push("--".to_owned());

@@ -72,8 +72,9 @@ fn find_separate_time(words: &[String]) -> Option<String> {
 /// Describes the mistake in one line.
 fn describe(error: &clap::Error, command: Option<&str>) -> String {
     let place = command.map(|command| format!("{command}: ")).filter(|_| error.kind() != ErrorKind::InvalidSubcommand);
-    // clap also names the hidden option.
-    place.unwrap_or_default() + &clap_mistake::describe(error).replace(" or --bind N", "")
+    // clap also names the hidden option, and an option that may replace CMD.
+    place.unwrap_or_default()
+        + &clap_mistake::describe(error).replace(" or --bind N", "").replace(" or --command SHELL LINE", "")
 }
 
 /// Returns the hint for a line that does not begin with a command.
@@ -148,8 +149,14 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         return Some(hint);
     }
     let kinds = [ErrorKind::UnknownArgument, ErrorKind::MissingRequiredArgument, ErrorKind::ArgumentConflict];
+    // `lock backup sh -c LINE`
+    let has_program = || {
+        let mut others = find_positionals(name, words, false).into_iter().skip(1);
+        error.kind() == ErrorKind::ValueValidation
+            && others.any(|at| find_program(words[at].as_ref(), Path::new(".")).is_ok())
+    };
     if !has_dashes
-        && kinds.contains(&error.kind())
+        && (kinds.contains(&error.kind()) || has_program())
         && let Some(line) = complete_line(name, words)
         && is_valid(name, &line)
     {

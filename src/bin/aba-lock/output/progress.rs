@@ -14,7 +14,7 @@ use aba_lock::os;
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-/// Reports a wait: with one message at its beginning, or on a terminal with a line that is redrawn each second.
+/// Reports a wait: with a message at its beginning and each ten minutes, or on a terminal with a line that is redrawn each second.
 #[derive(Debug)]
 pub(crate) struct LockProgress {
     quiet: bool,
@@ -28,6 +28,9 @@ pub(crate) struct LockProgress {
 
 /// A process that has waited for this long has reported its wait.
 const REPORT_DELAY: Duration = Duration::from_millis(150);
+
+/// The time between two messages about a wait without a terminal.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(600);
 
 impl LockProgress {
     pub(crate) fn new(quiet: bool) -> Self {
@@ -50,7 +53,7 @@ impl LockProgress {
         self.started.elapsed()
     }
 
-    fn show(&mut self, waiting: &Waiting) {
+    fn show(&mut self, waiting: &Waiting, is_first: bool) {
         let label = &waiting.target.label;
         let (held, hint) = match waiting.state() {
             LockState { holding: Some(holding), .. } => {
@@ -71,25 +74,36 @@ impl LockProgress {
             redraw_line(&format!("aba-lock: waiting {} for {label}{place}{held}", format_span(self.elapsed())));
             self.shown = true;
         } else {
-            print_message(&format!("waiting for {label}{place}{held}"), hint.as_deref());
+            let text = if is_first {
+                format!("waiting for {label}{place}{held}")
+            } else {
+                format!("still waiting for {label} after {}{place}{held}", format_span(self.elapsed()))
+            };
+            print_message(&text, hint.as_deref());
         }
     }
 }
 
 impl Contention for LockProgress {
     fn interval(&self) -> Option<Duration> {
-        self.is_live().then_some(Duration::from_secs(1))
+        if self.is_live() {
+            return Some(Duration::from_secs(1));
+        }
+        // The interval counts from the beginning of the wait, which earlier processes of the call may have begun.
+        let past = self.elapsed().as_millis() % REMINDER_INTERVAL.as_millis();
+        let left = REMINDER_INTERVAL.saturating_sub(Duration::from_millis(past.try_into().unwrap_or_default()));
+        (!self.quiet).then_some(left)
     }
 
     fn begins(&mut self, waiting: &Waiting) {
         if !self.quiet && (!self.resumes || self.is_live()) {
-            self.show(waiting);
+            self.show(waiting, true);
         }
     }
 
     fn tick(&mut self, waiting: &Waiting) {
-        if self.is_live() {
-            self.show(waiting);
+        if !self.quiet {
+            self.show(waiting, false);
         }
     }
 

@@ -13,6 +13,10 @@ pub(super) fn find_ineffective_option(invocation: &Invocation) -> Option<String>
         Invocation::Lock(args) if args.on_busy.is_some() && args.conflict_exit_code.is_some() => {
             Some("-E has no effect with --on-busy, whose command sets the exit status".to_owned())
         }
+        // In `lock backup sh -c LINE`, a missing `--` would make the program the name of a lock.
+        Invocation::Lock(args) if args.shell_line.is_some() && args.names.len() + args.key.len() > 1 => {
+            Some("-c takes one NAME or --key".to_owned())
+        }
         _ => None,
     }
 }

@@ -121,7 +121,8 @@ pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillP
     if !process::has_our_numbers() {
         return refused(if process::can_be_seen() { Refusal::OtherProc } else { Refusal::NoProc });
     }
-    let (ancestors, mut tries): (BTreeSet<u32>, u32) = (process::ancestors(std::process::id()).collect(), 0);
+    let Some(ancestors) = process::all_ancestors(std::process::id()) else { return refused(Refusal::NoProc) };
+    let mut tries = 0;
     let look = loop {
         let look = find_openers(&files);
         let is_ours = |opener: &LockingProcess| {

@@ -421,3 +421,21 @@ fn a_process_that_a_holder_starts_to_clean_up_gets_no_signal() {
     holder.finish();
     assert_eq!(fs::read_to_string(&clean).unwrap(), "clean\n");
 }
+
+#[test]
+fn an_ancestor_that_cannot_be_recognized_as_one_is_not_signalled() {
+    let scene = Scene::new();
+    for call in ["lock --replace a -- true", "unlock a --kill"] {
+        // The shell is the child of the helper that holds the lock, so the helper is only found through its line.
+        let script = format!(
+            "strace -P /proc/$$/stat -o /dev/null -e inject=openat:error=EMFILE \"$HELPER\" {call}; echo \"status $?\""
+        );
+        let said = "a: /proc cannot be read, so its holder is unknown\n";
+        scene
+            .aba(["lock", "-o", "a", "--", "sh", "-c", &script])
+            .env("HELPER", HELPER)
+            .err(said)
+            .out("status 75\n")
+            .run();
+    }
+}

@@ -41,5 +41,7 @@ pub use namespace::{
 };
 pub(crate) use read::{decode_lossy, read_small, read_whole, try_read_small};
 pub(crate) use stat::try_all_pids;
-pub use stat::{ProcessStat, RunState, all_pids, ancestors, parent, read_all_stats, read_stat, start_time};
+pub use stat::{
+    ProcessStat, RunState, all_ancestors, all_pids, ancestors, parent, read_all_stats, read_stat, start_time,
+};
 pub use user::{UNKNOWN_USER, home_of, is_known_user, user_name, user_of};

@@ -4,6 +4,8 @@
 use super::read::read_small;
 use crate::os::clock::ticks_per_second;
 use crate::os::directory::{Directory, EntryBuffer};
+use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -69,6 +71,29 @@ impl RunState {
             Self::Zombie => "zombie",
         }
     }
+}
+
+/// Returns all ancestors of a process. `None` if the parent of one of them cannot be determined, although it is there.
+#[must_use]
+pub fn all_ancestors(pid: u32) -> Option<BTreeSet<u32>> {
+    let (mut all, mut last) = (BTreeSet::new(), pid);
+    while all.len() < MAX_ANCESTORS {
+        match parent(last).or_else(|| parent(last)) {
+            Some(0) => break,
+            Some(parent) => {
+                all.insert(parent);
+                last = parent;
+            }
+            // A process that has ended, or one of another user that is hidden from this one.
+            None if fs::symlink_metadata(format!("/proc/{last}"))
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound) =>
+            {
+                break;
+            }
+            None => return None,
+        }
+    }
+    Some(all)
 }
 
 /// A process that had not ended when its line was read.

@@ -106,7 +106,8 @@ impl Place {
     fn run_holder(&self, options: &[&str], payload: &[&str]) -> ChildStdin {
         let mut command = self.program(&self.helper);
         command.arg("lock").args(options).arg("--").args(self.payload(payload));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "held\n", "the holder of {options:?}");
@@ -248,7 +249,7 @@ pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> i32 {
 }
 
 /// Returns whether a process waits for a lock on the file.
-fn has_waiter(file: &Path) -> bool {
+pub(crate) fn has_waiter(file: &Path) -> bool {
     let Ok(data) = fs::metadata(file) else { return false };
     let inode = format!(":{} ", data.ino());
     let table = fs::read_to_string("/proc/locks").unwrap_or_default();

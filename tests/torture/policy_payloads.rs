@@ -21,6 +21,10 @@ const OVERDUE: Duration = Duration::from_secs(8);
 pub(crate) fn run(words: &[&str]) -> i32 {
     match *words {
         ["stay"] => stay(),
+        ["stay-stubbornly"] => {
+            kernel::ignore_termination();
+            stay()
+        }
         ["hold-until", over, place] => {
             println!("held");
             stay_until(Path::new(over), Path::new(place))

@@ -11,6 +11,7 @@ mod key;
 mod limit;
 mod lock;
 mod number;
+mod replace;
 mod slots;
 mod task;
 mod wait;
@@ -33,6 +34,7 @@ pub(crate) fn list_scenes() -> Vec<Scene> {
         key::scenes(),
         writers::scenes(),
         coalesce::scenes(),
+        replace::scenes(),
     ]
     .into_iter()
     .flatten()

@@ -14,7 +14,7 @@ __aba_lock_directly() {
     [[ -z ${__aba_fds+"."} ]] && __aba_builtin lock "$@" || case "$?" in
         2??)
             builtin set -- "$1" "$?"
-            __aba_locks+="$1/$2/$$ " __aba_opened[$2]=1
+            __aba_locks+="$1/$2/$$ " __aba_opened["$2"]=1
             builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+$ABA_LOCK_FDS }$2" ${ABA_LOCK_DIR:+"ABA_LOCK_DIR"}
             ;;
         *) \return 1 ;;

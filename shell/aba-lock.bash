@@ -1365,7 +1365,7 @@ __aba_remove_pid_files() {
         __aba_path=${__aba_pid_paths[__aba_index]}
         __aba_left=''
         if (($# > 0)); then
-            __aba_remove_entries "__aba_pid_locks[${__aba_index}]" "$1 " || builtin true
+            __aba_remove_entries '__aba_pid_locks[__aba_index]' "$1 " || builtin true
             __aba_left=${__aba_pid_locks[__aba_index]}
         fi
         if [[ -z ${__aba_left} && -n ${__aba_path} ]]; then
@@ -1744,9 +1744,9 @@ __aba_find_fd() {
 # input of a group of commands, where a failure is only a status, and `exec` copies that descriptor after a trial. If a
 # trap handler has locked a file on descriptor $1 by then, `exec` copies $1 to itself, and this returns 1.
 __aba_redirect_fd() {
-    builtin local __aba_done='' __aba_copy="if builtin true $1<&0; then
-        \\exec $1<&\"\$(($1 * \${__aba_opened[$1]-0}))\"
-        if ((! \${__aba_opened[$1]-0})); then __aba_done=yes; fi
+    builtin local __aba_done='' __aba_target="$1" __aba_copy="if builtin true $1<&0; then
+        \\exec $1<&\"\$(($1 * \${__aba_opened[__aba_target]-0}))\"
+        if ((! \${__aba_opened[__aba_target]-0})); then __aba_done=yes; fi
     fi"
     builtin local __aba_function='' __aba_declare=''
     if \builtin declare -F exec >/dev/null; then
@@ -1760,7 +1760,7 @@ __aba_redirect_fd() {
     case $2 in
         '<') if { builtin eval "${__aba_copy}"; } 2>/dev/null <"${__aba_path}"; then builtin true; fi ;;
         '<>') if { builtin eval "${__aba_copy}"; } 2>/dev/null <>"${__aba_path}"; then builtin true; fi ;;
-        *) if { builtin eval "__aba_opened[$1]=0; \\exec $1>&-"; } 2>/dev/null; then __aba_done=yes; fi ;;
+        *) if { builtin eval "__aba_opened[__aba_target]=0; \\exec $1>&-"; } 2>/dev/null; then __aba_done=yes; fi ;;
     esac
     if [[ -n ${__aba_function} ]]; then
         builtin eval "${__aba_function}"$'\n'"builtin ${__aba_declare##*$'\n'} exec >/dev/null"

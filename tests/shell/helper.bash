@@ -258,7 +258,7 @@ for ((step = 1; step < 1000; step++)); do
     count=0 failed=''
     set -o functrace
     trap interrupt DEBUG
-    eval "${call}" || failed="status $?"
+    eval "${call}" || failed="status ${?}"
     trap - DEBUG
     set +o functrace
     ((count >= step)) || break

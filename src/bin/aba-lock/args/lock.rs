@@ -169,7 +169,7 @@ pub(crate) struct LockArgs {
     ///
     /// The file must be writable, and on a local disk: network file systems such as NFS have no such locks. The option cannot be
     /// combined with --slots, which are granted in the order of the calls, nor with a server, which knows no priorities.
-    #[arg(long, value_name = "LEVEL", value_parser = priority())]
+    #[arg(long, value_name = "LEVEL", value_parser = priority(), hide_possible_values = true)]
     pub(crate) priority: Option<Priority>,
 
     /// End at once if another caller already waits: its run covers this call. Otherwise wait until the lock is free

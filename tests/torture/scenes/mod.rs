@@ -11,6 +11,7 @@ mod key;
 mod limit;
 mod lock;
 mod number;
+mod priority;
 mod replace;
 mod slots;
 mod task;
@@ -35,6 +36,7 @@ pub(crate) fn list_scenes() -> Vec<Scene> {
         writers::scenes(),
         coalesce::scenes(),
         replace::scenes(),
+        priority::scenes(),
     ]
     .into_iter()
     .flatten()

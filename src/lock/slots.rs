@@ -6,7 +6,7 @@
 //!
 //! The turnstile is one more byte, locked for the process while it acquires a slot. It is the queue, and lets only one caller at a
 //! time look at the slots of other numbers. It ends when the process closes any descriptor of the file, so the first thread closes
-//! none in that time, and the thread that reports the wait gets descriptors of its own.
+//! none in that time, and the thread that reports the wait gets descriptors of its own, or closes none either ([`os::KeptFile`]).
 //!
 //! A caller with `--slots N` first tries to lock the turnstile and the slots of all numbers in one call. This succeeds if no slot is held
 //! and no caller is at the turnstile. Then it tries the lock, shared, and releases all bytes before that of slot 1 of N. The later bytes

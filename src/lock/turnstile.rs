@@ -32,7 +32,8 @@
 //! # Killed processes
 //!
 //! The bytes are locked for the process, and not for the open file description, so each of them is free as soon as the process
-//! has ended, also if a script has the descriptor open. A process that is stopped at the turnstile (SIGSTOP) keeps it.
+//! has ended, also if a script has the descriptor open. A process that is stopped at the turnstile (SIGSTOP) keeps it. The thread that
+//! reports the wait reads lock files, but does not release the bytes when it closes one ([`os::bytes`]).
 //!
 //! # If the order is not kept
 //!

@@ -275,11 +275,13 @@ pub(super) fn wait_for_grant(
         next_tick: None,
     };
     let has_slots = request.slots.is_some();
+    // The watcher reads lock files. If it closed the one of this wait, the bytes that the first thread holds would be released.
+    let kept = OnceLock::new();
+    let keep_open = || _ = kept.get_or_init(|| os::KeptFile::keep(file).ok());
     let mut is_separate = false;
     let watch = || {
-        // The watcher reads lock files. If it closed the one of this wait, the bytes that the first thread holds would be released.
-        if !mem::replace(&mut is_separate, true) {
-            os::separate_descriptors();
+        if !mem::replace(&mut is_separate, true) && !os::separate_descriptors() {
+            keep_open();
         }
         if found.get().is_none() {
             match watcher.step() {
@@ -309,18 +311,21 @@ pub(super) fn wait_for_grant(
         // A wait for slots needs threads.
         Err(error) if has_slots => Err(error),
         // No thread could be started, so this one does the steps of the watcher each time before it blocks.
-        Err(_) => block_until_granted(alarm, block_once, deadline, &mut || {
-            if may_go_on().is_break() {
-                return ControlFlow::Break(());
-            }
-            match watcher.step() {
-                Ok(pause) => ControlFlow::Continue(pause),
-                Err(circle) => {
-                    _ = found.set(circle);
-                    ControlFlow::Break(())
+        Err(_) => {
+            keep_open();
+            block_until_granted(alarm, block_once, deadline, &mut || {
+                if may_go_on().is_break() {
+                    return ControlFlow::Break(());
                 }
-            }
-        }),
+                match watcher.step() {
+                    Ok(pause) => ControlFlow::Continue(pause),
+                    Err(circle) => {
+                        _ = found.set(circle);
+                        ControlFlow::Break(())
+                    }
+                }
+            })
+        }
     };
     contention.ends();
     Ok(match (granted?, found.into_inner()) {

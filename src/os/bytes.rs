@@ -3,6 +3,10 @@
 //! All of them are far beyond the end of every file, and are never read or written. On local file systems, fcntl(2) and flock(2) do
 //! not see each other. The first bytes, from [`TURNSTILE`](super::TURNSTILE), are those of slots. The others follow here. The lock table
 //! shows these numbers, too, so this file is below `proc`.
+//!
+//! A byte that is locked for the process is released when the process closes any descriptor of the file. So while a process holds such
+//! a byte, its first thread closes none, and the thread that reports the wait gets descriptors of its own. If the system denies that, or
+//! there is only one thread, the files stay open until the end of the wait ([`KeptFile`](super::KeptFile)).
 
 /// The first byte after those of slots. No byte of a slot is at or after it.
 const FIRST: u64 = (1 << 62) + (1 << 32);

@@ -76,7 +76,8 @@ mod linux {
     }
 
     // The next functions are for locks that belong to this process, and not to the open file description. The lock table
-    // names the processes that hold such a lock or wait for it. The lock ends when the process closes any descriptor of the file.
+    // names the processes that hold such a lock or wait for it. The lock ends when the process closes any descriptor of the file
+    // (see `KeptFile`).
 
     /// Locks one byte for this process if it is free. Returns false if another lock covers it.
     pub fn try_lock_byte(file: &File, byte: u64) -> io::Result<bool> {

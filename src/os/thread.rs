@@ -189,13 +189,17 @@ pub fn wait_for_any_byte(file: &File, bytes: &[u64]) -> io::Result<()> {
 }
 
 /// Gives the calling thread descriptors of its own. If it opens a file and closes it, the locks that this process holds on bytes
-/// of that file stay.
-pub fn separate_descriptors() {
+/// of that file stay. Returns false if the system does not allow that, as container runtimes do by default. Then only a
+/// [`KeptFile`](super::KeptFile) protects those locks.
+#[must_use]
+pub fn separate_descriptors() -> bool {
     #[cfg(target_os = "linux")]
     // SAFETY: it takes a number.
-    unsafe {
-        libc::unshare(libc::CLONE_FILES);
-    }
+    let is_separate = unsafe { libc::unshare(libc::CLONE_FILES) } == 0;
+    // There are no such locks.
+    #[cfg(not(target_os = "linux"))]
+    let is_separate = true;
+    is_separate
 }
 
 /// The time that the companion gets to end before it is nudged.

@@ -25,6 +25,7 @@ mod coalesce_faults;
 mod command;
 mod cron;
 mod deadlock;
+mod denied_threads;
 mod doctor;
 mod doctor_environment;
 mod events;

@@ -43,9 +43,9 @@
 //! - The turnstile is before all slots, and slot 1 after the other ones of its number. So one call locks them all, and a second one
 //!   releases all but slot 1 and those of larger numbers. The kernel reports such a lock by its first byte, which is that of slot 1.
 //! - `/proc/locks` lists the shared lock of each holder with its pid, so `status` finds the holders as it finds shared ones.
-//! - Each thread of step 5 opens the file again, because a slot that is granted on the descriptor of the script would stay held.
-//!   Before that, it calls `unshare(CLONE_FILES)`: otherwise, its close would release the turnstile of the process. The
-//!   first thread waits for the end of the others before it tries again.
+//! - Each thread of step 5 locks its slot for the process (`F_SETLKW`), because a slot that is granted on the descriptor of the script
+//!   would stay held. It opens and closes no file, which would release the turnstile of the process. The first thread waits for the end of
+//!   the others before it tries again.
 //! - An uncontended call makes two system calls more than a plain one. If a slot is held, it makes seven or more: the failed try,
 //!   turnstile, two looks, slots, turnstile. Without the turnstile, a newcomer could take the slot for which the head waits, and two
 //!   callers could look at the same time and run with different numbers.

@@ -39,7 +39,8 @@
 //! - The waiter takes them with `F_SETLKW`, not `F_OFD_SETLKW`: `/proc/locks` has the pid of such a waiter, so `status` and the
 //!   search for deadlocks see it, and -1 for the other kind. They end with the process, and not with the descriptor of a script.
 //!   Such a lock also ends when its process closes any descriptor of the file, unless a thread does that after
-//!   `unshare(CLONE_FILES)`. If it happens, the order is lost, but not the exclusion.
+//!   `unshare(CLONE_FILES)`. If it happens, the order is lost, but not the exclusion. The seccomp profiles of containers deny
+//!   unshare(2). Then the process keeps the descriptor with which it reads the record, and closes it after the wait.
 //! - To wait for the turnstile or the mark, a reader needs a descriptor that is open for writing. One that can only read the file
 //!   goes from step 1 to 2 in any case.
 //! - A search for deadlocks takes a waiter at the turnstile or the mark for a waiter of the lock.

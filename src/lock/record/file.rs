@@ -16,7 +16,7 @@ use std::path::Path;
 /// Returns the content of the lock file at `path`. Never follows a link, and never blocks.
 #[must_use]
 pub fn read_path(path: &Path) -> Content {
-    let Ok(file) = os::open_unblocked(path) else { return Content::Empty };
+    let Ok(file) = os::open_to_look(path) else { return Content::Empty };
     match read(&file) {
         // A record is in a regular file. For other content, the type is not clear.
         Content::Record(record) => Content::Record(record),
@@ -28,10 +28,10 @@ pub fn read_path(path: &Path) -> Content {
 /// Returns the content of the file to which this link in `/proc/PID/fd` leads, even if the file was removed.
 pub(crate) fn read_descriptor(link: &Path) -> Content {
     // Opening a FIFO could block, and opening a device could have an effect.
-    if !fs::metadata(link).is_ok_and(|data| data.is_file()) {
-        return Content::Empty;
+    match fs::metadata(link) {
+        Ok(data) if data.is_file() => os::open_link_to_look(link, &data).map_or(Content::Empty, |file| read(&file)),
+        _ => Content::Empty,
     }
-    File::open(link).map_or(Content::Empty, |file| read(&file))
 }
 
 /// Returns the content of the lock file that is open as `file`.

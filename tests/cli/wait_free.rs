@@ -159,6 +159,9 @@ fn a_wait_that_its_own_lock_would_never_end_is_refused() {
     scene.aba(["lock", "a"]).args(wait).status(75).err(refused).run();
     scene.aba(["lock", "-o", "a"]).args(wait).status(75).err(refused).run();
     scene.bash_here("exec 9>f; flock 9; \"$HELPER\" wait --file f; exit $?").status(75).err("waiting for f").run();
+    // A slot is free, but the wait is for the end of all holders.
+    scene.aba(["lock", "--slots", "2", "a"]).args(wait).status(75).err(refused).run();
+    scene.aba(["lock", "--slots", "2", "a", "--", HELPER, "wait", "--shared", "a"]).run();
     let log = scene.path("log");
     let script = "aba_lock_operation a; \"$HELPER\" wait a; exit $?";
     scene.bash_with_library(script).env("ABA_LOCK_LOG", &log).status(75).err(refused).run();

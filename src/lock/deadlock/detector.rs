@@ -335,14 +335,16 @@ impl DeadlockDetector {
         // Without pipes, a circle contains a process that waits for a lock of this process or of an ancestor.
         let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
         wanted.insert(file);
-        let mut extra = vec![(us, file)];
+        let mut free_waits = Vec::new();
         if self.sees_free_waits {
-            extra.extend(list_free_waits().into_iter().filter(|(pid, _)| *pid != us));
-            wanted.extend(extra.iter().map(|(_, file)| *file));
+            free_waits = list_free_waits();
+            free_waits.retain(|(pid, _)| *pid != us);
+            free_waits.push((us, file));
+            wanted.extend(free_waits.iter().map(|(_, file)| *file));
         }
         if !through_pipes && !may_be_awaited(us, &wanted) {
             return None;
         }
-        Snapshot::new(&listed, &extra, stop).find_circle(us)
+        Snapshot::new(&listed, Some((us, file)), &free_waits, stop).find_circle(us)
     }
 }

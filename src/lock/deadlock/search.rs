@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 #[must_use]
 pub fn find_all_circles() -> Vec<Circle> {
     let (listed, free_waits) = (lock_table::list(), list_free_waits());
-    let snapshot = Snapshot::new(&listed, &free_waits, &AtomicBool::new(false));
+    let snapshot = Snapshot::new(&listed, None, &free_waits, &AtomicBool::new(false));
     let mut circles: Vec<Circle> = Vec::new();
     let waiters = listed.iter().filter(|one| one.waits).map(|one| one.lock.locker);
     for pid in waiters.chain(free_waits.iter().map(|(pid, _)| *pid)) {

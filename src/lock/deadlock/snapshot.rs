@@ -30,7 +30,7 @@ pub(super) struct HeldLock {
 pub(super) struct Snapshot {
     /// The lock for which a process waits.
     pub(super) waits: HashMap<u32, FileId>,
-    /// The processes that wait for an exclusive lock, according to the kernel.
+    /// The processes that wait for an exclusive lock, according to the kernel, and those that wait until a lock is free.
     pub(super) exclusive_waiters: HashSet<u32>,
     pub(super) held: HashMap<FileId, Vec<HeldLock>>,
     pub(super) processes: HashMap<u32, ProcessStat>,
@@ -48,12 +48,19 @@ enum KnownDescriptor {
 }
 
 impl Snapshot {
-    /// Takes a snapshot. `listed` is the kernel's list of locks; `extra` are processes that also wait for a lock,
-    /// although they are not in the list. The snapshot is incomplete if `stop` is set before its end.
-    pub(super) fn new(listed: &[ListedLock], extra: &[(u32, FileId)], stop: &AtomicBool) -> Self {
+    /// Takes a snapshot. `listed` is the kernel's list of locks; `us` is the waiter that searches, and `free_waits` are the
+    /// processes that wait until a lock is free: they wait, too, although they are not in the list. The snapshot is incomplete
+    /// if `stop` is set before its end.
+    pub(super) fn new(
+        listed: &[ListedLock],
+        us: Option<(u32, FileId)>,
+        free_waits: &[(u32, FileId)],
+        stop: &AtomicBool,
+    ) -> Self {
         let mut waits: HashMap<u32, FileId> =
             listed.iter().filter(|one| one.waits).map(|one| (one.lock.locker, one.file)).collect();
-        waits.extend(extra.iter().copied());
+        waits.extend(us);
+        waits.extend(free_waits.iter().copied());
         let processes: HashMap<u32, ProcessStat> = process::all_pids()
             .into_iter()
             .take_while(|_| !stop.load(Ordering::Relaxed))
@@ -70,6 +77,8 @@ impl Snapshot {
                 .iter()
                 .filter(|one| one.waits && one.lock.exclusive)
                 .map(|one| one.lock.locker)
+                // With --shared, such a wait ends at once if the lock is held with slots.
+                .chain(free_waits.iter().map(|(pid, _)| *pid))
                 .collect(),
             held: HashMap::new(),
             processes,

@@ -342,9 +342,9 @@ END
 aba_lock_operation --no-inherit "$@" save
 END
     run -2 ./refused --max-time 5
-    expect_text '--max-time'
+    expect_text "the argument '--max-time <TIME>' cannot be used with '--no-inherit'"
     run -2 ./refused --slots 2
-    expect_text '--slots'
+    expect_text "the argument '--slots <N>' cannot be used with '--no-inherit'"
     run -2 ./refused --server https://127.0.0.1:1
     expect_text '--no-inherit cannot be used with a server'
     is_free save

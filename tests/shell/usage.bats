@@ -39,6 +39,8 @@ END
     run -2 ./tool --timeout '' save
     expect_text 'option --timeout needs a value'
     [[ ! -e ${ABA_LOCK_DIR} ]]
+    run -2 ./tool save --grace 3
+    expect_text $'aba_lock_operation: missing argument: --max-time TIME or --replace\nhint: see `aba_lock_operation --help`'
     run -2 ./tool save -t soon
     expect_text 'not a time such as 30, 90s or 1h30m'
     run -0 ./tool --help

@@ -72,9 +72,9 @@ fn find_separate_time(words: &[String]) -> Option<String> {
 /// Describes the mistake in one line.
 fn describe(error: &clap::Error, command: Option<&str>) -> String {
     let place = command.map(|command| format!("{command}: ")).filter(|_| error.kind() != ErrorKind::InvalidSubcommand);
-    // clap also names the hidden option, and an option that may replace CMD.
-    place.unwrap_or_default()
-        + &clap_mistake::describe(error).replace(" or --bind N", "").replace(" or --command SHELL LINE", "")
+    // clap also names the hidden option, which the shell library gives for --no-inherit, and an option that may replace CMD.
+    let text = clap_mistake::describe(error).replace(" or --bind N", "").replace("--bind <N>", "--no-inherit");
+    place.unwrap_or_default() + &text.replace(" or --command SHELL LINE", "")
 }
 
 /// Returns the hint for a line that does not begin with a command.
@@ -269,12 +269,17 @@ fn fill_in_port(words: &[String]) -> String {
     THIS_PORT.replace("8080", values.find(is_number).unwrap_or("8080"))
 }
 
+/// Returns true if a line of `lock` is that of a script: it needs no command.
+fn names_descriptor(words: &[String]) -> bool {
+    words.iter().any(|word| ["--fd", "--bind"].contains(&word.split('=').next().unwrap_or_default()))
+}
+
 fn find_hint_for_missing(name: &str, words: &[String], has_dashes: bool) -> Option<String> {
     let positionals = find_positionals(name, words, false);
     Some(match (name, positionals.as_slice()) {
         // `lock -- ./backup.sh`
         ("lock", []) if has_dashes => format!("name the lock: `{}`", join(name, &insert(words, 0, "NAME"))),
-        ("lock", _) if !has_dashes && !words.is_empty() => {
+        ("lock", _) if !has_dashes && !words.is_empty() && !names_descriptor(words) => {
             let line = [words, &["--".to_owned(), "COMMAND".to_owned()]].concat();
             format!(
                 "write the command to run after `--`: `{}`; or lock a descriptor of a script with --fd",

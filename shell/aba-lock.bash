@@ -639,6 +639,12 @@ __aba_open_lock_file() {
         # `fs.protected_regular` refuses for the file of another user in a sticky directory.
         if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]] && __aba_redirect_fd "${__aba_fd}" '<>' ||
             __aba_redirect_fd "${__aba_fd}" '<'; then
+            if [[ -k ${__aba_directory} && -w ${__aba_path} ]]; then
+                # --slots, --coalesce and --replace need a file that is open for writing. Through this path, the kernel
+                # does not see the directory.
+                __aba_path=/proc/self/fd/${__aba_fd}
+                __aba_redirect_fd "${__aba_fd}" '<>' || builtin true
+            fi
             __aba_opened[__aba_fd]=1
             __aba_forget_fd "${__aba_fd}"
             builtin return 0

@@ -332,6 +332,18 @@ END
     [[ ${output} != *O_CREAT* && ${output} != *O_TRUNC* ]]
 }
 
+@test "fault 10: in a sticky directory all policies work" {
+    script tool <<'END'
+for option in --slots=2 --coalesce --replace; do
+    aba_lock_operation "${option}" save
+    aba_unlock_operation save
+done
+END
+    mkdir -m 1777 "${ABA_LOCK_DIR}"
+    run -0 ./tool
+    expect_silence
+}
+
 @test "fault 10: a file that can only be read is locked, too" {
     script tool <<'END'
 aba_lock_operation save

@@ -121,14 +121,16 @@ pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillP
     if !process::has_our_numbers() {
         return refused(if process::can_be_seen() { Refusal::OtherProc } else { Refusal::NoProc });
     }
-    let Some(ancestors) = process::all_ancestors(std::process::id()) else { return refused(Refusal::NoProc) };
+    let us = std::process::id();
+    let Some(ancestors) = process::all_ancestors(us) else { return refused(Refusal::NoProc) };
+    // A script to which the lock is bound can have become this process by exec.
+    let is_caller = |pid: u32| pid == us || ancestors.contains(&pid);
     let mut tries = 0;
     let look = loop {
         let look = find_openers(&files);
-        let is_ours = |opener: &LockingProcess| {
-            ancestors.contains(&opener.pid) || find_bound_script(opener.pid).is_some_and(|pid| ancestors.contains(&pid))
-        };
-        if openers::holds(std::process::id(), &files[0]) || list_live(&look).any(is_ours) {
+        let is_ours =
+            |opener: &LockingProcess| is_caller(opener.pid) || find_bound_script(opener.pid).is_some_and(is_caller);
+        if openers::holds(us, &files[0]) || list_live(&look).any(is_ours) {
             return refused(Refusal::HeldByCaller);
         }
         if list_live(&look).next().is_some() {

@@ -266,7 +266,7 @@ aba_lock_operation() {
     [[ -z ${__aba_builtin} ]] || ! __aba_lock_directly "$@" || builtin return 0
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
     builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_span='' __aba_flag='' __aba_number=''
-    builtin local __aba_only_times=yes __aba_key_name='' __aba_slots='' __aba_no_inherit='' __aba_mode=x
+    builtin local __aba_only_times=yes __aba_key_name='' __aba_slots='' __aba_max_time='' __aba_no_inherit='' __aba_mode=x
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
     __aba_options=(--reopen)
@@ -314,6 +314,7 @@ aba_lock_operation() {
                     --server=*) __aba_server=${__aba_word#*=} ;;
                     --pid-file=*) __aba_pid_file=${__aba_word#*=} ;;
                     --slots=*) __aba_slots=${__aba_word#*=} ;;
+                    --max-time=*) __aba_max_time=yes ;;
                     --wait) __aba_wait_option=${__aba_word} ;;
                     --nonblock) __aba_wait_option='' ;;
                     --no-inherit) __aba_no_inherit=yes ;;
@@ -476,6 +477,7 @@ __aba_acquire_locks() {
         __aba_open_lock_files || __aba_status=$?
         if ((__aba_status != 0)); then
             __aba_discard_new_locks
+            ((__aba_status != 75)) || __aba_handle_conflict || builtin return "$?"
             __aba_end_call "${__aba_status}" || builtin return "$?"
         fi
         # There is none if the script holds all the locks already, with --no-inherit.
@@ -525,17 +527,23 @@ __aba_acquire_locks() {
 # Exports the number of the slot that this call has acquired: 4096 minus the remainder of a division by 4096 of the offset of the first
 # byte that is locked on the descriptor. A call inside of a holder of the whole lock gets slot 1.
 __aba_find_slot() {
-    builtin local __aba_line='' __aba_found='' __aba_entry="${__aba_call_locks% }"
-    while IFS= builtin read -r __aba_line; do
-        case ${__aba_line} in
-            *FLOCK*WRITE*) __aba_found=1 ;;
-            *OFDLCK*WRITE*' 46116860184'*' 46116860184'*)
-                __aba_line=${__aba_line% *}
-                __aba_found=$((4096 - ${__aba_line##* } % 4096))
-                ;;
-            *) ;;
-        esac
-    done 2>/dev/null <"/proc/self/fdinfo/${__aba_entry#*/}"
+    builtin local __aba_line='' __aba_found='' __aba_fd='' __aba_entry="${__aba_call_locks% }"
+    if [[ -z ${__aba_entry} ]] && __aba_find_bound_lock "${__aba_names% }"; then
+        # The script holds the whole lock already, with --no-inherit.
+        __aba_found=1
+        __aba_entry=${__aba_entry%/*/*}
+    else
+        while IFS= builtin read -r __aba_line; do
+            case ${__aba_line} in
+                *FLOCK*WRITE*) __aba_found=1 ;;
+                *OFDLCK*WRITE*' 46116860184'*' 46116860184'*)
+                    __aba_line=${__aba_line% *}
+                    __aba_found=$((4096 - ${__aba_line##* } % 4096))
+                    ;;
+                *) ;;
+            esac
+        done 2>/dev/null <"/proc/self/fdinfo/${__aba_entry#*/}"
+    fi
     [[ -n ${__aba_found} ]] || builtin return 1
     if ! __aba_contains "${__aba_slot_locks}" "${__aba_entry}/"; then
         __aba_slot_locks+="${__aba_entry}/${ABA_LOCK_SLOT-} "
@@ -577,6 +585,12 @@ __aba_open_lock_files() {
         __aba_name=${__aba_list%% *}
         __aba_list=${__aba_list#* }
         if __aba_holds_bound_lock "${__aba_name}"; then
+            if [[ -n ${__aba_max_time} ]]; then
+                __aba_print_message "cannot limit the time of ${__aba_name}: this process or one that started it already holds the lock" \
+                    'release it first, or give --max-time where it is acquired'
+                __aba_held_locks+="${__aba_name}/ "
+                builtin return 75
+            fi
             builtin continue
         elif [[ -n ${__aba_no_inherit} ]]; then
             __aba_open_pipe "${__aba_name}" || builtin return "$?"

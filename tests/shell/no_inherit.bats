@@ -389,3 +389,32 @@ END
         expect_text 'hint: run the script where /proc is mounted'
     done
 }
+
+@test "--no-inherit: a later call for the lock gets slot 1, and no limit of its time" {
+    script tool <<'END'
+aba_lock_operation --no-inherit save
+aba_lock_operation --slots 2 save
+echo "slot ${ABA_LOCK_SLOT}"
+aba_lock_operation --on-conflict return --max-time 60 save || echo "limit: $?"
+aba_lock_held save && echo held
+aba_unlock_operation save
+echo "slot ${ABA_LOCK_SLOT-none}"
+END
+    run -0 ./tool
+    [[ ${output} == $'slot 1\naba-lock: cannot limit the time of save: '*$'\nlimit: 1\nheld\nslot none' ]]
+}
+
+@test "--no-inherit: a program that takes the place of the script does not end itself" {
+    script unlock <<'END'
+aba_lock_operation --no-inherit save
+exec "${ABA_LOCK_BIN}" unlock --kill save
+END
+    script replace <<'END'
+aba_lock_operation --no-inherit save
+exec "${ABA_LOCK_BIN}" lock --replace save -- echo 'not reached'
+END
+    run -75 ./unlock
+    expect_text 'refused to release save: '
+    run -75 ./replace
+    expect_text 'refused to replace the holder of save: '
+}

@@ -50,7 +50,7 @@ END
     start ./holder
     until_ready >/dev/null
     print_block crontab 'skip-ok' | grep '^[0-9*]' >job-lines
-    (($(grep -c . jobs) == 3))
+    (($(grep -c . job-lines) == 3))
     while read -r _ _ _ _ _ line; do
         rm -f log
         line=${line/--wait=1h/--wait=0.2}

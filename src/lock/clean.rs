@@ -85,7 +85,7 @@ pub enum KeepReason {
     TooNew(Duration),
     /// The file contains data that are no record.
     ForeignData,
-    /// It promises a run to calls with `--coalesce`, and the waiter of that run has ended.
+    /// Calls with `--coalesce` rely on a run, and the waiter of that run has ended.
     RunOwed,
     /// It belongs to another user.
     OtherUser(String),
@@ -134,7 +134,7 @@ pub fn clean_lock_file(path: &Path, state: LockState, rule: &CleanRule) -> Fate 
     }
     if rule.dry_run {
         let fate = if is_known { Fate::Removed } else { Fate::Depends };
-        let rest = (&record::read_path(path), promise::owes_run_at(path));
+        let rest = (&record::read_path(path), promise::has_promised_run_at(path));
         return check_rule(&data, rest, rule).map_or(fate, Fate::Left);
     }
     match remove(path, rule) {
@@ -167,11 +167,11 @@ pub(crate) fn measure_age(since: SystemTime) -> Duration {
 }
 
 /// Returns the reason why a free lock file is kept, if there is one.
-fn check_rule(data: &Metadata, (content, owes_run): (&Content, bool), rule: &CleanRule) -> Option<KeepReason> {
+fn check_rule(data: &Metadata, (content, is_run_promised): (&Content, bool), rule: &CleanRule) -> Option<KeepReason> {
     if *content == Content::Foreign {
         return Some(KeepReason::ForeignData);
     }
-    if owes_run {
+    if is_run_promised {
         return Some(KeepReason::RunOwed);
     }
     // Every holder writes a record if it can, which sets the time of the file. A holder that could not write one has
@@ -210,7 +210,7 @@ fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError
     if !data.is_file() || !leads_to(path, &file) {
         return Ok(Some(KeepReason::Replaced));
     }
-    if let Some(why) = check_rule(&data, (&record::read(&file), promise::owes_run(&file)), rule) {
+    if let Some(why) = check_rule(&data, (&record::read(&file), promise::has_promised_run(&file)), rule) {
         return Ok(Some(why));
     }
     fs::remove_file(path).map_err(cannot)?;

@@ -1,10 +1,12 @@
 //! Coalesced calls: during a run, one caller waits for the next run, and all others rely on it and end (`--coalesce`).
 //!
-//! Locks: the lock itself, **next** ([`bytes::NEXT_RUN`]), which the one waiting caller holds, and a **short lock**
-//! ([`bytes::NEEDED_RUN`]). The first is locked on a descriptor that no other process has, so it ends with its holder, and the second
-//! for the process. Numbers: `started`, the number of runs that
-//! have begun, and `needed`, the number of the run that an ended caller relies on ([`promise`]). The steps are those
-//! of the model in `tests/models/coalesce.rs`:
+//! In addition to the lock itself, there are two locks of bytes: **next** ([`bytes::NEXT_RUN`]), which the one waiting caller holds, and
+//! a **short lock** ([`bytes::NEEDED_LOCK`]). `next` is locked on a descriptor that no other process has, and the short lock for the
+//! process, so both end with their holder. And there are two numbers ([`promise`]): `started`, the number of runs that have begun, and
+//! `needed`, the number of the run on which callers rely that have ended.
+//!
+//! [`acquire`](super::acquire) calls `CoalescedCall` before it tries the lock, before it waits, and after the grant. The steps are
+//! those of the model in `tests/models/coalesce.rs`:
 //!
 //! 1. The caller reads `started` into s. It tries the lock. If it is granted, the caller goes to 5.
 //! 2. It blocks on the short lock, and tries `next`. If `next` is held, it raises `needed` to s + 1, releases the short lock, and
@@ -16,7 +18,7 @@
 //! 6. It adds 1 to `started`, runs, and releases the lock.
 //!
 //! A caller with a timeout may give up, so no other caller can rely on it. If `next` is free in step 2, it does not take it, but
-//! blocks on the lock and goes to 5. With `-n`, it gives up.
+//! blocks on the lock and goes to 5. A caller with `-n` is refused instead.
 //!
 //! With `--coalesce=strict`, a caller leaves out steps 2 and 4. In step 5, it is covered only if a run that started after its call
 //! has also succeeded: after a success, the run writes its number to `completed`.
@@ -25,13 +27,13 @@
 //!
 //! | killed process | state that it leaves |
 //! |---|---|
-//! | a caller in step 2 | none, or a `needed` that the holder of `next` pays. The kernel releases the short lock |
-//! | the holder of `next` | `needed` > `started`, if another caller relies on it: a debt. `status` shows it, and the next run pays it |
-//! | a caller in steps 4 to 6 | the same |
+//! | a caller in step 2 | none, or a higher `needed`: then the holder of `next` runs. The kernel releases the short lock |
+//! | the holder of `next` | `needed` > `started`, if another caller relies on it: an owed run. `status` shows it, and the next call runs |
+//! | a caller in steps 4 to 6 that has held `next` | the same |
 //! | the holder of the lock, later | a run that was killed. It covers the calls before it, as one that failed |
 //!
-//! A stopped process can hold the short lock for long. A caller waits for it for at most a second. After that, it does not rely
-//! on the other caller, and runs: then there may be more runs than necessary.
+//! A stopped process can hold the short lock for long. So a caller blocks on the short lock for at most a second. After that, it does
+//! not rely on another caller, and runs when the lock is granted: then there may be more runs than necessary.
 
 use super::error::{CoalesceMistake, CoveredBy, LockError};
 use super::promise::{self, RunNumber};
@@ -54,8 +56,8 @@ pub(super) struct CoalescedCall {
     kind: Coalescing,
     /// The number of runs that had begun before this call.
     started: u64,
-    /// The descriptor on which this process holds `next`. It is not the one that holds the lock, because a script has that, too, and
-    /// not locked for the process, because the thread that reports the wait closes descriptors of the file.
+    /// The descriptor on which this process holds `next`. It is not the descriptor of the lock, because a script has a copy of that.
+    /// And `next` is not locked for the process, because the thread that reports the wait closes descriptors of the file.
     next: Option<File>,
 }
 
@@ -143,7 +145,7 @@ impl CoalescedCall {
 /// Notes that the run of the caller, which holds these locks, has succeeded (`--coalesce=strict`).
 pub fn note_success(guards: &[Guard]) {
     for guard in guards.iter().filter(|guard| guard.fresh) {
-        // If this fails, the waiting callers run themselves.
+        // If this fails, each waiting caller starts a run of its own.
         let _ = RunNumber::Started.read(&guard.file).and_then(|number| RunNumber::Completed.write(&guard.file, number));
     }
 }
@@ -157,12 +159,12 @@ fn open_again(file: &File, target: &Target) -> Option<File> {
 fn with_short_lock<T>(file: &File, work: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
     let alarm = os::Alarm::new();
     let deadline = Instant::now().checked_add(SHORT_WAIT);
-    let block_once = &mut || os::wait_lock_byte(file, bytes::NEEDED_RUN);
+    let block_once = &mut || os::wait_lock_byte(file, bytes::NEEDED_LOCK);
     if !block_until_granted(&alarm, block_once, deadline, &mut || ControlFlow::Continue(None))? {
         return Ok(None);
     }
     let done = work();
-    os::unlock_byte(file, bytes::NEEDED_RUN)?;
+    os::unlock_byte(file, bytes::NEEDED_LOCK)?;
     done.map(Some)
 }
 

@@ -9,8 +9,8 @@ use crate::os::{self, Mode, Slot};
 use std::io;
 use std::time::Instant;
 
-/// Writes the records of the locks that a call acquired, which began at `started`. A lock that an ancestor holds keeps its record.
-/// `build_draft` is only called if a record is written.
+/// Writes the records of the locks that a call has acquired. The call began at `started`. A lock that an ancestor holds keeps its
+/// record. `build_draft` is only called if a record is written.
 pub(super) fn write_records(
     guards: Vec<Guard>,
     request: &Request,

@@ -1,8 +1,9 @@
-//! Ends the holders of a lock by signals, for `aba-lock unlock --kill` and `--max-time`, and waits until they have released the lock.
+//! Ends the holders of a lock by signals, and waits until they have released the lock: for `aba-lock unlock --kill`, `--max-time` and
+//! `--replace`.
 //!
 //! The processes to end are the holders at the beginning, and the processes that they start afterwards, which inherit the
 //! lock. A process that acquires the lock after them must not be signalled. The kernel shows the difference, because it
-//! names the process that called flock(2), the **locker**: an inherited lock has the locker of the beginning. But the pid
+//! names the process that called flock(2), the **locker**: an inherited lock still has the locker that it had at the beginning. But the pid
 //! of a locker that has ended may be reused, so a holder that was not seen at the beginning must also be younger than this
 //! process, or a child of a known holder. A process that a holder starts while it handles the signal belongs to its cleanup: it gets
 //! no signal before SIGKILL.
@@ -50,7 +51,7 @@ const PAUSES: [Duration; 5] = [
 /// Maximum number of attempts to see a holder while the lock goes from one process to the next.
 const MAX_TRIES: u32 = 5;
 
-/// The signals for the holders.
+/// The first signal for the holders, and the time until SIGKILL.
 #[derive(Debug, Clone, Copy)]
 pub struct KillPlan {
     pub signal: i32,

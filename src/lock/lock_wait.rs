@@ -1,6 +1,6 @@
-//! The two kinds of waits, as one: for the lock of a file ([`turnstile`]), and for one of its slots ([`slots`]).
+//! Acquires a lock of either kind: that of a whole file ([`turnstile`], [`priority`]), or one of its slots ([`slots`]).
 //!
-//! [`acquire`](super::acquire) asks here for a lock, first without waiting.
+//! [`acquire`](super::acquire) calls [`try_lock`], which does not wait. If the result is busy, it calls [`LockWait`].
 
 use super::priority;
 use super::request::Request;

@@ -5,7 +5,8 @@
 //!
 //! The helper:
 //!
-//! 1. It starts the watcher, which inherits the descriptors of a script.
+//! 1. It forks a process that exists only until the report, the **process in between**, which forks the watcher. Both inherit the
+//!    descriptors of a script.
 //! 2. It waits for the report of the watcher, or for its end. After the report, it waits until the watcher has closed its copies of
 //!    the files, and ends with success or becomes the command. Otherwise, it fails, and the script closes the files.
 //!
@@ -23,7 +24,7 @@
 //!
 //! | killed process | state that it leaves |
 //! |---|---|
-//! | the helper, before the report | the process in between is killed with it, and so the watcher gives up. If the watcher has acquired the locks, its report fails, and it releases them |
+//! | the helper, before the report | the kernel kills the process in between, too, and so the watcher gives up. If the watcher has acquired the locks, its report fails, and it releases them |
 //! | the helper of a script, after the report | the script closes the files, and the watcher ends |
 //! | the watcher, before its report | the helper fails in the same way |
 //! | the watcher, later | the locks are held until their holders end, without a limit. `status` shows that |
@@ -47,7 +48,7 @@ use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The time between SIGTERM and SIGKILL, without another one from the user.
+/// The time between SIGTERM and SIGKILL, if the user gives none.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 
 /// The pause after each look at the lock table. Each caller that tries the lock closes the file, too, so the number of looks must

@@ -2,7 +2,8 @@
 //!
 //! The levels `high` and `normal` each have a **want**, a byte of the lock file that all waiters of the level lock shared. All waiters
 //! of the level `low` use the turnstile of their level, so at most one of them blocks on the lock itself. The steps are those of the
-//! model in `tests/models/priority.rs`. [`turnstile`](super::turnstile) takes them, in addition to its own:
+//! model in `tests/models/priority.rs`. [`lock_wait`](super::lock_wait) takes step 1, and [`turnstile`](super::turnstile) the others, in
+//! addition to its own:
 //!
 //! 1. A caller tries the lock. If it is granted, it goes to 5.
 //! 2. Otherwise, if its level has a want, it takes that, shared.
@@ -12,6 +13,8 @@
 //!    and keeps its turnstile and its want. It waits for the higher want exclusively, releases that, and goes to 2, or to 4 if
 //!    it holds its want or its turnstile.
 //! 6. It releases its want and its turnstile, and runs.
+//!
+//! A caller that must yield after step 1 goes to step 2 at once. It waits for the higher want when it is in step 5 again.
 //!
 //! A caller without the option has the level `normal`, but if the lock is free in step 1, it runs without a look. A shared caller looks
 //! only before step 1, together with its look at the turnstile. flock(1) blocks on the lock, and counts as `high`.
@@ -42,8 +45,8 @@ pub(super) fn find_higher_want(file: &File, level: Priority) -> io::Result<Optio
     Ok(None)
 }
 
-/// Returns true if a shared caller of this level must not try the lock: an exclusive caller of the level waits, a shared one is
-/// at the turnstile, or a caller of a higher level waits. This is one system call if no process waits.
+/// Returns true if a shared caller of this level must not try the lock: an exclusive caller of the level waits, a shared one
+/// holds the turnstile, or a caller of a higher level waits. If no process waits, this takes one system call.
 pub(super) fn is_queue_ahead(file: &File, level: Priority) -> bool {
     let (all, is_precise) = level.queue_of_shared();
     if !is_locked(file, all) {
@@ -56,6 +59,7 @@ pub(super) fn is_queue_ahead(file: &File, level: Priority) -> bool {
         || matches!(find_higher_want(file, level), Ok(Some(_)))
 }
 
+/// Returns true if another process has locked one of these bytes.
 pub(super) fn is_locked(file: &File, (start, len): BytePart) -> bool {
     matches!(os::range_in_the_way(file, Mode::Exclusive, start, len), Ok(Some(_)))
 }

@@ -1,4 +1,4 @@
-//! The numbers of runs that a lock file keeps for `--coalesce`, and the run that they promise.
+//! The numbers of runs that a lock file keeps for `--coalesce`, and the next run, if callers that have ended rely on it.
 //!
 //! They are attributes of the file (`user.*`, see xattr(7)). A record cannot hold them: a caller without the option writes a record
 //! of its own, and a file of the user has none. An attribute changes no content, and costs such a caller nothing.
@@ -21,9 +21,9 @@ use xattr::FileExt;
 pub(super) enum RunNumber {
     /// The number of runs that have begun.
     Started,
-    /// The number of the run on which a caller relies that has ended.
+    /// The number of the run on which callers rely that have ended.
     Needed,
-    /// The number of the last run that has succeeded, if its caller has asked for that (`--coalesce=strict`).
+    /// The number of the last successful run among those with `--coalesce=strict`.
     Completed,
 }
 
@@ -71,7 +71,7 @@ fn parse(value: Option<&[u8]>) -> u64 {
     value.and_then(|value| str::from_utf8(value).ok()?.parse().ok()).unwrap_or(0)
 }
 
-/// A run on which ended callers rely, and that has not started.
+/// A run that has not started, and on which callers rely that have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PromisedRun {
     /// A process waits to start it. `None`: the pid cannot be seen from this pid namespace.
@@ -84,7 +84,7 @@ pub enum PromisedRun {
 #[must_use]
 pub fn find_promised_run(path: &Path, is_free: bool) -> Option<PromisedRun> {
     let find = || {
-        if !owes_run_at(path) {
+        if !has_promised_run_at(path) {
             return None;
         }
         let file = os::open_unblocked(path).ok()?;
@@ -93,7 +93,7 @@ pub fn find_promised_run(path: &Path, is_free: bool) -> Option<PromisedRun> {
     };
     let found = find();
     if found == Some(PromisedRun::Owed) && !is_free {
-        // The holder of the lock may be its waiter, between the release of its byte and the start of the run.
+        // The holder of the lock may be the waiter of the run: it releases its byte before it counts the run as started.
         thread::sleep(Duration::from_millis(3));
         return find();
     }
@@ -107,14 +107,14 @@ pub fn describe_waiter(waiter: u32) -> (u32, String) {
     (pid, process::command_line(pid))
 }
 
-/// Returns true if the lock file promises a run. If no other process has the file open, the run is owed.
-pub(super) fn owes_run(file: &File) -> bool {
+/// Returns true if callers that have ended rely on a run that has not started. If no process waits to start it, the run is owed.
+pub(super) fn has_promised_run(file: &File) -> bool {
     let needed = RunNumber::Needed.read(file).unwrap_or(0);
     needed > 0 && needed > RunNumber::Started.read(file).unwrap_or(0)
 }
 
-/// Does the same as [`owes_run`] for the file at `path`.
-pub(super) fn owes_run_at(path: &Path) -> bool {
+/// Does the same as [`has_promised_run`] for the file at `path`.
+pub(super) fn has_promised_run_at(path: &Path) -> bool {
     let needed = RunNumber::Needed.read_path(path);
     needed > 0 && needed > RunNumber::Started.read_path(path)
 }

@@ -3,7 +3,8 @@
 //! Each newcomer locks a **ticket**, which is a byte of the lock file, on a descriptor that only its process has. The tickets are the
 //! queue of the newcomers: at any time, only the one with the lowest ticket is past step 2, and each newcomer sees whether a
 //! later one has come. A **stamp** is one more byte, locked on the descriptor of the lock, so that children inherit it. Like a record, it
-//! says that this program acquired the lock, for a process that runs. `tests/models` has the same steps, and runs them in each order.
+//! proves that aba-lock acquired the lock, for a process that still runs. `acquire/newcomer.rs` takes the steps, with the parts in this
+//! file. The model `replace` in `tests/models` has the same steps, and runs them in each order.
 //!
 //! A newcomer:
 //!
@@ -11,25 +12,26 @@
 //! 2. It blocks until no lower ticket is locked.
 //! 3. If a higher ticket is locked, it releases its own and gives up.
 //! 4. It tries the lock. If it is granted, it goes to 8.
-//! 5. It looks at the holder. If there is no stamp or record of this acquisition, also after some time, it goes to 7.
+//! 5. It looks for a proof that aba-lock acquired the lock: a stamp, a slot, or the record of this acquisition. If there is none, it
+//!    looks again for a second, and then goes to 7.
 //! 6. It opens a descriptor for the holder, and then checks that the lock is still held through the same acquisition. If so, it ends the
 //!    holder, as `unlock --kill` does ([`kill`]).
 //! 7. It blocks on the lock.
 //! 8. If a higher ticket is locked, it releases the lock, then its ticket, and gives up.
 //! 9. It stamps the lock, then releases its ticket, and runs.
 //!
-//! A holder without `--replace` blocks on the lock, writes the record, and runs. The end of a holder needs no step: its stamp ends with its
-//! lock, and its record stays, and names no holder any more.
+//! A caller without `--replace` blocks on the lock, writes the record, and runs. The end of a holder needs no step: its stamp ends with
+//! the lock. Its record stays, but is no proof for a later holder.
 //!
 //! While the first newcomer gives the holder its time between SIGTERM and SIGKILL, the others wait at step 2. So the holder gets one
-//! SIGTERM. In step 5, a holder that has just acquired the lock may be about to write its record, so the newcomer looks again for
-//! a second. A lock that flock(1) acquired never has a record, and a file of the user (`--file`) has none either. Their holders are waited
-//! for, unless they have a stamp.
+//! SIGTERM. Step 5 may last a second, because a holder that has just acquired the lock may be about to write its record. A lock that
+//! flock(1) acquired never has a record, and a file of the user (`--file`) has none either. The newcomer only waits for their holders,
+//! unless they have a stamp or a slot.
 //!
 //! | killed process | state that it leaves |
 //! |---|---|
 //! | a newcomer, at any step before 9 | none: its ticket ends with it. On the descriptor of a script, the lock ends when the script closes it |
-//! | a newcomer, after it has ended the holder | the lock is free. The next newcomer takes its turn; earlier ones may have given up already |
+//! | a newcomer, after it has ended the holder | the lock is free. The newcomer with the next ticket goes on; those that gave up do not come back |
 //! | a newcomer, in step 9 | none: the lock, the stamp and the ticket end with it |
 
 use crate::base::duration::format_limit;
@@ -37,7 +39,7 @@ use crate::base::target::Target;
 use crate::lock::error::{LockError, ReplaceMistake};
 use crate::lock::kill::{self, ForcedRelease, KillPlan, Refusal, ReleaseOutcome, ReleaseRules};
 use crate::lock::record::{self, Content, cut};
-use crate::os::bytes::{FIRST_TICKET, STAMP, TICKET};
+use crate::os::bytes::{FIRST_TICKET, STAMP, TICKET_LOCK};
 use crate::os::proc::lock_table::WantedFile;
 use crate::os::proc::openers::{self, LockingProcess};
 use crate::os::proc::process;
@@ -49,7 +51,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// The pauses between the looks at a holder that has no record or stamp.
+/// The pauses between the looks at a holder without a proof, in milliseconds: one second in all.
 const PAUSES: [u64; 9] = [1, 2, 5, 10, 20, 50, 100, 300, 500];
 
 /// The maximum number of bytes of the command line in the message to the holder.
@@ -65,7 +67,7 @@ pub(super) struct Newcomer {
 }
 
 impl Newcomer {
-    /// Prepares a caller that wants the lock of `target`, which is open as `file`.
+    /// Prepares the queue for a caller that wants the lock of `target`, which is open as `file`.
     pub(super) fn new(file: &File, target: &Target) -> Result<Self, LockError> {
         let path = &target.path;
         // There, a lock of the whole file would exclude those of its parts.
@@ -80,7 +82,7 @@ impl Newcomer {
 
     /// Draws a ticket, and returns true if there is no earlier newcomer. Otherwise, [`wait_for_turn`](Self::wait_for_turn) must be called.
     pub(super) fn try_turn(&mut self) -> io::Result<bool> {
-        if !os::try_lock_range(&self.own, Mode::Exclusive, TICKET, 1)? {
+        if !os::try_lock_range(&self.own, Mode::Exclusive, TICKET_LOCK, 1)? {
             return Ok(false);
         }
         let ticket = self.draw_ticket()?;
@@ -93,7 +95,7 @@ impl Newcomer {
         let ticket = if let Some(ticket) = self.ticket {
             ticket
         } else {
-            os::wait_lock_range(&self.own, Mode::Exclusive, TICKET, 1)?;
+            os::wait_lock_range(&self.own, Mode::Exclusive, TICKET_LOCK, 1)?;
             self.draw_ticket()?
         };
         // A length of 0 would mean the rest of the file.
@@ -114,7 +116,7 @@ impl Newcomer {
             is_free = found.len > 0;
         }
         let is_locked = is_free && os::try_lock_range(&self.own, Mode::Exclusive, ticket, 1)?;
-        os::unlock_range(&self.own, TICKET, 1)?;
+        os::unlock_range(&self.own, TICKET_LOCK, 1)?;
         if !is_locked {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -155,8 +157,8 @@ struct Replacement<'a> {
     goes_on: &'a dyn Fn() -> bool,
 }
 
-/// Ends the holder of the lock, unless it is not proved to be one. `try_lock` tries the lock: if it is granted, the result is `None`.
-/// `goes_on` returns false if the caller must give up.
+/// Steps 5 and 6: ends the holder of the lock, if there is a proof that aba-lock acquired the lock. `try_lock` tries the lock: if it is
+/// granted, the result is `None`. `goes_on` returns false if the caller must give up.
 pub(super) fn end_holder(
     successor: &Successor,
     goes_on: &dyn Fn() -> bool,
@@ -176,7 +178,8 @@ pub(super) fn end_holder(
     }
 }
 
-/// Returns true if the holder may be about to write its record, or changed during the look.
+/// Returns true if a proof may follow soon: the holder may be about to write its record, or another process became the holder during
+/// the look.
 pub(super) fn may_be_proved_soon(release: &ForcedRelease) -> bool {
     match &release.outcome {
         ReleaseOutcome::Refused(Refusal::Unproved) => true,

@@ -1,11 +1,11 @@
 //! Slots: a lock that up to N processes hold at the same time (`--slots N`).
 //!
 //! Slot k of N is one byte of the lock file ([`os::Slot`]), locked on the open file description that also holds the lock shared.
-//! So children inherit the slot with the lock, the end of the last holder releases both, and a caller without `--slots` waits for
-//! all slots, as an exclusive caller waits for shared holders.
+//! So children inherit the slot with the lock, and the end of the last holder releases both. An exclusive caller without `--slots` waits
+//! until no slot is held, as it waits for shared holders. A shared one excludes no slot.
 //!
 //! The turnstile is one more byte, locked for the process while it acquires a slot. It is the queue, and lets only one caller at a
-//! time look at the slots of other numbers. It ends when the process closes any descriptor of the file, so the first thread closes
+//! time look at the slots of other numbers. The process loses it when it closes any descriptor of the file. So the first thread closes
 //! none in that time, and the thread that reports the wait gets descriptors of its own, or closes none either ([`os::KeptFile`]).
 //!
 //! A caller with `--slots N` first tries to lock the turnstile and the slots of all numbers in one call. This succeeds if no slot is held

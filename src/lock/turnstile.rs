@@ -1,8 +1,11 @@
 //! The order of shared and exclusive waiters: overlapping shared holders do not keep an exclusive waiter out.
 //!
-//! Next to the lock itself there are two more, bytes of the lock file that are locked with fcntl(2) ([`os::Priority`]). An exclusive
-//! caller holds the **mark** shared while it waits. A shared caller that finds a mark holds the **turnstile** exclusively while it
-//! waits. The steps are those of the model in `tests/models/writers.rs`.
+//! [`lock_wait`](super::lock_wait) calls this file: [`must_queue`] before a shared caller tries the lock, and [`TurnWait`] for every
+//! wait for the lock of a whole file. The waits for slots have a turnstile of their own ([`slots`](super::slots)).
+//!
+//! In addition to the lock itself, a waiter uses two bytes of the lock file, which are locked with fcntl(2) ([`os::Priority`]). An
+//! exclusive caller holds the **mark** shared while it waits. A shared caller that finds a mark holds the **turnstile** exclusively
+//! while it waits. The steps are those of the model in `tests/models/writers.rs`.
 //!
 //! An exclusive caller:
 //!
@@ -23,8 +26,8 @@
 //! 5. It blocks on the lock.
 //! 6. It releases the turnstile, and runs.
 //!
-//! Each level of [`priority`](super::priority) has a mark and a turnstile of its own, except that all waiters of the level `low` hold
-//! the turnstile until they run.
+//! These are the steps of the levels `high` and `normal` of [`priority`](super::priority), which each have a mark and a turnstile.
+//! The level `low` has only a turnstile: each of its waiters, exclusive or shared, blocks on it, and keeps it until it runs.
 //!
 //! So no shared caller that begins after an exclusive one has begun to wait runs before it. And no exclusive caller that begins to
 //! wait while a shared one is at the turnstile runs before that one.
@@ -32,14 +35,15 @@
 //! # Killed processes
 //!
 //! The bytes are locked for the process, and not for the open file description, so each of them is free as soon as the process
-//! has ended, also if a script has the descriptor open. A process that is stopped at the turnstile (SIGSTOP) keeps it. The thread that
-//! reports the wait reads lock files, but does not release the bytes when it closes one ([`os::bytes`]).
+//! has ended, also if a script has the descriptor open. A process that is stopped (SIGSTOP) keeps the bytes that it holds. The thread
+//! that reports the wait reads lock files, but does not release the bytes when it closes one ([`os::bytes`]).
 //!
 //! # If the order is not kept
 //!
 //! The order needs more than the exclusion does: a local file system, and for a shared waiter the right to write to the file. Without
-//! them, and after any error, a waiter blocks on the lock at once, as flock(1) does, unless the user has given a priority. A shared call of a process whose ancestor
-//! holds the lock passes all waiters, because each of them waits for that ancestor.
+//! them, and after any error, a waiter blocks on the lock at once, as flock(1) does. But with `--priority`, the call fails instead.
+//!
+//! A shared call of a process whose ancestor holds the lock passes all waiters, because each of them waits for that ancestor.
 
 use super::priority::{find_higher_want, is_locked, is_queue_ahead};
 use crate::lock::deadlock::holds_above;
@@ -49,7 +53,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// Returns true if a shared caller must not try the lock of `file`, which is open on `path`, because others wait.
+/// Returns true if a shared caller must not try the lock of `file`, which is open on `path`, because other callers wait for it.
 pub(super) fn must_queue(file: &File, path: &Path, level: Priority) -> bool {
     is_queue_ahead(file, level) && has_order(path) && !holds_above(path)
 }
@@ -62,14 +66,18 @@ fn has_order(path: &Path) -> bool {
 /// The next step of a wait.
 #[derive(Debug, Clone, Copy)]
 enum TurnStep {
+    /// Look whether other callers wait.
     Begin,
+    /// Lock the want alone, before a wait at the turnstile.
     Want,
     Turnstile,
+    /// Lock the mark and the want, and release the turnstile.
     Announce,
     AwaitMark,
     Lock,
-    /// The lock is held.
+    /// The lock is held. Look whether a caller of a higher level waits.
     Look,
+    /// Wait until no process holds this want of a higher level.
     Yield {
         want: u64,
     },

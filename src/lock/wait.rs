@@ -1,4 +1,4 @@
-//! Waits until a lock is granted, in flock(2) and without polling.
+//! Waits until a lock is granted, in flock(2) or fcntl(2) and without polling.
 //!
 //! [`acquire`](super::acquire) calls `wait_for_grant` for a lock that another process holds. While the first thread waits, a
 //! second one ([`os::with_companion`]) reports the wait to the user and searches for deadlocks. A task calls
@@ -13,7 +13,8 @@
 //! 2. A releases it. The kernel wakes B.
 //! 3. N, which does not wait yet, tries the lock before B runs, and gets it. B waits again, still before C.
 //!
-//! A shared request is granted while only shared locks are held, even if an exclusive request waits.
+//! The kernel grants a shared request while only shared locks are held, even if an exclusive request waits. So shared callers do not
+//! ask the kernel then, but wait at a turnstile. `lock/turnstile.rs` has this order, and that of `--priority`.
 //!
 //! # Two threads
 //!

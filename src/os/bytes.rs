@@ -1,18 +1,23 @@
 //! The bytes of a lock file that processes lock with fcntl(2), each in addition to the flock(2) lock of the whole file.
 //!
 //! All of them are far beyond the end of every file, and are never read or written. On local file systems, fcntl(2) and flock(2) do
-//! not see each other. The first bytes, from [`TURNSTILE`](super::TURNSTILE), are those of slots. The others follow here. The lock table
-//! shows these numbers, too, so this file is below `proc`.
+//! not see each other.
+//!
+//! The first bytes, from [`TURNSTILE`](super::TURNSTILE), are those of slots (`os/slot.rs`). This file has all others, in the order of
+//! their offsets. The turnstiles, marks, wants and [`NEEDED_LOCK`] are locked for the process; slots, [`STAMP`], [`NEXT_RUN`],
+//! [`TICKET_LOCK`] and the tickets for an open file description (`os/range.rs` has the difference).
 //!
 //! A byte that is locked for the process is released when the process closes any descriptor of the file. So while a process holds such
 //! a byte, its first thread closes none, and the thread that reports the wait gets descriptors of its own. If the system denies that, or
 //! there is only one thread, the files stay open until the end of the wait ([`KeptFile`](super::KeptFile)).
+//!
+//! The lock table shows these numbers, too, so this file is below `proc`.
 
 /// The first byte after those of slots. No byte of a slot is at or after it.
 const FIRST: u64 = (1 << 62) + (1 << 32);
 
 /// `--replace`: the short lock under which a newcomer locks its ticket.
-pub const TICKET: u64 = FIRST + 8;
+pub const TICKET_LOCK: u64 = FIRST + 8;
 
 /// `--replace`: the stamp of a lock that was acquired with this option.
 pub const STAMP: u64 = FIRST + 9;
@@ -21,7 +26,7 @@ pub const STAMP: u64 = FIRST + 9;
 pub const NEXT_RUN: u64 = FIRST + 16;
 
 /// `--coalesce`: the short lock under which the number of the needed run is changed.
-pub const NEEDED_RUN: u64 = FIRST + 17;
+pub const NEEDED_LOCK: u64 = FIRST + 17;
 
 /// `--priority` and writer preference: the turnstile of the level `low`. A shared caller locks this byte and the next one.
 pub const LOW_TURNSTILE: u64 = FIRST + 32;
@@ -58,10 +63,10 @@ mod tests {
     #[test]
     fn no_byte_has_two_meanings() {
         let bytes = [
-            TICKET,
+            TICKET_LOCK,
             STAMP,
             NEXT_RUN,
-            NEEDED_RUN,
+            NEEDED_LOCK,
             LOW_TURNSTILE,
             HIGH_TURNSTILE,
             HIGH_MARK,

@@ -1,6 +1,7 @@
 //! The levels of `--priority`, and the bytes of a lock file that processes of each level lock while they wait.
 //!
-//! The protocol is in `lock/turnstile.rs`. The lock table shows these bytes, so this file is below `proc`.
+//! The protocols are in `lock/turnstile.rs` and `lock/priority.rs`, which lock these bytes. The lock table shows the bytes, so this file is
+//! below `proc`, which finds the place, mode and level of each waiter here.
 
 use super::bytes::{
     HIGH_MARK, HIGH_TURNSTILE, HIGH_WANT, LOW_TURNSTILE, NORMAL_MARK, NORMAL_TURNSTILE, NORMAL_WANT, PRIORITY_END,
@@ -10,7 +11,7 @@ use super::flock::Mode;
 /// A part of a file: the first byte and the number of bytes.
 pub type BytePart = (u64, u64);
 
-/// All bytes that this file is about.
+/// The part of a file with the turnstiles, marks and wants of all levels.
 pub const PRIORITY_BYTES: BytePart = (LOW_TURNSTILE, PRIORITY_END - LOW_TURNSTILE);
 
 /// The level of a caller that waits for a lock. A higher one comes first in this order.
@@ -35,8 +36,8 @@ impl Priority {
         }
     }
 
-    /// Returns the bytes that a caller with this level locks when it passes the turnstile. Those of a shared caller are one more,
-    /// so that the lock table shows the mode.
+    /// Returns the bytes of the turnstile of this level. A shared caller locks one byte more than an exclusive one, so that the lock
+    /// table shows its mode.
     #[must_use]
     pub fn turnstile(self, mode: Mode) -> BytePart {
         let first = match self {
@@ -74,7 +75,7 @@ impl Priority {
         }
     }
 
-    /// Returns the byte that all waiters of this level hold shared. The level `low` has none, because no other yields to it.
+    /// Returns the byte that all waiters of this level hold shared. The level `low` has none, because no other level yields to it.
     #[must_use]
     pub fn want(self) -> Option<u64> {
         match self {
@@ -94,8 +95,8 @@ impl Priority {
         }
     }
 
-    /// Returns the part of the file in which a byte is locked if a shared caller of this level must not try the lock. If the flag is
-    /// false, bytes of it may be locked for another reason, too.
+    /// Returns the part of the file in which at least one byte is locked if a shared caller of this level must not try the lock. If the
+    /// flag is true, the reverse is true as well. Otherwise, a byte of that part may be locked for another reason.
     #[must_use]
     pub fn queue_of_shared(self) -> (BytePart, bool) {
         match self {
@@ -118,14 +119,14 @@ impl Priority {
     }
 }
 
-/// The place where a process waits for a lock, in the order in which they are served.
+/// The place where a process waits for a lock. A waiter at an earlier place gets the lock before one of the same level at a later place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QueuePlace {
     /// The lock itself. Also the place of a holder.
     Lock,
     /// A shared caller waits for exclusive waiters that came before it.
     Mark,
-    /// It lets waiters with a higher level pass.
+    /// The waiter lets those with a higher level pass.
     Yielded,
     /// The turnstile of a level.
     Turnstile(Priority),

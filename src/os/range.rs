@@ -1,9 +1,12 @@
-//! Locks of a part of a file (fcntl(2), open file description locks).
+//! Locks of a part of a file (fcntl(2)): open file description locks, and locks that belong to this process.
 //!
-//! Like a lock of flock(2), such a lock belongs to the open file description: a process that inherits the descriptor
-//! holds it, and it ends with the last copy of the descriptor. Unlike a lock of flock(2), it covers a range of bytes.
-//! Neither kind excludes the other. An exclusive lock needs a descriptor that is open for writing, a shared one a
-//! descriptor that is open for reading.
+//! The functions `…_range` use the first kind. Like a lock of flock(2), such a lock belongs to the open file description: a process
+//! that inherits the descriptor holds it, and it ends with the last copy of the descriptor. The functions `…_byte` and `…_bytes` use
+//! the second kind. It is not inherited, and ends with the process, or when the process closes any descriptor of the file. Locks of
+//! both kinds exclude each other.
+//!
+//! Unlike a lock of flock(2), these locks cover a range of bytes, and on a local file system they and flock(2) do not exclude each
+//! other. An exclusive lock needs a descriptor that is open for writing, a shared one a descriptor that is open for reading.
 //!
 //! A range is given as `start` and `len`, both in bytes; a `len` of 0 means "to the end, wherever that will be".
 
@@ -75,9 +78,8 @@ mod linux {
         Ok(Some(RangeLock { mode, start: lock.l_start.cast_unsigned(), len: lock.l_len.cast_unsigned(), pid }))
     }
 
-    // The next functions are for locks that belong to this process, and not to the open file description. The lock table
-    // names the processes that hold such a lock or wait for it. The lock ends when the process closes any descriptor of the file
-    // (see `KeptFile`).
+    // The next functions are for locks that belong to this process (see `KeptFile`). The lock table names the processes that hold such
+    // a lock or wait for it.
 
     /// Locks one byte for this process if it is free. Returns false if another lock covers it.
     pub fn try_lock_byte(file: &File, byte: u64) -> io::Result<bool> {

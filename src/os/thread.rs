@@ -1,4 +1,5 @@
-//! Threads: work that is divided among several threads, and one companion thread next to a call that blocks.
+//! Threads: work that is divided among several threads, one companion thread next to a call that blocks, and a wait for the first of
+//! several bytes, with a thread for each.
 //!
 //! No thread but the first takes a lock and keeps it. A second thread could take the lock of the shared open file description after
 //! the first has reported a failure.
@@ -107,7 +108,7 @@ fn has_running(states: &[ByteWait]) -> bool {
 }
 
 impl ByteWaits {
-    /// Locks a byte for this process, and releases it. Returns false if a signal ended the wait.
+    /// Locks a byte for this process, and releases it. Fails with [`io::ErrorKind::Interrupted`] if a signal ends the wait.
     fn wait_and_release(&self, file: &File, byte: u64) -> io::Result<()> {
         wait_lock_byte(file, byte)?;
         self.is_over.store(true, Ordering::SeqCst);

@@ -1,7 +1,8 @@
 //! Coalesced calls: during a run, one caller waits for the next run, and all others rely on it and end (`--coalesce`).
 //!
-//! Locks: the lock itself, **next**, which the one waiting caller holds, and a **short lock**. Numbers: `started`, the number of
-//! runs that have begun, and `needed`, the number of the run that an ended caller relies on.
+//! In addition to the lock itself, there are two locks: **next**, which the one waiting caller holds, and a **short lock**. And there are
+//! two numbers: `started`, the number of runs that have begun, and `needed`, the number of the run on which callers rely that have
+//! ended.
 //!
 //! 1. The caller reads `started` into s. It tries the lock. If it is granted, the caller goes to 5.
 //! 2. It blocks on the short lock, and tries `next`. If `next` is held, it raises `needed` to s + 1, releases the short lock, and
@@ -13,7 +14,7 @@
 //! 6. It adds 1 to `started`, runs, and releases the lock.
 //!
 //! A caller with a timeout may give up, so no other caller can rely on it. If `next` is free in step 2, it does not take it, but
-//! blocks on the lock and goes to 5.
+//! blocks on the lock and goes to 5. A caller with `-n` is refused instead.
 //!
 //! With the strict variant, a caller leaves out steps 2 and 4. In step 5, it is covered only if a run that started after
 //! its call has also succeeded: after a success, the run writes its number to `completed`.
@@ -22,7 +23,7 @@
 //!
 //! At most one run at a time. No run starts for calls that are covered already, so of many callers during one run exactly one
 //! more run follows. A caller that ends as covered is covered by a run that starts after its call, unless the holder of
-//! `next` is killed. Then `needed` > `started` stays visible until the next run, which pays the debt.
+//! `next` is killed. Then `needed` > `started` stays visible until the next run: that run is **owed**.
 //!
 //! # For the implementation
 //!
@@ -35,12 +36,12 @@
 //! - `started` grows after `next` was released, and before the command begins: then a call that has read the old number is
 //!   covered by this run.
 //! - The short lock makes "`next` is held" and "`needed` is raised" one step for the holder of `next`. Without it, a caller that
-//!   has raised `needed` can find `next` free when it looks again. If it then gives up, because of `-n` or a timeout, it leaves
-//!   a debt for a call that was refused.
-//! - No code runs at the end of a run, because the holder may be any command. That is why a holder does not pay a debt itself, and
+//!   has raised `needed` can find `next` free when it looks again. If it then gives up, because of `-n` or a timeout, a run is owed
+//!   to a call that was refused.
+//! - No code runs at the end of a run, because the holder may be any command. That is why a holder does not start an owed run itself, and
 //!   why a run that failed or was killed covers the calls before it. The strict variant needs a parent that sees the end
 //!   of the command.
-//! - `status` shows a debt: the run is needed, and no caller waits for it. It is shown only while `next` is free.
+//! - `status` shows an owed run: `needed` > `started`, and `next` is free.
 //! - `-n` with `--coalesce`: if `next` is held, the call is covered; if only the lock is held, the call is refused.
 
 use crate::checker::{Checked, Protocol, WorldOf, assert_broken, assert_kept};

@@ -9,10 +9,10 @@
 //! | [`acquire`] | one lock and several, next to `clean` and strangers | built | 82,000 |
 //! | [`run_once`] | the handover of a task from its starter to its supervisor | built | 10,000 |
 //! | [`writers`] | the turnstile: readers do not keep a writer out | built | 177,000 |
-//! | [`slots`] | `--slots N` | designed | 913,000 |
+//! | [`slots`] | `--slots N` | built | 913,000 |
 //! | [`priority`] | `--priority` | built | 729,000 |
-//! | [`coalesce`] | `--coalesce` | designed | 1,036,000 |
-//! | [`replace`] | `--replace` | designed | 758,000 |
+//! | [`coalesce`] | `--coalesce` | built | 1,036,000 |
+//! | [`replace`] | `--replace` | built | 758,000 |
 //! | [`bound`] | `aba_lock_operation --no-inherit` | built | 4,000 |
 //! | [`max_time`] | `--max-time` | built | 3,800 |
 //! | [`wait_free`] | `aba-lock wait` | built | 13,000 |

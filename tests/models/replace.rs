@@ -2,7 +2,7 @@
 //!
 //! Each newcomer locks a **ticket**, which is a byte of the lock file. The tickets are the queue of the newcomers: at any time, only the
 //! one with the lowest ticket is past step 2, and each newcomer sees whether a later one has come. A **stamp** is one more byte. Like a
-//! record, it says that the lock was acquired by this program, for a process that runs.
+//! record, it proves that aba-lock acquired the lock, for a process that still runs.
 //!
 //! A newcomer:
 //!
@@ -10,15 +10,16 @@
 //! 2. It blocks until no lower ticket is locked.
 //! 3. If a higher ticket is locked, it releases its own and gives up.
 //! 4. It tries the lock. If it is granted, it goes to 8.
-//! 5. It looks at the holder. If there is no stamp or record of this acquisition, also after some time, it goes to 7.
+//! 5. It looks for a proof that aba-lock acquired the lock: a stamp, or the record of this acquisition (or a slot, which this model does
+//!    not have). If there is none, it looks again for a second, and then goes to 7.
 //! 6. It opens a descriptor for the holder, and then checks that the lock is still held through the same acquisition. If so, it ends the
 //!    holder, as `unlock --kill` does.
 //! 7. It blocks on the lock.
 //! 8. If a higher ticket is locked, it releases the lock, then its ticket, and gives up.
 //! 9. It stamps the lock, then releases its ticket, and runs.
 //!
-//! A holder without `--replace` blocks on the lock, writes the record, and runs. The end of a holder needs no step: its stamp ends with
-//! its lock, and its record stays, and names no holder any more.
+//! A caller without `--replace` blocks on the lock, writes the record, and runs. The end of a holder needs no step: its stamp ends with
+//! the lock. Its record stays, but is no proof for a later holder.
 //!
 //! # Promises
 //!

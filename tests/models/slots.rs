@@ -1,7 +1,6 @@
 //! Slots: up to N holders of a name, and the other callers wait in order (`--slots N`).
 //!
-//! A slot holder also holds the lock itself, shared. So a caller without `--slots` needs no new step: its exclusive lock waits for
-//! all slots. The turnstile is that of [`writers`](crate::writers), and it is the queue of the slots, too.
+//! A slot holder also holds the lock itself, shared, so an exclusive lock waits for all slots. The turnstile is the queue of the slots.
 //!
 //! A caller with `--slots N` first tries to lock the turnstile and the slots of all numbers in one step. If that succeeds, it tries the
 //! lock, shared. If that succeeds, too, it releases the turnstile and all slots but slot 1 and those of larger numbers, and runs.
@@ -15,8 +14,9 @@
 //!    the first thread. The caller takes back the other requests and goes to 4. No other process tries a slot in between.
 //! 6. It releases the turnstile, and runs. Its end releases the slot and then the lock.
 //!
-//! A caller without `--slots` acquires the lock as in `writers`: it tries the lock, then blocks on the turnstile, blocks on the
-//! lock, releases the turnstile, and runs.
+//! A caller without `--slots` tries the lock, then blocks on the turnstile, blocks on the lock, releases the turnstile, and runs. The
+//! code differs: its turnstile of slots is not that of [`writers`](crate::writers), and no exclusive caller uses it. So such a caller
+//! may wait forever while slots overlap. The promises do not depend on that.
 //!
 //! # Waiting for an event instead
 //!

@@ -1,6 +1,6 @@
 //! Writer preference: overlapping shared holders do not keep an exclusive waiter out.
 //!
-//! Next to the lock itself there are two more. An exclusive caller holds the **mark** shared while it waits. A shared caller that
+//! In addition to the lock itself, there are two more. An exclusive caller holds the **mark** shared while it waits. A shared caller that
 //! finds a mark holds the **turnstile** exclusively while it waits.
 //!
 //! An exclusive caller (writer):

@@ -1,4 +1,4 @@
-//! The steps of an acquisition with `--replace`, as [`replace`] describes them.
+//! The steps of an acquisition with `--replace`. The module doc of [`replace`] lists them, with their numbers.
 
 use super::Attempt;
 use crate::base::target::{Target, Wait};
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 impl Attempt<'_> {
-    /// Acquires the lock, and ends its holder before that. Holders get the time `grace` between SIGTERM and SIGKILL.
+    /// Steps 1 to 9: ends the holder of the lock, and acquires it. A holder gets the time `grace` between SIGTERM and SIGKILL.
     pub(super) fn replace_holder(&mut self, file: &File, target: &Target, grace: Duration) -> Result<(), LockError> {
         let mut newcomer = Newcomer::new(file, target)?;
         let cannot = |source| replace::cannot_replace(&target.path, source);
@@ -42,7 +42,7 @@ impl Attempt<'_> {
         stamped
     }
 
-    /// Ends the holder, if it is proved to be one. Returns true if the lock was granted.
+    /// Steps 5 and 6. Returns true if the lock was granted, and false if the caller must block on it.
     fn end_holder(
         &mut self,
         target: &Target,
@@ -76,6 +76,7 @@ impl Attempt<'_> {
         }
     }
 
+    /// Blocks on the lock, or until no earlier newcomer is left, if `self.newcomer` is set.
     fn block_as_newcomer(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
         let limit = match self.request.wait {
             Wait::For(limit) => Some(limit),

@@ -1,4 +1,4 @@
-//! The rules of a forced release: which holders may be ended, and for how long.
+//! The rules of a forced release: which holders may be ended, which message they get, and when the release stops early.
 
 use crate::os;
 use crate::os::proc::lock_table::WantedFile;
@@ -18,7 +18,7 @@ pub(in crate::lock) trait ReleaseRules {
     }
 }
 
-/// The rules of `unlock --kill`.
+/// The rules of `unlock --kill` and `--max-time`: all holders may be ended.
 pub(super) struct Unrestricted;
 
 impl ReleaseRules for Unrestricted {}

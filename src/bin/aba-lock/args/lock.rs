@@ -60,7 +60,7 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 ///
 /// Waiters for an exclusive lock, including flock(1), get it in the order in which they began to wait. A call that arrives at
 /// the moment of a release can get the lock before them. While a process waits for an exclusive lock, a new call for a shared one
-/// waits after it, and with -n it is refused, so overlapping shared holders do not keep the other out. This order is not kept by
+/// waits after it, and with -n it is refused, so overlapping shared holders do not keep an exclusive waiter out. This order is not kept by
 /// shared callers of flock(1), by those that may only read the file, on network file systems such as NFS, and for a call below
 /// a holder of the same shared lock, which is granted at once. A wait that is interrupted, for example by a signal that a script
 /// handles, continues at the end of the queue. A shared waiter that is stopped (Ctrl-Z) makes those after it wait, too. A call for
@@ -123,15 +123,14 @@ pub(crate) struct LockArgs {
 
     /// End all holders of the lock after TIME: SIGTERM, and SIGKILL after --grace
     ///
-    /// The time begins when the lock is acquired. It ends each process that holds the lock through this call: CMD, children that
-    /// inherited it, and with --fd the script, also those that ignore SIGTERM, are stopped, or left the session. A message on the
-    /// standard error of CMD or the script says so. The exit status is that of CMD: 143 if SIGTERM ended it. A small process, the
-    /// watcher, does this. It ends with the last holder. If it is killed, the lock has no limit any more. A nested call for a lock
-    /// that is already held is refused, because the lock keeps the limit of its acquisition. With a server, the wait for the lease is part
-    /// of the time.
-    /// A process that a holder starts while it handles SIGTERM, to clean up, gets no signal before SIGKILL. With --grace 0, only SIGKILL
-    /// is sent. With --no-inherit, only CMD is ended, because the processes that it starts do not hold the lock. A holder that changes
-    /// the mode of the lock with flock(1) acquires it anew, without the limit.
+    /// The time begins when the lock is acquired. A small process, the watcher, then ends each process that holds the lock through
+    /// this call: CMD, children that inherited it, and with --fd the script. It also ends processes that ignore SIGTERM, are
+    /// stopped, or left the session. A message on the standard error of CMD or the script says so. The exit status is that of CMD:
+    /// 143 if SIGTERM ended it. The watcher ends with the last holder. If it is killed, the lock has no limit any more. A nested
+    /// call for a lock that is already held is refused, because the lock keeps the limit of its acquisition. With a server, the
+    /// wait for the lease is part of the time. A process that a holder starts while it handles SIGTERM, to clean up, gets no signal
+    /// before SIGKILL. With --grace 0, only SIGKILL is sent. With --no-inherit, only CMD is ended, because the processes that it
+    /// starts do not hold the lock. A holder that changes the mode of the lock with flock(1) acquires it anew, without the limit.
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) max_time: Option<Duration>,
 
@@ -149,23 +148,23 @@ pub(crate) struct LockArgs {
 
     /// Let up to N processes hold the lock at the same time; the others wait in order (N is 1 to 1024)
     ///
-    /// CMD gets the number of its slot, 1 to N, in `ABA_LOCK_SLOT`. All callers must give the same N. A call with another N is refused
-    /// with status 75, also at the end of a wait, until no process holds the lock. A call without --slots waits for all slots, and a
-    /// shared lock excludes no slot. With --slots, only one NAME can be given, and no server: slots of several locks could cause
-    /// deadlocks, and a lease has one holder. The file must be writable, and on a local disk: network file systems such as NFS have
-    /// no such locks.
+    /// CMD gets the number of its slot, 1 to N, in `ABA_LOCK_SLOT`. All callers must give the same N. A call with another N is
+    /// refused with status 75, also at the end of a wait, until no process holds the lock. An exclusive call without --slots waits
+    /// until no slot is held. It may wait forever, because new calls with --slots pass it. A shared lock excludes no slot. With
+    /// --slots, only one NAME can be given, and no server: slots of several locks could cause deadlocks, and a lease has one
+    /// holder. The file must be writable, and on a local disk: network file systems such as NFS have no such locks.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     #[arg(conflicts_with_all = ["shared", "exclusive"])]
     pub(crate) slots: Option<u32>,
 
     /// Wait with this priority: high, normal or low. A waiter is passed only by those with a higher one [default: normal]
     ///
-    /// When the lock is released, the waiters with the highest priority get it first, and those of one priority in the order in which they
-    /// came. A holder is never interrupted. After a process has begun to wait, at most one caller with a lower priority gets the
-    /// lock before it: one that was about to run. Calls without this option that find the lock free are not counted: they look at no
-    /// waiter. flock(1) counts as high. `low` may wait forever while others come. With -n, the call is refused if a process with a
-    /// higher priority waits. Waiters for a shared lock have priorities, too. A waiter with `high` that is stopped (SIGSTOP) keeps the
-    /// others waiting.
+    /// When the lock is released, the waiters with the highest priority get it first, and those of one priority in the order in
+    /// which they came. A holder is never interrupted. After a process has begun to wait, at most one caller with a lower priority
+    /// gets the lock before it: one that was about to run. Calls without this option that find the lock free are not counted: they
+    /// look at no waiter. flock(1) counts as high. `low` may wait forever while others come. With -n, the call is refused if a
+    /// process with a higher priority waits. Waiters for a shared lock have priorities, too. A waiter that is stopped (SIGSTOP)
+    /// keeps those with a lower priority waiting.
     ///
     /// The file must be writable, and on a local disk: network file systems such as NFS have no such locks. The option cannot be
     /// combined with --slots, which are granted in the order of the calls, nor with a server, which knows no priorities.
@@ -176,14 +175,14 @@ pub(crate) struct LockArgs {
     ///
     /// For commands that bring something up to date, such as a build or a mirror. During a run, one caller waits, and starts the next
     /// run. Each later caller ends with status 0, or 80 with --fd, because that run starts after its call. So of 50 calls during a
-    /// run, one more run follows. All callers must have the same work. A run without --coalesce covers no call, but it is waited for.
+    /// run, one more run follows. All callers must do the same work. A run without --coalesce covers no call, but it is waited for.
     ///
     /// A run that fails covers the calls before it. With --coalesce=strict, which needs -- CMD, a call waits in any case, and ends
     /// with status 0 only after a run that started after it has succeeded; only runs of strict callers count. CMD then runs as a child.
     ///
     /// No caller relies on one with --timeout, which may give up. With -n, the call is refused with status 75 if the lock is held and
     /// no caller waits. A covered call does not run the command of --on-busy. If the waiter is killed, or its script ends, the promised
-    /// run is owed: `status` shows it, and the next call with --coalesce runs. A call inside of a holder of the lock runs.
+    /// run is owed: `status` shows it, and the next call with --coalesce runs. A nested call, inside of a holder of the lock, runs.
     ///
     /// The lock file keeps the numbers of the runs in extended attributes. So it must be writable, and on a local disk: network
     /// file systems such as NFS, and tmpfs before Linux 6.6, are refused. The option cannot be combined with --shared or --slots,
@@ -196,24 +195,25 @@ pub(crate) struct LockArgs {
 
     /// End the process that holds the lock, and take its place: the newest of several callers gets the lock
     ///
-    /// The holders are ended as `aba-lock unlock --kill` does it: SIGTERM, and SIGKILL after --grace. They get a message on their standard
-    /// error, and their exit status is their own, 143 after SIGTERM. The call then waits for the lock, for at most --timeout if that
-    /// is given. With a TIME of 0, no holder is ended.
+    /// The holders are ended as `aba-lock unlock --kill` does it: SIGTERM, and SIGKILL after --grace. They get a message on their
+    /// standard error, and their exit status is their own, 143 after SIGTERM. The call then waits for the lock, for at most
+    /// --timeout if that is given. With a TIME of 0, no holder is ended.
     ///
     /// If a newer call with --replace comes before this one holds the lock, this one ends with status 75. So the last one of several
-    /// calls runs. While one of them waits for the end of the holder, its --grace counts, and the others wait for it.
+    /// calls runs. One call at a time ends the holder, with its own --grace. The others wait for that call.
     ///
-    /// Only holders that acquired the lock with aba-lock are ended: those with a record, and those of --replace and --slots. A lock of
-    /// flock(1) has no record, and with --file no holder has one, so give --replace in all calls for the file. Other holders, and
-    /// shared ones of several calls, are waited for, which a message says. If a holder is a process that started this call, or cannot be
-    /// examined or signalled, the call fails with status 75. Calls without --replace that already wait for the lock get it first.
+    /// Only holders that acquired the lock with aba-lock are ended: those with a record, and those of --replace and --slots. A lock
+    /// of flock(1) has no record, and with --file no holder has one, so give --replace in all calls for the file. Other holders,
+    /// and shared ones of several calls, are waited for, which a message says. If a holder is a process that started this call, or
+    /// cannot be examined or signalled, the call fails with status 75. Calls without --replace that already wait for the lock get
+    /// it first.
     ///
-    /// With --replace, only one NAME can be given, and no server: the newest caller of one lock can be an earlier one of another, so it
-    /// would end a holder and then not run. A lease cannot be taken from its holder. -n is refused, because the end of a holder takes
-    /// time, and so are --shared and --slots, which need no holder to end, --coalesce, which leaves its work to a later run, and
-    /// --priority, because the newest caller comes first. The file
-    /// must be writable, and on a local disk. A deadlock is
-    /// searched for only after the holder was asked to end. Until then, `status` does not list the call as a waiter.
+    /// With --replace, only one NAME can be given, and no server: the newest caller of one lock can be an earlier one of another,
+    /// so it would end a holder and then not run, and a lease cannot be taken from its holder. -n is refused, because the end of a
+    /// holder takes time, and so are --shared and --slots, which can hold the lock next to other holders, --coalesce, which leaves
+    /// its work to a later run, and --priority, because the newest caller comes first. The file must be writable, and on a local
+    /// disk. The search for deadlocks begins only after the holder was asked to end. Until then, `status` does not list the call
+    /// as a waiter.
     #[arg(long, conflicts_with_all = ["shared", "slots", "coalesce", "priority"])]
     pub(crate) replace: bool,
 

@@ -481,7 +481,12 @@ __aba_acquire_locks() {
             __aba_end_call "${__aba_status}" || builtin return "$?"
         fi
         # There is none if the script holds all the locks already, with --no-inherit.
-        [[ -z ${__aba_call_locks} ]] || __aba_request_locks
+        if [[ -n ${__aba_call_locks} ]]; then
+            __aba_request_locks
+        elif [[ -n ${__aba_pid_file} ]]; then
+            __aba_fail 125 "cannot write ${__aba_pid_file}: this script already holds ${__aba_names% }" \
+                'give --pid-file where the lock is acquired' || builtin return "$?"
+        fi
         if ((__aba_status == 0)); then
             __aba_granted=yes
             builtin break

@@ -390,18 +390,20 @@ END
     done
 }
 
-@test "--no-inherit: a later call for the lock gets slot 1, and no limit of its time" {
+@test "--no-inherit: a later call for the lock gets slot 1, but no limit of its time and no pid file" {
     script tool <<'END'
 aba_lock_operation --no-inherit save
 aba_lock_operation --slots 2 save
 echo "slot ${ABA_LOCK_SLOT}"
 aba_lock_operation --on-conflict return --max-time 60 save || echo "limit: $?"
+aba_lock_operation --on-conflict return --pid-file pid save || echo "pid file: $?"
 aba_lock_held save && echo held
 aba_unlock_operation save
 echo "slot ${ABA_LOCK_SLOT-none}"
 END
     run -0 ./tool
-    [[ ${output} == $'slot 1\naba-lock: cannot limit the time of save: '*$'\nlimit: 1\nheld\nslot none' ]]
+    [[ ${output} == $'slot 1\naba-lock: cannot limit the time of save: '*$'\nlimit: 1\n'*$'\npid file: 125\nheld\nslot none' ]]
+    expect_text 'pid: this script already holds save'
 }
 
 @test "--no-inherit: a program that takes the place of the script does not end itself" {

@@ -63,7 +63,8 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 /// waits after it, and with -n it is refused, so overlapping shared holders do not keep an exclusive waiter out. This order is not kept by
 /// shared callers of flock(1), by those that may only read the file, on network file systems such as NFS, and for a call below
 /// a holder of the same shared lock, which is granted at once. A wait that is interrupted, for example by a signal that a script
-/// handles, continues at the end of the queue. A shared waiter that is stopped (Ctrl-Z) makes those after it wait, too. A call for
+/// handles, continues at the end of the queue. A waiter that is stopped (Ctrl-Z) makes shared ones after it wait, and
+/// a shared one makes all of them wait. A call for
 /// several locks begins to wait for the second one when it holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \

@@ -22,7 +22,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 6] = [
 /// `aba-lock lock --wait NAME -- CMD`. With several locks, it ends when it has seen each of them free, not all of them at the same
 /// time. A lock that is free only for an instant between two holders may be missed.
 ///
-/// A lock without a file is free: it was never used, or its file was removed. If the file is replaced, only the new one counts. The
+/// A lock with slots is free when no process holds a slot. A lock without a file is free: it was never used, or its file was removed. If the file is replaced, only the new one counts. The
 /// end of a holder is noticed within some milliseconds. If a holder releases the lock and keeps its descriptor open, as with
 /// `flock -u`, it can take a second.
 ///

@@ -21,6 +21,9 @@
 //!
 //! A caller that has taken its want is passed by at most one exclusive caller of a lower level: one that has looked before.
 //!
+//! Waiters of one level that wait for the same higher want can change places: when one of its holders releases it, the kernel wakes
+//! all of them, and each asks for the want again.
+//!
 //! A look ignores a want that is held exclusively, because that is another caller that yields. Otherwise, two of them could send
 //! each other back forever.
 

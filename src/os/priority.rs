@@ -64,13 +64,16 @@ impl Priority {
         Self::ALL.into_iter().find(|level| level.as_str() == word)
     }
 
-    /// Returns the level of a waiter that holds these bytes in this mode. `None`: they do not show it.
+    /// Returns the level of a waiter that has passed the turnstile and holds these bytes in the mode `held`, and the mode in which it
+    /// asks for the lock. `None`: the bytes do not show it.
     #[must_use]
-    pub fn of_waiter(held: Mode, (start, len): BytePart) -> Option<Self> {
+    pub fn of_waiter(held: Mode, (start, len): BytePart) -> Option<(Self, Mode)> {
         let contains = |byte: u64| (start..start.saturating_add(len)).contains(&byte);
+        let exclusive_if = |is_exclusive| if is_exclusive { Mode::Exclusive } else { Mode::Shared };
         match held {
-            Mode::Shared if contains(HIGH_WANT) => Some(Self::High),
-            Mode::Exclusive if contains(LOW_TURNSTILE) => Some(Self::Low),
+            Mode::Shared if contains(HIGH_WANT) => Some((Self::High, exclusive_if(contains(HIGH_MARK)))),
+            Mode::Shared if contains(NORMAL_WANT) => Some((Self::Normal, exclusive_if(contains(NORMAL_MARK)))),
+            Mode::Exclusive if contains(LOW_TURNSTILE) => Some((Self::Low, exclusive_if(!contains(LOW_TURNSTILE + 1)))),
             _ => None,
         }
     }
@@ -133,7 +136,8 @@ pub enum QueuePlace {
 }
 
 impl QueuePlace {
-    /// Returns the place where a process waits that asks for these bytes, and the mode in which it asks for the lock.
+    /// Returns the place where a process waits that asks for these bytes, and the mode in which it asks for the lock. For
+    /// [`QueuePlace::Yielded`], the mode is exclusive: only the bytes that the process holds show it ([`Priority::of_waiter`]).
     #[must_use]
     pub fn of_wait(asked: Mode, bytes: BytePart) -> Option<(Self, Mode)> {
         let modes = [Mode::Exclusive, Mode::Shared];
@@ -172,6 +176,13 @@ mod tests {
         }
         assert_eq!(QueuePlace::of_wait(exclusive, (NORMAL_MARK, 1)), Some((QueuePlace::Mark, shared)));
         assert_eq!(QueuePlace::of_wait(exclusive, (HIGH_WANT, 1)), Some((QueuePlace::Yielded, exclusive)));
+        for level in Priority::ALL {
+            for mode in [exclusive, shared] {
+                let (held, bytes) =
+                    level.announcement(mode).map_or((exclusive, level.turnstile(mode)), |one| (shared, one));
+                assert_eq!(Priority::of_waiter(held, bytes), Some((level, mode)));
+            }
+        }
         for bytes in [(0, 0), (0, 1), (1 << 62, 1), (PRIORITY_END, 1), (LOW_TURNSTILE, 10)] {
             assert_eq!(QueuePlace::of_wait(exclusive, bytes), None);
         }

@@ -161,11 +161,11 @@ pub(crate) struct LockArgs {
     /// Wait with this priority: high, normal or low. A waiter is passed only by those with a higher one [default: normal]
     ///
     /// When the lock is released, the waiters with the highest priority get it first, and those of one priority in the order in
-    /// which they came. A holder is never interrupted. After a process has begun to wait, at most one caller with a lower priority
-    /// gets the lock before it: one that was about to run. Calls without this option that find the lock free are not counted: they
-    /// look at no waiter. flock(1) counts as high. `low` may wait forever while others come. With -n, the call is refused if a
-    /// process with a higher priority waits. Waiters for a shared lock have priorities, too. A waiter that is stopped (SIGSTOP)
-    /// keeps those with a lower priority waiting.
+    /// which they came, but those that have let a higher one pass can change places with each other. A holder is never interrupted.
+    /// After a process has begun to wait, at most one caller with a lower priority gets the lock before it: one that was about to
+    /// run. Calls without this option that find the lock free are not counted: they look at no waiter. flock(1) counts as high.
+    /// `low` may wait forever while others come. With -n, the call is refused if a process with a higher priority waits. Waiters
+    /// for a shared lock have priorities, too. A waiter that is stopped (SIGSTOP) keeps those with a lower priority waiting.
     ///
     /// The file must be writable, and on a local disk: network file systems such as NFS have no such locks. The option cannot be
     /// combined with --slots, which are granted in the order of the calls, nor with a server, which knows no priorities.

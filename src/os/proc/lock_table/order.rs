@@ -1,13 +1,14 @@
 //! The order in which waiters will get a lock, as the lock table shows it.
 
 use super::entry::{FileId, ListedLock, SlotUse, parse_range_lock};
+use crate::os::flock::Mode;
 use crate::os::priority::{Priority, QueuePlace};
 use std::collections::HashMap;
 
-/// The levels of waiters for files, by the file and the pid. A waiter that is not here has the level normal.
-type Levels = HashMap<(FileId, u32), Priority>;
+/// The levels and modes of waiters for files, by the file and the pid. A waiter that is not here has the level normal.
+type Levels = HashMap<(FileId, u32), (Priority, Mode)>;
 
-/// Finds the levels in the text of the table. A waiter holds bytes that show its level.
+/// Finds the levels in the text of the table. A waiter holds bytes that show its level and mode.
 pub(super) fn find_levels(text: &str) -> Levels {
     let mut levels = Levels::new();
     for line in text.lines().filter(|line| line.contains("POSIX") && !line.contains("->")) {
@@ -28,8 +29,11 @@ pub(super) fn sort_waiters(locks: &mut [ListedLock], levels: &Levels) {
         let known = levels.get(&(one.file, one.lock.locker)).copied();
         one.lock.priority = match one.lock.place {
             QueuePlace::Turnstile(level) => level,
-            _ => known.unwrap_or(Priority::Normal),
+            _ => known.map_or(Priority::Normal, |(level, _)| level),
         };
+        if let (QueuePlace::Yielded, Some((_, mode))) = (one.lock.place, known) {
+            one.lock.exclusive = mode == Mode::Exclusive;
+        }
     }
     let is_sorted = |one: &ListedLock| {
         let lock = &one.lock;

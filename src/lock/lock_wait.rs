@@ -23,6 +23,9 @@ pub(super) enum Attempted {
 /// Tries to acquire the lock of `target`, which is open as `file`.
 pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Result<Attempted, LockError> {
     if let Some(capacity) = request.slots {
+        if turnstile::must_queue(file, &target.path, Priority::Normal) {
+            return Ok(Attempted::Busy);
+        }
         let attempt = slots::try_slots(file, capacity);
         return match attempt.map_err(|source| slots::cannot_use_slots(&target.path, source))? {
             SlotAttempt::Granted(slot) => Ok(Attempted::Granted(Some(slot))),
@@ -58,7 +61,7 @@ pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Resul
 
 /// A wait for a lock. Dropping it gives up the place in the queue.
 pub(super) enum LockWait<'a> {
-    File(TurnWait<'a>),
+    File(TurnWait<&'a File>),
     Slot(SlotWait<'a>),
 }
 
@@ -66,7 +69,7 @@ impl<'a> LockWait<'a> {
     /// Prepares the wait for the lock of `target`, which is open as `file`.
     pub(super) fn new(file: &'a File, target: &Target, request: &Request) -> io::Result<Self> {
         Ok(match request.slots {
-            Some(capacity) => Self::Slot(SlotWait::new(file, capacity)?),
+            Some(capacity) => Self::Slot(SlotWait::new(file, &target.path, capacity)?),
             None => Self::File(TurnWait::new(file, &target.path, request.mode, request.priority)),
         })
     }

@@ -8,14 +8,15 @@
 //! time look at the slots of other numbers. The process loses it when it closes any descriptor of the file. So the first thread closes
 //! none in that time, and the thread that reports the wait gets descriptors of its own, or closes none either ([`os::KeptFile`]).
 //!
-//! A caller with `--slots N` first tries to lock the turnstile and the slots of all numbers in one call. This succeeds if no slot is held
-//! and no caller is at the turnstile. Then it tries the lock, shared, and releases all bytes before that of slot 1 of N. The later bytes
+//! A caller with `--slots N` first looks whether an exclusive caller waits, as a shared caller does ([`turnstile`]). If so, it takes
+//! step 1. Otherwise, it tries to lock the turnstile and the slots of all numbers in one call. This succeeds if no slot is held and no caller
+//! is at the turnstile. Then it tries the lock, shared, and releases all bytes before that of slot 1 of N. The later bytes
 //! are slots of larger numbers, which no caller can get anyway.
 //!
 //! Otherwise:
 //!
 //! 1. It blocks on the turnstile. It tries no slot before that.
-//! 2. It blocks on the lock, shared.
+//! 2. It blocks on the lock, shared, with the steps of a shared caller. So it lets exclusive callers pass that came before it.
 //! 3. It looks whether a slot of another number N is held. If so, it releases both and ends with an error that names that number.
 //! 4. It tries the slots 1 to N.
 //! 5. If all are held, it waits for each of them ([`os::wait_for_any_byte`]) and goes to 4. No other process tries a slot in between.
@@ -24,16 +25,21 @@
 //! A caller that has to wait takes steps 1 and 2 on a descriptor of its own. If it is killed, no descriptor of a script holds the
 //! lock.
 //!
-//! If no slot is held, a caller makes two system calls more than for a plain lock. Otherwise, it makes seven or more: the failed try,
-//! turnstile, two looks, slots, turnstile.
+//! If exclusive callers wait for an ancestor of a caller with `--slots`, this caller must not wait for them. So it skips step 1, because
+//! a process at the turnstile may wait for them, and the lock that its ancestor holds keeps callers with another number out.
+//!
+//! If no slot is held, a caller makes two system calls more than for a shared lock. Otherwise, it makes ten or more: the failed try,
+//! turnstile, three steps of a shared caller, two looks, slots, turnstile.
 
+use super::turnstile::{self, TurnWait};
 use crate::lock::error::{LockError, SlotMistake};
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, ALL_SLOTS, Mode, Slot, TURNSTILE, other_slots};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -150,8 +156,11 @@ enum SlotStage {
 /// A wait for a slot. Dropping it releases the turnstile.
 pub(super) struct SlotWait<'a> {
     file: &'a File,
+    path: PathBuf,
     /// A descriptor of our own, which holds the turnstile, and the lock until the slot is granted.
-    own: File,
+    own: Rc<File>,
+    /// The wait for the lock, shared.
+    turn: Option<TurnWait<Rc<File>>>,
     capacity: u32,
     stage: SlotStage,
     granted: Option<Slot>,
@@ -161,11 +170,13 @@ pub(super) struct SlotWait<'a> {
 
 impl<'a> SlotWait<'a> {
     /// Prepares a wait for one of `capacity` slots on `file`.
-    pub(super) fn new(file: &'a File, capacity: u32) -> io::Result<Self> {
+    pub(super) fn new(file: &'a File, path: &Path, capacity: u32) -> io::Result<Self> {
         let again = format!("/proc/self/fd/{}", file.as_raw_fd());
         // If the user may not open the file again, or without `/proc`, a copy of the descriptor is enough for the wait.
         let own = OpenOptions::new().read(true).write(true).open(again).or_else(|_| file.try_clone())?;
-        Ok(Self { file, own, capacity, stage: SlotStage::Turnstile, granted: None, other: None })
+        let stage = if turnstile::passes_queue(file, path) { SlotStage::Lock } else { SlotStage::Turnstile };
+        let (own, path) = (Rc::new(own), path.to_owned());
+        Ok(Self { file, path, own, turn: None, capacity, stage, granted: None, other: None })
     }
 
     /// Blocks until a slot is granted, or until a signal comes. A later call goes on at the same step.
@@ -177,7 +188,8 @@ impl<'a> SlotWait<'a> {
                     self.stage = SlotStage::Lock;
                 }
                 SlotStage::Lock => {
-                    os::wait_lock(&self.own, Mode::Shared)?;
+                    let begin = || TurnWait::new(Rc::clone(&self.own), &self.path, Mode::Shared, None);
+                    self.turn.get_or_insert_with(begin).block_once()?;
                     self.stage = SlotStage::Slots;
                 }
                 SlotStage::Slots => match find_slot(self.file, self.capacity)? {

@@ -1,7 +1,7 @@
 //! The order of shared and exclusive waiters: overlapping shared holders do not keep an exclusive waiter out.
 //!
 //! [`lock_wait`](super::lock_wait) calls this file: [`must_queue`] before a shared caller tries the lock, and [`TurnWait`] for every
-//! wait for the lock of a whole file. The waits for slots have a turnstile of their own ([`slots`](super::slots)).
+//! wait for the lock of a whole file. [`slots`](super::slots) calls both, too, and has one more turnstile, that of slots.
 //!
 //! In addition to the lock itself, a waiter uses two bytes of the lock file, which are locked with fcntl(2) ([`os::Priority`]). An
 //! exclusive caller holds the **mark** shared while it waits. A shared caller that finds a mark holds the **turnstile** exclusively
@@ -50,12 +50,18 @@ use crate::lock::deadlock::holds_above;
 use crate::os::{self, BytePart, Mode, PRIORITY_BYTES, Priority};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// Returns true if a shared caller must not try the lock of `file`, which is open on `path`, because other callers wait for it.
 pub(super) fn must_queue(file: &File, path: &Path, level: Priority) -> bool {
     is_queue_ahead(file, level) && has_order(path) && !holds_above(path)
+}
+
+/// Returns true if a shared caller with the level `normal` passes the waiters of `file`, because they wait for its ancestor.
+pub(super) fn passes_queue(file: &File, path: &Path) -> bool {
+    is_queue_ahead(file, Priority::Normal) && holds_above(path)
 }
 
 /// Returns true if the locks of bytes are separate from the locks of whole files, so that waiters can use them.
@@ -84,8 +90,8 @@ enum TurnStep {
 }
 
 /// A wait for a lock. Dropping it releases the bytes that it holds.
-pub(super) struct TurnWait<'a> {
-    file: &'a File,
+pub(super) struct TurnWait<F: Deref<Target = File>> {
+    file: F,
     /// A descriptor for reading and writing, if `file` is not open for both.
     own: Option<File>,
     mode: Mode,
@@ -99,11 +105,11 @@ pub(super) struct TurnWait<'a> {
     has_turnstile: bool,
 }
 
-impl<'a> TurnWait<'a> {
+impl<F: Deref<Target = File>> TurnWait<F> {
     /// Prepares a wait for the lock of `file`, which is open on `path`.
-    pub(super) fn new(file: &'a File, path: &Path, mode: Mode, priority: Option<Priority>) -> Self {
+    pub(super) fn new(file: F, path: &Path, mode: Mode, priority: Option<Priority>) -> Self {
         let level = priority.unwrap_or(Priority::Normal);
-        let passes = mode == Mode::Shared && is_queue_ahead(file, level) && holds_above(path);
+        let passes = mode == Mode::Shared && is_queue_ahead(&file, level) && holds_above(path);
         let has_order = !passes && has_order(path);
         Self {
             file,
@@ -122,7 +128,7 @@ impl<'a> TurnWait<'a> {
     pub(super) fn block_once(&mut self) -> io::Result<()> {
         loop {
             if let TurnStep::Lock = self.step {
-                os::wait_lock(self.file, self.mode)?;
+                os::wait_lock(&self.file, self.mode)?;
                 self.step = TurnStep::Look;
             }
             match self.take_step() {
@@ -134,7 +140,7 @@ impl<'a> TurnWait<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
                 Err(error) if error.raw_os_error() == Some(libc::EBADF) && self.own.is_none() && self.reopen() => {}
                 Err(error) if self.must_have_order && error.raw_os_error() != Some(libc::EDEADLK) => {
-                    let _ = os::unlock(self.file);
+                    let _ = os::unlock(&self.file);
                     return Err(error);
                 }
                 Err(_) => self.give_up_order(),
@@ -150,8 +156,8 @@ impl<'a> TurnWait<'a> {
                 let must_queue = match mode {
                     // All waiters of the lowest level use the turnstile.
                     _ if level.mark().is_none() => true,
-                    Mode::Shared => is_queue_ahead(self.file, level),
-                    Mode::Exclusive => is_locked(self.file, level.turnstile(mode)),
+                    Mode::Shared => is_queue_ahead(&self.file, level),
+                    Mode::Exclusive => is_locked(&self.file, level.turnstile(mode)),
                 };
                 if must_queue { TurnStep::Want } else { TurnStep::Announce }
             }
@@ -183,9 +189,9 @@ impl<'a> TurnWait<'a> {
                 }
                 TurnStep::Lock
             }
-            TurnStep::Look if self.has_order => match find_higher_want(self.file, level)? {
+            TurnStep::Look if self.has_order => match find_higher_want(&self.file, level)? {
                 Some(want) => {
-                    os::unlock(self.file)?;
+                    os::unlock(&self.file)?;
                     TurnStep::Yield { want }
                 }
                 None => TurnStep::Lock,
@@ -210,11 +216,11 @@ impl<'a> TurnWait<'a> {
 
     fn wait_for(&mut self, mode: Mode, (start, len): BytePart) -> io::Result<()> {
         self.holds_bytes = true;
-        os::wait_lock_bytes(self.own.as_ref().unwrap_or(self.file), mode, start, len)
+        os::wait_lock_bytes(self.own.as_ref().unwrap_or(&self.file), mode, start, len)
     }
 
     fn release(&self, (start, len): BytePart) -> io::Result<()> {
-        os::unlock_bytes(self.own.as_ref().unwrap_or(self.file), start, len)
+        os::unlock_bytes(self.own.as_ref().unwrap_or(&self.file), start, len)
     }
 
     fn release_bytes(&mut self) {
@@ -233,7 +239,7 @@ impl<'a> TurnWait<'a> {
     }
 }
 
-impl Drop for TurnWait<'_> {
+impl<F: Deref<Target = File>> Drop for TurnWait<F> {
     fn drop(&mut self) {
         self.release_bytes();
     }

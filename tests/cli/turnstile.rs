@@ -264,3 +264,40 @@ fn an_uncontended_call_makes_no_system_call_for_the_order_and_a_shared_one_makes
     };
     assert_eq!((count(&[]), count(&["-w"]), count(&["-s"])), (1, 1, 2), "{HELPER}");
 }
+
+#[test]
+fn a_writer_is_not_starved_by_overlapping_holders_of_slots() {
+    let scene = Scene::new();
+    let holder = scene.holder_with(&["--slots", "2", "job"]);
+    let writer = waiter(&scene, &[], "writer", 1);
+    let refused = scene.aba(["lock", "--slots", "2", "-n", "job", "--", "true"]).status(75).err("").run();
+    assert!(refused.err.contains("waits for an exclusive lock\n"), "{}", refused.err);
+    // One slot is free. Without the look at the mark, these callers would be granted it at once.
+    let slots: Vec<RunningCall> = (2..5).map(|number| waiter(&scene, &["--slots", "2"], "slot", number)).collect();
+    let second = waiter(&scene, &[], "second", 5);
+    assert_eq!(order(&scene), "");
+    holder.release();
+    writer.finish();
+    finish_all(slots);
+    second.finish();
+    assert!(order(&scene).starts_with("writer slot "), "{}", order(&scene));
+}
+
+#[test]
+fn a_slot_below_a_holder_passes_a_writer_that_waits_for_that_holder() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    let nested = format!(r#"echo held >&2; read _ <{gate}; "$HELPER" lock --slots 3 -w job -- echo nested"#);
+    // The descriptor of the lock is closed, and its number is not known, so the inner call asks for a slot of its own.
+    let outer = r#"exec 9<>"$("$HELPER" path --create job)"; "$HELPER" lock --slots 3 --fd 9 job; (exec 9>&-; "#;
+    let outer = scene.bash(&format!("{outer}{nested}); :")).out("nested\n").err("held\n").start();
+    outer.wait_for_error("held");
+    let writer = waiter(&scene, &[], "writer", 1);
+    // It holds the turnstile of the slots.
+    let other = waiter(&scene, &["--slots", "3"], "slot", 2);
+    gate.open();
+    outer.finish();
+    writer.finish();
+    other.finish();
+    assert_eq!(order(&scene), "writer slot ");
+}

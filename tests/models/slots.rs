@@ -1,22 +1,23 @@
 //! Slots: up to N holders of a name, and the other callers wait in order (`--slots N`).
 //!
-//! A slot holder also holds the lock itself, shared, so an exclusive lock waits for all slots. The turnstile is the queue of the slots.
+//! A slot holder also holds the lock itself, shared, and asks for it as a reader of [`writers`](crate::writers) does. A caller
+//! without `--slots` is a writer, so its exclusive lock waits for all slots. The turnstile of slots is another one than that of readers.
 //!
-//! A caller with `--slots N` first tries to lock the turnstile and the slots of all numbers in one step. If that succeeds, it tries the
-//! lock, shared. If that succeeds, too, it releases the turnstile and all slots but slot 1 and those of larger numbers, and runs.
+//! A caller with `--slots N` first looks whether the mark or the turnstile of readers is held. If so, it goes to 1. Otherwise, it tries
+//! to lock its turnstile and the slots of all numbers in one step. If that succeeds, it tries the lock, shared. If that succeeds, too, it
+//! releases the turnstile and all slots but slot 1 and those of larger numbers, and runs.
 //! Otherwise, it releases all of them, and:
 //!
 //! 1. It blocks on the turnstile. It tries no slot before that.
-//! 2. It blocks on the lock, shared.
+//! 2. It blocks on the lock, shared, with the steps of a reader: if the mark or the turnstile of readers is held, it blocks on that
+//!    turnstile, waits for the mark, and releases both when it holds the lock.
 //! 3. It looks whether a slot of another number N is held. If so, it releases both and ends with an error that names that number.
 //! 4. It tries the slots 1 to N.
 //! 5. If all are held, it asks for each of them with a thread of its own. A thread that is granted a slot releases it and wakes
 //!    the first thread. The caller takes back the other requests and goes to 4. No other process tries a slot in between.
 //! 6. It releases the turnstile, and runs. Its end releases the slot and then the lock.
 //!
-//! A caller without `--slots` tries the lock, then blocks on the turnstile, blocks on the lock, releases the turnstile, and runs. The
-//! code differs: its turnstile of slots is not that of [`writers`](crate::writers), and no exclusive caller uses it. So such a caller
-//! may wait forever while slots overlap. The promises do not depend on that.
+//! A caller without `--slots` acquires the lock as a writer.
 //!
 //! # Waiting for an event instead
 //!
@@ -31,7 +32,7 @@
 //!
 //! # Promises
 //!
-//! At most N callers run, none of them next to a caller that holds the whole lock, and all with the same N. No later caller with
+//! No caller with `--slots` that begins after a writer holds the mark runs before it. At most N callers run, none of them next to a caller that holds the whole lock, and all with the same N. No later caller with
 //! `--slots` runs before the one at the head of the queue, and on a kernel that hands locks over, before any that waits.
 //!
 //! # For the implementation
@@ -46,90 +47,34 @@
 //! - Each thread of step 5 locks its slot for the process (`F_SETLKW`), because a slot that is granted on the descriptor of the script
 //!   would stay held. It opens and closes no file, which would release the turnstile of the process. The first thread waits for the end of
 //!   the others before it tries again.
-//! - An uncontended call makes two system calls more than a plain one. If a slot is held, it makes seven or more: the failed try,
-//!   turnstile, two looks, slots, turnstile. Without the turnstile, a newcomer could take the slot for which the head waits, and two
-//!   callers could look at the same time and run with different numbers.
+//! - An uncontended call makes two system calls more than a shared one. If a slot is held, it makes ten or more: the failed try,
+//!   turnstile, three of a reader, two looks, slots, turnstile. Without the turnstile, a newcomer could take the slot for which the head
+//!   waits, and two callers could look at the same time and run with different numbers.
 //! - With `-n`, a caller that finds the turnstile held is refused, after some tries: another one may pass in that instant.
 
 mod checks;
+mod steps;
 
 use crate::checker::{Checked, Protocol, WorldOf};
 use crate::kernel::{Kernel, Mode, Pid};
 use crate::world::World;
 use stateright::Property;
 use std::ops::Range;
+use steps::{SlotFault, SlotRole, SlotStep, SlotWait};
 
 const LOCK: usize = 0;
 const TURNSTILE: usize = 1;
-const LOCKS: usize = 5;
+/// The first lock after those of slots: the turnstile of readers.
+const READERS: usize = 5;
+const MARK: usize = 6;
+const LOCKS: usize = 7;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotRole {
-    /// A caller with this number of slots.
-    Slot(usize),
-    /// A caller without `--slots`.
-    Whole,
-}
 use SlotRole::{Slot, Whole};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotWait {
-    Threads,
-    Events,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotFault {
-    None,
-    SlotBeforeTurnstile,
-    SlotWithoutLock,
-    NoLookAtOthers,
-    LookBeforeTurnstile,
-    SecondSlotKept,
-    NoTimer,
-    WatchAfterTry,
-    /// The first try locks the slots only.
-    FirstTryWithoutTurnstile,
-    /// A look at all slots precedes the lock of one.
-    FirstTryInTwoSteps,
-    FirstTryKeepsSlots,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum SlotStep {
-    /// Only with a fault.
-    EarlyTry(usize),
-    EarlyLook,
-    TakeFirst,
-    TryAll,
-    TryLockWithAll,
-    ReleaseOthers,
-    BlockTurnstile,
-    BlockLock,
-    LookAtOthers,
-    Watch,
-    TrySlot(usize),
-    LateWatch,
-    AwaitEvent,
-    AskSlot(usize),
-    AwaitSlot,
-    TakeBack(usize),
-    ReleaseTurnstile(usize),
-    Run(usize),
-    ReleaseSlot(usize),
-    ReleaseLock,
-    Refuse,
-    TryWhole,
-    BlockWholeTurnstile,
-    BlockWhole,
-    ReleaseWholeTurnstile,
-    RunWhole,
-    End,
-}
 use SlotStep::{
-    AskSlot, AwaitEvent, AwaitSlot, BlockLock, BlockTurnstile, BlockWhole, BlockWholeTurnstile, EarlyLook, EarlyTry,
-    End, LateWatch, LookAtOthers, Refuse, ReleaseLock, ReleaseOthers, ReleaseSlot, ReleaseTurnstile,
-    ReleaseWholeTurnstile, Run, RunWhole, TakeBack, TakeFirst, TryAll, TryLockWithAll, TrySlot, TryWhole, Watch,
+    AskSlot, AwaitEvent, AwaitMark, AwaitSlot, BlockLock, BlockReaders, BlockTurnstile, BlockWhole, BlockWholeReaders,
+    EarlyLook, EarlyTry, End, LateWatch, LookAtMark, LookAtMarkAgain, LookAtOthers, LookWhole, Refuse, ReleaseLock,
+    ReleaseMark, ReleaseOthers, ReleaseReaders, ReleaseSlot, ReleaseTurnstile, ReleaseWholeMark, ReleaseWholeReaders,
+    Run, RunWhole, TakeBack, TakeFirst, TakeMark, TryAll, TryLockWithAll, TrySlot, TryWhole, Watch,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -141,6 +86,8 @@ struct SlotNotes {
     sent: u64,
     /// The callers with `--slots` that wait and must not be passed.
     waiting: u8,
+    /// The callers without `--slots` that hold the mark.
+    marked: u8,
     /// For each process, the callers that waited when it began, and wait. All bits are set before it begins.
     ahead: Vec<u8>,
     was_passed: bool,
@@ -149,7 +96,7 @@ struct SlotNotes {
 
 impl SlotNotes {
     fn end_wait(&mut self, pid: Pid) {
-        for bits in [&mut self.waiting, &mut self.watching, &mut self.events] {
+        for bits in [&mut self.waiting, &mut self.marked, &mut self.watching, &mut self.events] {
             *bits &= !(1 << pid);
         }
         self.ahead.iter_mut().filter(|ahead| **ahead != u8::MAX).for_each(|ahead| *ahead &= !(1 << pid));
@@ -184,8 +131,8 @@ impl Slots {
     /// Returns true if a slot of another number is held. The kernel reports the locks of a process on several bytes by the first one.
     fn sees_others(&self, world: &SlotWorld, pid: Pid) -> bool {
         let own = slot(self.count_slots(pid), 0)..slot(self.count_slots(pid), self.count_slots(pid));
-        let first = |holder: Pid| (2..LOCKS).find(|lock| world.locks[*lock].is_held_by(holder));
-        (2..LOCKS)
+        let first = |holder: Pid| (2..READERS).find(|lock| world.locks[*lock].is_held_by(holder));
+        (2..READERS)
             .filter(|lock| !own.contains(lock))
             .filter_map(|lock| world.locks[lock].owner())
             .any(|holder| first(holder).is_some_and(|lock| !own.contains(&lock)))
@@ -193,7 +140,7 @@ impl Slots {
 
     /// The locks of the first try: the turnstile and all slots.
     fn all_locks(&self) -> Range<usize> {
-        if self.fault == SlotFault::FirstTryWithoutTurnstile { TURNSTILE + 1..LOCKS } else { TURNSTILE..LOCKS }
+        if self.fault == SlotFault::FirstTryWithoutTurnstile { TURNSTILE + 1..READERS } else { TURNSTILE..READERS }
     }
 
     fn take_first_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
@@ -201,6 +148,8 @@ impl Slots {
         // In this model, slot 1 of N is the lock of its last slot.
         let own = slot(slots, slots - 1);
         match step {
+            LookAtMark if Self::has_queue(world) && !self.ignores_mark(true) => BlockTurnstile,
+            LookAtMark => TryAll,
             TryAll if !self.all_locks().all(|lock| world.locks[lock].is_free_for(Mode::Exclusive)) => BlockTurnstile,
             TryAll if self.fault == SlotFault::FirstTryInTwoSteps => TakeFirst,
             TryAll => {
@@ -214,7 +163,7 @@ impl Slots {
                 ReleaseOthers
             }
             TryLockWithAll => {
-                (TURNSTILE..LOCKS).for_each(|lock| world.release(pid, lock));
+                (TURNSTILE..READERS).for_each(|lock| world.release(pid, lock));
                 BlockTurnstile
             }
             _ => {
@@ -225,8 +174,17 @@ impl Slots {
         }
     }
 
+    /// Returns true if a reader must queue.
+    fn has_queue(world: &SlotWorld) -> bool {
+        world.locks[MARK].is_held() || world.locks[READERS].is_held()
+    }
+
+    fn ignores_mark(&self, is_first_try: bool) -> bool {
+        self.fault == SlotFault::SlotsIgnoreTheMark || is_first_try && self.fault == SlotFault::FirstTryIgnoresTheMark
+    }
+
     fn note_grant(world: &mut SlotWorld, pid: Pid) {
-        world.memory.was_passed |= world.memory.ahead[pid] & world.memory.waiting != 0;
+        world.memory.was_passed |= world.memory.ahead[pid] & (world.memory.waiting | world.memory.marked) != 0;
         world.memory.end_wait(pid);
     }
 
@@ -236,6 +194,11 @@ impl Slots {
             world.memory.waiting |= 1 << pid;
         }
         next
+    }
+
+    fn look_at_others(&self) -> SlotStep {
+        let skips = matches!(self.fault, SlotFault::NoLookAtOthers | SlotFault::LookBeforeTurnstile);
+        if skips { self.begin_tries() } else { LookAtOthers }
     }
 
     /// Returns the step after the lock was granted, and the look at other numbers was taken.
@@ -253,14 +216,29 @@ impl Slots {
         }
     }
 
-    fn take_whole_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
+    fn take_whole_step(world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
         match step {
             TryWhole if world.attempt(pid, LOCK, Mode::Exclusive) => RunWhole,
-            TryWhole => BlockWholeTurnstile,
-            BlockWholeTurnstile => self.block_turnstile(world, pid, BlockWhole),
-            BlockWhole => world.block(pid, LOCK, BlockWhole, ReleaseWholeTurnstile),
-            ReleaseWholeTurnstile => {
-                world.release(pid, TURNSTILE);
+            TryWhole => LookWhole,
+            LookWhole if world.locks[READERS].is_held() => BlockWholeReaders,
+            LookWhole => TakeMark,
+            BlockWholeReaders => world.block(pid, READERS, BlockWholeReaders, TakeMark),
+            TakeMark if !world.request(pid, MARK, Mode::Shared) => TakeMark,
+            TakeMark => {
+                world.memory.marked |= 1 << pid;
+                ReleaseWholeReaders
+            }
+            ReleaseWholeReaders => {
+                world.release(pid, READERS);
+                BlockWhole
+            }
+            BlockWhole if !world.request(pid, LOCK, Mode::Exclusive) => BlockWhole,
+            BlockWhole => {
+                world.memory.end_wait(pid);
+                ReleaseWholeMark
+            }
+            ReleaseWholeMark => {
+                world.release(pid, MARK);
                 RunWhole
             }
             _ => {
@@ -282,11 +260,19 @@ impl Protocol for Slots {
             (Whole, _) => TryWhole,
             (_, SlotFault::SlotBeforeTurnstile) => EarlyTry(0),
             (_, SlotFault::LookBeforeTurnstile) => EarlyLook,
-            _ => TryAll,
+            _ => LookAtMark,
         };
         let ahead = vec![u8::MAX; self.roles.len()];
-        let notes =
-            SlotNotes { watching: 0, events: 0, sent: 0, waiting: 0, ahead, was_passed: false, was_refused: false };
+        let notes = SlotNotes {
+            watching: 0,
+            events: 0,
+            sent: 0,
+            waiting: 0,
+            marked: 0,
+            ahead,
+            was_passed: false,
+            was_refused: false,
+        };
         World::new(self.kernel, self.crashes, self.roles.iter().map(first).collect(), LOCKS, notes)
     }
 
@@ -310,7 +296,8 @@ impl Protocol for Slots {
 
     fn take_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
         if world.memory.ahead[pid] == u8::MAX {
-            world.memory.ahead[pid] = if self.roles[pid] == Whole { 0 } else { world.memory.waiting };
+            world.memory.ahead[pid] =
+                if self.roles[pid] == Whole { 0 } else { world.memory.waiting | world.memory.marked };
         }
         let slots = self.count_slots(pid);
         match step {
@@ -322,16 +309,25 @@ impl Protocol for Slots {
             EarlyTry(_) => BlockTurnstile,
             EarlyLook if self.sees_others(world, pid) => Refuse,
             EarlyLook => BlockTurnstile,
-            TryAll | TakeFirst | TryLockWithAll | ReleaseOthers => self.take_first_step(world, pid, step),
+            LookAtMark | TryAll | TakeFirst | TryLockWithAll | ReleaseOthers => self.take_first_step(world, pid, step),
             BlockTurnstile if self.fault == SlotFault::SlotWithoutLock => {
                 self.block_turnstile(world, pid, LookAtOthers)
             }
-            BlockTurnstile => self.block_turnstile(world, pid, BlockLock),
-            BlockLock if !world.request(pid, LOCK, Mode::Shared) => BlockLock,
-            BlockLock if matches!(self.fault, SlotFault::NoLookAtOthers | SlotFault::LookBeforeTurnstile) => {
-                self.begin_tries()
+            BlockTurnstile => self.block_turnstile(world, pid, LookAtMarkAgain),
+            LookAtMarkAgain if Self::has_queue(world) && !self.ignores_mark(false) => BlockReaders,
+            LookAtMarkAgain => BlockLock,
+            BlockReaders => world.block(pid, READERS, BlockReaders, AwaitMark),
+            AwaitMark => world.block(pid, MARK, AwaitMark, ReleaseMark),
+            ReleaseMark => {
+                world.release(pid, MARK);
+                BlockLock
             }
-            BlockLock => LookAtOthers,
+            BlockLock if !world.request(pid, LOCK, Mode::Shared) => BlockLock,
+            BlockLock => ReleaseReaders,
+            ReleaseReaders => {
+                world.release(pid, READERS);
+                self.look_at_others()
+            }
             LookAtOthers if self.sees_others(world, pid) => Refuse,
             LookAtOthers => self.begin_tries(),
             Watch => {
@@ -379,7 +375,7 @@ impl Protocol for Slots {
                 ReleaseSlot(index)
             }
             ReleaseSlot(_) => {
-                (TURNSTILE..LOCKS).for_each(|lock| world.release(pid, lock));
+                (TURNSTILE..READERS).for_each(|lock| world.release(pid, lock));
                 ReleaseLock
             }
             ReleaseLock => {
@@ -392,7 +388,7 @@ impl Protocol for Slots {
                 world.release(pid, TURNSTILE);
                 ReleaseLock
             }
-            _ => self.take_whole_step(world, pid, step),
+            _ => Self::take_whole_step(world, pid, step),
         }
     }
 

@@ -35,6 +35,13 @@ fn a_caller_without_slots_waits_for_all_of_them() {
 }
 
 #[test]
+fn a_caller_without_slots_is_not_passed_by_later_callers_of_slots() {
+    for kernel in Kernel::ALL {
+        assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Whole, Whole], crashes: 1, ..THREE });
+    }
+}
+
+#[test]
 fn a_caller_with_another_number_is_refused_until_no_slot_is_held() {
     for kernel in Kernel::ALL {
         assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(1), Whole], ..THREE });
@@ -55,6 +62,9 @@ fn each_fault_of_the_slots_is_found() {
     assert_broken(mixed(SlotFault::FirstTryInTwoSteps), SAME_N);
     assert_broken(faulty(SlotFault::FirstTryKeepsSlots), ONE_SLOT);
     assert_broken(faulty(SlotFault::SecondSlotKept), ONE_SLOT);
+    let writers = |fault| Slots { roles: &[Slot(2), Slot(2), Whole], ..faulty(fault) };
+    assert_broken(writers(SlotFault::SlotsIgnoreTheMark), NOT_PASSED);
+    assert_broken(writers(SlotFault::FirstTryIgnoresTheMark), NOT_PASSED);
     assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::NoTimer) }, ALL_END);
     assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::WatchAfterTry) }, ALL_END);
 }

@@ -60,8 +60,8 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 ///
 /// Waiters for an exclusive lock, including flock(1), get it in the order in which they began to wait. A call that arrives at
 /// the moment of a release can get the lock before them. While a process waits for an exclusive lock, a new call for a shared one
-/// waits after it, and with -n it is refused, so overlapping shared holders do not keep an exclusive waiter out. This order is not kept by
-/// shared callers of flock(1), by those that may only read the file, on network file systems such as NFS, and for a call below
+/// or for a slot waits after it, and with -n it is refused, so overlapping holders do not keep an exclusive waiter out. This order is not kept
+/// by shared callers of flock(1), by those that may only read the file, on network file systems such as NFS, and for a call below
 /// a holder of the same shared lock, which is granted at once. A wait that is interrupted, for example by a signal that a script
 /// handles, continues at the end of the queue. A waiter that is stopped (Ctrl-Z) makes shared ones after it wait, and
 /// a shared one makes all of them wait. A call for

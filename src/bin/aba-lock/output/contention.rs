@@ -128,10 +128,12 @@ pub(crate) fn report_covered(label: &str, by: CoveredBy) {
     print_message(&text, None);
 }
 
-/// Returns the first exclusive waiter of a lock that is held shared. It is the reason why a shared call is refused.
+/// Returns the first exclusive waiter of a lock that is held shared and has a free slot, if it has slots. It is the reason why a call
+/// for a shared lock or a slot is refused.
 fn find_exclusive_waiter(state: &LockState, holding: &Holding) -> Option<Waiter> {
-    let is_shared = holding.mode == Mode::Shared && holding.slots().is_none();
-    state.waiters().into_iter().find(|waiter| is_shared && waiter.mode == Mode::Exclusive && waiter.pid > 0)
+    let has_room = holding.slots().is_none_or(|(held, capacity)| held < capacity as usize);
+    let is_shared = holding.mode == Mode::Shared;
+    state.waiters().into_iter().find(|waiter| is_shared && has_room && waiter.mode == Mode::Exclusive && waiter.pid > 0)
 }
 
 fn describe_exclusive_waiter(waiter: Waiter) -> String {

@@ -114,6 +114,7 @@ END
 @test "of two tasks, the first is waited for without a message, and the second with one" {
     tool ensure <<'END'
 run_once -i oc:download -- ./note download
+for ((i = 0; i < 3000; i++)); do [[ ! -s journal ]] || break; sleep 0.01; done
 run_once -q -w -i oc:download
 run_once -i oc:install -- ./work install
 run_once -w -m 'Installing oc' -i oc:install

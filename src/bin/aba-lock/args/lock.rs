@@ -151,9 +151,9 @@ pub(crate) struct LockArgs {
     ///
     /// CMD gets the number of its slot, 1 to N, in `ABA_LOCK_SLOT`. All callers must give the same N. A call with another N is
     /// refused with status 75, also at the end of a wait, until no process holds the lock. An exclusive call without --slots waits
-    /// until no slot is held. It may wait forever, because new calls with --slots pass it. A shared lock excludes no slot. With
-    /// --slots, only one NAME can be given, and no server: slots of several locks could cause deadlocks, and a lease has one
-    /// holder. The file must be writable, and on a local disk: network file systems such as NFS have no such locks.
+    /// until no slot is held, and new calls with --slots wait after it. A shared lock excludes no slot. With --slots, only one NAME
+    /// can be given, and no server: slots of several locks could cause deadlocks, and a lease has one holder. The file must be
+    /// writable, and on a local disk: network file systems such as NFS have no such locks.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     #[arg(conflicts_with_all = ["shared", "exclusive"])]
     pub(crate) slots: Option<u32>,

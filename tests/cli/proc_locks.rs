@@ -61,9 +61,9 @@ pub(crate) fn read_lock_uses(scene: &Scene) -> BTreeMap<String, LockUse> {
     locks
 }
 
-/// The byte of a lock file for which a shared waiter asks when exclusive ones wait before it. The next one is the turnstile; a
+/// The byte of a lock file for which a shared waiter asks when exclusive ones wait before it. The turnstile comes after it; a
 /// shared waiter asks there for two bytes.
-const MARK: u64 = (1 << 62) + (1 << 32) + 39;
+const MARK: u64 = (1 << 62) + (1 << 32) + 41;
 
 /// The place of a waiter (the lock, the mark or the turnstile), its pid, and true if it is exclusive.
 type PlacedWaiter = (u8, (u32, bool));

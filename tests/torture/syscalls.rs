@@ -37,9 +37,11 @@ pub(crate) fn list_errors(call: i64) -> &'static [i32] {
         libc::SYS_pipe2 | libc::SYS_socket | libc::SYS_socketpair | libc::SYS_eventfd2 => &[EMFILE, ENOMEM],
         libc::SYS_inotify_init1 | libc::SYS_inotify_add_watch | libc::SYS_pidfd_open => &[EMFILE, ENOSPC, ENOMEM],
         libc::SYS_bind | libc::SYS_connect | libc::SYS_sendto | libc::SYS_sendmsg => &[EACCES, EINTR, ENOMEM],
-        // The standard library reads with it from a socket of its own whether a command was started, and panics after other errors.
-        libc::SYS_recvfrom => &[EINTR],
-        libc::SYS_ppoll | libc::SYS_futex | libc::SYS_wait4 | libc::SYS_clock_nanosleep => &[EINTR],
+        // recvfrom: the standard library reads with it from a socket of its own whether a command was started, and panics after other
+        // errors.
+        libc::SYS_ppoll | libc::SYS_futex | libc::SYS_wait4 | libc::SYS_clock_nanosleep | libc::SYS_recvfrom => {
+            &[EINTR]
+        }
         libc::SYS_clone | libc::SYS_clone3 | libc::SYS_timer_create => &[EAGAIN, ENOMEM],
         libc::SYS_getcwd => &[ENOENT, EACCES, ENOMEM],
         libc::SYS_chdir | libc::SYS_fchdir => &[EIO, EACCES],

@@ -140,7 +140,7 @@ impl<'a> Tasks<'a> {
             self.script(side, "once -w -i \"$1\" 2>/dev/null", &[&id]).output();
             Side::new(side.0, vec![f64::from(peak)])
         };
-        Row::new(PART, "peak memory of who waits for the command", Unit::Kibibytes, vec![side(OURS), side(THEIRS)])
+        Row::new(PART, "peak memory of a waiter for the command", Unit::Kibibytes, vec![side(OURS), side(THEIRS)])
     }
 }
 

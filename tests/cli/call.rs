@@ -230,3 +230,9 @@ impl Drop for Holder {
         let _ = self.child.wait();
     }
 }
+
+pub(crate) fn finish_all(calls: impl IntoIterator<Item = RunningCall>) {
+    for call in calls {
+        call.finish();
+    }
+}

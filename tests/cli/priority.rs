@@ -1,6 +1,6 @@
 //! `lock --priority`: waiters are passed only by those with a higher level.
 
-use crate::call::RunningCall;
+use crate::call::{RunningCall, finish_all};
 use crate::deadlock::call_script;
 use crate::process::{kill, wait_until, waiter_pids};
 use crate::scene::{HELPER, Scene};
@@ -20,14 +20,12 @@ fn waiter(scene: &Scene, options: &[&str], word: &str, number: usize) -> Running
     started
 }
 
-fn finish_all(calls: impl IntoIterator<Item = RunningCall>) {
-    for call in calls {
-        call.finish();
-    }
-}
-
-fn order(scene: &Scene) -> String {
-    fs::read_to_string(scene.path("order")).unwrap_or_default().replace('\n', " ")
+/// The only waiter. While it is stopped, it keeps its want, and does not take the lock.
+fn stopped_high_waiter(scene: &Scene) -> RunningCall {
+    let high = waiter(scene, HIGH, "high", 1);
+    kill(high.pid(), libc::SIGSTOP);
+    wait_until("it is stopped", || waiter_pids(&scene.lock_file("job")).is_empty());
+    high
 }
 
 const LOW: &[&str] = &["--priority", "low"];
@@ -63,7 +61,7 @@ fn waiters_with_a_higher_priority_come_first() {
     holder.release();
     finish_all(calls);
     // Those with the level normal let the others pass, and can then change places.
-    let order = order(&scene).replace("normal plain", "plain normal");
+    let order = scene.order().replace("normal plain", "plain normal");
     assert_eq!(order, "high1 high2 plain normal low1 low2 low3 ");
 }
 
@@ -82,7 +80,7 @@ fn run_low_and_high(scene: &Scene, low: usize, high: usize) -> String {
     holder.release();
     for number in 0..high {
         let served = number + 1;
-        wait_until("the next one with low runs", || order(scene).matches("low").count() == served);
+        wait_until("the next one with low runs", || scene.order().matches("low").count() == served);
         calls.push(waiter(scene, HIGH, "high", low - served + 1));
         gate.open();
     }
@@ -90,7 +88,7 @@ fn run_low_and_high(scene: &Scene, low: usize, high: usize) -> String {
         gate.open();
     }
     finish_all(calls);
-    order(scene)
+    scene.order()
 }
 
 #[test]
@@ -108,10 +106,7 @@ fn each_caller_with_high_is_served_before_all_waiters_with_low() {
 fn a_call_with_a_level_looks_at_higher_waiters_even_if_the_lock_is_free() {
     let scene = Scene::new();
     let holder = scene.holder("job");
-    // While it is stopped, it keeps its want, and does not take the lock.
-    let high = waiter(&scene, HIGH, "high", 1);
-    kill(high.pid(), libc::SIGSTOP);
-    wait_until("it is stopped", || waiter_pids(&scene.lock_file("job")).is_empty());
+    let high = stopped_high_waiter(&scene);
     holder.release();
     for level in ["low", "normal"] {
         scene.aba(["lock", "-n", "--priority", level, "job", "--", "true"]).status(75).err("aba-lock: job ").run();
@@ -126,16 +121,14 @@ fn a_call_with_a_level_looks_at_higher_waiters_even_if_the_lock_is_free() {
     scene.wait_for_waiters("job", 1);
     kill(high.pid(), libc::SIGCONT);
     finish_all([high, low]);
-    assert_eq!(order(&scene), "high low ");
+    assert_eq!(scene.order(), "high low ");
 }
 
 #[test]
 fn status_shows_the_mode_of_waiters_that_let_a_higher_one_pass() {
     let scene = Scene::new();
     let holder = scene.holder("job");
-    let high = waiter(&scene, HIGH, "high", 1);
-    kill(high.pid(), libc::SIGSTOP);
-    wait_until("it is stopped", || waiter_pids(&scene.lock_file("job")).is_empty());
+    let high = stopped_high_waiter(&scene);
     holder.release();
     let normal = waiter(&scene, NORMAL, "normal", 1);
     let shared = waiter(&scene, &["--shared", "--priority", "low"], "low", 2);
@@ -148,7 +141,7 @@ fn status_shows_the_mode_of_waiters_that_let_a_higher_one_pass() {
     assert_eq!(modes(), ["normal exclusive", "low shared"]);
     kill(high.pid(), libc::SIGCONT);
     finish_all([high, normal, shared]);
-    assert_eq!(order(&scene), "high normal low ");
+    assert_eq!(scene.order(), "high normal low ");
 }
 
 #[test]
@@ -172,7 +165,7 @@ fn shared_callers_have_levels_too() {
     }
     holder.release();
     finish_all(calls);
-    assert_eq!(order(&scene), "high-writer high-reader writer reader low-writer low-reader ");
+    assert_eq!(scene.order(), "high-writer high-reader writer reader low-writer low-reader ");
 }
 
 #[test]
@@ -184,7 +177,7 @@ fn a_reader_with_a_higher_level_passes_a_writer_with_a_lower_one() {
     scene.aba(["lock", "-n", "-s", "job", "--", "true"]).status(75).err("waits for an exclusive lock").run();
     holder.release();
     finish_all(calls);
-    assert_eq!(order(&scene), "writer low ");
+    assert_eq!(scene.order(), "writer low ");
 }
 
 #[test]
@@ -203,7 +196,7 @@ fn files_several_names_and_descriptors_have_priorities() {
     let calls = [begin("low", 1), begin("high", 2)];
     held.release();
     finish_all(calls);
-    assert_eq!(order(&scene), "high low ");
+    assert_eq!(scene.order(), "high low ");
     fs::remove_file(scene.path("order")).unwrap();
 
     // `a` is held by the caller with low while it waits for `job`.
@@ -216,7 +209,7 @@ fn files_several_names_and_descriptors_have_priorities() {
     scene.aba(["lock", "-q", "a", "--", "true"]).status(75).run();
     holder.release();
     finish_all([low, high]);
-    assert_eq!(order(&scene), "high low ");
+    assert_eq!(scene.order(), "high low ");
 }
 
 #[test]
@@ -259,7 +252,7 @@ fn waiters_that_are_killed_at_any_step_let_the_others_pass() {
             holder.release();
             finish_all([high, low]);
             victim.finish();
-            assert_eq!(order(&scene).matches("high ").count(), 1, "{options:?} {when}");
+            assert_eq!(scene.order().matches("high ").count(), 1, "{options:?} {when}");
             fs::remove_file(scene.path("order")).unwrap();
             scene.aba(["lock", "-qt", "20", "--priority", "low", "job", "--", "true"]).run();
         }

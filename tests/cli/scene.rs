@@ -233,6 +233,11 @@ impl Scene {
         self.aba(["lock"]).args(args).args(["--", "sh", "-c", HOLD]).hold()
     }
 
+    /// The words that the commands of a test have appended to the file `order`.
+    pub(crate) fn order(&self) -> String {
+        fs::read_to_string(self.path("order")).unwrap_or_default().replace('\n', " ")
+    }
+
     /// A flock(1) that holds a file and writes no record.
     pub(crate) fn flock_holder(&self, file: impl AsRef<OsStr>) -> Holder {
         self.call("flock").arg(file).args(["sh", "-c", "echo held; read _"]).hold()

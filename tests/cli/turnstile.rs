@@ -1,6 +1,6 @@
 //! Shared and exclusive waiters: overlapping shared holders do not keep an exclusive one out.
 
-use crate::call::{Holder, RunningCall};
+use crate::call::{Holder, RunningCall, finish_all};
 use crate::deadlock::{call_script, wait_for_look};
 use crate::process::{kill, set_mode, wait_until, waiter_pids};
 use crate::scene::{HELPER, Scene};
@@ -19,16 +19,6 @@ fn waiter(scene: &Scene, options: &[&str], word: &str, number: usize) -> Running
     started
 }
 
-fn finish_all(calls: impl IntoIterator<Item = RunningCall>) {
-    for call in calls {
-        call.finish();
-    }
-}
-
-fn order(scene: &Scene) -> String {
-    fs::read_to_string(scene.path("order")).unwrap_or_default().replace('\n', " ")
-}
-
 /// The modes of the waiters, in their order.
 fn modes(scene: &Scene) -> Vec<String> {
     let status = scene.aba(["status", "--json", "job"]).json();
@@ -43,11 +33,11 @@ fn a_writer_is_not_starved_by_overlapping_readers() {
     let writer = waiter(&scene, &[], "writer", 1);
     // Without the turnstile, each of these readers would be granted the lock at once.
     let readers: Vec<RunningCall> = (2..6).map(|number| waiter(&scene, &["-s"], "reader", number)).collect();
-    assert_eq!(order(&scene), "");
+    assert_eq!(scene.order(), "");
     holder.release();
     writer.finish();
     finish_all(readers);
-    assert_eq!(order(&scene), "writer reader reader reader reader ");
+    assert_eq!(scene.order(), "writer reader reader reader reader ");
 }
 
 #[test]
@@ -65,7 +55,7 @@ fn readers_run_together_after_a_writer() {
     };
     let readers = [start(2), start(3), start(4)];
     holder.release();
-    wait_until("all readers run", || order(&scene) == "writer reader reader reader ");
+    wait_until("all readers run", || scene.order() == "writer reader reader reader ");
     writer.finish();
     for _ in &readers {
         gate.open();
@@ -88,7 +78,7 @@ fn waiters_are_listed_and_served_in_order() {
     assert!(said.err.contains(" waits for an exclusive lock\n"), "{}", said.err);
     holder.release();
     finish_all(calls);
-    assert_eq!(order(&scene), "one two three four ");
+    assert_eq!(scene.order(), "one two three four ");
 }
 
 #[test]
@@ -171,7 +161,7 @@ fn waiters_that_are_killed_at_each_place_let_the_others_pass() {
         scene.wait_for_waiters("job", if victim == 0 { 2 } else { 3 });
         holder.release();
         finish_all(calls);
-        assert_eq!(order(&scene), "runs runs runs ", "victim {victim}");
+        assert_eq!(scene.order(), "runs runs runs ", "victim {victim}");
         fs::remove_file(scene.path("order")).unwrap();
     }
 }
@@ -190,7 +180,7 @@ fn a_search_for_deadlocks_does_not_lose_the_place_of_a_waiter() {
     assert_eq!(modes(&scene), ["exclusive", "shared", "exclusive"]);
     holder.release();
     finish_all([writer, second, third]);
-    assert_eq!(order(&scene), "writer reader last ");
+    assert_eq!(scene.order(), "writer reader last ");
 }
 
 #[test]
@@ -210,7 +200,7 @@ fn flock_callers_of_the_same_file_pass_and_leave_the_exclusion_intact() {
     writer.finish();
     plain.finish();
     last.finish();
-    assert_eq!(order(&scene), "writer plain last ");
+    assert_eq!(scene.order(), "writer plain last ");
 }
 
 #[test]
@@ -231,7 +221,7 @@ fn a_descriptor_for_writing_only_or_for_reading_only_waits_in_order_too() {
         }
         holder.release();
         finish_all(calls);
-        assert_eq!(order(&scene), "writer reader last ", "{open}");
+        assert_eq!(scene.order(), "writer reader last ", "{open}");
         fs::remove_file(scene.path("order")).unwrap();
     }
 }
@@ -275,12 +265,12 @@ fn a_writer_is_not_starved_by_overlapping_holders_of_slots() {
     // One slot is free. Without the look at the mark, these callers would be granted it at once.
     let slots: Vec<RunningCall> = (2..5).map(|number| waiter(&scene, &["--slots", "2"], "slot", number)).collect();
     let second = waiter(&scene, &[], "second", 5);
-    assert_eq!(order(&scene), "");
+    assert_eq!(scene.order(), "");
     holder.release();
     writer.finish();
     finish_all(slots);
     second.finish();
-    assert!(order(&scene).starts_with("writer slot "), "{}", order(&scene));
+    assert!(scene.order().starts_with("writer slot "), "{}", scene.order());
 }
 
 #[test]
@@ -299,5 +289,5 @@ fn a_slot_below_a_holder_passes_a_writer_that_waits_for_that_holder() {
     outer.finish();
     writer.finish();
     other.finish();
-    assert_eq!(order(&scene), "writer slot ");
+    assert_eq!(scene.order(), "writer slot ");
 }

@@ -273,7 +273,10 @@ impl LockJudge {
         }
         let from = self.asked.get(actor).copied().unwrap_or(self.line);
         if let Some(holder) = self.find_old_holder(lock, from, shares) {
-            self.breaks(format!("{actor} was told that {lock} is free, and {holder} had it all the time"), &[lock]);
+            self.breaks(
+                format!("the wait of {actor} ended because {lock} is free, and {holder} held it all the time"),
+                &[lock],
+            );
         }
     }
 }

@@ -168,6 +168,14 @@ impl Place {
         command
     }
 
+    /// The words of a call for lock `a`, whose command adds a line to the log.
+    pub(crate) fn logged_lock(&self, options: &[&str], what: &str) -> Vec<OsString> {
+        let (file, log) = (self.lock_file("a"), self.path("log"));
+        let mut words: Vec<OsString> = ["lock"].iter().chain(options).chain(&["a", "--"]).map(OsString::from).collect();
+        words.extend(self.payload(&["run", what, &file.to_string_lossy(), &log.to_string_lossy()]));
+        words
+    }
+
     /// The environment of all calls.
     pub(crate) fn variables(&self) -> Vec<(String, OsString)> {
         vec![

@@ -80,7 +80,7 @@ impl<'a> Slot<'a> {
         }
         // All actors ask for several locks in the same order.
         if said.err.contains("deadlock") {
-            self.stage.report(format!("{} {shown} was told of a deadlock that does not exist: {said:?}", self.actor));
+            self.stage.report(format!("{} {shown} reported a deadlock that does not exist: {said:?}", self.actor));
         }
         Some(said)
     }

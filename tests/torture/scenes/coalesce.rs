@@ -5,7 +5,6 @@ use super::checks::{call_next, must, was_killed};
 use crate::driver::{Call, Outcome, WaitKind};
 use crate::place::{Place, becomes_free, wait_for};
 use crate::scene::{Scene, Verdict};
-use std::ffi::OsString;
 use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
@@ -33,21 +32,13 @@ pub(super) fn scenes() -> Vec<Scene> {
     ]
 }
 
-/// The words of a call whose command adds a line to the log.
-fn call_words(place: &Place, options: &[&str], what: &str) -> Vec<OsString> {
-    let (file, log) = (place.lock_file("a"), place.path("log"));
-    let mut words: Vec<OsString> = ["lock"].iter().chain(options).chain(&["a", "--"]).map(OsString::from).collect();
-    words.extend(place.payload(&["run", what, &file.to_string_lossy(), &log.to_string_lossy()]));
-    words
-}
-
 fn lock(place: &Place, options: &[&str]) -> Call {
-    Call::new(call_words(place, &[&["--coalesce"], options].concat(), "it"))
+    Call::new(place.logged_lock(&[&["--coalesce"], options].concat(), "it"))
 }
 
 /// The command is a child of the helper, so a killed helper may leave it without the lock for a moment.
 fn lock_strictly(place: &Place) -> Call {
-    Call::new(call_words(place, &["--coalesce=strict"], "it"))
+    Call::new(place.logged_lock(&["--coalesce=strict"], "it"))
 }
 
 fn create_file(place: &Place) -> &Place {
@@ -63,7 +54,7 @@ fn wait(place: &Place) -> Call {
 /// Starts a holder, and a caller that waits for the next run.
 fn promise(place: &Place) -> &Place {
     place.keep_holder(&["--coalesce", "a"]);
-    place.start_waiter(call_words(place, &["-q", "--coalesce"], "promised"), &place.lock_file("a"));
+    place.start_waiter(place.logged_lock(&["-q", "--coalesce"], "promised"), &place.lock_file("a"));
     place
 }
 
@@ -71,7 +62,7 @@ fn promise(place: &Place) -> &Place {
 fn wait_for_others(place: &Place) -> Call {
     let holder = place.start_holder(&["--coalesce", "a"]);
     let mut other = place.program(&place.helper);
-    other.args(call_words(place, &["-nq", "--coalesce"], "other")).stdout(Stdio::null()).stderr(Stdio::null());
+    other.args(place.logged_lock(&["-nq", "--coalesce"], "other")).stdout(Stdio::null()).stderr(Stdio::null());
     let note = place.path("other");
     lock(place, &[]).when_it_waits_for(WaitKind::Whole, move || {
         let status = wait_for(&mut other.spawn().unwrap(), PATIENCE);
@@ -83,7 +74,7 @@ fn wait_for_others(place: &Place) -> Call {
 /// Leaves a run that is owed: its waiter was killed.
 fn leave_debt(place: &Place) -> &Place {
     promise(place);
-    place.run_helper(call_words(place, &["-n", "--coalesce"], "relies"));
+    place.run_helper(place.logged_lock(&["-n", "--coalesce"], "relies"));
     place.release_kept();
     assert!(is_owed(place) && place.read("log").is_empty());
     place
@@ -111,7 +102,7 @@ fn judge_next(place: &Place) -> Verdict {
     must(!place.read("log").contains("without"), "a command ran without the lock")?;
     must(becomes_free(&place.lock_file("a")), "the lock outlived its holders")?;
     let before = count_runs(place);
-    let said = place.run_helper(call_words(place, &["--coalesce"], "next"));
+    let said = place.run_helper(place.logged_lock(&["--coalesce"], "next"));
     must(said.status == 0 && said.err.is_empty(), format!("the next call ended so: {said:?}"))?;
     must(count_runs(place) == before + 1, "the lock was free, and the next call did not run")?;
     must(!is_owed(place), "the next call did not pay the run that was owed")?;

@@ -183,16 +183,16 @@ fn by_descriptor_over_command(place: &Place) -> Call {
 
 fn judge_descriptor(place: &Place, outcome: &Outcome) -> Verdict {
     let free = is_free(&place.path("f"));
-    must(outcome.status != 0 || !free, "status 0, and the script does not have the lock")?;
+    must(outcome.status != 0 || !free, "status 0, and the script does not hold the lock")?;
     // A killed helper may hold the lock; the script sees its exit status.
-    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script has the lock")?;
+    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script holds the lock")?;
     place.release_kept();
     judge_next(place)
 }
 
 /// The descriptor keeps the lock, however the command ends.
 fn judge_descriptor_over_command(place: &Place, outcome: &Outcome) -> Verdict {
-    must(outcome.status != 0 || !is_free(&place.path("f")), "status 0, and the script does not have the lock")?;
+    must(outcome.status != 0 || !is_free(&place.path("f")), "status 0, and the script does not hold the lock")?;
     judge_inside(place, outcome)?;
     place.release_kept();
     judge_next(place)

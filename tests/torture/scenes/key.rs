@@ -79,8 +79,8 @@ fn by_descriptor(place: &Place) -> Call {
 /// The record of the call has the text or nothing, and so has what `status` and `list` print.
 fn judge_descriptor(place: &Place, outcome: &Outcome) -> Verdict {
     let free = is_free(&find_file(place));
-    must(outcome.status != 0 || !free, "status 0, and the script does not have the lock")?;
-    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script has the lock")?;
+    must(outcome.status != 0 || !free, "status 0, and the script does not hold the lock")?;
+    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script holds the lock")?;
     let said = place.run_helper(["list", "--json"]);
     let listed: serde_json::Value = serde_json::from_str(&said.out).map_err(|why| format!("list: {why}: {said:?}"))?;
     let locks = listed["locks"].as_array().cloned().unwrap_or_default();
@@ -115,7 +115,7 @@ fn judge_task(place: &Place, outcome: &Outcome) -> Verdict {
     must(outcome.status != 0 || runs() == 1, format!("status 0, and it ran {} times", runs()))?;
     let said = place.run_helper(call_task(place));
     must(said.status == 0 && said.err.is_empty(), format!("the next call ended so: {said:?}"))?;
-    must(!place.read("log").contains("another run"), "it ran beside another run")?;
+    must(!place.read("log").contains("another run"), "it ran at the same time as another run")?;
     must(runs() <= 2 && (outcome.hit.is_some() || runs() == 1), format!("it ran {} times", runs()))?;
     must(place.list_names("locks/runner").len() == 1, "one text has two tasks")
 }

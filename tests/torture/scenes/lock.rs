@@ -139,9 +139,9 @@ fn by_descriptor_waiting(place: &Place) -> Call {
 
 fn judge_descriptor(place: &Place, outcome: &Outcome) -> Verdict {
     let free = is_free(&place.lock_file("a"));
-    must(outcome.status != 0 || !free, "status 0, and the script does not have the lock")?;
+    must(outcome.status != 0 || !free, "status 0, and the script does not hold the lock")?;
     // A killed helper may hold the lock; the library then closes the descriptor.
-    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script has the lock")?;
+    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script holds the lock")?;
     place.release_kept();
     judge_next(place)
 }

@@ -5,7 +5,6 @@ use crate::driver::{Call, Outcome, WaitKind};
 use crate::kernel;
 use crate::place::{self, Place, becomes_free, has_waiter};
 use crate::scene::{Scene, Verdict};
-use std::ffi::OsString;
 use std::fs;
 use std::process::Stdio;
 use std::thread;
@@ -25,16 +24,8 @@ pub(super) fn scenes() -> Vec<Scene> {
     ]
 }
 
-/// The words of a call whose command adds a line to the log.
-fn call_words(place: &Place, level: &str, what: &str) -> Vec<OsString> {
-    let (file, log) = (place.lock_file("a"), place.path("log"));
-    let mut words: Vec<OsString> = ["lock", "-w", "--priority", level, "a", "--"].map(OsString::from).into();
-    words.extend(place.payload(&["run", what, &file.to_string_lossy(), &log.to_string_lossy()]));
-    words
-}
-
 fn lock(place: &Place, level: &str) -> Call {
-    Call::new(call_words(place, level, "it"))
+    Call::new(place.logged_lock(&["-w", "--priority", level], "it"))
 }
 
 fn create_file(place: &Place) -> &Place {
@@ -46,7 +37,7 @@ fn create_file(place: &Place) -> &Place {
 fn meet_higher(place: &Place, level: &str) -> Call {
     let file = place::create_and_lock(&create_file(place).lock_file("a"));
     let mut higher = place.program(&place.helper);
-    higher.args(call_words(place, "high", "high")).stdout(Stdio::null()).stderr(Stdio::null());
+    higher.args(place.logged_lock(&["-w", "--priority", "high"], "high")).stdout(Stdio::null()).stderr(Stdio::null());
     let (path, came) = (place.lock_file("a"), place.path("came"));
     lock(place, level).when_it_waits_for(WaitKind::Whole, move || {
         let mut higher = higher.spawn().unwrap();

@@ -35,16 +35,8 @@ pub(super) fn scenes() -> Vec<Scene> {
     ]
 }
 
-/// The words of a call whose command adds a line to the log.
-fn call_words(place: &Place, options: &[&str], what: &str) -> Vec<OsString> {
-    let (file, log) = (place.lock_file("a"), place.path("log"));
-    let mut words: Vec<OsString> = ["lock"].iter().chain(options).chain(&["a", "--"]).map(OsString::from).collect();
-    words.extend(place.payload(&["run", what, &file.to_string_lossy(), &log.to_string_lossy()]));
-    words
-}
-
 fn lock(place: &Place, options: &[&str]) -> Call {
-    Call::new(call_words(place, options, "it"))
+    Call::new(place.logged_lock(options, "it"))
 }
 
 fn create_file(place: &Place) -> &Place {
@@ -90,7 +82,7 @@ fn judge_next(place: &Place) -> Verdict {
 fn meet_newer(place: &Place) -> Call {
     let file = place::create_and_lock(&create_file(place).lock_file("a"));
     let mut newer = place.program(&place.helper);
-    newer.args(call_words(place, &["-q", "--replace"], "newer")).stdout(Stdio::null()).stderr(Stdio::null());
+    newer.args(place.logged_lock(&["-q", "--replace"], "newer")).stdout(Stdio::null()).stderr(Stdio::null());
     let (path, came) = (place.lock_file("a"), place.path("came"));
     lock(place, &["--replace"]).when_it_waits_for(WaitKind::Whole, move || {
         let mut newer = newer.spawn().unwrap();
@@ -122,7 +114,7 @@ fn judge_older(place: &Place, outcome: &Outcome) -> Verdict {
 fn replace_ancestor(place: &Place) -> Call {
     let mut words: Vec<OsString> = ["lock", "-o", "a", "--"].map(OsString::from).into();
     words.push(place.helper.clone().into());
-    words.extend(call_words(place, &["--replace"], "it"));
+    words.extend(place.logged_lock(&["--replace"], "it"));
     Call::new(words)
 }
 

@@ -192,8 +192,8 @@ fn by_descriptor(place: &Place) -> Call {
 /// `status` names the slot of the script, which is this process.
 fn judge_descriptor(place: &Place, outcome: &Outcome) -> Verdict {
     let free = is_free(&place.lock_file("a"));
-    must(outcome.status != 0 || !free, "status 0, and the script does not have a slot")?;
-    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script has the lock")?;
+    must(outcome.status != 0 || !free, "status 0, and the script holds no slot")?;
+    must(outcome.status == 0 || was_killed(outcome) || free, "it failed, and the script holds the lock")?;
     if outcome.status == 0 {
         let said = place.run_helper(["status", "--json", "a"]);
         must(said.out.contains("\"slots\": 2") && said.out.contains("\"slot\": 1"), format!("status: {said:?}"))?;

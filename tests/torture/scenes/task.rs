@@ -151,7 +151,7 @@ fn judge_reset(place: &Place, outcome: &Outcome) -> Verdict {
 fn judge_next(place: &Place, status: &str) -> Verdict {
     let said = place.run_helper(call_words(place, "-qw", status));
     must(said.status.to_string() == status && said.err.is_empty(), format!("the next call ended so: {said:?}"))?;
-    must(!place.read("log").contains("another run"), "it ran beside another run")?;
+    must(!place.read("log").contains("another run"), "it ran at the same time as another run")?;
     must(read_outcome(place).as_deref() == Some(status), format!("the outcome is {:?}", read_outcome(place)))?;
     let names = place.list_names("locks/runner/t");
     let known = |name: &String| FILES.contains(&name.as_str()) || name.strip_suffix(".prev").is_some();

@@ -173,8 +173,15 @@ fn start_crowd(place: &Place) -> Call {
     place.keep_holder_with(&["--coalesce", "a"], &["hold-until", &over, &place.path("").to_string_lossy()]);
     let script = r#"for ((i = 1; i <= CROWD; i++)); do
     ("$ABA_LOCK_BIN" lock -q --coalesce a -- "$TORTURE" payload run "$i" "$FILE" "$LOG"; echo "$i $?" >>"$ENDS") &
+    pids+=("$!")
 done
-for ((i = 1; i < CROWD; i++)); do wait -n; done
+# `wait -n` of bash can miss a child that ends just before it.
+running=$CROWD
+until ((running <= 1)); do
+    sleep 0.02
+    running=0
+    for pid in "${pids[@]}"; do if kill -0 "$pid" 2>/dev/null; then ((running += 1)); fi; done
+done
 : >"$OVER"
 wait"#;
     Call::bash(script)

@@ -203,7 +203,7 @@ fn judge_descriptor(place: &Place, outcome: &Outcome) -> Verdict {
 
 fn unlock(place: &Place) -> Call {
     let file = opened(place);
-    let mut command = place.program("sh");
+    let mut command = place.program("bash");
     command.args(["-c", r#""$ABA_LOCK_BIN" lock --slots 2 --fd 200 a 200<&0"#]);
     let status = command.stdin(file.try_clone().unwrap()).stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "the slot is free");

@@ -80,7 +80,7 @@ pub use clock::{ticks_per_second, ticks_since_boot};
 pub use command::{DEFAULT_PATH, PreparedCommand, run_with_sh};
 pub use copier::Copier;
 pub use descriptor::{
-    callers_descriptor, can_overwrite, duplicate_for_children, fill_standard_descriptors, hand_down,
+    callers_descriptor, can_overwrite, duplicate_for_children, fill_standard_descriptors, had_owner, hand_down,
     inherited_descriptors, is_writable, keep_back, let_wait, make_room, owner, second_descriptor, set_owner, share,
     try_second_descriptor,
 };

@@ -40,10 +40,10 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
 /// Releases the lock, the slot and the stamp of an open file description, and clears its owner: if another program, such as flock(1), locks
 /// the description next, the previous owner does not hold that lock.
 ///
-/// Each acquisition of a slot, and each one with `--replace`, sets the owner. So a description without an owner has no slot and no stamp,
-/// or its owner has ended; then they end with the last descriptor.
+/// Each acquisition of a slot, and each one with `--replace`, sets the owner. So a description that never had an owner has no slot and no
+/// stamp. The owner may have ended: a subshell can acquire the lock on a descriptor of its script.
 pub(super) fn unlock_description(file: &File) -> io::Result<()> {
-    if os::owner(file).is_some() {
+    if os::had_owner(file) {
         os::set_owner(file, 0);
         let _ = release_bytes(file);
     }

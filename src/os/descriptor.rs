@@ -103,6 +103,26 @@ pub fn owner(file: &File) -> Option<u32> {
     u32::try_from(owner).ok().filter(|pid| *pid != 0)
 }
 
+/// Returns true if the open file description ever had an owner, even one that has ended. True if the system cannot say so.
+#[must_use]
+pub fn had_owner(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        const F_GETOWN_EX: libc::c_int = 16;
+        const F_OWNER_PID: libc::c_int = 1;
+        // The kind of the owner, and its pid, or 0 if it has ended.
+        let mut owner: [libc::c_int; 2] = [0; 2];
+        // SAFETY: the kernel writes two numbers of this type.
+        let asked = unsafe { libc::fcntl(file.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
+        asked != 0 || owner[0] == F_OWNER_PID
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        true
+    }
+}
+
 /// The descriptor `fd` of the caller, without duplicating it. `None` if it is not open.
 #[must_use]
 pub fn callers_descriptor(fd: RawFd) -> Option<ManuallyDrop<File>> {

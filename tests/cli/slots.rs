@@ -171,6 +171,23 @@ fn a_slot_on_a_descriptor_is_held_by_all_its_copies_until_it_is_released() {
 }
 
 #[test]
+fn a_slot_that_a_subshell_took_on_a_descriptor_of_the_script_is_released_after_the_subshell_has_ended() {
+    let scene = Scene::new();
+    scene
+        .bash(
+            r#"
+            exec 9<>"$("$HELPER" path --create job)"
+            ("$HELPER" lock --slots 1 --fd 9 job; exit "$?") || exit
+            "$HELPER" unlock --fd 9 job
+            exec 8<>"$("$HELPER" path job)"
+            "$HELPER" lock --slots 2 --fd 8 job 9>&- && echo free
+            "#,
+        )
+        .out("free\n")
+        .run();
+}
+
+#[test]
 fn slots_of_a_file_are_those_of_its_lock() {
     let scene = Scene::new();
     fs::write(scene.path("data"), "text").unwrap();

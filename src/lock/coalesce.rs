@@ -30,7 +30,7 @@
 //! | a caller in step 2 | none, or a higher `needed`: then the holder of `next` runs. The kernel releases the short lock |
 //! | the holder of `next` | `needed` > `started`, if another caller relies on it: an owed run. `status` shows it, and the next call runs |
 //! | a caller in steps 4 to 6 that has held `next` | the same |
-//! | the holder of the lock, later | a run that was killed. It covers the calls before it, as one that failed |
+//! | the holder of the lock, later | a run that was killed. It covers the calls before it, as one that failed or could not start |
 //!
 //! A stopped process can hold the short lock for long. So a caller blocks on the short lock for at most a second. After that, it does
 //! not rely on another caller, and runs when the lock is granted: then there may be more runs than necessary.

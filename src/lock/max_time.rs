@@ -43,6 +43,7 @@ use crate::os::proc::lock_table::{self, WantedFile};
 use crate::os::proc::process;
 use crate::os::{self, WatcherAnswer, WatcherLink, WatcherSide};
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
@@ -71,6 +72,9 @@ const LISTS: u32 = 5;
 
 /// Maximum number of characters of the names in the message. A longer message could block in a pipe that is nearly full.
 const MAX_LABELS: usize = 500;
+
+/// The status of a watcher that could not report its grant. No other end of a watcher has it.
+const UNREPORTED: i32 = 255;
 
 /// The first byte of a report.
 const ACQUIRED: u8 = b'A';
@@ -125,6 +129,10 @@ pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result
         WatcherSide::Caller(answer) => answer,
     };
     Ok(LimitedCall::Caller(match answer {
+        WatcherAnswer::Ended(UNREPORTED) => {
+            let source = io::Error::from_raw_os_error(libc::ECONNABORTED);
+            return Err(LockError::NoWatcher { label: label(), source });
+        }
         WatcherAnswer::Ended(status) => LimitedAnswer::Ended(status),
         WatcherAnswer::ScriptEnded => return Err(LockError::ScriptEnded { label: label() }),
         WatcherAnswer::Report(text, files) => match text.split_first() {
@@ -171,9 +179,10 @@ pub fn check_fresh(acquired: &Acquired) -> Result<(), LockError> {
 }
 
 /// Reports the grant to the caller, and then watches the locks until no process holds them through this
-/// acquisition. Returns false if the caller had ended, so that the locks were released.
+/// acquisition. Returns the exit status. If the report cannot be sent, the locks are released, and the caller reports the error if it
+/// still runs.
 #[must_use]
-pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: TimeLimit) -> bool {
+pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: TimeLimit) -> i32 {
     let begin = Instant::now();
     let report = format_report(&acquired);
     let targets: Vec<Target> = acquired.guards.iter().map(|guard| guard.target.clone()).collect();
@@ -188,7 +197,7 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
         for file in &files {
             let _ = os::unlock(file);
         }
-        return false;
+        return UNREPORTED;
     }
     // The caller goes on when the connection is closed.
     drop(files);
@@ -206,7 +215,7 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
             }
         }
     }
-    true
+    0
 }
 
 fn identify_guard(guard: Guard) -> (WantedFile, File) {

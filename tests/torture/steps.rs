@@ -46,7 +46,12 @@ pub(crate) fn play(directory: PathBuf, plan: &StepPlan, played: impl Fn(&str), b
                 continue;
             }
         };
-        for fault in choose_faults(&calls, plan, &mut random).into_iter().skip(plan.share.0).step_by(plan.share.1) {
+        let mut faults = choose_faults(&calls, plan, &mut random);
+        // A watcher that can open no file cannot see whether the lock is still held, so it goes on until it can.
+        if scene.name.contains("--max-time") {
+            faults.retain(|fault| !matches!(fault, Fault::FailOn(at, _) if is_open(calls[at - 1])));
+        }
+        for fault in faults.into_iter().skip(plan.share.0).step_by(plan.share.1) {
             if plan.until.is_some_and(|until| Instant::now() > until) {
                 place.clear();
                 return steps;
@@ -86,6 +91,10 @@ fn choose_faults(calls: &[i64], plan: &StepPlan, random: &mut Random) -> Vec<Fau
         }
     }
     faults
+}
+
+fn is_open(call: i64) -> bool {
+    [libc::SYS_open, libc::SYS_openat].contains(&call)
 }
 
 fn describe_fault(fault: Fault, calls: &[i64]) -> String {

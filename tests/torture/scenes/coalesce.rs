@@ -141,10 +141,12 @@ fn judge_covered(place: &Place, outcome: &Outcome) -> Verdict {
     judge_next(place)
 }
 
-/// Returns true if the helper was killed after it had counted its run. A run that is killed covers the calls before it.
+/// Returns true if the run ended after it had been counted: the helper was killed, or could not become the command. Such a run covers
+/// the calls before it, as one that failed.
 fn has_begun(outcome: &Outcome) -> bool {
     let counts = |call: &i64| *call == libc::SYS_fsetxattr;
-    was_killed(outcome) && outcome.calls.split_last().is_some_and(|(_, before)| before.iter().any(counts))
+    let has_failed = was_killed(outcome) || outcome.hit == Some(libc::SYS_execve);
+    has_failed && outcome.calls.split_last().is_some_and(|(_, before)| before.iter().any(counts))
 }
 
 fn judge_relied_on(place: &Place, outcome: &Outcome) -> Verdict {

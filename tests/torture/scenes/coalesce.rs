@@ -199,8 +199,9 @@ fn judge_crowd(place: &Place, outcome: &Outcome) -> Verdict {
     let (log, ends) = (place.read("log"), place.read("ends"));
     let succeeded = ends.lines().filter_map(|line| line.strip_suffix(" 0")).collect::<Vec<_>>();
     let ran = |number: &str| log.lines().any(|line| line == format!("run {number}"));
-    let is_paid =
-        !log.is_empty() || is_owed(place) || outcome.calls.contains(&libc::SYS_fsetxattr) && ends.contains(" 137");
+    // A counted run that was killed, or that failed before its command, covers the calls before it.
+    let has_failed = outcome.calls.contains(&libc::SYS_fsetxattr) && succeeded.len() < ends.lines().count();
+    let is_paid = !log.is_empty() || is_owed(place) || has_failed;
     must(is_paid || succeeded.iter().all(|number| ran(number)), format!("covered calls, and no run: {ends:?}"))?;
     let failed = CROWD - succeeded.len();
     must(outcome.hit.is_some() || failed == 0 && count_runs(place) == 1, format!("not one run: {ends:?}, {log:?}"))?;

@@ -143,7 +143,7 @@ __aba_offer_answer() {
     fi
     while IFS= builtin read -r __aba_line; do
         case "$1 ${__aba_line}" in
-            'lock '-c | 'lock '--command | 'lock '-E | 'lock '--fd | 'lock '--file | 'lock '--reopen) ;;
+            'lock '-c | 'lock '--command | 'lock '-E | 'lock '--fcntl | 'lock '--fd | 'lock '--file | 'lock '--reopen) ;;
             'lock '--conflict-exit-code | 'lock '--on-busy | 'status '-*) ;;
             *) __aba_offer_lines "${__aba_line}" ;;
         esac

@@ -12,7 +12,7 @@
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //! 6. `slots`, `replace`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
 //!    processes share, or that only the holder has
-//! 7. `priority`, `turnstile`, `lock_wait`: the order of waiters, and the wait for a lock or for a slot
+//! 7. `fcntl`, `priority`, `turnstile`, `lock_wait`: locks of fcntl(2) on whole files, the order of waiters, and the wait for a lock or for a slot
 //! 8. [`wait`], [`coalesce`], `grant`, [`acquire`]: blocking until a lock is granted, calls that end without it, and the steps of an
 //!    acquisition; [`direct`]: these steps in the process of a script, if the lock is free; [`free_wait`]: waiting until a lock is
 //!    free, without acquiring it; [`max_time`]: the watcher that ends the holders after some time
@@ -25,6 +25,7 @@ pub mod deadlock;
 pub mod direct;
 pub mod error;
 pub mod events;
+mod fcntl;
 pub mod flock;
 pub mod free_wait;
 mod grant;

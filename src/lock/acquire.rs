@@ -45,6 +45,7 @@ use crate::base::target::{Kind, Target, Wait};
 use crate::lock::coalesce::CoalescedCall;
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
+use crate::lock::fcntl;
 use crate::lock::grant;
 use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
 use crate::lock::ownership::{find_held, is_held_from_above, is_taker, may_be_held};
@@ -57,6 +58,7 @@ use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, Mode, Slot, word_for};
 use crate::store::Store;
 use std::fs::{self, File};
+use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
@@ -109,7 +111,7 @@ pub fn acquire_descriptors(
     // Dropping the guards would not release the locks, because the script keeps its descriptors.
     let release = |guards: &[Guard]| {
         for guard in guards.iter().filter(|guard| guard.fresh) {
-            let _ = os::unlock(&guard.file);
+            let _ = unlock(&guard.file, request);
         }
     };
     for (target, fd) in targets {
@@ -157,8 +159,13 @@ fn is_open_as(target: &Target, file: &File) -> Result<bool, LockError> {
 }
 
 /// Returns the lock that descriptor `fd`, open as `file`, holds already.
-fn find_held_lock(fd: RawFd, file: &File, target: &Target) -> Result<Option<KernelLock>, LockError> {
-    find_held(file).map_err(|source| LockError::Unknown { fd, path: target.path.clone(), source })
+fn find_held_lock(fd: RawFd, file: &File, target: &Target, fcntl: bool) -> Result<Option<KernelLock>, LockError> {
+    find_held(file, fcntl).map_err(|source| LockError::Unknown { fd, path: target.path.clone(), source })
+}
+
+/// Releases the lock of a request.
+fn unlock(file: &File, request: &Request) -> io::Result<()> {
+    if request.fcntl { fcntl::unlock(file) } else { os::unlock(file) }
 }
 
 /// The state of one call of [`acquire`] or [`acquire_descriptors`].
@@ -196,7 +203,7 @@ impl<'a> Attempt<'a> {
         }
         for _ in 0..MAX_OPENS {
             let target = &*target.resolved();
-            let file = open_lock_file(target, store)?;
+            let file = open_lock_file(target, store).map_err(|error| self.explain_open_error(error, target))?;
             // The kernel would make the second descriptor wait for the first one, forever.
             if let Some(first) = guards.iter().find(|guard| os::same_file(&guard.file, &file).unwrap_or(false)) {
                 // Each path has its own guard, because one of the two may lead to another file before the last grant.
@@ -247,7 +254,7 @@ impl<'a> Attempt<'a> {
         // its shared lock, even if the request then fails. For a file of the user there is no record, so the kernel is always
         // asked.
         if (handed_down || target.kind == Kind::Users || may_be_held(&content, &file))
-            && let Some(held) = find_held_lock(fd, &file, &target)?
+            && let Some(held) = find_held_lock(fd, &file, &target, self.request.fcntl)?
         {
             if handed_down && !is_held_from_above(&file, held, self.request.holder) {
                 return Err(LockError::Replaced { fd, path: target.path });
@@ -271,8 +278,12 @@ impl<'a> Attempt<'a> {
             }
             Err(error) => error,
         };
-        let _ = os::unlock(&file).and_then(|()| release_bytes(&file));
+        let _ = unlock(&file, self.request).and_then(|()| release_bytes(&file));
         Err(error)
+    }
+
+    fn explain_open_error(&self, error: LockError, target: &Target) -> LockError {
+        if self.request.fcntl { fcntl::explain_open_error(error, target) } else { error }
     }
 
     /// Fails if the lock is held shared and the request is for an exclusive one, or for a slot that it does not include.
@@ -332,7 +343,7 @@ impl<'a> Attempt<'a> {
             self.draft = Some(self.build_draft());
         }
         // After Ctrl-C, an interactive shell lives on with its descriptors open, so this process must release their locks.
-        let _unlocks = os::UnlocksAtEnd::begin(&self.taken);
+        let _unlocks = os::UnlocksAtEnd::begin(&self.taken, self.request.fcntl);
         let alarm = os::Alarm::new();
         if self.parent.is_some() {
             alarm.when_parent_ends();
@@ -342,6 +353,7 @@ impl<'a> Attempt<'a> {
         let cannot = |source| match self.request.slots {
             Some(_) => slots::cannot_use_slots(&target.path, source),
             None if self.request.priority.is_some() => priority::cannot_use_priority(&target.path, source),
+            None if self.request.fcntl => fcntl::cannot_lock(target, source),
             None => LockError::cannot_lock(&target.path, source),
         };
         let may_go_on = &mut || if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };

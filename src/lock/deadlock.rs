@@ -10,10 +10,12 @@
 //!
 //! # Waits that count
 //!
-//! A process waits for a lock if the kernel lists it as a waiter, or if it is a `run-once` that reads the output of a run.
+//! A process waits for a lock of flock(2) if the kernel lists it as a waiter, or if it is a `run-once` that reads the output of a run.
 //! `aba-lock wait` and `doctor` also see other processes that run `aba-lock wait NAME`, but the waiters of `lock` do not, because
 //! reading the names of all processes costs too much: a circle with such a process is broken by that process.
-//! It waits for a child in three cases:
+//! A wait for a lock of fcntl(2) (`lock --fcntl`, `wait --file`) counts only if it is that of the process that searches.
+//!
+//! A process waits for a child in three cases:
 //!
 //! - It is a helper, and the child is the command that it runs.
 //! - It is a shell that sleeps in wait(2), and the child runs in the foreground. (A background job ignores Ctrl-C.)

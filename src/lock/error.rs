@@ -1,12 +1,16 @@
 //! Errors from acquiring, examining and releasing locks.
 
 mod coalesce;
+mod fcntl;
 mod priority;
 mod replace;
+mod slots;
 
 pub use coalesce::{CoalesceMistake, CoveredBy};
+pub use fcntl::FcntlMistake;
 pub use priority::PriorityMistake;
 pub use replace::ReplaceMistake;
+pub use slots::SlotMistake;
 
 use super::deadlock::circle::Circle;
 use crate::base::command_error::CommandError;
@@ -147,6 +151,12 @@ pub enum LockError {
         label: String,
         mistake: PriorityMistake,
     },
+    /// The file cannot be locked with `--fcntl`.
+    Fcntl {
+        label: String,
+        path: PathBuf,
+        mistake: FcntlMistake,
+    },
     /// The script for which this process waited has ended.
     ScriptEnded {
         label: String,
@@ -163,19 +173,6 @@ pub enum LockError {
     },
     /// The keeper of leases is not installed.
     NoKeeper,
-}
-
-/// The reason why a caller cannot get a slot.
-#[derive(Debug)]
-pub enum SlotMistake {
-    /// The lock is held with another number of slots.
-    OtherNumber { held: u32, wanted: u32 },
-    /// The script holds the lock shared, without a slot.
-    HeldShared,
-    /// The file is not open for writing.
-    NotWritable,
-    /// This file system has no locks that belong to a part of a file and to an open file description.
-    FileSystem(String),
 }
 
 impl LockError {
@@ -211,6 +208,7 @@ impl LockError {
             | Self::ScriptEnded { .. }
             | Self::Coalesce { .. }
             | Self::Priority { .. }
+            | Self::Fcntl { .. }
             | Self::Slots { mistake: SlotMistake::NotWritable | SlotMistake::FileSystem(_), .. }
             | Self::Bind { .. }
             | Self::Unbind { .. }
@@ -258,16 +256,10 @@ impl LockError {
             }
             Self::HeldWithoutLimit { .. } => "release it first, or give --max-time where it is acquired".to_owned(),
             Self::Upgrade { .. } => "release it first, or acquire it exclusive from the start".to_owned(),
-            Self::Slots { mistake, .. } => match mistake {
-                SlotMistake::OtherNumber { held, .. } => {
-                    format!("use --slots {held}, or end all processes that hold this lock or wait for it")
-                }
-                SlotMistake::HeldShared => "release it first, or acquire it with --slots from the start".to_owned(),
-                SlotMistake::NotWritable => "use a file that you may write to".to_owned(),
-                SlotMistake::FileSystem(_) => "use a file on a local disk".to_owned(),
-            },
+            Self::Slots { mistake, .. } => mistake.hint(),
             Self::Coalesce { mistake, .. } => mistake.hint().to_owned(),
             Self::Priority { mistake, .. } => mistake.hint().to_owned(),
+            Self::Fcntl { path, mistake, .. } => mistake.hint(path),
             Self::Unsupported { path, .. } if store::name_of(path).is_none() => "use a file on a local disk".to_owned(),
             Self::Unsupported { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             _ => return None,
@@ -389,6 +381,7 @@ impl fmt::Display for LockError {
             Self::Coalesce { label, mistake } => write!(f, "cannot lock {label} with --coalesce: {mistake}"),
             Self::Replace { label, mistake } => mistake.write(label, f),
             Self::Priority { label, mistake } => write!(f, "cannot lock {label} with --priority: {mistake}"),
+            Self::Fcntl { label, mistake, .. } => write!(f, "cannot lock {label} with --fcntl: {mistake}"),
             Self::ScriptEnded { label } => write!(f, "the script that waited for {label} has ended"),
             Self::Bind { label, source } => {
                 write!(f, "cannot lock {label} without inheritance: {}", format_io_error(source))

@@ -100,6 +100,8 @@ struct HeldTarget {
     detector: Option<DeadlockDetector>,
     next_search: Option<Instant>,
     circle: Option<Circle>,
+    /// True if it was held by fcntl(2), and not by flock(2).
+    is_fcntl: bool,
     /// The processes that called flock(2), if their end is the only event that is available.
     lockers: Vec<Process>,
 }
@@ -131,7 +133,14 @@ impl FreeWait {
     fn run(&mut self, targets: Vec<Target>, contention: &mut dyn Contention) -> Result<FreeOutcome, LockError> {
         let deadline = self.limit.and_then(|limit| self.started.checked_add(limit));
         let next_search = Some(self.started + MOMENT);
-        let begin = |target| HeldTarget { target, detector: None, next_search, circle: None, lockers: Vec::new() };
+        let begin = |target| HeldTarget {
+            target,
+            detector: None,
+            next_search,
+            circle: None,
+            is_fcntl: false,
+            lockers: Vec::new(),
+        };
         let mut held: Vec<HeldTarget> = targets.into_iter().map(begin).collect();
         let mut pause = FIRST_PAUSE;
         let mut is_first = true;
@@ -204,13 +213,18 @@ impl FreeWait {
         if !is_watched {
             held.lockers = open_lockers(target);
         }
+        let may_be_fcntl = target.kind == Kind::Users;
+        held.is_fcntl = may_be_fcntl && ranges::is_listed(&target.path, self.mode);
+        if held.is_fcntl {
+            return Ok(Availability::Held);
+        }
         let found = holders::find_conflict(&target.path, self.mode);
-        let is_range_held =
-            || target.kind == Kind::Users && ranges::find_conflicting_range(&target.path, self.mode, 0, 0).is_some();
+        let is_range_held = || may_be_fcntl && ranges::find_conflicting_range(&target.path, self.mode, 0, 0).is_some();
         if found != Availability::Held && !is_range_held() {
             // Also if the file was removed during the look.
             return Ok(found);
         }
+        held.is_fcntl = found != Availability::Held;
         Ok(Availability::Held)
     }
 
@@ -243,6 +257,7 @@ impl FreeWait {
             }
             let path = &one.target.path;
             let detector = one.detector.get_or_insert_with(|| DeadlockDetector::for_free_wait(path));
+            detector.set_fcntl(one.is_fcntl.then_some(self.mode));
             let is_awaited = detector.may_be_awaited(&NEVER);
             one.circle = if is_awaited { detector.search(&NEVER) } else { None };
             let goes_on = is_awaited || !detector.is_done();

@@ -32,6 +32,6 @@ pub(crate) use lock_file::{identify_file, identify_file_in};
 pub use observe::{find_availability, observe_all, observe_briefly, observe_lock, observe_store};
 pub(crate) use observe::{find_conflict, observe_briefly_until, observe_taker};
 pub use stall::Stall;
-pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding};
+pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding, find_kin};
 pub use tree::{ProcessTree, find_process_trees};
 pub use waiter::Waiter;

@@ -1,7 +1,9 @@
-//! Acquires a lock of either kind: that of a whole file ([`turnstile`], [`priority`]), or one of its slots ([`slots`]).
+//! Acquires a lock of each kind: that of a whole file ([`turnstile`], [`priority`]), one of its slots ([`slots`]), or one of fcntl(2)
+//! ([`fcntl`]).
 //!
 //! [`acquire`](super::acquire) calls [`try_lock`], which does not wait. If the result is busy, it calls [`LockWait`].
 
+use super::fcntl;
 use super::priority;
 use super::request::Request;
 use super::slots::{self, SlotAttempt, SlotWait};
@@ -22,6 +24,10 @@ pub(super) enum Attempted {
 
 /// Tries to acquire the lock of `target`, which is open as `file`.
 pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Result<Attempted, LockError> {
+    if request.fcntl {
+        let is_granted = fcntl::try_lock(file, target, request.mode)?;
+        return Ok(if is_granted { Attempted::Granted(None) } else { Attempted::Busy });
+    }
     if let Some(capacity) = request.slots {
         if turnstile::must_queue(file, &target.path, Priority::Normal) {
             return Ok(Attempted::Busy);
@@ -63,6 +69,7 @@ pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Resul
 pub(super) enum LockWait<'a> {
     File(TurnWait<&'a File>),
     Slot(SlotWait<'a>),
+    Fcntl(&'a File, Mode),
 }
 
 impl<'a> LockWait<'a> {
@@ -70,6 +77,7 @@ impl<'a> LockWait<'a> {
     pub(super) fn new(file: &'a File, target: &Target, request: &Request) -> io::Result<Self> {
         Ok(match request.slots {
             Some(capacity) => Self::Slot(SlotWait::new(file, &target.path, capacity)?),
+            None if request.fcntl => Self::Fcntl(file, request.mode),
             None => Self::File(TurnWait::new(file, &target.path, request.mode, request.priority)),
         })
     }
@@ -79,13 +87,14 @@ impl<'a> LockWait<'a> {
         match self {
             Self::File(wait) => wait.block_once(),
             Self::Slot(wait) => wait.block_once(),
+            Self::Fcntl(file, mode) => fcntl::wait_lock(file, *mode),
         }
     }
 
     /// Ends the wait. Returns the slot, if one was granted.
     pub(super) fn finish(self, label: &str) -> Result<Option<Slot>, LockError> {
         match self {
-            Self::File(_) => Ok(None),
+            Self::File(_) | Self::Fcntl(..) => Ok(None),
             Self::Slot(wait) => wait.finish(label),
         }
     }

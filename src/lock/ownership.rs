@@ -97,10 +97,13 @@ fn ancestors(process: u32) -> Vec<u32> {
 }
 
 /// Returns the lock that this very open file description already holds. Without `/proc` and on other systems, that is not shown,
-/// and the result is `None`. Any other error is returned: a caller that took the lock for one of another process would be
+/// and the result is `None`. With `fcntl`, only a lock of fcntl(2) on the whole file counts. Any other error is returned: a caller that took the lock for one of another process would be
 /// refused by a lock of its own.
-pub(super) fn find_held(file: &File) -> io::Result<Option<KernelLock>> {
-    match lock_table::try_lock_of_descriptor(file.as_raw_fd()) {
+pub(super) fn find_held(file: &File, fcntl: bool) -> io::Result<Option<KernelLock>> {
+    let fd = file.as_raw_fd();
+    let found =
+        if fcntl { lock_table::try_fcntl_lock_of_descriptor(fd) } else { lock_table::try_lock_of_descriptor(fd) };
+    match found {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         found => found,
     }

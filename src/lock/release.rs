@@ -6,8 +6,10 @@
 use crate::lock::binding;
 use crate::lock::error::LockError;
 use crate::lock::events;
+use crate::lock::fcntl;
 use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::{self, Mode, try_leads_to};
+use crate::store;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -33,6 +35,9 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
     }
     // This comes before the release, so that the next holder comes after it in the log.
     events::log_release(&file);
+    if path.is_some_and(is_users) {
+        let _ = fcntl::unlock(&file);
+    }
     unlock_description(&file)
         .map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
 }
@@ -55,6 +60,11 @@ pub(super) fn release_bytes(file: &File) -> io::Result<()> {
     os::unlock_range(file, os::TURNSTILE, 0)
 }
 
+/// Returns true if the file at `path` is one of the user, which may be locked by fcntl(2) (`--fcntl`).
+fn is_users(path: &Path) -> bool {
+    store::name_of(path).is_none()
+}
+
 /// Returns the mode in which descriptor `fd` of this process holds the lock at `path`. `None`: it does not hold it, or it is
 /// open on another file. Fails with [`LockError::Unknown`] or another error if the kernel cannot be asked.
 pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
@@ -66,7 +76,10 @@ pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError>
         // The lock of the script is held by another process. Its mode is not known here.
         return Ok(os::is_bound(fd).then_some(Mode::Exclusive));
     }
-    let lock = lock_table::try_lock_of_descriptor(file.as_raw_fd());
-    let lock = lock.map_err(|source| LockError::Unknown { fd, path: path.to_owned(), source })?;
+    let cannot = |source| LockError::Unknown { fd, path: path.to_owned(), source };
+    let mut lock = lock_table::try_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)?;
+    if lock.is_none() && is_users(path) {
+        lock = lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)?;
+    }
     Ok(lock.map(KernelLock::mode))
 }

@@ -35,6 +35,8 @@ pub enum Coalescing {
 #[derive(Debug)]
 pub struct Request<'a> {
     pub mode: Mode,
+    /// True if the locks are those of fcntl(2) on whole files (`--fcntl`). Then no field of a policy is set.
+    pub fcntl: bool,
     /// The number of slots of the lock, of which the caller wants one. The mode is then shared.
     pub slots: Option<u32>,
     /// The caller ends without the lock if another caller waits for the next run.
@@ -69,6 +71,7 @@ impl Request<'_> {
     pub fn exclusive(wait: Wait) -> Self {
         Self {
             mode: Mode::Exclusive,
+            fcntl: false,
             slots: None,
             coalescing: None,
             replace: None,

@@ -43,8 +43,8 @@ use crate::lock::holders::{self, LockState, ranges};
 use crate::lock::inherit;
 use crate::lock::kill::ForcedRelease;
 use crate::lock::request::{AfterGrant, Request};
-use crate::os;
 use crate::os::proc::lock_table;
+use crate::os::{self, Mode};
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
@@ -107,17 +107,23 @@ pub struct Waiting<'a> {
     queue_len: OnceCell<usize>,
     /// False if this process is not in the queue, because it does not ask for the lock.
     queues: bool,
+    /// The mode, if the wait is for a lock of fcntl(2), for which the kernel shows no queue.
+    fcntl: Option<Mode>,
 }
 
 impl<'a> Waiting<'a> {
     /// Returns a wait of a process that only waits until the lock is free.
     pub(super) fn without_queue(target: &'a Target, over: &'a AtomicBool) -> Self {
-        Self { target, over, queue_len: OnceCell::new(), queues: false }
+        Self { target, over, queue_len: OnceCell::new(), queues: false, fcntl: None }
     }
 
     /// Returns the holder ([`holders::observe_briefly`]). The result is of no use if the wait ends before this returns.
     #[must_use]
     pub fn state(&self) -> LockState {
+        if let Some(mode) = self.fcntl {
+            let range = ranges::find_conflicting_range(&self.target.path, mode, 0, 0);
+            return LockState { range, ..LockState::default() };
+        }
         if self.has_long_queue() {
             return holders::observe_taker(&self.target.path);
         }
@@ -199,7 +205,9 @@ impl Watcher<'_> {
         let now = Instant::now();
         if self.next_look.is_some_and(|next| next <= now) {
             let is_first_step = self.detector.is_none();
-            let detector = self.detector.get_or_insert_with(|| DeadlockDetector::new(&self.waiting.target.path));
+            let path = &self.waiting.target.path;
+            let detector = self.detector.get_or_insert_with(|| DeadlockDetector::new(path));
+            detector.set_fcntl(self.waiting.fcntl);
             let later = if is_first_step && detector.is_held_by_active_process() {
                 Some(detector.interval())
             } else if !detector.may_be_awaited(self.waiting.over) {
@@ -268,7 +276,8 @@ pub(super) fn wait_for_grant(
             target,
             over: &over,
             queue_len: OnceCell::new(),
-            queues: search == DeadlockSearch::Repeated,
+            queues: search == DeadlockSearch::Repeated && !request.fcntl,
+            fcntl: request.fcntl.then_some(request.mode),
         },
         was_awaited: false,
         has_reported: false,

@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 18] = [
+const LOCAL: [&str; 19] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "bind",
     "exclusive",
@@ -16,6 +16,7 @@ const LOCAL: [&str; 18] = [
     "key",
     "reopen",
     // A lease is exclusive, and has a name: the helper refuses these with --server.
+    "fcntl",
     "file",
     "shared",
     "slots",

@@ -30,6 +30,7 @@ mod doctor;
 mod doctor_environment;
 mod events;
 mod fault;
+mod fcntl;
 mod flock;
 mod flock_comparison;
 mod flock_range;

@@ -47,6 +47,7 @@ const SERVES: &str = "starts a service, for which tests/service has scenes";
 const LEASES: &str = "needs a lease server, for which tests/cluster has scenes";
 const OLD_WAY: &str = "the way that is replaced";
 const SCREEN: &str = "needs a terminal";
+const PACKAGES: &str = "is about the packages of this system";
 const NO_SHELL: &str = "is no shell text";
 
 /// A program that stands for the rest of the script after a snippet.
@@ -159,7 +160,10 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock wait --timeout 10m backup", Waits(Name("backup"), REST)),
     ("aba-lock wait build test", Plain),
     ("aba-lock wait --any", Plain),
-    ("aba-lock wait --file", Plain),
+    ("aba-lock wait --file /run", Plain),
+    ("aba-lock wait --file /var/lib/dpkg", Not(PACKAGES)),
+    ("aba-lock lock --wait --file /var/lib/dpkg", Not(PACKAGES)),
+    ("aba-lock lock --wait=60 --file app.db --fcntl", Plain),
     ("aba-lock status -q backup", Plain),
     ("aba-lock status --file", Plain),
     ("aba-lock list", Plain),
@@ -225,6 +229,7 @@ const LISTS: &[&str] = &[
     "aba-lock reserve --tag test",
     "aba-lock reserve --group app,db",
     "aba-lock reserve --pool display",
+    "aba-lock lock --wait=60 --file app.db --fcntl",
 ];
 
 pub(crate) fn project_root() -> &'static Path {

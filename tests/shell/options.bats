@@ -45,8 +45,8 @@ expect_word() {
 
 @test "aba_lock_operation passes on each option of the helper, and refuses those that have no use in a script" {
     local refused offered short long value form word
-    # The library opens the files of names itself, on descriptors, and asks for --reopen in each call.
-    refused=' --file --fd --reopen'
+    # The library opens the files of names itself, on descriptors, and asks for --reopen in each call. --fcntl is for files.
+    refused=' --file --fcntl --fd --reopen'
     # The script has --on-conflict, and the statuses of the library.
     refused+=' --on-busy --conflict-exit-code --command '
     setup_tool lock

@@ -39,7 +39,7 @@ impl Attempt<'_> {
                 copied => copied?,
             };
             if is_open_as(target, &file)?
-                && let Some(held) = find_held_lock(fd, &file, target)?
+                && let Some(held) = find_held_lock(fd, &file, target, self.request.fcntl)?
                 && is_handed_down(&file, held, std::process::id())
             {
                 self.check_held(held, target)?;

@@ -8,6 +8,7 @@ use crate::lock::peer;
 use crate::os::proc::lock_table::{self, FileId, KernelLock};
 use crate::os::proc::process;
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::iter;
 use std::os::unix::fs::MetadataExt;
@@ -75,6 +76,17 @@ pub(crate) fn holds_above(path: &Path) -> bool {
     list_with_ancestors(std::process::id()).any(|pid| {
         process::descriptors(pid).any(|(descriptor, data)| data.ino() == wanted.ino && holds(&descriptor, pid))
     })
+}
+
+/// Returns true if this process or one of its ancestors holds a lock of fcntl(2) on the file at `path`.
+pub(super) fn holds_fcntl_above(path: &Path) -> bool {
+    let wanted = holders::identify_file(path);
+    let holds = |pid: u32, descriptor: &Path| {
+        descriptor.file_name().and_then(OsStr::to_str).is_some_and(|number| lock_table::has_fcntl_lock(pid, number))
+    };
+    let is_wanted = |data: &fs::Metadata| (data.dev(), data.ino()) == (wanted.dev, wanted.ino);
+    list_with_ancestors(std::process::id())
+        .any(|pid| process::descriptors(pid).any(|(descriptor, data)| is_wanted(&data) && holds(pid, &descriptor)))
 }
 
 fn holds_one_of(pid: u32, wanted: &HashSet<FileId>) -> bool {

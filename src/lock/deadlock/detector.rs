@@ -8,7 +8,9 @@
 //!
 //! A circle **stands still** if none of its processes has run between two looks at it. Only such a circle counts.
 
-use super::ancestors::{all_ancestors_wait, holds_any_lock, list_with_ancestors, may_be_awaited, may_wait_for_child};
+use super::ancestors::{
+    all_ancestors_wait, holds_any_lock, holds_fcntl_above, list_with_ancestors, may_be_awaited, may_wait_for_child,
+};
 use super::circle::Circle;
 use super::free_waits::list_free_waits;
 use super::holder::holder_goes_on;
@@ -16,6 +18,7 @@ use super::pipes::{is_pipe_awaited, list_own_pipes};
 use super::snapshot::Snapshot;
 use crate::lock::holders;
 use crate::lock::peer;
+use crate::os::Mode;
 use crate::os::proc::lock_table::{self, FileId};
 use crate::os::proc::process::{self, ProcessStat};
 use std::cell::OnceCell;
@@ -104,6 +107,8 @@ pub struct DeadlockDetector {
     through_pipes: bool,
     /// True if the searches include the processes that wait for a lock without asking for it.
     sees_free_waits: bool,
+    /// The mode, if the wait is for a lock of fcntl(2). Only this wait of all those for such locks is seen.
+    fcntl: Option<Mode>,
     /// True if the last search saw a circle that did not stand still, or lost a circle that stood still before.
     moved: bool,
 }
@@ -137,6 +142,7 @@ impl DeadlockDetector {
             counted_queue: false,
             through_pipes: false,
             sees_free_waits: false,
+            fcntl: None,
             moved: false,
         }
     }
@@ -146,7 +152,7 @@ impl DeadlockDetector {
     #[must_use]
     pub fn is_held_by_active_process(&mut self) -> bool {
         self.schedule_pipe_search();
-        let goes_on = holder_goes_on(&self.path);
+        let goes_on = self.fcntl.is_none() && holder_goes_on(&self.path);
         self.searched |= goes_on;
         goes_on
     }
@@ -157,6 +163,11 @@ impl DeadlockDetector {
     #[must_use]
     pub(crate) fn for_free_wait(path: &Path) -> Self {
         Self { sees_free_waits: true, ..Self::new(path) }
+    }
+
+    /// Sets the mode, if the wait is for a lock of fcntl(2) and not for one of flock(2).
+    pub(crate) fn set_fcntl(&mut self, mode: Option<Mode>) {
+        self.fcntl = mode;
     }
 
     /// Returns true if [`search`](Self::search) is necessary, because another process may wait for this one: this process
@@ -177,7 +188,8 @@ impl DeadlockDetector {
                 was_cut |= !counts;
                 counts
             })
-            .any(|pid| (pid != us && peer::is_run_once(pid)) || holds_any_lock(pid));
+            .any(|pid| (pid != us && peer::is_run_once(pid)) || holds_any_lock(pid))
+            || self.holds_fcntl_above();
         self.has_unknown_ancestors = was_cut;
         self.idle = if holds || was_cut { 0 } else { self.idle + 1 };
         self.all_wait = all_ancestors_wait();
@@ -209,7 +221,7 @@ impl DeadlockDetector {
         }
         let pipes = list_own_pipes(std::process::id());
         self.has_pipe = !pipes.is_empty();
-        let may_be_stuck = self.has_pipe && !holder_goes_on(&self.path);
+        let may_be_stuck = self.has_pipe && (self.fcntl.is_some() || !holder_goes_on(&self.path));
         if may_be_stuck && !mem::replace(&mut self.counted_queue, true) {
             // The waiters for one lock must not all examine all processes at the same time.
             let waiter = (!self.sees_free_waits).then(std::process::id);
@@ -304,6 +316,10 @@ impl DeadlockDetector {
         }
     }
 
+    fn holds_fcntl_above(&self) -> bool {
+        self.fcntl.is_some() && holds_fcntl_above(&self.path)
+    }
+
     fn file(&self) -> FileId {
         *self.file.get_or_init(|| lock_table::file_id(&holders::identify_file(&self.path)))
     }
@@ -328,7 +344,7 @@ impl DeadlockDetector {
     }
 
     fn find_circle(&mut self, us: u32, through_pipes: bool, stop: &AtomicBool) -> Option<Circle> {
-        let file = self.file();
+        let file = if self.fcntl.is_some() { self.file().of_fcntl() } else { self.file() };
         let listed = lock_table::list();
         let waits = listed.iter().filter(|one| one.waits && one.lock.locker != us);
         self.waiters = waits.clone().filter(|one| one.file == file).count();
@@ -342,9 +358,13 @@ impl DeadlockDetector {
             free_waits.push((us, file));
             wanted.extend(free_waits.iter().map(|(_, file)| *file));
         }
-        if !through_pipes && !may_be_awaited(us, &wanted) {
+        if !through_pipes && !may_be_awaited(us, &wanted) && !self.holds_fcntl_above() {
             return None;
         }
-        Snapshot::new(&listed, Some((us, file)), &free_waits, stop).find_circle(us)
+        let mut snapshot = Snapshot::new(&listed, Some((us, file)), &free_waits, stop);
+        if let Some(mode) = self.fcntl {
+            snapshot.add_fcntl_holders(file, &self.path, mode);
+        }
+        snapshot.find_circle(us)
     }
 }

@@ -6,15 +6,17 @@
 
 use super::ancestors::MAX_DEPTH;
 use super::sleepers::signal_mask;
-use crate::lock::holders;
+use crate::lock::holders::{self, ranges};
 use crate::lock::peer;
+use crate::os::Mode;
 use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock};
 use crate::os::proc::openers;
 use crate::os::proc::process::{self, ProcessStat};
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A lock that a process holds.
@@ -150,6 +152,19 @@ impl Snapshot {
                 self.held.insert(one.file, vec![held]);
             }
         }
+    }
+
+    /// Adds the holders of the fcntl(2) lock that conflicts with one in this mode on the file at `path`, which `file` stands for.
+    pub(super) fn add_fcntl_holders(&mut self, file: FileId, path: &Path, mode: Mode) {
+        let Some(found) = ranges::find_conflicting_range(path, mode, 0, 0) else { return };
+        let wanted = holders::identify_file(path);
+        let hold = |pid: u32| {
+            let mut open = process::descriptors(pid);
+            let open = open.find(|(_, data)| (data.dev(), data.ino()) == (wanted.dev, wanted.ino));
+            let descriptor = open.map(|(descriptor, _)| descriptor).unwrap_or_default();
+            HeldLock { pid, lock: lock_table::fcntl_lock(found.range.mode), descriptor }
+        };
+        self.held.insert(file, found.holders.iter().map(|holder| hold(holder.pid)).collect());
     }
 
     /// Returns true if a process that may not be examined belongs to the session of `pid`, or was started from it. Such

@@ -1,11 +1,12 @@
 //! An event of a lock, and its line in the log.
 
 use crate::lock::error::CoveredBy;
-use crate::lock::holders;
+use crate::lock::holders::{self, ranges};
 use crate::lock::promise;
 use crate::lock::record::cut;
 use crate::os::proc::process;
 use crate::os::{self, Mode, Slot};
+use crate::store;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -116,7 +117,10 @@ pub(super) fn format_line(
 
 /// Returns the pid and the command line of the process that holds the lock at `path`.
 fn find_other_holder(path: &Path) -> Option<(u32, String)> {
-    let holding = holders::observe_briefly(path).holding?;
+    let Some(holding) = holders::observe_briefly(path).holding else {
+        let range = if store::name_of(path).is_none() { ranges::find_range_lock(path)? } else { return None };
+        return range.holders.into_iter().next().map(|holder| (holder.pid, holder.command));
+    };
     let first = holding.holders.into_iter().next().map(|holder| (holder.pid, holder.command));
     first.or_else(|| holding.record.map(|(record, _)| (record.pid, record.command)))
 }

@@ -54,7 +54,8 @@ pub fn log_released(acquired: &Acquired, request: &Request, held: Duration) {
 /// Logs that the lock on `file` is about to be released for its script.
 pub(crate) fn log_release(file: &File) {
     let Some(log) = event_log() else { return };
-    let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()) else { return };
+    let fcntl_lock = || lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).ok().flatten();
+    let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()).or_else(fcntl_lock) else { return };
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
     // The kernel appends ` (deleted)` to the path of a removed file.
     let bytes = path.as_os_str().as_bytes();

@@ -47,6 +47,14 @@ pub fn find_conflicting_range_of_file(
     Some(find_holders(range, path))
 }
 
+/// Returns true if the kernel lists an fcntl(2) lock on the file at `path` that conflicts with one on the whole file. This does not open
+/// the file, so a watch of the file is not disturbed. The kernel does not list all locks in a pid namespace.
+#[must_use]
+pub(crate) fn is_listed(path: &Path, mode: Mode) -> bool {
+    let listed = lock_table::range_lock(lock_table::file_id(&identify_file(path)));
+    listed.is_some_and(|range| mode == Mode::Exclusive || range.mode == Mode::Exclusive)
+}
+
 fn find_holders(range: RangeLock, path: &Path) -> RangeHolding {
     let pids = match range.pid {
         Some(pid) => vec![pid],

@@ -117,18 +117,10 @@ impl Holding {
     /// the lock may then never end.
     #[must_use]
     pub fn kin(&self) -> Option<Kin> {
-        if !process::has_our_numbers() {
-            return None;
-        }
-        let is_holder = |pid: u32| {
+        find_kin_among(|pid| {
             self.holders.iter().any(|holder| holder.pid == pid)
                 || self.unseen_taker().is_some_and(|record| record.pid == pid)
-        };
-        let us = std::process::id();
-        if is_holder(us) {
-            return Some(Kin::Itself);
-        }
-        process::ancestors(us).find(|pid| is_holder(*pid)).map(Kin::Ancestor)
+        })
     }
 
     /// Returns true if a holder was seen, and had not ended in between.
@@ -136,6 +128,23 @@ impl Holding {
         let is_named = matches!(self.record, Some((_, Belief::Alive)));
         !self.holders.is_empty() || (is_named && !self.has_ended)
     }
+}
+
+/// Returns how one of the holders is related to this process.
+#[must_use]
+pub fn find_kin(holders: &[Holder]) -> Option<Kin> {
+    find_kin_among(|pid| holders.iter().any(|holder| holder.pid == pid))
+}
+
+fn find_kin_among(is_holder: impl Fn(u32) -> bool) -> Option<Kin> {
+    if !process::has_our_numbers() {
+        return None;
+    }
+    let us = std::process::id();
+    if is_holder(us) {
+        return Some(Kin::Itself);
+    }
+    process::ancestors(us).find(|pid| is_holder(*pid)).map(Kin::Ancestor)
 }
 
 /// The relation of a holder to this process.

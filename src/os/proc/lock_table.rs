@@ -13,6 +13,7 @@ pub mod properties;
 pub(super) use entry::parse_range_lock;
 pub use entry::{FileId, KernelLock, ListedLock, SlotUse};
 
+use crate::os::flock::Mode;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
@@ -26,6 +27,9 @@ use std::path::PathBuf;
 
 /// The PID namespace in which the kernel lists all locks (`PROC_PID_INIT_INO` in its `proc_ns.h`).
 pub(crate) const FIRST_NAMESPACE: u64 = 0xefff_fffc;
+
+/// The locker of a lock of fcntl(2) that belongs to an open file description: the kernel names no process. It is greater than each pid.
+pub(crate) const NO_LOCKER: u32 = u32::MAX;
 
 /// Maximum number of reads of the table until two in succession are equal.
 const MAX_READS: usize = 5;
@@ -53,6 +57,27 @@ pub fn lock_of_descriptor(fd: i32) -> Option<KernelLock> {
 /// The lock that this process holds through its descriptor `fd`, or the reason why the kernel cannot be asked.
 pub fn try_lock_of_descriptor(fd: i32) -> io::Result<Option<KernelLock>> {
     Ok(read_fdinfo_lock(&format!("/proc/self/fdinfo/{fd}"))?.map(|(_, lock)| lock))
+}
+
+/// The lock of fcntl(2) on the whole file that the open file description of our descriptor `fd` holds. The kernel names no locker
+/// of it, so the locker here is a number that no process has.
+pub fn try_fcntl_lock_of_descriptor(fd: i32) -> io::Result<Option<KernelLock>> {
+    let info = process::try_read_small(&format!("/proc/self/fdinfo/{fd}"))?;
+    let ranges = info.lines().filter_map(|line| parse_range_lock(line.strip_prefix("lock:")?));
+    // A range with a process is a POSIX lock of this process.
+    let mut whole = ranges.filter(|(_, range)| range.pid.is_none() && (range.start, range.len) == (0, 0));
+    Ok(whole.next().map(|(_, range)| fcntl_lock(range.mode)))
+}
+
+/// Returns a lock of fcntl(2) on the whole file.
+pub(crate) fn fcntl_lock(mode: Mode) -> KernelLock {
+    KernelLock::of_file(NO_LOCKER, mode == Mode::Exclusive)
+}
+
+/// Returns true if a process holds a lock of fcntl(2) through this descriptor, on any part of the file.
+pub(crate) fn has_fcntl_lock(pid: u32, descriptor: &str) -> bool {
+    let info = process::read_small(&format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+    info.lines().filter_map(|line| line.strip_prefix("lock:")).any(|line| parse_range_lock(line).is_some())
 }
 
 /// All locks that are held or waited for and that are visible from this PID namespace. The waiters for a file follow

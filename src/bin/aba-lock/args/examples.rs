@@ -38,6 +38,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "run on only one of all machines that use this etcd",
     ),
     (
+        "lock",
+        "aba-lock lock --wait --file /var/lib/dpkg/lock-frontend --fcntl -- env DPKG_FRONTEND_LOCKED=1 dpkg -i app.deb",
+        "wait for the apt or dpkg that runs, and install a package under its lock",
+    ),
+    (
         "flock",
         "aba-lock flock -n /run/lock/backup ./backup.sh",
         "run the script, unless another process has locked the file",
@@ -72,6 +77,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "continue with the lock that is free first",
     ),
     ("wait", "aba-lock wait --file /run/lock/backup", "wait for the lock of a file, for example one of flock(1)"),
+    (
+        "wait",
+        "aba-lock wait --file /var/lib/dpkg/lock-frontend && apt-get -y install jq",
+        "install a package after the apt or dpkg that runs",
+    ),
     ("status", "aba-lock status backup", "show which process holds the lock, and which processes wait"),
     ("status", "aba-lock status --json backup | jq '.holders[].pid'", "print the pids of the holders"),
     ("status", "aba-lock status --key https://example.org/hosts", "show the lock of a text, such as a URL"),

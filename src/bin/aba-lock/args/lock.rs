@@ -96,6 +96,22 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["names", "key"])]
     pub(crate) file: Vec<PathBuf>,
 
+    /// With --file: lock the file with fcntl(2), as dpkg, certbot and `SQLite` do, and not with flock(2)
+    ///
+    /// The lock excludes POSIX locks on any part of the file, those of fcntl(2) and lockf(3), and it is held like other locks: by CMD
+    /// and every child that inherited it, or with --fd by the script. It excludes no lock of flock(2), so all callers must give
+    /// --fcntl. The content of the file does not change. If the file does not exist, it is created. An exclusive lock needs a file
+    /// that you may write to. A CMD that locks the same file itself is refused this lock, or waits forever. apt-get and certbot do that: for
+    /// these, run `aba-lock wait --file PATH` first, or use their own options, such as `-o DPkg::Lock::Timeout=60`. dpkg leaves the
+    /// lock to its caller if `DPKG_FRONTEND_LOCKED` is set.
+    ///
+    /// Messages and `status` name the process that holds the lock. The kernel does not name the processes that wait. A wait that
+    /// would be a deadlock is only refused if the lock is held by a process that started this one, and waits for it. The option
+    /// cannot be combined with --slots, --priority, --coalesce and --replace, which lock parts of the file themselves, nor with
+    /// --max-time, because the kernel does not say which call acquired such a lock. On Linux only.
+    #[arg(long, conflicts_with_all = ["slots", "priority", "coalesce", "replace", "max_time", "bind"])]
+    pub(crate) fcntl: bool,
+
     /// Lock descriptor N, which the calling script has opened on the lock file
     ///
     /// Give one descriptor for each NAME, --key or --file, in the same order, the names first.

@@ -6,7 +6,9 @@ use super::target::list_targets;
 use super::wait::choose_wait;
 use crate::args::lock::LockArgs;
 use crate::exit;
-use crate::output::contention::{HintReader, report_acquired, report_contention, report_covered};
+use crate::output::contention::{
+    HintReader, report_acquired, report_contention, report_covered, report_fcntl_contention,
+};
 use crate::output::misuse::{hint_to_wait, report_time_as_name};
 use crate::output::progress::LockProgress;
 use crate::output::stream;
@@ -57,6 +59,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let limit = args.max_time.map(|time| TimeLimit { time, grace });
     let mut request = Request {
         mode: if args.shared || args.slots.is_some() { Mode::Shared } else { Mode::Exclusive },
+        fcntl: args.fcntl,
         slots: args.slots,
         coalescing: args.coalesce,
         replace: args.replace.then_some(grace),
@@ -116,7 +119,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
                 return Ok(max_time::watch(link, acquired, &request, limit));
             }
             binding::bind_locks(&acquired, bindings)?;
-            report_acquired(&acquired, &progress, args.quiet, args.verbose);
+            report_acquired(&acquired, &progress, args.quiet || args.fcntl, args.verbose);
             go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed())
         }
         Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
@@ -229,7 +232,8 @@ fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>)
             (false, false) => HintReader::Script,
             (false, true) => HintReader::ImpatientScript,
         };
-        report_contention(error, args.on_busy.as_deref(), reader);
+        let report = if args.fcntl { report_fcntl_contention } else { report_contention };
+        report(error, args.on_busy.as_deref(), reader);
     }
     if args.on_busy.is_none() {
         return Ok(args.conflict_exit_code.map_or_else(|| exit::status_for_error(error), i32::from));
@@ -381,6 +385,9 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     }
     if args.max_time == Some(Duration::ZERO) {
         return Some("--max-time must be more than 0".to_owned());
+    }
+    if args.fcntl && args.file.is_empty() {
+        return Some("--fcntl needs --file: the lock of a name is one of flock(2)".to_owned());
     }
     if args.replace && args.nonblock {
         return Some("--replace cannot be used with --nonblock: the end of a holder takes time".to_owned());

@@ -13,14 +13,15 @@ use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
 use aba_lock::lock::error::{CoveredBy, LockError, ReplaceMistake};
-use aba_lock::lock::holders::{self, Belief, Holding, LockState, Waiter, ranges};
+use aba_lock::lock::holders::{self, Belief, Holding, LockState, Waiter, find_kin, ranges};
 use aba_lock::lock::promise;
 use aba_lock::lock::request::Acquired;
 use aba_lock::os::{Mode, TURNSTILE};
 use std::fmt::Write as _;
 
-/// Reports problems of a lock that was acquired, and with `verbose` the time that it took.
-pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quiet: bool, verbose: bool) {
+/// Reports problems of a lock that was acquired, and with `verbose` the time that it took. With `trusts_files`, locks of fcntl(2) on files of the
+/// user are no problem.
+pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, trusts_files: bool, verbose: bool) {
     if let Some((path, reason)) = &acquired.unrecorded {
         let (path, reason) = (path.display(), format_io_error(reason));
         let text = format!("cannot record the holder of the lock in {path}: {reason}; the lock is held nevertheless");
@@ -28,12 +29,13 @@ pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, quie
     }
     report_log_failure();
     // Checks only files of the user, which other programs may lock with fcntl(2), because the check delays the command.
-    for guard in acquired.guards.iter().filter(|guard| !quiet && guard.target.kind == Kind::Users) {
+    for guard in acquired.guards.iter().filter(|guard| !trusts_files && guard.target.kind == Kind::Users) {
         if let Some(other) =
             ranges::find_conflicting_range_of_file(guard.file(), &guard.target.path, Mode::Exclusive, 0, TURNSTILE)
         {
             let (label, other) = (&guard.target.label, describe_range_holders(&other));
-            print_message(&format!("{label} is also locked {other}; this lock does not exclude that one"), None);
+            let text = format!("{label} is also locked {other}; this lock does not exclude that one");
+            print_message(&text, Some("to exclude it, use --fcntl"));
         }
     }
     if verbose {
@@ -103,6 +105,34 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
         hint = stalled;
     }
     if let Some(kin) = state.holding.as_ref().and_then(Holding::kin) {
+        hint = hint_for_kin(kin, true);
+    }
+    if let Some(instead) = instead {
+        let _ = write!(text, "; running `{}`", escape_controls(instead));
+        return print_message(&text, None);
+    }
+    print_message(&text, Some(&hint));
+}
+
+/// Does the same as [`report_contention`] for a lock of fcntl(2).
+pub(crate) fn report_fcntl_contention(error: &Error, instead: Option<&str>, reader: HintReader) {
+    let Error::Lock(LockError::Busy { label, path, kind } | LockError::TimedOut { label, path, kind, .. }) = error
+    else {
+        return report_contention(error, instead, reader);
+    };
+    let see = format!("show its holder with `aba-lock status {}`", format_target(*kind, label, path));
+    let is_busy = matches!(error, Error::Lock(LockError::Busy { .. }));
+    let mut hint = if is_busy { format!("wait for it with `--wait`, or {see}") } else { see };
+    let found = ranges::find_range_lock(path);
+    let mut text = match &found {
+        Some(range) if is_busy => format!("{label} is locked {}", describe_range_holders(range)),
+        Some(range) => format!("{error}, locked {}", describe_range_holders(range)),
+        None if is_busy => {
+            format!("{label} was held a moment ago by {}", describe_unseen_holder(&LockState::default()))
+        }
+        None => error.to_string(),
+    };
+    if let Some(kin) = found.as_ref().and_then(|range| find_kin(&range.holders)) {
         hint = hint_for_kin(kin, true);
     }
     if let Some(instead) = instead {

@@ -60,6 +60,12 @@ pub struct FileId {
 }
 
 impl FileId {
+    /// Returns the name that stands for the fcntl(2) locks of the file where [`FileId`]s stand for locks of flock(2). The table has no such
+    /// name.
+    pub(crate) fn of_fcntl(self) -> Self {
+        Self { major: self.major | 1 << 31, ..self }
+    }
+
     /// Returns true if both files are on one device.
     pub(crate) fn is_on_device_of(self, other: Self) -> bool {
         (self.major, self.minor) == (other.major, other.minor)

@@ -1,0 +1,27 @@
+//! The reason why a call with `--slots` cannot get a slot, whatever it waits for.
+
+/// The reason why a caller cannot get a slot.
+#[derive(Debug)]
+pub enum SlotMistake {
+    /// The lock is held with another number of slots.
+    OtherNumber { held: u32, wanted: u32 },
+    /// The script holds the lock shared, without a slot.
+    HeldShared,
+    /// The file is not open for writing.
+    NotWritable,
+    /// This file system has no locks that belong to a part of a file and to an open file description.
+    FileSystem(String),
+}
+
+impl SlotMistake {
+    pub(super) fn hint(&self) -> String {
+        match self {
+            Self::OtherNumber { held, .. } => {
+                format!("use --slots {held}, or end all processes that hold this lock or wait for it")
+            }
+            Self::HeldShared => "release it first, or acquire it with --slots from the start".to_owned(),
+            Self::NotWritable => "use a file that you may write to".to_owned(),
+            Self::FileSystem(_) => "use a file on a local disk".to_owned(),
+        }
+    }
+}

@@ -79,6 +79,7 @@ mod run_once_reset;
 mod run_once_wait;
 mod scene;
 mod slots;
+mod slots_random;
 mod snippet_table;
 mod snippets;
 mod stalled_holder;

@@ -365,18 +365,7 @@ impl fmt::Display for LockError {
             Self::NoWatcher { label, source } => {
                 write!(f, "cannot limit the time of {label}: cannot start a process: {}", format_io_error(source))
             }
-            Self::Slots { label, mistake: SlotMistake::OtherNumber { held, wanted } } => {
-                write!(f, "{label} is held with --slots {held}, so --slots {wanted} is refused")
-            }
-            Self::Slots { label, mistake: SlotMistake::HeldShared } => {
-                write!(f, "{label} is already held shared by this script, without a slot")
-            }
-            Self::Slots { label, mistake: SlotMistake::NotWritable } => {
-                write!(f, "cannot lock {label} with --slots: the file is not open for writing")
-            }
-            Self::Slots { label, mistake: SlotMistake::FileSystem(name) } => {
-                write!(f, "cannot lock {label} with --slots: {name} has no locks for this")
-            }
+            Self::Slots { label, mistake } => mistake.write(label, f),
             Self::Covered { label, by } => write!(f, "{label}: {by}"),
             Self::Coalesce { label, mistake } => write!(f, "cannot lock {label} with --coalesce: {mistake}"),
             Self::Replace { label, mistake } => mistake.write(label, f),

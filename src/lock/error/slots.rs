@@ -1,5 +1,7 @@
 //! The reason why a call with `--slots` cannot get a slot, whatever it waits for.
 
+use std::fmt;
+
 /// The reason why a caller cannot get a slot.
 #[derive(Debug)]
 pub enum SlotMistake {
@@ -22,6 +24,17 @@ impl SlotMistake {
             Self::HeldShared => "release it first, or acquire it with --slots from the start".to_owned(),
             Self::NotWritable => "use a file that you may write to".to_owned(),
             Self::FileSystem(_) => "use a file on a local disk".to_owned(),
+        }
+    }
+
+    pub(super) fn write(&self, label: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherNumber { held, wanted } => {
+                write!(f, "{label} is held with --slots {held}, so --slots {wanted} is refused")
+            }
+            Self::HeldShared => write!(f, "{label} is already held shared by this script, without a slot"),
+            Self::NotWritable => write!(f, "cannot lock {label} with --slots: the file is not open for writing"),
+            Self::FileSystem(name) => write!(f, "cannot lock {label} with --slots: {name} has no locks for this"),
         }
     }
 }

@@ -8,8 +8,8 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `general_heap`,
-//!    `heap`.
+//!    `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`,
+//!    `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
@@ -80,9 +80,9 @@ pub use clock::{ticks_per_second, ticks_since_boot};
 pub use command::{DEFAULT_PATH, PreparedCommand, run_with_sh};
 pub use copier::Copier;
 pub use descriptor::{
-    callers_descriptor, can_overwrite, duplicate_for_children, fill_standard_descriptors, had_owner, hand_down,
-    inherited_descriptors, is_writable, keep_back, let_wait, make_room, owner, second_descriptor, set_owner, share,
-    try_second_descriptor,
+    callers_descriptor, can_overwrite, duplicate_for_children, enlarge_pipe, fill_standard_descriptors, had_owner,
+    hand_down, inherited_descriptors, is_writable, keep_back, let_wait, make_room, owner, second_descriptor, set_owner,
+    share, try_second_descriptor,
 };
 pub use detach::{adopt_orphans, close_inherited_except, detach_from_caller, detached, quiet_stdio, redirect_output};
 pub use directory::FileFacts;

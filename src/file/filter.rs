@@ -20,9 +20,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 /// The placeholder for the path of the copy in the words of a command.
 pub const PLACE: &str = "{}";
+
+/// Number of bytes after which new content from a pipe is read in larger pieces.
+const LONG: usize = 1 << 20;
+
+/// Pause before each further read of long content, in which the command fills the pipe.
+const FILL_TIME: Duration = Duration::from_millis(1);
 
 /// Returns the words that run a command. If the command is a function in the environment, or if the descriptor `state`
 /// holds a description of the caller's shell to restore, then these words run bash: the program `shell`, if that is a
@@ -139,13 +147,17 @@ pub fn read_input(edit: &Edit, draft: &mut ContentDraft, forward: &Forward) -> R
 
 /// Copies everything that can be read to the draft. Stops and returns false if `go_on`, which is called before each read,
 /// returns false.
+///
+/// Many commands write 4 KiB at a time to a pipe. Each of these calls would wake this process, which takes longer than the copy. So
+/// long content gets a larger pipe, and this process pauses before it reads again.
 fn copy_content(
     edit: &Edit,
-    mut from: impl Read,
+    mut from: File,
     draft: &mut ContentDraft,
     mut go_on: impl FnMut() -> bool,
 ) -> Result<bool, FileError> {
     let mut bytes = vec![0; 1 << 17];
+    let (mut total, mut pauses) = (0, None);
     loop {
         if !go_on() {
             return Ok(false);
@@ -154,6 +166,11 @@ fn copy_content(
             Ok(0) => return Ok(true),
             Ok(len) => {
                 os::without_size_signal(|| draft.writer().write_all(&bytes[..len])).map_err(edit.failed("write"))?;
+                total += len;
+                // In a small pipe, the command would soon wait for this process.
+                if total > LONG && len < bytes.len() / 4 && *pauses.get_or_insert_with(|| os::enlarge_pipe(&from)) {
+                    thread::sleep(FILL_TIME);
+                }
             }
             Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
             Err(why) => return Err(edit.failed("read the new content of")(why)),

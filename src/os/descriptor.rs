@@ -175,3 +175,26 @@ pub fn keep_back(fd: RawFd) {
     // SAFETY: F_SETFD sets one flag, or answers -1 for one that is not open.
     unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
 }
+
+/// The size of a pipe after [`enlarge_pipe`]: by default, the largest one that the kernel allows to users without privileges.
+#[cfg(target_os = "linux")]
+const LARGE_PIPE: libc::c_int = 1 << 20;
+
+/// Enlarges a pipe. Returns true if the pipe is large then.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn enlarge_pipe(pipe: &File) -> bool {
+    let fd = pipe.as_raw_fd();
+    // SAFETY: both calls take numbers, and fail for other files than pipes.
+    unsafe {
+        let size = libc::fcntl(fd, libc::F_GETPIPE_SZ);
+        size >= LARGE_PIPE || (size > 0 && libc::fcntl(fd, libc::F_SETPIPE_SZ, LARGE_PIPE) >= LARGE_PIPE)
+    }
+}
+
+/// Other systems have no call for that.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn enlarge_pipe(_: &File) -> bool {
+    false
+}

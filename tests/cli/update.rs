@@ -289,6 +289,15 @@ fn a_large_file_is_streamed() {
 }
 
 #[test]
+fn long_content_in_small_pieces_is_complete() {
+    let old = "a: a long line\n".repeat(200_000);
+    let scene = scene_with(&old);
+    // sed writes 4 KiB at a time to a pipe.
+    call(&scene, ["update", "f", "--", "sed", "s/^a/b/"]).run();
+    assert!(text(&scene, "f") == old.replace("a:", "b:"));
+}
+
+#[test]
 fn updates_work_with_common_tools() {
     let scene = Scene::new();
     fs::write(scene.path("f"), "{\"a\": [1, 2]}\n").unwrap();

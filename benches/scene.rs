@@ -57,6 +57,8 @@ pub(crate) struct Scene {
     pub(crate) compared: Option<Installation>,
     /// Whether `installed` has the builtin.
     pub(crate) has_builtin: bool,
+    /// The program `c/locker.c`, built with musl. `None` without a compiler for musl.
+    locker: Option<PathBuf>,
     flock: PathBuf,
     bash: PathBuf,
     /// The number of rounds for calls that take about a millisecond.
@@ -73,6 +75,7 @@ impl Scene {
         for program in ["floor", "holder", "launch"] {
             build(program, &directory);
         }
+        let locker = build_with_musl("locker", &directory);
         let installed = Installation::new(&directory.join("ours"), Path::new(&find_helper()), args.builtin.as_deref());
         let compared = args.compare.as_deref().map(|helper| Installation::new(&directory.join("also"), helper, None));
         Self {
@@ -80,6 +83,7 @@ impl Scene {
             installed,
             compared,
             has_builtin: args.builtin.is_some(),
+            locker,
             flock: find_program("flock"),
             bash: find_program("bash"),
             rounds: args.rounds,
@@ -146,6 +150,11 @@ impl Root<'_> {
         self.call(&self.scene.directory.join("floor-libc"), args)
     }
 
+    /// A call of a static program in C with musl, which acquires a lock on a descriptor and notes the holder.
+    pub(crate) fn locker(&self, args: &[&str]) -> Option<Call> {
+        self.scene.locker.as_ref().map(|locker| self.call(locker, args))
+    }
+
     /// A process that holds a lock on demand. It acquires the lock with the helper, so that all sides find the same file.
     pub(crate) fn holder(&self, name: &str) -> Call {
         let (file, helper) = (self.lock_file(name), self.scene.installed.helper.to_str().unwrap());
@@ -203,6 +212,22 @@ fn build(program: &str, directory: &Path) {
     assert!(done, "cc could not build {program}: {said}");
     if !compile(&bare, &["-nostdlib", "-ffreestanding", "-fno-stack-protector"]).0 {
         fs::copy(with_libc, bare).unwrap();
+    }
+}
+
+/// Compiles a program with musl, as the helper is. Without `musl-gcc`, prints the package that has it, and returns `None`.
+fn build_with_musl(program: &str, directory: &Path) -> Option<PathBuf> {
+    let (linked, output) = (directory.join("linked"), directory.join(format!("{program}-musl")));
+    let mut command = Command::new("musl-gcc");
+    command.args(["-O2", "-static"]).arg("-o").arg(&linked).arg(format!("{SOURCES}/{program}.c"));
+    match command.output() {
+        Ok(said) if said.status.success() => Some(install(&linked, &output)),
+        Ok(said) => panic!("musl-gcc could not build {program}: {}", String::from_utf8_lossy(&said.stderr)),
+        Err(error) => {
+            eprintln!("aba-lock-bench: no comparison with a C program on musl: cannot run musl-gcc: {error}");
+            eprintln!("hint: install the package musl-tools");
+            None
+        }
     }
 }
 

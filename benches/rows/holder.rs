@@ -7,7 +7,7 @@ use crate::{cleanup, pipe};
 use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -59,16 +59,22 @@ impl Drop for Holder {
     }
 }
 
-/// A lock file on descriptor 200, which all children inherit.
+/// A lock file on a descriptor that all children inherit.
 pub(super) struct SharedDescriptor(OwnedFd);
 
 impl SharedDescriptor {
+    /// Opens the file on descriptor 200, as scripts do.
     pub(super) fn open(path: &Path) -> Self {
+        Self::open_on(200, path)
+    }
+
+    /// Opens the file on a descriptor that is not open yet.
+    pub(super) fn open_on(fd: RawFd, path: &Path) -> Self {
         let file = File::options().read(true).write(true).open(path).unwrap();
-        // SAFETY: 200 is not open yet, and nothing else owns it afterwards.
+        // SAFETY: the descriptor is not open yet, and nothing else owns it afterwards.
         Self(unsafe {
-            assert_eq!(libc::dup2(file.as_raw_fd(), 200), 200);
-            OwnedFd::from_raw_fd(200)
+            assert_eq!(libc::dup2(file.as_raw_fd(), fd), fd);
+            OwnedFd::from_raw_fd(fd)
         })
     }
 

@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`,
+//!    `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `first_times`,
 //!    `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
@@ -31,6 +31,8 @@ mod directory;
 mod examine;
 mod file;
 mod file_watch;
+#[cfg(all(target_os = "linux", target_env = "musl", target_pointer_width = "64"))]
+mod first_times;
 mod flock;
 mod foreign_output;
 mod forward;

@@ -91,8 +91,8 @@ pub use directory::FileFacts;
 pub(crate) use directory::directory_inodes;
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
 pub use file::{
-    file_system, is_network_file_system, leads_to, open_for_reading, open_unblocked, order, same_file, try_leads_to,
-    try_leads_to_through_link, word_for,
+    file_system, has_plain_inodes, is_network_file_system, leads_to, open_for_reading, open_unblocked, order,
+    same_file, try_leads_to, try_leads_to_through_link, word_for,
 };
 pub use file_watch::FileWatch;
 pub use flock::{Mode, try_lock, unlock, wait_lock};

@@ -61,18 +61,32 @@ pub fn order(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The name of the file system of `path`, or the number of its type.
-#[must_use]
-pub fn file_system(path: &Path) -> String {
-    let Ok(path) = CString::new(path.as_os_str().to_owned().into_vec()) else { return String::new() };
+/// Returns the number of the type of the file system of `path`, as in statfs(2).
+fn file_system_type(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().to_owned().into_vec()).ok()?;
     // SAFETY: all bytes zero are a valid `statfs`, and it is ours to be written to.
     let mut data: libc::statfs = unsafe { mem::zeroed() };
     // SAFETY: `path` ends in NUL and `data` lives until the call returns.
     if unsafe { libc::statfs(path.as_ptr(), &raw mut data) } != 0 {
-        return "this file system".to_owned();
+        return None;
     }
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, reason = "the type differs between systems")]
-    let number = data.f_type as u64 & 0xffff_ffff;
+    Some(data.f_type as u64 & 0xffff_ffff)
+}
+
+/// Returns true if the file system of `path` is known to be one on which the kernel manages all locks, and names files in its list of
+/// locks by the inodes that stat(2) shows. On overlay, for example, stat(2) shows those of the file systems below.
+#[must_use]
+pub fn has_plain_inodes(path: &Path) -> bool {
+    // The numbers are from statfs(2): ext2 to ext4, XFS, btrfs, tmpfs, F2FS.
+    file_system_type(path)
+        .is_some_and(|kind| [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010].contains(&kind))
+}
+
+/// The name of the file system of `path`, or the number of its type.
+#[must_use]
+pub fn file_system(path: &Path) -> String {
+    let Some(number) = file_system_type(path) else { return "this file system".to_owned() };
     // The numbers are from statfs(2). On these file systems locks can fail, or can be switched off.
     match number {
         0x6969 => "NFS".to_owned(),

@@ -36,9 +36,13 @@ fn a_holder_in_another_pid_namespace_is_named_as_such() {
     drop(inside);
 }
 
+/// Returns true if this process is in the first PID namespace, where the lock table of the kernel shows all locks.
+pub(crate) fn is_in_first_namespace() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]"))
+}
+
 /// Returns true if this process can see the processes of all PID namespaces and users.
 fn can_see_all_processes() -> bool {
-    let first = fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link == Path::new("pid:[4026531836]"));
     let pids = fs::read_dir("/proc")
         .unwrap()
         .flatten()
@@ -46,7 +50,7 @@ fn can_see_all_processes() -> bool {
     let denied = |path: &Path| {
         fs::read_dir(path.join("fd")).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
     };
-    first && !pids.into_iter().any(|entry| denied(&entry.path()))
+    is_in_first_namespace() && !pids.into_iter().any(|entry| denied(&entry.path()))
 }
 
 #[test]
@@ -69,7 +73,10 @@ fn a_lock_last_taken_in_a_container_is_free_only_to_a_caller_that_sees_all_proce
         scene.aba(["status", "a"]).status(1).out("a: free\n").run();
         scene.aba(["clean", "--dry-run"]).out("would remove lock a\n").run();
     } else {
-        scene.aba(["status", "a"]).status(125).out("a: no holder can be seen from here\n").run();
+        // The lock table proves that the lock is free. The examination of processes, for `clean`, does not.
+        let (status, said) =
+            if is_in_first_namespace() { (1, "free") } else { (125, "no holder can be seen from here") };
+        scene.aba(["status", "a"]).status(status).out(format!("a: {said}\n")).run();
         scene.aba(["clean", "--dry-run"]).out("would remove lock a, unless another process holds it").run();
     }
     scene.aba(["clean"]).out("removed lock a\n").run();

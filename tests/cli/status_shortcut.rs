@@ -1,5 +1,6 @@
 //! `status` where it does not examine all processes: the answer is the one of a full examination.
 
+use crate::namespace::is_in_first_namespace;
 use crate::process::{is_locked, kill, wait_until};
 use crate::scene::{HELPER, Scene};
 use std::fs;
@@ -85,4 +86,59 @@ fn a_holder_in_another_mount_namespace_is_shown() {
     let holder = scene.in_mount_namespace().args([HELPER, "lock", "a", "--", "sh", "-c", "echo held; read _"]).hold();
     scene.aba(["status", "-q", "a"]).run();
     assert!(list_holders(&scene, "a").contains(&holder.pid().into()));
+}
+
+/// Returns true if `status` with these arguments reads the descriptors of process 1, which has nothing to do with the lock.
+fn examines_all_processes(scene: &Scene, args: &[&str], status: i32) -> bool {
+    let mut words = vec!["status"];
+    words.extend(args);
+    let (found, _) = scene.trace_helper(&["-f", "-e", "trace=/^(open|openat|newfstatat|kcmp)$"], &words, "");
+    assert_eq!(found, Some(status));
+    let trace = fs::read_to_string(scene.path("trace")).unwrap();
+    trace.contains("/proc/1/fd") || trace.contains("\"1/fd\"")
+}
+
+#[test]
+fn status_of_a_free_lock_examines_no_process_if_the_lock_table_proves_it() {
+    if !is_in_first_namespace() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    // A script holds a file in another directory, and the process that locked it has ended.
+    let script = format!("exec 9>'{}'; flock 9; echo held; read _", scene.path("other").display());
+    let _other = scene.bash(&script).hold();
+    for args in [&["-q", "a"][..], &["a"], &["--json", "a"], &["-q", "never-used"]] {
+        // Other tests can hold so many locks that the table is too long.
+        wait_until("the table is short", || !examines_all_processes(&scene, args, 1));
+    }
+}
+
+/// Holds 150 locks, and acquires and releases others in two processes until its standard input is closed.
+const CROWD: &str = r#"import fcntl, os, sys
+def lock(name, how=fcntl.LOCK_EX):
+    file = open(os.path.join(sys.argv[1], "aba-%s.lock" % name), "w")
+    fcntl.flock(file, how)
+    return file
+held = [lock("held-%d" % at) for at in range(150)]
+leader = os.getpid()
+for name in ("one", "two"):
+    if os.fork() == 0:
+        while os.getppid() == leader:
+            fcntl.flock(lock(name), fcntl.LOCK_UN)
+        os._exit(0)
+print("held", flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn a_held_lock_is_never_reported_as_free_while_other_locks_change_in_a_long_lock_table() {
+    let scene = Scene::new();
+    scene.make_root();
+    // No record names the holder.
+    let holder = scene.call("python3").args(["-c", CROWD]).arg(scene.root()).hold();
+    for at in 0..150 {
+        scene.aba(["status", "-q", &format!("held-{at}")]).run();
+    }
+    drop(holder);
 }

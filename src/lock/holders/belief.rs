@@ -22,6 +22,9 @@ pub(super) struct Sight {
 }
 
 impl Sight {
+    /// All locks can be seen, because the kernel's list is known to be complete.
+    pub(super) const ALL: Self = Self { hidden: false, blind_spot: None, all: true };
+
     /// Returns what can be seen. `met_hidden` is true if a process was found whose files we may not see, and `has_list` if the
     /// kernel's list of locks could be read.
     pub(super) fn new(met_hidden: bool, has_list: bool) -> Self {

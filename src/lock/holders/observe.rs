@@ -89,32 +89,32 @@ fn find_taker(path: &Path) -> Option<Holding> {
     Some(build_holding(lock, vec![holder], Some((record, Belief::Alive))))
 }
 
-/// Returns whether a process holds the lock at `path`. It stops at the first proof that one does.
+/// Returns whether a process holds the lock at `path`. It stops at the first proof that one does, or that none does.
 #[must_use]
 pub fn find_availability(path: &Path) -> Availability {
     let file = identify_file(path);
-    if shortcut::is_held_by_taker(&file) {
-        return Availability::Held;
-    }
-    // An entry in the kernel's list proves that the lock is held. Without an entry it may be held nevertheless.
-    let all = lock_table::list_held();
-    let id = lock_table::file_id(&file);
-    if file.ino != 0 && all.iter().flatten().any(|one| !one.waits && one.file == id) {
-        return Availability::Held;
-    }
-    let found = look(vec![file], None, &AtomicBool::new(false), || all);
-    found.first().map_or(Availability::Unknown, |(_, state)| state.availability())
+    if shortcut::is_held_by_taker(&file) { Availability::Held } else { find_conflict_on(file, Mode::Exclusive) }
 }
 
 /// Returns whether a process holds the lock at `path` so that it cannot be acquired in `mode`. As long as the kernel lists such
 /// a lock, this does not open the file, so a watch of the file is not disturbed.
 #[must_use]
 pub(crate) fn find_conflict(path: &Path, mode: Mode) -> Availability {
-    let file = identify_file(path);
+    find_conflict_on(identify_file(path), mode)
+}
+
+fn find_conflict_on(file: WantedFile, mode: Mode) -> Availability {
     let conflicts = |held: Mode| mode == Mode::Exclusive || held == Mode::Exclusive;
-    let all = lock_table::list_held();
+    let complete = if file.ino == 0 { None } else { lock_table::list_completely() };
+    let is_free = complete.as_ref().is_some_and(|all| shortcut::is_free(&file, all));
+    // A file that does not exist is not locked.
+    if is_free || file.ino == 0 && !file.lost {
+        return build_state(&file, &[], &[], Sight::ALL).availability();
+    }
+    // An entry in the kernel's list proves that the lock is held. Without an entry it may be held nevertheless.
+    let all = complete.or_else(lock_table::list_held);
     let id = lock_table::file_id(&file);
-    if file.ino != 0 && all.iter().flatten().any(|one| !one.waits && one.file == id && conflicts(one.lock.mode())) {
+    if all.iter().flatten().any(|one| !one.waits && one.file == id && conflicts(one.lock.mode())) {
         return Availability::Held;
     }
     let found = look(vec![file], None, &AtomicBool::new(false), || all);
@@ -134,9 +134,19 @@ fn look_at_sharers(path: &Path) -> Option<LockState> {
     state.holding.as_ref().is_some_and(Holding::is_settled).then_some(state)
 }
 
+/// Returns the state of the lock at `path` without an examination of all descriptors, if the kernel's list proves that no process
+/// holds it.
+fn look_at_free_lock(path: &Path) -> Option<LockState> {
+    let file = identify_file(path);
+    let waiters = shortcut::find_waiters_of_free_lock(&file)?;
+    Some(build_state(&file, &[], &waiters, Sight::ALL))
+}
+
 fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
     let look_at_all = || look_until_settled(vec![identify_file(path)], None, stop).pop();
-    let look = || look_at_sharers(path).or_else(|| Some(look_at_all()?.1)).unwrap_or_default();
+    let look = || {
+        look_at_sharers(path).or_else(|| look_at_free_lock(path)).or_else(|| Some(look_at_all()?.1)).unwrap_or_default()
+    };
     for _ in 0..5 {
         let state = look();
         let is_recorded = |holding: &Holding| matches!(holding.record, Some((_, Belief::Alive)));

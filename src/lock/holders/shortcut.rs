@@ -2,16 +2,18 @@
 //! returns nothing if the answer could be incomplete.
 
 use crate::lock::record::{self, Content, Record};
-use crate::os::Mode;
-use crate::os::directory_inodes;
 use crate::os::proc::lock_table::{self, FileId, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use crate::os::proc::process;
 use crate::os::proc::sharers;
+use crate::os::{self, Mode, directory_inodes};
 use std::collections::HashMap;
 
 /// The maximum number of processes that are examined in addition to the one in the record.
 const MAX_EXAMINED: usize = 32;
+
+/// The number of processes that are examined before and after one that has ended, in the order of their pids.
+const NEIGHBOURS: usize = 4;
 
 /// Returns the record of the lock, if the process that it names runs on this machine and can be examined from here.
 pub(super) fn find_running_taker(file: &WantedFile) -> Option<Box<Record>> {
@@ -29,6 +31,26 @@ pub(super) fn is_held_by_taker(file: &WantedFile) -> bool {
         openers::holds(record.pid, file)
             || process::children(record.pid).into_iter().take(MAX_EXAMINED).any(|child| openers::holds(child, file))
     })
+}
+
+/// Returns true if `all`, which are all locks of this machine, prove that no process holds the lock on `file`.
+pub(super) fn is_free(file: &WantedFile, all: &[ListedLock]) -> bool {
+    // On btrfs, the kernel's list can name another device than stat(2), so only the inode counts.
+    let is_listed = all.iter().any(|one| !one.waits && one.file.ino == file.ino);
+    file.ino != 0 && !is_listed && os::has_plain_inodes(&file.path)
+}
+
+/// Returns the entries of the lock on `file` in the kernel's list, which are those of waiters, if the list proves that no process holds
+/// this lock, or one on a file that was removed from the path.
+pub(super) fn find_waiters_of_free_lock(file: &WantedFile) -> Option<Vec<ListedLock>> {
+    let all = lock_table::list_completely()?;
+    if file.ino == 0 {
+        // The device is not known, so each lock can be one on a removed file.
+        return (!file.lost && all.iter().all(|one| one.waits)).then(Vec::new);
+    }
+    let id = lock_table::file_id(file);
+    let is_proved = is_free(file, &all) && !may_have_removed_files(file, id, &all);
+    is_proved.then(|| all.into_iter().filter(|one| one.file == id).collect())
 }
 
 /// All processes that hold an exclusive lock, and its entries in the kernel's list.
@@ -58,7 +80,8 @@ pub(super) fn find_all_holders(file: &WantedFile) -> Option<AllHolders> {
 /// Returns true if one of the locks in the kernel's list may be on a file that was removed from the path of `file`.
 ///
 /// The list names the files by inode. A file that is in the directory was not removed, and neither was one that has a name while
-/// the process that locked it has it open.
+/// a process has it open. That process may be the one that called flock(2), or the script that started it, as in
+/// `exec 9>FILE; flock 9`.
 fn may_have_removed_files(file: &WantedFile, id: FileId, all: &[ListedLock]) -> bool {
     let others = all.iter().filter(|one| !one.waits && one.file != id && one.file.is_on_device_of(id));
     let mut lockers: HashMap<u64, u32> = others.map(|one| (one.file.ino, one.lock.locker)).collect();
@@ -69,5 +92,27 @@ fn may_have_removed_files(file: &WantedFile, id: FileId, all: &[ListedLock]) -> 
             lockers.remove(&inode);
         });
     }
-    lockers.len() > MAX_EXAMINED || lockers.iter().any(|(inode, locker)| !openers::has_named(*locker, file.dev, *inode))
+    let mut left = MAX_EXAMINED;
+    lockers.retain(|inode, locker| left == 0 || !is_named_in_one_of(file.dev, *inode, [*locker], &mut left));
+    if lockers.is_empty() || left == 0 {
+        return !lockers.is_empty();
+    }
+    let Ok(mut pids) = process::try_all_pids() else { return true };
+    pids.sort_unstable();
+    lockers.iter().any(|(inode, locker)| {
+        let at = pids.partition_point(|pid| pid < locker);
+        let before = pids[..at].iter().rev().take(NEIGHBOURS);
+        let after = pids[at..].iter().filter(|pid| *pid != locker).take(NEIGHBOURS);
+        !is_named_in_one_of(file.dev, *inode, before.chain(after).copied(), &mut left)
+    })
+}
+
+/// Returns true if one of these processes has the file (device and inode) open, and the file was not removed. Examines at most `left`
+/// processes, and counts them.
+fn is_named_in_one_of(dev: u64, inode: u64, pids: impl IntoIterator<Item = u32>, left: &mut usize) -> bool {
+    pids.into_iter().any(|pid| {
+        let may_examine = *left > 0;
+        *left = left.saturating_sub(1);
+        may_examine && openers::has_named(pid, dev, inode)
+    })
 }

@@ -9,6 +9,7 @@ pub(crate) mod lines;
 mod order;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod whole;
 
 pub(super) use entry::parse_range_lock;
 pub use entry::{FileId, KernelLock, ListedLock, SlotUse};
@@ -90,45 +91,40 @@ pub fn list() -> Vec<ListedLock> {
 /// Returns the same as [`list`], or `None` if the table cannot be read.
 #[must_use]
 pub fn try_list() -> Option<Vec<ListedLock>> {
-    let mut all = read_list()?.0;
+    let mut all = list_held()?;
     if process::pid_namespace() != FIRST_NAMESPACE {
         add_unlisted_waits(&mut all);
     }
     Some(all)
 }
 
-/// Returns the locks that the table shows, and some of the waiters. `None` if the table cannot be read.
-#[must_use]
-pub fn list_held() -> Option<Vec<ListedLock>> {
-    Some(read_list()?.0)
-}
-
-/// Returns all locks of this machine, or `None` if some could be missing.
+/// Returns all locks of this machine, or `None` if some could be missing. A lock that is held from the beginning of the call to its
+/// end is in the list.
 #[must_use]
 pub fn list_completely() -> Option<Vec<ListedLock>> {
     // In another PID namespace the table leaves out the locks whose lockers have ended.
     if process::pid_namespace() != FIRST_NAMESPACE {
         return None;
     }
-    read_list().and_then(|(all, is_settled)| is_settled.then_some(all))
+    Some(group_by_file(&whole::read_completely()?).into_values().flatten().collect())
 }
 
-/// Reads the table. The flag is true if it did not change between two reads, or was read in one piece.
-fn read_list() -> Option<(Vec<ListedLock>, bool)> {
+/// Returns the locks that the table shows, and some of the waiters. If the table is long, locks can be missing. `None` if it cannot
+/// be read.
+#[must_use]
+pub fn list_held() -> Option<Vec<ListedLock>> {
     // The kernel returns one page at a time, and never splits a lock from its waiters. If a lock is released between
     // two pages, the later ones move up and one of them is skipped. So a table of several pages is read repeatedly, and
     // each file is taken from the read that shows the most locks of it.
     let read = || process::read_whole("/proc/locks");
     let mut text = read()?;
-    let mut is_settled = text.len() < PAGE;
     let mut best = group_by_file(&text);
     for _ in 1..MAX_READS {
-        if is_settled {
+        if text.len() < PAGE {
             break;
         }
         let again = read()?;
-        is_settled = again == text;
-        if is_settled {
+        if again == text {
             break;
         }
         text = again;
@@ -139,7 +135,7 @@ fn read_list() -> Option<(Vec<ListedLock>, bool)> {
             }
         }
     }
-    Some((best.into_values().flatten().collect(), is_settled))
+    Some(best.into_values().flatten().collect())
 }
 
 /// Adds the waiters that the table leaves out.

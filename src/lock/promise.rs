@@ -41,8 +41,8 @@ impl RunNumber {
         Ok(parse(file.get_xattr(self.attribute())?.as_deref()))
     }
 
-    fn read_path(self, path: &Path) -> u64 {
-        parse(xattr::get(path, self.attribute()).ok().flatten().as_deref())
+    fn read_path(self, path: &Path) -> io::Result<u64> {
+        Ok(parse(xattr::get(path, self.attribute())?.as_deref()))
     }
 
     pub(super) fn write(self, file: &File, number: u64) -> io::Result<()> {
@@ -109,12 +109,15 @@ pub fn describe_waiter(waiter: u32) -> (u32, String) {
 
 /// Returns true if callers that have ended rely on a run that has not started. If no process waits to start it, the run is owed.
 pub(super) fn has_promised_run(file: &File) -> bool {
-    let needed = RunNumber::Needed.read(file).unwrap_or(0);
-    needed > 0 && needed > RunNumber::Started.read(file).unwrap_or(0)
+    compare_numbers(|number| number.read(file))
 }
 
 /// Does the same as [`has_promised_run`] for the file at `path`.
 pub(super) fn has_promised_run_at(path: &Path) -> bool {
-    let needed = RunNumber::Needed.read_path(path);
-    needed > 0 && needed > RunNumber::Started.read_path(path)
+    compare_numbers(|number| number.read_path(path))
+}
+
+fn compare_numbers(read: impl Fn(RunNumber) -> io::Result<u64>) -> bool {
+    let needed = read(RunNumber::Needed).unwrap_or(0);
+    needed > 0 && needed > read(RunNumber::Started).unwrap_or(0)
 }

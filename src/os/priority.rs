@@ -127,15 +127,26 @@ impl Priority {
 pub enum QueuePlace {
     /// The lock itself. Also the place of a holder.
     Lock,
+    /// Between two places: it is in no queue of the kernel, but holds bytes that only a waiter holds. A process that a signal has
+    /// stopped stays here.
+    Between,
     /// A shared caller waits for exclusive waiters that came before it.
     Mark,
     /// The waiter lets those with a higher level pass.
     Yielded,
     /// The turnstile of a level.
     Turnstile(Priority),
+    /// A caller with `--replace` has this ticket. The kernel does not name the process.
+    Ticket(u64),
 }
 
 impl QueuePlace {
+    /// Returns true if the process is in a queue of the kernel, which shows its pid and its place.
+    #[must_use]
+    pub fn is_in_kernel_queue(self) -> bool {
+        !matches!(self, Self::Between | Self::Ticket(_))
+    }
+
     /// Returns the place where a process waits that asks for these bytes, and the mode in which it asks for the lock. For
     /// [`QueuePlace::Yielded`], the mode is exclusive: only the bytes that the process holds show it ([`Priority::of_waiter`]).
     #[must_use]

@@ -21,6 +21,7 @@ pub use none::{
     wait_lock_bytes, wait_lock_range,
 };
 
+use super::bytes::FIRST_TICKET;
 use super::flock::Mode;
 
 /// A lock that another open file description or another process holds.
@@ -34,6 +35,16 @@ pub struct RangeLock {
     /// The process that holds it. `None` if it belongs to an open file description, or if the process is not visible
     /// from this PID namespace.
     pub pid: Option<u32>,
+}
+
+impl RangeLock {
+    /// Returns the ticket of the caller with `--replace` that holds this lock. `None`: it is another lock.
+    #[must_use]
+    pub fn ticket(&self) -> Option<u64> {
+        let is_ticket =
+            self.pid.is_none() && self.mode == Mode::Exclusive && self.start >= FIRST_TICKET && self.len > 0;
+        is_ticket.then(|| self.start + (self.len - 1))
+    }
 }
 
 #[cfg(target_os = "linux")]

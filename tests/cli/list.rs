@@ -139,7 +139,7 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
     assert_eq!(keys(&list), "locks tasks");
     let person = "command inherited namespace pid running_seconds slot state terminal user";
     assert_eq!((keys(&a["holders"][0]), keys(&b["removed"][0])), (person.to_owned(), person.to_owned()));
-    assert_eq!(keys(&a["waiters"][0]), "command mode pid priority script terminal user waiting_seconds");
+    assert_eq!(keys(&a["waiters"][0]), "command mode pid priority replace script state terminal user waiting_seconds");
     assert_eq!(keys(&a["record"]), "command holder host mode namespace pid pid_file since token user who");
     let help = scene.aba(["status", "--help"]).out("With --json:").run().out;
     let help = help.split_once("With --json:\n").unwrap().1;

@@ -99,3 +99,4 @@ mod usage;
 mod visibility;
 mod wait;
 mod wait_free;
+mod waiters;

@@ -138,7 +138,7 @@ fn status_shows_the_mode_of_waiters_that_let_a_higher_one_pass() {
         let mode = |waiter: &serde_json::Value| format!("{} {}", waiter["priority"], waiter["mode"]).replace('"', "");
         waiters.iter().map(mode).collect::<Vec<String>>()
     };
-    assert_eq!(modes(), ["normal exclusive", "low shared"]);
+    assert_eq!(modes(), ["high exclusive", "normal exclusive", "low shared"]);
     kill(high.pid(), libc::SIGCONT);
     finish_all([high, normal, shared]);
     assert_eq!(scene.order(), "high normal low ");

@@ -1,12 +1,19 @@
-//! Derives the identity of a lock file, by which its lock is found in the kernel's table, and the label of its lock in
-//! messages. `observe`, [`wait`](crate::lock::wait) and [`deadlock`](crate::lock::deadlock) use both.
+//! Derives the identity of a lock file, by which its lock is found in the kernel's table, the content of many files, and the label of a
+//! lock in messages. `observe`, [`wait`](crate::lock::wait) and [`deadlock`](crate::lock::deadlock) use both.
 
+use crate::lock::promise;
+use crate::lock::record::{self, Content};
+use crate::os;
 use crate::os::proc::lock_table::WantedFile;
 use crate::store;
 use std::fs::{self, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+
+/// If there are at least this many lock files, several threads examine them.
+const MANY: usize = 512;
 
 /// Returns the identity of the file at `path`.
 ///
@@ -38,12 +45,53 @@ fn resolve_links(directory: &Path) -> PathBuf {
 
 /// Returns the identity of the file in `directory` that has the file name of `path`.
 pub(crate) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
-    identify_with_type(directory, path).0
+    identify_with_type(join_name(directory, path)).0
 }
 
-/// Does the same as [`identify_file_in`], and returns the type of the file.
-pub(super) fn identify_with_type(directory: &Path, path: &Path) -> (WantedFile, Option<FileType>) {
-    let path = path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name));
+/// A lock file, and its content before the processes are examined. If the lock is free then, the content counts.
+pub(super) struct LockFile {
+    pub(super) file: WantedFile,
+    pub(super) kind: Option<FileType>,
+    pub(super) content: Content,
+    /// True if calls with `--coalesce` that have ended may rely on a run.
+    pub(super) may_have_promise: bool,
+}
+
+impl LockFile {
+    /// Examines the files of these locks in `directory`. Links in the path of the directory are resolved.
+    pub(super) fn examine_all(directory: &Path, paths: &[PathBuf]) -> Vec<Self> {
+        let examine_some = |paths: &[PathBuf]| -> Vec<Self> {
+            paths.iter().map(|path| Self::examine(join_name(directory, path))).collect()
+        };
+        if paths.len() < MANY {
+            return examine_some(paths);
+        }
+        let threads = thread::available_parallelism().map_or(1, |number| number.get().min(4));
+        let parts: Vec<&[PathBuf]> = paths.chunks(paths.len().div_ceil(threads)).collect();
+        os::map_in_threads(&parts, examine_some).into_iter().flatten().collect()
+    }
+
+    /// Opens a file once, and reads all facts through its descriptor.
+    fn examine(path: PathBuf) -> Self {
+        if let Ok(open) = os::open_to_look(&path)
+            && let Ok(data) = open.metadata()
+        {
+            let content = if data.is_file() { record::read(&open) } else { Content::Empty };
+            let may_have_promise = data.is_file() && promise::has_promised_run(&open);
+            let file = WantedFile { dev: data.dev(), ino: data.ino(), path, lost: false };
+            return Self { file, kind: Some(data.file_type()), content, may_have_promise };
+        }
+        let (file, kind) = identify_with_type(path);
+        Self { file, kind, content: Content::Empty, may_have_promise: false }
+    }
+}
+
+fn join_name(directory: &Path, path: &Path) -> PathBuf {
+    path.file_name().map_or_else(|| path.to_owned(), |name| directory.join(name))
+}
+
+/// Returns the identity of the file at `path`, and its type.
+fn identify_with_type(path: PathBuf) -> (WantedFile, Option<FileType>) {
     let data = fs::symlink_metadata(&path);
     // Without permission to examine the path, there may be a file although no inode is known.
     let lost = data.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);

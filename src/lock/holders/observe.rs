@@ -5,11 +5,13 @@
 
 use super::belief::{Sight, judge_record};
 use super::holder::Holder;
-use super::lock_file::{identify_file, identify_file_in, identify_files, identify_with_type};
+use super::lock_file::{LockFile, identify_file, identify_file_in, identify_files};
 use super::shortcut;
 use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
+use super::waiter::name_ticket_holders;
 use crate::base::names::LockName;
 use crate::lock::peer;
+use crate::lock::promise;
 use crate::lock::record::{self, Content, Record};
 use crate::os::proc::lock_table::{self, KernelLock, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess};
@@ -117,7 +119,7 @@ fn find_conflict_on(file: WantedFile, mode: Mode) -> Availability {
     if all.iter().flatten().any(|one| !one.waits && one.file == id && conflicts(one.lock.mode())) {
         return Availability::Held;
     }
-    let found = look(vec![file], None, &AtomicBool::new(false), || all);
+    let found = look(vec![file], Vec::new(), None, &AtomicBool::new(false), || all);
     let Some((_, state)) = found.first() else { return Availability::Unknown };
     match &state.holding {
         Some(holding) if !conflicts(holding.mode) => Availability::Free,
@@ -143,7 +145,7 @@ fn look_at_free_lock(path: &Path) -> Option<LockState> {
 }
 
 fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
-    let look_at_all = || look_until_settled(vec![identify_file(path)], None, stop).pop();
+    let look_at_all = || look_until_settled(vec![identify_file(path)], Vec::new(), None, stop).pop();
     let look = || {
         look_at_sharers(path).or_else(|| look_at_free_lock(path)).or_else(|| Some(look_at_all()?.1)).unwrap_or_default()
     };
@@ -161,7 +163,7 @@ fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
 /// Returns the states of the locks at `paths`. All processes are examined once for all of them.
 #[must_use]
 pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
-    look_until_settled(identify_files(paths), None, &AtomicBool::new(false))
+    look_until_settled(identify_files(paths), Vec::new(), None, &AtomicBool::new(false))
         .into_iter()
         .map(|(_, state)| state)
         .collect()
@@ -171,27 +173,38 @@ pub fn observe_all(paths: &[PathBuf]) -> Vec<LockState> {
 /// they were held.
 pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreError> {
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
-    let identify = |name: &LockName| identify_with_type(&root, &store.lock_path(name));
-    let (wanted, kinds): (Vec<WantedFile>, Vec<Option<FileType>>) = store.try_names()?.iter().map(identify).unzip();
+    let paths: Vec<PathBuf> = store.try_names()?.iter().map(|name| store.lock_path(name)).collect();
+    let (mut wanted, mut contents, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+    for LockFile { file, kind, content, may_have_promise } in LockFile::examine_all(&root, &paths) {
+        wanted.push(file);
+        contents.push(content);
+        facts.push((kind, may_have_promise));
+    }
     // Files that were removed from the directory follow the wanted ones, and have no type.
-    let kinds = kinds.into_iter().chain(iter::repeat(None));
-    let named = |((file, state), kind): ((WantedFile, LockState), Option<FileType>)| {
-        let wrong_type = kind.filter(|kind| !kind.is_file()).map(word_for);
-        Some((store::name_of(&file.path)?, LockState { wrong_type, ..state }))
+    let facts = facts.into_iter().chain(iter::repeat((None, false)));
+    let named = |((file, mut state), (kind, may_have_promise)): ((WantedFile, LockState), (Option<FileType>, bool))| {
+        state.wrong_type = kind.filter(|kind| !kind.is_file()).map(word_for);
+        if may_have_promise {
+            state.promised = promise::find_promised_run(&file.path, state.availability() == Availability::Free);
+        }
+        Some((store::name_of(&file.path)?, state))
     };
-    let found = look_until_settled(wanted, Some(&root), &AtomicBool::new(false));
-    let mut states: Vec<_> = found.into_iter().zip(kinds).filter_map(named).collect();
+    let found = look_until_settled(wanted, contents, Some(&root), &AtomicBool::new(false));
+    let mut states: Vec<_> = found.into_iter().zip(facts).filter_map(named).collect();
     states.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(states)
 }
 
 /// Looks at the wanted locks, and looks again at those whose holder appeared or ended in between.
+///
+/// `contents` are those of the first of these files, as of a moment before.
 fn look_until_settled(
     wanted: Vec<WantedFile>,
+    contents: Vec<Content>,
     directory: Option<&Path>,
     stop: &AtomicBool,
 ) -> Vec<(WantedFile, LockState)> {
-    let mut states = look(wanted, directory, stop, lock_table::try_list);
+    let mut states = look(wanted, contents, directory, stop, lock_table::try_list);
     let unsettled = |state: &LockState| state.holding.as_ref().is_some_and(|holding| !holding.is_settled());
     let mut open: Vec<Unsettled> = Vec::new();
     for (index, (_, state)) in states.iter().enumerate().filter(|(_, (_, state))| unsettled(state)) {
@@ -206,7 +219,8 @@ fn look_until_settled(
             let path = &states[open.index].0.path;
             identify_file_in(path.parent().unwrap_or(Path::new("")), path)
         };
-        let new = look(open.iter().map(identify_again).collect(), None, stop, lock_table::try_list);
+        let wanted = open.iter().map(identify_again).collect();
+        let new = look(wanted, Vec::new(), None, stop, lock_table::try_list);
         open = open
             .into_iter()
             .zip(new)
@@ -254,6 +268,7 @@ impl Unsettled {
 /// `read_list` reads the kernel's list of locks, after the processes.
 fn look(
     mut wanted: Vec<WantedFile>,
+    contents: Vec<Content>,
     directory: Option<&Path>,
     stop: &AtomicBool,
     read_list: impl FnOnce() -> Option<Vec<ListedLock>>,
@@ -267,7 +282,7 @@ fn look(
     for lock in list.unwrap_or_default() {
         listed.entry(lock.file.ino).or_default().push(lock);
     }
-    let mut found = look.found.as_slice();
+    let (mut found, mut contents) = (look.found.as_slice(), contents.into_iter());
     let mut states = Vec::with_capacity(wanted.len());
     for (index, file) in wanted.into_iter().enumerate() {
         let (openers, rest) = found.split_at(found.partition_point(|opener| opener.index <= index));
@@ -276,7 +291,10 @@ fn look(
             let id = lock_table::file_id(&file);
             same_inode.iter().filter(|one| one.file == id).copied().collect()
         });
-        let state = build_state(&file, openers, &listed, sight);
+        let content = contents.next();
+        let is_free = openers.is_empty() && listed.iter().all(|one| one.waits);
+        let content = content.filter(|_| is_free).unwrap_or_else(|| record::read_path(&file.path));
+        let state = build_state_with(&file, openers, &listed, sight, content);
         states.push((file, state));
     }
     states
@@ -284,6 +302,17 @@ fn look(
 
 /// Builds the state of one lock from the processes that have its file open with a lock, and from its entries in the kernel's list.
 fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock], sight: Sight) -> LockState {
+    build_state_with(file, found, listed, sight, record::read_path(&file.path))
+}
+
+/// Does the same as [`build_state`], with the content of the file.
+fn build_state_with(
+    file: &WantedFile,
+    found: &[LockingProcess],
+    listed: &[ListedLock],
+    sight: Sight,
+    content: Content,
+) -> LockState {
     let holder = |opener: &LockingProcess| {
         Some(Holder { slot: opener.lock.slots.slot(), ..Holder::find(opener.pid, opener.uid)? })
     };
@@ -308,8 +337,9 @@ fn build_state(file: &WantedFile, found: &[LockingProcess], listed: &[ListedLock
     // If the files of the holder cannot be seen, the kernel's list still shows that there is one.
     let lock = live.first().copied().or(seen).map(|opener| opener.lock);
     let lock = lock.or_else(|| listed.iter().find(|listed| !listed.waits).map(|listed| listed.lock));
-    let queue = listed.iter().filter(|listed| listed.waits).map(|listed| listed.lock).collect();
-    let record = match record::read_path(&file.path) {
+    let mut queue = listed.iter().filter(|listed| listed.waits).map(|listed| listed.lock).collect();
+    name_ticket_holders(file, &mut queue, |pid| found.iter().any(|opener| opener.pid == pid));
+    let record = match content {
         Content::Record(record) => Some(record),
         _ => None,
     };

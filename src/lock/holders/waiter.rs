@@ -3,8 +3,10 @@
 
 use crate::lock::peer;
 use crate::os::proc::lock_table::KernelLock;
-use crate::os::proc::process;
-use crate::os::{Mode, Priority};
+use crate::os::proc::lock_table::WantedFile;
+use crate::os::proc::openers;
+use crate::os::proc::process::{self, RunState};
+use crate::os::{Mode, Priority, QueuePlace};
 use std::time::Duration;
 
 /// A process that waits for a lock.
@@ -19,6 +21,10 @@ pub struct Waiter {
     pub mode: Mode,
     /// Its level among the waiters.
     pub priority: Priority,
+    /// True if it waits with `--replace`.
+    pub replaces: bool,
+    /// The state of the process. `None`: it cannot be seen from here.
+    pub state: Option<RunState>,
     /// The script that will hold the lock, and its command line, if the process is the helper of a script.
     pub script: Option<(u32, String)>,
     /// The name of the terminal without `/dev/`.
@@ -38,9 +44,35 @@ impl Waiter {
             user: process::user_of(pid).map(process::user_name).unwrap_or_default(),
             mode: lock.mode(),
             priority: lock.priority,
+            replaces: matches!(lock.place, QueuePlace::Ticket(_)),
+            state: seen.map(|seen| seen.state),
             script: peer::find_script(pid).map(|script| (script, process::command_line(script))),
             terminal: seen.and_then(|seen| seen.terminal_name()),
             age: seen.filter(|_| peer::has_name_of_lock_program(pid)).and_then(|seen| seen.age()),
         }
     }
+}
+
+/// Finds the processes of the waiters with a ticket, and notes which waiters they are. A process that already holds the lock, or that
+/// already waits for it, is in the queue only once.
+pub(super) fn name_ticket_holders(file: &WantedFile, queue: &mut Vec<KernelLock>, is_holder: impl Fn(u32) -> bool) {
+    if !queue.iter().any(|one| matches!(one.place, QueuePlace::Ticket(_))) {
+        return;
+    }
+    let found = openers::find_ticket_holders(file);
+    let process_of = |place: QueuePlace| {
+        let QueuePlace::Ticket(ticket) = place else { return None };
+        found.iter().find(|(number, _)| *number == ticket).map(|(_, pid)| *pid)
+    };
+    let (tickets, mut others): (Vec<_>, Vec<_>) =
+        queue.drain(..).partition(|one| matches!(one.place, QueuePlace::Ticket(_)));
+    for ticket in tickets {
+        let pid = process_of(ticket.place);
+        match (pid, others.iter_mut().find(|one| Some(one.locker) == pid)) {
+            (Some(_), Some(known)) => known.place = ticket.place,
+            (Some(pid), None) if is_holder(pid) => {}
+            (pid, _) => others.push(KernelLock { locker: pid.unwrap_or(0), ..ticket }),
+        }
+    }
+    *queue = others;
 }

@@ -18,13 +18,14 @@ use crate::os::flock::Mode;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
-use entry::parse_lock;
-use order::{find_levels, sort_waiters};
+use entry::{parse_lock, parse_ticket};
+use order::{find_levels, find_waiters_between_places, sort_waiters};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use whole::PAGE;
 
 /// The PID namespace in which the kernel lists all locks (`PROC_PID_INIT_INO` in its `proc_ns.h`).
 pub(crate) const FIRST_NAMESPACE: u64 = 0xefff_fffc;
@@ -34,9 +35,6 @@ pub(crate) const NO_LOCKER: u32 = u32::MAX;
 
 /// Maximum number of reads of the table until two in succession are equal.
 const MAX_READS: usize = 5;
-
-/// The kernel returns a table that is shorter than this in one piece.
-const PAGE: usize = 4096;
 
 /// A file whose locks are wanted. It is identified by device and inode, and by path if it was removed.
 #[derive(Debug, Clone)]
@@ -82,13 +80,16 @@ pub(crate) fn has_fcntl_lock(pid: u32, descriptor: &str) -> bool {
 }
 
 /// All locks that are held or waited for and that are visible from this PID namespace. The waiters for a file follow
-/// its holders, in the order in which they will get the lock. Empty if the table cannot be read.
+/// its holders, in the order in which they will get the lock. Only those are included that are in a queue of the kernel. Empty if the
+/// table cannot be read.
 #[must_use]
 pub fn list() -> Vec<ListedLock> {
-    try_list().unwrap_or_default()
+    let mut all = try_list().unwrap_or_default();
+    all.retain(|one| one.lock.place.is_in_kernel_queue());
+    all
 }
 
-/// Returns the same as [`list`], or `None` if the table cannot be read.
+/// Returns the same as [`list`] with all waiters, or `None` if the table cannot be read.
 #[must_use]
 pub fn try_list() -> Option<Vec<ListedLock>> {
     let mut all = list_held()?;
@@ -98,8 +99,8 @@ pub fn try_list() -> Option<Vec<ListedLock>> {
     Some(all)
 }
 
-/// Returns all locks of this machine, or `None` if some could be missing. A lock that is held from the beginning of the call to its
-/// end is in the list.
+/// Returns all locks of this machine, or `None` if some could be missing. A lock that is held during the whole call is in the
+/// list.
 #[must_use]
 pub fn list_completely() -> Option<Vec<ListedLock>> {
     // In another PID namespace the table leaves out the locks whose lockers have ended.
@@ -197,14 +198,20 @@ pub(crate) fn queue(file: FileId) -> Vec<u32> {
 fn group_by_file(text: &str) -> HashMap<FileId, Vec<ListedLock>> {
     let mut by_file: HashMap<FileId, Vec<ListedLock>> = HashMap::new();
     let mut seen = HashSet::new();
-    for lock in text.lines().filter_map(parse_lock) {
+    for lock in text.lines().filter_map(|line| parse_lock(line).or_else(|| parse_ticket(line))) {
         // The kernel shows a lock twice if a new one pushed it to the next page.
         if seen.insert(lock) {
             by_file.entry(lock.file).or_default().push(lock);
         }
     }
+    let levels = find_levels(text);
+    if !levels.is_empty() {
+        let listed = by_file.values().flatten().map(|one| (one.file, one.lock.locker)).collect();
+        for lock in find_waiters_between_places(&levels, &listed) {
+            by_file.entry(lock.file).or_default().push(lock);
+        }
+    }
     if by_file.values().flatten().any(|one| one.waits) {
-        let levels = find_levels(text);
         for locks in by_file.values_mut() {
             sort_waiters(locks, &levels);
         }

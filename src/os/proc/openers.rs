@@ -82,6 +82,13 @@ impl ScannedDescriptor<'_> {
             .any(|line| parse_range_lock(line).is_some_and(|(_, found)| found == *range))
     }
 
+    /// The ticket of a caller with `--replace`.
+    fn ticket(&self) -> Option<u64> {
+        let info = process::read_small(&self.path_in("fdinfo"))?;
+        let mut locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+        locks.find_map(|line| parse_range_lock(line)?.1.ticket())
+    }
+
     /// The former path of a file that was removed.
     #[must_use]
     pub fn removed_from(&self) -> Option<PathBuf> {
@@ -243,6 +250,8 @@ pub fn find_locking_processes(
         let from = if removed { Some(descriptor.removed_from()?) } else { None };
         let index = match &from {
             Some(path) if directory.is_some() && path.parent() == directory => index_of(path),
+            // All wanted files are in the directory.
+            Some(_) if directory.is_some() => return None,
             Some(path) => Some(index_of(path)?),
             None => Some(*by_file.get(&(descriptor.data.dev, descriptor.data.ino))?),
         };
@@ -276,6 +285,16 @@ pub fn find_locking_processes(
     found.sort_by_key(|process| (process.index, process.pid, slot_of(process)));
     found.dedup_by_key(|process| (process.index, process.pid, process.removed, slot_of(process)));
     Scan { found, hidden: scan.hidden }
+}
+
+/// Returns the processes that have a ticket on this file, each with its ticket.
+#[must_use]
+pub(crate) fn find_ticket_holders(file: &WantedFile) -> Vec<(u64, u32)> {
+    let find = |descriptor: &ScannedDescriptor| {
+        let same = (descriptor.data.dev, descriptor.data.ino) == (file.dev, file.ino);
+        if same { Some((descriptor.ticket()?, descriptor.pid)) } else { None }
+    };
+    scan_descriptors(std::process::id(), &AtomicBool::new(false), find).found
 }
 
 /// Returns true if a process holds a lock on this file.

@@ -51,8 +51,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 23] = [
     ),
     (
         "waiters",
-        "the processes in the queue, in order: pid, user, command, script (pid, command), mode, priority, \
-         terminal, waiting_seconds",
+        "the processes in the queue, in order: pid, user, command, script (pid, command), mode, priority, replace (true with \
+         `lock --replace`), state (as that of a holder), terminal, waiting_seconds",
     ),
     (
         "waiting_seconds",
@@ -87,9 +87,11 @@ pub(crate) const STATUS_JSON: [(&str, &str); 23] = [
 /// The exit status is 0 if the lock is held and 1 if it is free. For a free lock, the process that acquired it last is shown, if
 /// its file has a record of that. For a lock that is held, the processes below each holder are shown, down to those that do the
 /// work: at most 24 processes, and the function of the kernel in which the last ones sleep. A holder that is stopped, by Ctrl-Z for
-/// example, is called that, and the hint says how to continue it. The command acquires no lock, so it never makes an attempt of
-/// another process fail. It shows the locks in `ABA_LOCK_DIR`. To see a lock of another user, set this variable to the directory of
-/// that user, `.aba` in the home directory. Only root can do that, and only root can see the processes of other users.
+/// example, is called that, and the hint says how to continue it. The waiters follow in their order. Not shown are a stopped waiter of
+/// flock(1), a stopped one that asks for a shared lock, and, in a container, some waiters outside of it. The command acquires no
+/// lock, so it never makes an attempt of another process fail. It shows the locks in `ABA_LOCK_DIR`. To see a lock of another user,
+/// set this variable to the directory of that user, `.aba` in the home directory. Only root can do that, and only root can see the
+/// processes of other users.
 #[derive(Debug, Default, Args)]
 pub(crate) struct StatusArgs {
     /// The name of the lock

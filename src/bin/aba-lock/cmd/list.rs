@@ -7,7 +7,6 @@ use crate::output::list::{Listing, print_list, print_list_json};
 use crate::output::{stream, watch};
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability};
-use aba_lock::lock::promise;
 use aba_lock::os;
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
@@ -17,10 +16,6 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
     let read = || {
         let mut listing = Listing { store: &store, locks: holders::observe_store(&store)?, tasks: Task::all(&root)? };
-        for (name, state) in &mut listing.locks {
-            let is_free = state.availability() == Availability::Free;
-            state.promised = promise::find_promised_run(&store.lock_path(name), is_free);
-        }
         if args.held {
             // A lock whose state is unknown may be held.
             listing.locks.retain(|(_, state)| state.availability() != Availability::Free && state.wrong_type.is_none());

@@ -237,8 +237,14 @@ pub(crate) fn describe_waiter(waiter: &Waiter) -> String {
     if waiter.priority != Priority::Normal {
         let _ = write!(text, ", with {} priority", waiter.priority.as_str());
     }
+    if waiter.replaces {
+        text.push_str(", with --replace");
+    }
     if let Some(age) = waiter.age {
         let _ = write!(text, ", for {}", format_span(age));
+    }
+    if waiter.state == Some(RunState::Stopped) {
+        text.push_str(describe_state(RunState::Stopped));
     }
     text
 }

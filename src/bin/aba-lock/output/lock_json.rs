@@ -141,6 +141,8 @@ fn build_waiter(waiter: &Waiter) -> Value {
         "script": script,
         "mode": waiter.mode.as_str(),
         "priority": waiter.priority.as_str(),
+        "replace": waiter.replaces,
+        "state": waiter.state.map(RunState::as_str),
         "terminal": waiter.terminal,
         "waiting_seconds": waiter.age.map(|age| (age.as_secs_f64() * 100.0).round() / 100.0),
     })

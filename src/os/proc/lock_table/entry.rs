@@ -111,6 +111,17 @@ pub(super) fn parse_lock(line: &str) -> Option<ListedLock> {
     Some(ListedLock { file, lock, waits })
 }
 
+/// Parses the line of a ticket, such as `1: OFDLCK ADVISORY  WRITE -1 fe:00:1234 4611686022722420736 4611686022722420736`. A caller with
+/// `--replace` holds it while it waits for the lock. The first of these callers also holds the tickets before its own.
+pub(super) fn parse_ticket(line: &str) -> Option<ListedLock> {
+    if !line.contains("OFDLCK") || line.contains("->") {
+        return None;
+    }
+    let (file, range) = parse_range_lock(line)?;
+    let lock = KernelLock { place: QueuePlace::Ticket(range.ticket()?), ..KernelLock::of_file(0, true) };
+    Some(ListedLock { file, lock, waits: true })
+}
+
 /// Parses a line such as `1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF`, or `OFDLCK` with the process -1.
 pub(in crate::os::proc) fn parse_range_lock(line: &str) -> Option<(FileId, RangeLock)> {
     let [_, "POSIX" | "OFDLCK", _, kind, pid, file, start, end, ..] =

@@ -1,9 +1,9 @@
 //! The order in which waiters will get a lock, as the lock table shows it.
 
-use super::entry::{FileId, ListedLock, SlotUse, parse_range_lock};
+use super::entry::{FileId, KernelLock, ListedLock, SlotUse, parse_range_lock};
 use crate::os::flock::Mode;
 use crate::os::priority::{Priority, QueuePlace};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The levels and modes of waiters for files, by the file and the pid. A waiter that is not here has the level normal.
 type Levels = HashMap<(FileId, u32), (Priority, Mode)>;
@@ -20,6 +20,21 @@ pub(super) fn find_levels(text: &str) -> Levels {
         }
     }
     levels
+}
+
+/// Returns the processes that hold bytes of a waiter, and that the table does not list as holders of the lock or as waiters.
+pub(super) fn find_waiters_between_places(levels: &Levels, listed: &HashSet<(FileId, u32)>) -> Vec<ListedLock> {
+    let mut between: Vec<_> = levels.iter().filter(|(process, _)| !listed.contains(process)).collect();
+    between.sort_unstable_by_key(|((_, pid), _)| *pid);
+    let build = |((file, pid), (priority, mode)): (&(FileId, u32), &(Priority, Mode))| {
+        let lock = KernelLock::of_file(*pid, *mode == Mode::Exclusive);
+        ListedLock {
+            file: *file,
+            lock: KernelLock { place: QueuePlace::Between, priority: *priority, ..lock },
+            waits: true,
+        }
+    };
+    between.into_iter().map(build).collect()
 }
 
 /// Notes the levels of the waiters for one file, and sorts its locks: after the holders comes the first of the waiters for slots (it

@@ -15,10 +15,12 @@
 //!    asks for a byte after those that were read. For it, the kernel generates the whole text at one instant, and returns nothing if
 //!    the text is not longer.
 
-use super::PAGE;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+
+/// The kernel returns a table that is shorter than this in one part.
+pub(super) const PAGE: usize = 4096;
 
 /// The maximum number of attempts to read a table that changes.
 const MAX_ATTEMPTS: usize = 10;

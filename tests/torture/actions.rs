@@ -6,6 +6,7 @@ use crate::contention::{ChosenLock, Contest, choose_wait, contend, helper, hold,
 use crate::disturbances;
 use crate::driver::{self, Call};
 use crate::environment;
+use crate::order_actions;
 use crate::policy_actions;
 use crate::slot::Slot;
 use std::ffi::{OsStr, OsString};
@@ -13,6 +14,9 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Performs a random action.
 pub(crate) fn play(slot: &mut Slot, turn: usize) {
+    if let Some(order) = order_actions::choose(slot, turn) {
+        return order_actions::play(slot, turn, order);
+    }
     if slot.random.chance(35) {
         return policy_actions::play(slot);
     }
@@ -139,7 +143,8 @@ fn lock_two(slot: &mut Slot) {
         let mut command = slot.place.program("bash");
         command.arg("-c").arg(script).arg("script").args(inside);
         command.env("LIBRARY", environment::LIBRARY).env("ONE", &one.name).env("OTHER", &other.name);
-        return contend(slot, command, &Contest::new(&[&one, &other], true, 1));
+        contend(slot, command, &Contest::new(&[&one, &other], true, 1));
+        return;
     }
     let mut all: Vec<OsString> = vec!["lock".into()];
     all.extend(words.into_iter().map(OsString::from));

@@ -10,6 +10,11 @@
 //! | `A together LOCK INODE LOCK INODE` | written by A itself, under both locks of one call |
 //! | `A tries LOCK [N]` / `A busy LOCK MESSAGE` | A is about to ask for the lock, or for one of N slots / A did not wait, and was refused |
 //! | `A differs LOCK M N` | A wanted one of N slots, and was refused because a process held one of M |
+//! | `A uses LOCK POLICY...` | after `tries`: `replace`, `plain`, `coalesce`, `strict` or a priority; `forever`, `limited` or `now`; `child` if a child of A makes the call; `returns` if A goes on without the lock |
+//! | `A yields LOCK` | A gave up for a newer caller that replaces the holder |
+//! | `A peeks LOCK` / `A sees LOCK WHAT` | holder A is about to look at the waiters / has seen ticket N of actor B (`ticket:N B`), a want of `high` or `normal`, or `queue:N` for N blocked callers |
+//! | `A fails LOCK` | A is about to leave, and its command fails |
+//! | `A owed LOCK` | at the end, the helper reports that a run is owed |
 //! | `A limits MICROS` | from this time on, the locks of the next call of A may be taken away |
 //! | `A overstays LOCK` | a process was not ended, although the time of A was over |
 //! | `A untold LOCK` | the holder process of the lock was killed, and script A got no signal |
@@ -26,6 +31,7 @@
 //! | `A releases POOL KEY` / `A released POOL KEY` | A is about to release the number / released it |
 
 use crate::lock_rules::{LockJudge, Violation};
+use crate::order_rules::OrderJudge;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -80,6 +86,7 @@ struct Numbers {
 #[derive(Default)]
 struct Judge {
     locks: LockJudge,
+    orders: OrderJudge,
     files: HashMap<String, UpdatedFile>,
     tasks: HashMap<String, TaskState>,
     numbers: HashMap<String, Numbers>,
@@ -100,6 +107,7 @@ pub(crate) fn check(history: &str) -> Vec<Violation> {
         }
         judge.judge(words[1], words[2], &words[3..]);
     }
+    judge.orders.finish(&mut judge.locks);
     judge.locks.broken
 }
 
@@ -112,7 +120,7 @@ impl Judge {
         if let ("enter", [lock, ..]) = (verb, words) {
             self.lease(actor, lock);
         }
-        if self.locks.judge(actor, verb, words) {
+        if self.orders.judge(&mut self.locks, actor, verb, words) || self.locks.judge(actor, verb, words) {
             return;
         }
         let line = self.locks.line;

@@ -1,6 +1,7 @@
 //! The calls of actors that contend for a lock: the choice of a lock and a wait, the command under the lock, and the notes in the history.
 
 use crate::disturbances;
+use crate::place::Output;
 use crate::slot::Slot;
 use std::ffi::{OsStr, OsString};
 use std::process::Command;
@@ -73,11 +74,13 @@ pub(crate) struct Contest<'a> {
     /// Statuses that the call may return in addition to those of the helper.
     others: &'a [i32],
     slots: Option<u32>,
+    /// The words after `uses` in the history.
+    policy: Option<String>,
 }
 
 impl<'a> Contest<'a> {
     pub(crate) fn new(locks: &'a [&'a ChosenLock], waits: bool, refused: i32) -> Self {
-        Self { locks, waits, refused, others: &[], slots: None }
+        Self { locks, waits, refused, others: &[], slots: None, policy: None }
     }
 
     pub(crate) fn or_status(self, others: &'a [i32]) -> Self {
@@ -86,6 +89,10 @@ impl<'a> Contest<'a> {
 
     pub(crate) fn with_slots(self, slots: Option<u32>) -> Self {
         Self { slots, ..self }
+    }
+
+    pub(crate) fn with_policy(self, policy: String) -> Self {
+        Self { policy: Some(policy), ..self }
     }
 }
 
@@ -97,12 +104,16 @@ fn find_numbers(message: &str) -> Option<(u32, u32)> {
     Some((held.parse().ok()?, wanted.parse().ok()?))
 }
 
-/// Runs a call that asks for locks, and notes the request and the refusal.
-pub(crate) fn contend(slot: &mut Slot, command: Command, contest: &Contest) {
+/// Runs a call that asks for locks, and notes the request and the refusal. Returns `None` if the call was killed.
+pub(crate) fn contend(slot: &mut Slot, mut command: Command, contest: &Contest) -> Option<Output> {
+    command.env("ACTOR", &slot.actor);
     slot.note("ask lock");
     for lock in contest.locks {
         let slots = contest.slots.map_or(String::new(), |number| format!(" {number}"));
         slot.note(&format!("tries {}{slots}", lock.id()));
+        if let Some(policy) = &contest.policy {
+            slot.note(&format!("uses {} {policy}", lock.id()));
+        }
     }
     let said = slot.call(command, contest.others);
     if let (Some(said), [lock]) = (&said, contest.locks)
@@ -114,5 +125,11 @@ pub(crate) fn contend(slot: &mut Slot, command: Command, contest: &Contest) {
             slot.note(format!("busy {} {}", lock.id(), said.err.trim_end().replace('\n', " | ")).trim_end());
         }
     }
-    slot.note(&format!("done {}", said.map_or(137, |said| said.status)));
+    if let (Some(said), [lock]) = (&said, contest.locks)
+        && said.err.contains(": a newer call with --replace takes it")
+    {
+        slot.note(&format!("yields {}", lock.id()));
+    }
+    slot.note(&format!("done {}", said.as_ref().map_or(137, |said| said.status)));
+    said
 }

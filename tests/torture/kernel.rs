@@ -8,7 +8,9 @@ mod namespace;
 mod process;
 
 pub(crate) use clock::monotonic;
-pub(crate) use files::{create_memory_file, is_range_locked, try_flock, try_lock_range, unflock, unlock_range};
+pub(crate) use files::{
+    create_memory_file, find_byte_lock, is_range_locked, try_flock, try_lock_range, unflock, unlock_range,
+};
 pub(crate) use filter::{Answer, Event, Filtered, Launch, SystemCall, Watched, forbid_threads, start_filtered};
 pub(crate) use namespace::{mount, unmount, unshare, user_and_group};
 pub(crate) use process::{

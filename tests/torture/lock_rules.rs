@@ -60,6 +60,10 @@ struct Attempt {
     slots: Option<u32>,
     from: usize,
     to: Option<usize>,
+    /// True if the actor wants to replace the holder.
+    replaces: bool,
+    /// True if a child of the actor makes the call, and goes on for a moment if the actor is killed.
+    has_child: bool,
 }
 
 /// The state of the locks, as the lines so far describe it.
@@ -111,7 +115,21 @@ impl LockJudge {
             ("tries", [lock, slots @ ..]) => {
                 let slots = slots.first().and_then(|slots| slots.parse().ok());
                 let tries = self.tries.entry((*lock).to_owned()).or_default();
-                tries.push(Attempt { actor: actor.to_owned(), slots, from: self.line, to: None });
+                let from = self.line;
+                tries.push(Attempt {
+                    actor: actor.to_owned(),
+                    slots,
+                    from,
+                    to: None,
+                    replaces: false,
+                    has_child: false,
+                });
+            }
+            ("uses", [lock, policy @ ..]) => {
+                let tries = self.tries.entry((*lock).to_owned()).or_default();
+                if let Some(ours) = tries.iter_mut().rev().find(|tried| tried.actor == actor) {
+                    (ours.replaces, ours.has_child) = (policy.contains(&"replace"), policy.contains(&"child"));
+                }
             }
             ("busy", [lock, message @ ..]) => self.busy(actor, lock, message),
             ("differs", [lock, held, wanted]) => {
@@ -141,6 +159,20 @@ impl LockJudge {
         self.doomed.contains(actor) || self.limits.get(actor).is_some_and(|limit| *limit <= self.time)
     }
 
+    /// Returns true if another actor may have ended this one to take the lock from it: they asked for it at the same time.
+    pub(crate) fn may_be_replaced(&self, actor: &str, lock: &str) -> bool {
+        let tries = self.tries.get(lock).map_or(&[][..], Vec::as_slice);
+        let Some(ours) = tries.iter().rev().find(|tried| tried.actor == actor) else { return false };
+        let goes_on = |other: &Attempt| other.has_child && self.doomed.contains(&other.actor);
+        let overlaps = |other: &Attempt| other.to.is_none_or(|to| to > ours.from) || goes_on(other);
+        tries.iter().any(|other| other.replaces && other.actor != actor && overlaps(other))
+    }
+
+    /// Returns true if this lock of an actor may be taken away.
+    fn may_lose(&self, actor: &str, lock: &str) -> bool {
+        self.is_ending(actor) || self.may_be_replaced(actor, lock)
+    }
+
     fn enter(&mut self, actor: &str, lock: &str, mode: HoldMode, inode: u64) {
         let away = |inode| self.removed.get(&(lock.to_owned(), inode));
         // If the file of a held lock is removed, another actor can lock a new file at the same time: those two are excused.
@@ -163,7 +195,7 @@ impl LockJudge {
             match mode.excludes(hold.mode) {
                 Some(_) if hold.actor == actor || excused => holds.push(hold),
                 None => holds.push(hold),
-                Some(_) if self.is_ending(&hold.actor) => {
+                Some(_) if self.may_lose(&hold.actor, lock) => {
                     self.followed.insert((hold.actor, lock.to_owned()));
                 }
                 Some(why) => self.breaks(format!("{why} of {lock}: {} and {actor}", hold.actor), &[lock]),
@@ -212,7 +244,7 @@ impl LockJudge {
         }
         let inside =
             |(lock, holds): (&String, &Vec<Hold>)| holds.iter().any(|hold| hold.actor == actor).then(|| lock.clone());
-        if let Some(lock) = self.holds.iter().find_map(inside).filter(|_| !self.is_ending(actor)) {
+        if let Some(lock) = self.holds.iter().find_map(inside).filter(|lock| !self.may_lose(actor, lock)) {
             self.breaks(format!("{actor} ended inside {lock} without a word"), &[&lock]);
         }
     }
@@ -224,7 +256,7 @@ impl LockJudge {
         // The last one is the present one.
         let ours = tries.iter().rev().find(|tried| tried.actor == actor)?;
         let is_other = |tried: &&Attempt| {
-            tried.actor != actor && (tried.to.is_none_or(|to| to > ours.from) || self.is_ending(&tried.actor))
+            tried.actor != actor && (tried.to.is_none_or(|to| to > ours.from) || self.may_lose(&tried.actor, lock))
         };
         Some((ours, tries.iter().filter(is_other).collect()))
     }
@@ -262,7 +294,7 @@ impl LockJudge {
     pub(crate) fn find_old_holder(&self, lock: &str, from: usize, shares: bool) -> Option<String> {
         let mut holds = self.holds.get(lock).into_iter().flatten();
         let is_old = |hold: &&Hold| {
-            hold.since < from && !self.is_ending(&hold.actor) && (!shares || hold.mode == HoldMode::Exclusive)
+            hold.since < from && !self.may_lose(&hold.actor, lock) && (!shares || hold.mode == HoldMode::Exclusive)
         };
         holds.find(is_old).map(|hold| hold.actor.clone())
     }

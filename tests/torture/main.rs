@@ -10,7 +10,8 @@
 //!    succeed.
 //! 3. Random walks (`walk`, `slot`, `actions`, `disturbances`): many actors call the helper at the same time. They are killed and
 //!    stopped; lock files are removed and renamed; a disk is full or read-only; clocks differ; pids are reused; there are
-//!    thousands of names. Each actor writes what it does into a history. The checker (`checker`), which only knows the
+//!    thousands of names. From time to time, most actors meet at one lock, and replace its holder, rely on one another or have
+//!    priorities (`order_actions`). Each actor writes what it does into a history. The checker (`checker`), which only knows the
 //!    rules, judges the history. A step is one call of the helper.
 //!
 //! `ABA_TORTURE_ONLY=walk` runs the walks alone; any other value runs the scenes whose names contain it.
@@ -45,6 +46,9 @@ mod history;
 mod isolation;
 mod kernel;
 mod lock_rules;
+mod order_actions;
+mod order_payloads;
+mod order_rules;
 mod payload;
 mod place;
 mod policy_actions;

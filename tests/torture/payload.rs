@@ -3,13 +3,12 @@
 
 use crate::history::Journal;
 use crate::kernel;
-use crate::place::append;
+use crate::order_payloads;
+use crate::place::{append, find_inherited_inode, pause};
 use crate::policy_payloads;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 /// Runs the payload, and returns the exit status.
@@ -55,6 +54,7 @@ pub(crate) fn run(words: &[&str]) -> i32 {
             pause(micros);
             0
         }
+        ["order", ref rest @ ..] => order_payloads::run(rest),
         _ => policy_payloads::run(words),
     }
 }
@@ -72,22 +72,6 @@ fn run_alone(log: &Path, fate: &[&str]) -> i32 {
     append(log, if kernel::try_flock(&guard) { "begun" } else { "begun during another run" });
     append(log, "ended");
     fate.first().and_then(|status| status.parse().ok()).unwrap_or(0)
-}
-
-fn pause(micros: &str) {
-    thread::sleep(Duration::from_micros(micros.parse().unwrap_or(0)));
-}
-
-/// Returns the inode of the file with this name that the payload inherited with the lock, or 0 if there is none.
-fn find_inherited_inode(file: &Path) -> u64 {
-    let has_name = |link: &Path| {
-        let link = link.to_string_lossy().into_owned();
-        // The kernel adds this to the name of a removed file. A renamed file is in another directory, with the same name.
-        Path::new(link.trim_end_matches(" (deleted)")).file_name() == file.file_name()
-    };
-    let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let mut held = descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| has_name(&link)));
-    held.next().and_then(|entry| std::fs::metadata(entry.path()).ok()).map_or(0, |data| data.ino())
 }
 
 /// Notes that it holds a lock, for some time.

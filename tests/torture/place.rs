@@ -246,6 +246,23 @@ pub(crate) fn forbid_threads(command: &mut Command) {
     unsafe { command.pre_exec(kernel::forbid_threads) };
 }
 
+/// Sleeps for some microseconds.
+pub(crate) fn pause(micros: &str) {
+    thread::sleep(Duration::from_micros(micros.parse().unwrap_or(0)));
+}
+
+/// Returns the inode of the file with this name that the payload inherited with the lock, or 0 if there is none.
+pub(crate) fn find_inherited_inode(file: &Path) -> u64 {
+    let has_name = |link: &Path| {
+        let link = link.to_string_lossy().into_owned();
+        // The kernel adds this to the name of a removed file. A renamed file is in another directory, with the same name.
+        Path::new(link.trim_end_matches(" (deleted)")).file_name() == file.file_name()
+    };
+    let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let mut held = descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|link| has_name(&link)));
+    held.next().and_then(|entry| std::fs::metadata(entry.path()).ok()).map_or(0, |data| data.ino())
+}
+
 /// Waits until a child has ended, and returns its exit status: 128 + n after signal n, -1 if it took too long and was killed.
 pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> i32 {
     let ended = kernel::ends_within_time(child.id(), patience);

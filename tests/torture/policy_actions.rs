@@ -34,7 +34,12 @@ fn hold(slot: &mut Slot, lock: &ChosenLock, file: &str, mode: &str) -> Vec<OsStr
 }
 
 /// Returns a call of the helper, or of a script that locks the name and runs the command.
-fn lock_and_run(slot: &mut Slot, words: Vec<String>, name: &[&str], command: Vec<OsString>) -> (Command, i32) {
+pub(crate) fn lock_and_run(
+    slot: &mut Slot,
+    words: Vec<String>,
+    name: &[&str],
+    command: Vec<OsString>,
+) -> (Command, i32) {
     if slot.random.chance(30) {
         let script = r#"source "$LIBRARY"; read -ra words <<<"$WORDS"; aba_lock_operation "${words[@]}" "${@:1:COUNT}"
             "${@:COUNT+1}""#;

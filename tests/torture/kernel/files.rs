@@ -51,6 +51,25 @@ pub(crate) fn is_range_locked(file: &File) -> bool {
     libc::c_int::from(range.l_type) != libc::F_UNLCK
 }
 
+/// A lock of fcntl(2) that another open file description or process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ByteLock {
+    pub(crate) is_shared: bool,
+    /// The first byte after the locked ones, or `None` if all others are locked, too.
+    pub(crate) end: Option<i64>,
+}
+
+/// Returns a lock on `len` bytes of the file, if there is one. A length of 0 means all bytes from `start` on.
+pub(crate) fn find_byte_lock(file: &File, start: i64, len: i64) -> Option<ByteLock> {
+    let mut range = describe_whole_file(libc::F_WRLCK);
+    (range.l_start, range.l_len) = (start, len);
+    // SAFETY: as above; the kernel writes the conflicting lock into the range.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut range) };
+    let kind = libc::c_int::from(range.l_type);
+    let end = (range.l_len > 0).then(|| range.l_start + range.l_len);
+    (kind != libc::F_UNLCK).then_some(ByteLock { is_shared: kind == libc::F_RDLCK, end })
+}
+
 /// Creates a file in memory, for the output of a process: unlike a pipe, it needs no reader.
 pub(crate) fn create_memory_file() -> io::Result<File> {
     // SAFETY: the name ends in NUL; the descriptor is new, or -1.

@@ -6,10 +6,11 @@
 //! Start with [`acquire`], [`wait`] and [`holders`]. The modules in layers, each of which only imports from those above it:
 //!
 //! 1. [`request`], [`error`]: plain data. An error contains [`deadlock::circle`], which imports nothing of this folder.
-//! 2. [`open`], [`record`], [`flock`]: the lock file, its content, and locks as flock(1) takes them
+//! 2. [`mark`], [`open`], [`record`], [`flock`]: the lock file, its content, and locks as flock(1) takes them
 //! 3. `peer`: recognizes other programs that lock; [`promise`]: the numbers of runs in the attributes of the lock file
 //! 4. [`holders`]: the processes that hold a lock or wait for it
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
+//!    [`history`]: past holdings, from the event log
 //! 6. `slots`, `replace`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
 //!    processes share, or that only the holder has
 //! 7. `fcntl`, `priority`, `turnstile`, `lock_wait`: locks of fcntl(2) on whole files, the order of waiters, and the wait for a lock or for a slot
@@ -29,11 +30,13 @@ mod fcntl;
 pub mod flock;
 pub mod free_wait;
 mod grant;
+pub mod history;
 pub mod holders;
 pub mod inherit;
 pub mod keeper;
 pub mod kill;
 mod lock_wait;
+pub mod mark;
 pub mod max_time;
 pub mod open;
 mod ownership;

@@ -6,11 +6,11 @@ pub mod properties;
 use crate::base::names::LockName;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
+use crate::lock::history::parse_events;
 use crate::lock::holders::{self, Availability, Belief, BlindSpot, LockState};
 use crate::os::word_for;
 use crate::store::Store;
-use memchr::memmem;
-use serde_json::{Deserializer, Value};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader};
@@ -101,17 +101,6 @@ fn count_events_in(log: impl BufRead) -> io::Result<BTreeMap<String, EventCounts
         }
     }
     Ok(counts)
-}
-
-/// Parses the events of a line. That is one event, but if a full disk truncated it before its line feed, the line also
-/// contains the next event.
-fn parse_events(line: &[u8]) -> Vec<Value> {
-    let mut whole = Deserializer::from_slice(line).into_iter();
-    let mut events: Vec<Value> = whole.by_ref().map_while(Result::ok).collect();
-    let rest = line.get(whole.byte_offset() + 1..).unwrap_or_default();
-    let last = memmem::rfind(rest, br#"{"time":"#);
-    events.extend(last.and_then(|at| serde_json::from_slice(&rest[at..]).ok()));
-    events
 }
 
 fn count_event(counts: &mut BTreeMap<String, EventCounts>, event: &Value) {

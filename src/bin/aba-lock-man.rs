@@ -327,7 +327,7 @@ fn list_related_pages(subcommand: &str) -> &'static str {
             "aba-lock(1), aba-lock-reserve(1), aba-lock-release(1), aba-lock-exclude(1), aba-lock-migrate(1), \
              aba-lock-reserve(7), aba-lock.bash(7)"
         }
-        "doctor" | "metrics" => "aba-lock(1), aba-lock-list(1), aba-lock-status(1), aba-lock.bash(7)",
+        "doctor" | "metrics" | "log" => "aba-lock(1), aba-lock-list(1), aba-lock-status(1), aba-lock.bash(7)",
         _ => {
             "aba-lock.bash(7), run_once.bash(7), aba-lock-reserve(7), aba-lock-machines(7), aba-lockd(8), flock(1), flock(2)"
         }

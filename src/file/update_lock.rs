@@ -10,7 +10,7 @@ use crate::base::environment::update_above;
 use crate::base::target::{Kind, Target, Wait};
 use crate::lock::acquire;
 use crate::lock::error::LockError;
-use crate::lock::events::{self, LockEvent};
+use crate::lock::events::{self, LockEvent, ReleaseCause};
 use crate::lock::record::{self, Content};
 use crate::lock::request::{Acquired, Guard, Request};
 use crate::lock::wait::Contention;
@@ -124,7 +124,7 @@ impl UpdateLock {
 impl Drop for UpdateLock {
     fn drop(&mut self) {
         for guard in &self.acquired.guards {
-            let event = LockEvent::Released { held: Some(self.since.elapsed()) };
+            let event = LockEvent::Released { held: Some(self.since.elapsed()), cause: Some(ReleaseCause::Release) };
             events::log_event(&event, &guard.target, std::process::id(), self.command.as_deref());
         }
     }

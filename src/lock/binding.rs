@@ -78,7 +78,7 @@ fn hold_for_script(guard: &Guard, binding: &os::ScriptBinding) {
     let (since, script) = (Instant::now(), binding.script());
     let command = process::local_command_line(script);
     binding.wait_for_script();
-    let event = LockEvent::Released { held: Some(since.elapsed()) };
+    let event = LockEvent::Released { held: Some(since.elapsed()), cause: None };
     events::log_event(&event, &guard.target, script, Some(&command));
     // The pipe is closed after that, when this process ends.
     let _ = os::unlock(guard.file());

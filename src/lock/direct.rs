@@ -1,7 +1,8 @@
 //! Acquires and releases a lock in the process of a script, without the helper. The builtin for bash calls this.
 //!
 //! Both functions have the effects of the helper (`lock --fd`, `unlock --fd`) and of the shell library, which opens and closes the
-//! file, but only in the usual case: one exclusive lock that is free, on a file that exists and can be written, and no event log.
+//! file, but only in the usual case: one exclusive lock that is free, on a file that exists and can be written, and whose events are not
+//! logged.
 //! In all other cases, and after every error, they return `None` and hold nothing that was not held before. Then the library calls
 //! the helper, which reports the cause.
 //!
@@ -10,6 +11,7 @@
 
 use crate::base::key;
 use crate::base::names::LockName;
+use crate::lock::mark;
 use crate::lock::open::open_existing;
 use crate::lock::record::{self, RecordDraft, Taker};
 use crate::lock::release::unlock_description;
@@ -58,7 +60,7 @@ pub fn acquire(
     let is_same = |other: &Metadata| (other.dev(), other.ino()) == (opened.dev(), opened.ino());
     let is_open_on =
         |fd: &RawFd| os::callers_descriptor(*fd).is_some_and(|file| file.metadata().is_ok_and(|it| is_same(&it)));
-    if !opened.is_file() || inherited.iter().any(is_open_on) {
+    if !opened.is_file() || mark::is_marked(opened.mode()) || inherited.iter().any(is_open_on) {
         return None;
     }
     // A subshell has another pid.
@@ -88,7 +90,9 @@ pub fn release(store: &Store, name: &LockName, fd: RawFd) -> Option<()> {
         return None;
     }
     let file = os::callers_descriptor(fd)?;
-    if !os::leads_to(&store.lock_path(name), &file) {
+    let found = fs::symlink_metadata(store.lock_path(name)).ok()?;
+    let opened = file.metadata().ok()?;
+    if (found.dev(), found.ino()) != (opened.dev(), opened.ino()) || mark::is_marked(opened.mode()) {
         return None;
     }
     unlock_description(&file).ok()?;

@@ -1,5 +1,6 @@
-//! The event log: one line of JSON for each event of a lock, for monitoring. It is off, and costs nothing, unless
-//! `ABA_LOCK_LOG` names a file or a socket ([`crate::base::environment::event_log`]).
+//! The event log: one line of JSON for each event of a lock, for monitoring and for `aba-lock log`. It is off, and costs nothing, unless
+//! `ABA_LOCK_LOG` names a file or a socket ([`crate::base::environment::event_log`]), or the user has turned on the log of the state
+//! root (`root_log`), which gets the events of the locks in that directory.
 //!
 //! The functions in `report` write the events of [`acquire`](super::acquire), [`release`](super::release), `update` and
 //! `unlock --kill`.
@@ -22,6 +23,7 @@
 //! The files, each of which only imports from those above it:
 //!
 //! - `entry`: an event, and its line
+//! - `root_log`: the log of a state root: turning it on and off, and rotation
 //! - `log`: the file or socket that gets the lines
 //! - `report`: the functions that log events
 
@@ -30,8 +32,13 @@ mod log;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
 mod report;
+mod root_log;
 
-pub use entry::{LockEvent, MAX_LINE};
-pub use log::{check_writable, take_failure};
+pub use entry::{LockEvent, MAX_LINE, ReleaseCause};
+pub use log::{check_writable, hint_after_failure, take_failure};
 pub(crate) use report::{log_acquired, log_release};
 pub use report::{log_event, log_released};
+pub use root_log::{
+    LIMIT, MarkedFiles, RootLogState, disable_root_log, enable_root_log, look_at_root_log, older_log_path,
+    root_log_path,
+};

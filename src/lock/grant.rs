@@ -3,10 +3,12 @@
 use super::request::{Acquired, Guard, Request};
 use crate::base::target::Kind;
 use crate::lock::events;
+use crate::lock::mark::is_marked;
 use crate::lock::record::{self, Content, RecordDraft};
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode, Slot};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
 
 /// Writes the records of the locks that a call has acquired. The call began at `started`. A lock that an ancestor holds keeps its
@@ -29,7 +31,7 @@ pub(super) fn write_records(
     };
     let lasts: Vec<Option<u64>> = guards.iter().map(last_token).collect();
     let last = lasts.iter().flatten().copied().max().unwrap_or(0);
-    let mut acquired = Acquired { token: last, slot, unrecorded: None, guards };
+    let mut acquired = Acquired { token: last, slot, is_marked: false, unrecorded: None, guards };
     if !acquired.guards.iter().any(|guard| guard.fresh) {
         return acquired;
     }
@@ -39,10 +41,14 @@ pub(super) fn write_records(
     let (record, text) = build_draft().finish(acquired.token);
     // No record is written into a file of the user (`--file`), even if it is empty, nor into a file with foreign
     // data.
+    let is_marked_file = |guard: &Guard| {
+        guard.target.kind == Kind::Named && guard.file.metadata().is_ok_and(|data| is_marked(data.mode()))
+    };
     let is_ours = |guard: &Guard, last: &Option<u64>| guard.target.kind != Kind::Users && last.is_some();
     for (guard, last) in acquired.guards.iter().zip(&lasts).filter(|(guard, _)| guard.fresh) {
         if !is_ours(guard, last) {
             os::set_owner(&guard.file, request.holder);
+            acquired.is_marked |= is_marked_file(guard);
             continue;
         }
         // A file of another user may not be writable. That is not reported.
@@ -56,9 +62,18 @@ pub(super) fn write_records(
             // The record names the holder, so the description needs no owner. There are two exceptions. The record
             // of a shared lock is replaced by the next holder. And in a pid namespace other than the first one, the
             // kernel does not name a locker that has ended, so the record proves nothing after that.
-            Ok(()) if request.mode == Mode::Exclusive && record.ns == lock_table::FIRST_NAMESPACE => continue,
-            Err(error) if !is_expected(&error) => acquired.unrecorded = Some((guard.target.path.clone(), error)),
-            _ => {}
+            Ok(mode) => {
+                acquired.is_marked |= is_marked(mode);
+                if request.mode == Mode::Exclusive && record.ns == lock_table::FIRST_NAMESPACE {
+                    continue;
+                }
+            }
+            Err(error) => {
+                acquired.is_marked |= is_marked_file(guard);
+                if !is_expected(&error) {
+                    acquired.unrecorded = Some((guard.target.path.clone(), error));
+                }
+            }
         }
         os::set_owner(&guard.file, request.holder);
     }

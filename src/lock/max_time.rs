@@ -38,6 +38,7 @@ use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::holders;
 use crate::lock::kill::{self, KillPlan};
+use crate::lock::mark;
 use crate::lock::request::{Acquired, Guard, Request};
 use crate::os::proc::lock_table::{self, WantedFile};
 use crate::os::proc::process;
@@ -160,7 +161,9 @@ fn parse_report(text: &[u8], files: Vec<File>, targets: &[(Target, Option<RawFd>
         inherited: *fd,
         fresh: *fresh == 1,
     });
-    Acquired { token: u64::from_ne_bytes(*token), slot, unrecorded: None, guards: guards.collect() }
+    let guards: Vec<Guard> = guards.collect();
+    let is_marked = guards.iter().any(|guard| guard.file.metadata().is_ok_and(|data| mark::is_marked(data.mode())));
+    Acquired { token: u64::from_ne_bytes(*token), slot, is_marked, unrecorded: None, guards }
 }
 
 /// Reports to the caller that the lock with this label is held by another process.

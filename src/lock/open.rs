@@ -6,6 +6,7 @@
 
 use crate::base::target::{Kind, Target};
 use crate::lock::error::LockError;
+use crate::lock::mark::mark_new_file;
 use crate::os::proc::process;
 use crate::os::{self, word_for};
 use crate::store::{Store, creation};
@@ -45,7 +46,13 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
                 opened = Err(error);
                 break;
             }
-            created => created,
+            Ok(file) => {
+                if store.is_some() && target.kind == Kind::Named {
+                    mark_new_file(&file, path);
+                }
+                Ok(file)
+            }
+            failed => failed,
         };
     }
     let is_unwritable = |errno: &i32| has_failed_with(&opened, *errno);

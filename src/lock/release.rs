@@ -22,9 +22,10 @@ use std::path::Path;
 /// was removed. If `fd` is the pipe of a lock that is bound to the script, its holder releases the lock.
 pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
     let file = os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source))?;
+    let data = file.metadata().ok();
     if let Some(path) = path {
         // A removed file has no path any more, so it cannot be compared. Its lock is released like others.
-        let removed = file.metadata().is_ok_and(|data| data.nlink() == 0);
+        let removed = data.as_ref().is_some_and(|data| data.nlink() == 0);
         let leads_here = || try_leads_to(path, &file).map_err(|source| LockError::cannot_examine(path, source));
         if !removed && !leads_here()? {
             if let Some(released) = binding::release_bound(fd) {
@@ -34,7 +35,7 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
         }
     }
     // This comes before the release, so that the next holder comes after it in the log.
-    events::log_release(&file);
+    events::log_release(&file, data.as_ref());
     if path.is_some_and(is_users) {
         let _ = fcntl::unlock(&file);
     }

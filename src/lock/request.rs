@@ -121,6 +121,8 @@ pub struct Acquired {
     pub token: u64,
     /// The slot of the caller, if it wanted one.
     pub slot: Option<Slot>,
+    /// True if one of the lock files is marked, so that its events go to the log of its state root.
+    pub is_marked: bool,
     /// The file whose record could not be written, and the reason. The lock is held nevertheless.
     pub unrecorded: Option<(PathBuf, io::Error)>,
 }

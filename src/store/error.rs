@@ -17,6 +17,8 @@ pub enum StoreError {
     StateRoot { path: PathBuf, source: io::Error },
     /// The directory for tasks cannot be created or read.
     TaskRoot { path: PathBuf, source: io::Error },
+    /// The log of the state root cannot be turned on or off, or read.
+    EventLog { path: PathBuf, source: io::Error },
     /// The state root cannot be listed.
     Unreadable { path: PathBuf, source: io::Error },
 }
@@ -27,9 +29,11 @@ impl StoreError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Context(error) => error.class(),
-            Self::NoStateRoot | Self::StateRoot { .. } | Self::TaskRoot { .. } | Self::Unreadable { .. } => {
-                ErrorClass::Failed
-            }
+            Self::NoStateRoot
+            | Self::StateRoot { .. }
+            | Self::TaskRoot { .. }
+            | Self::EventLog { .. }
+            | Self::Unreadable { .. } => ErrorClass::Failed,
         }
     }
 
@@ -67,6 +71,9 @@ impl fmt::Display for StoreError {
             }
             Self::TaskRoot { path, source } => {
                 write!(f, "cannot use the directory for tasks {}: {}", path.display(), format_io_error(source))
+            }
+            Self::EventLog { path, source } => {
+                write!(f, "cannot use the event log {}: {}", path.display(), format_io_error(source))
             }
             Self::Unreadable { path, source } => {
                 write!(f, "cannot open {}: {}", path.display(), format_io_error(source))

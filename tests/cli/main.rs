@@ -45,6 +45,7 @@ mod lock;
 mod lock_contention;
 mod lock_descriptor;
 mod lock_replacement;
+mod log;
 mod max_time;
 mod metrics;
 mod misuse;

@@ -82,7 +82,7 @@ fn words_of_other_tools_have_a_hint_with_the_command_to_type() {
         ("-w backup -- ./backup.sh", "aba-lock lock -w backup -- ./backup.sh"),
         ("kill backup", "aba-lock unlock backup --kill"),
         ("wait-for backup", "aba-lock wait backup"),
-        ("log", "aba-lock run-once -o -i ID"),
+        ("logs", "aba-lock run-once -o -i ID"),
         ("once -i fetch -- make", "aba-lock run-once -i fetch -- make"),
         ("ls", "aba-lock list"),
         ("ps", "aba-lock list --held"),

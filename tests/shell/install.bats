@@ -30,6 +30,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-lease.1
 644 ./opt/aba/share/man/man1/aba-lock-list.1
 644 ./opt/aba/share/man/man1/aba-lock-lock.1
+644 ./opt/aba/share/man/man1/aba-lock-log.1
 644 ./opt/aba/share/man/man1/aba-lock-metrics.1
 644 ./opt/aba/share/man/man1/aba-lock-migrate.1
 644 ./opt/aba/share/man/man1/aba-lock-path.1

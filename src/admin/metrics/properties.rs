@@ -1,7 +1,8 @@
 //! Properties of the event log that must hold for any input.
 
-use super::{EventCounts, count_events_in, parse_events};
+use super::{EventCounts, count_events_in};
 use crate::lock::events;
+use crate::lock::history::parse_events;
 use crate::properties::{somewhere, texts};
 use std::collections::BTreeMap;
 

@@ -7,8 +7,10 @@ use crate::lease::{Lease, LeaseOwner, QueueEntry};
 use crate::misuse;
 use crate::os::descriptor::{self, ForeignDescriptor};
 use crate::settings::Settings;
+
 use aba_lock::base::duration::format_span;
 use aba_lock::base::text::shorten;
+use aba_lock::lock::events;
 use aba_lock::os::{can_be_written, write_until_signal};
 use clap::CommandFactory;
 use serde_json::{Value, json};
@@ -82,10 +84,10 @@ pub(crate) fn write_system_log(pid: u32, text: &str) {
 
 /// Reports once that the event log could not be written to.
 pub(crate) fn report_log_failure() {
-    if let Some((log, reason)) = aba_lock::lock::events::take_failure() {
+    if let Some((log, reason)) = events::take_failure() {
         let (log, reason) = (log.display(), aba_lock::base::text::format_io_error(&reason));
         let text = format!("cannot write to the event log {log}: {reason}; locks are not affected");
-        print_message(&text, Some("set ABA_LOCK_LOG to a file that you can write to, or unset it"));
+        print_message(&text, Some(events::hint_after_failure()));
     }
 }
 

@@ -82,6 +82,7 @@ fn parse_named(mut words: impl Iterator<Item = OsString>) -> Option<Invocation> 
         "write" => Invocation::Write(parse_only(words)?),
         "doctor" => Invocation::Doctor(parse_only(words)?),
         "metrics" => Invocation::Metrics(parse_only(words)?),
+        "log" => Invocation::Log(parse_only(words)?),
         "reserve" => Invocation::Reserve(parse_only(words)?),
         "release" => Invocation::Release(parse_only(words)?),
         "exclude" => Invocation::Exclude(parse_only(words)?),

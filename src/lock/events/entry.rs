@@ -69,7 +69,20 @@ pub enum LockEvent<'a> {
     Released {
         /// The time for which the lock was held, if that is known.
         held: Option<Duration>,
+        /// `None`: it is not known.
+        cause: Option<ReleaseCause>,
     },
+}
+
+/// The reason why a lock was released.
+#[derive(Debug, Clone, Copy)]
+pub enum ReleaseCause {
+    /// The holder has released it, and runs on.
+    Release,
+    /// The command for which it was acquired has ended with this status.
+    Exit(i32),
+    /// `unlock --kill` has ended the holder.
+    Kill,
 }
 
 impl LockEvent<'_> {
@@ -186,8 +199,21 @@ fn format_fields(
             put("max_seconds", round_seconds(*limit));
         }
         LockEvent::Deadlock { circle } => put("circle", cut(circle, most).into()),
-        LockEvent::Released { held: Some(held) } => put("held_seconds", round_seconds(*held)),
-        LockEvent::Released { held: None } | LockEvent::Replaced => {}
+        LockEvent::Released { held, cause } => {
+            if let Some(held) = held {
+                put("held_seconds", round_seconds(*held));
+            }
+            match cause {
+                Some(ReleaseCause::Release) => put("cause", "release".into()),
+                Some(ReleaseCause::Exit(status)) => {
+                    put("cause", "exit".into());
+                    put("status", (*status).into());
+                }
+                Some(ReleaseCause::Kill) => put("cause", "kill".into()),
+                None => {}
+            }
+        }
+        LockEvent::Replaced => {}
     }
     line.push('}');
     line

@@ -1,9 +1,10 @@
-//! Writes lines to the event log, which is a file or a socket. A failure never disturbs the caller: the first one is kept, and
+//! Writes lines to the event log: a file or a socket, or the log of a state root. A failure never disturbs the caller: the first one is kept, and
 //! each program reports it before it ends ([`take_failure`]).
 //!
 //! `report` passes the lines to [`write_line`]; `doctor` calls [`check_writable`].
 
-use crate::base::environment::EventLog;
+use super::root_log;
+use crate::base::environment::{EventLog, event_log};
 use crate::os;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -16,6 +17,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The priority user.notice, as logger(1) uses it.
 const PRIORITY: u8 = 13;
+
+/// The place to which a line goes.
+#[derive(Debug)]
+pub(super) enum LogPlace {
+    /// The one that `ABA_LOCK_LOG` names.
+    Named(EventLog),
+    /// The log of a state root, at this path.
+    Root(PathBuf),
+}
 
 /// The first failure to write a line, until it is reported.
 enum LogFailure {
@@ -45,13 +55,26 @@ pub fn take_failure() -> Option<(PathBuf, io::Error)> {
     }
 }
 
+/// Returns the next step for a user whose events cannot be written.
+#[must_use]
+pub fn hint_after_failure() -> &'static str {
+    match event_log() {
+        Some(_) => "set ABA_LOCK_LOG to a file that you can write to, or unset it",
+        None => "repair that, or turn the log off with `aba-lock log --disable`",
+    }
+}
+
 /// Writes a line, and keeps the first failure for [`take_failure`].
-pub(super) fn write_line(log: &EventLog, line: &str) {
-    if let Err(error) = append(log, line)
+pub(super) fn write_line(place: &LogPlace, line: &str) {
+    let (path, written) = match place {
+        LogPlace::Named(log) => (&log.path, append(log, line)),
+        LogPlace::Root(log) => (log, root_log::append_line(log, format!("{line}\n").as_bytes()).map(drop)),
+    };
+    if let Err(error) = written
         && let Ok(mut failure) = FAILURE.lock()
         && matches!(*failure, LogFailure::None)
     {
-        *failure = LogFailure::First(log.path.clone(), error);
+        *failure = LogFailure::First(path.clone(), error);
         FAILED.store(true, Ordering::Release);
     }
 }

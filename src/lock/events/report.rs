@@ -1,25 +1,27 @@
 //! Logs the events of locks. The code that acquires and releases locks calls this.
 
-use super::entry::{LockEvent, format_line};
-use super::log::write_line;
-use crate::base::environment::{EventLog, event_log};
+use super::entry::{LockEvent, ReleaseCause, format_line};
+use super::log::{LogPlace, write_line};
+use crate::base::environment::event_log;
 use crate::base::target::Target;
+use crate::lock::mark::{self, LOG_NAME};
 use crate::lock::record::{self, Content};
 use crate::lock::request::{Acquired, Request};
 use crate::os;
 use crate::os::proc::{lock_table, process};
 use crate::store;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Logs an event of the lock `target`, if the log is on. `holder` is the process that holds the lock or asks for it, and `command`
 /// the command line that it will have. `None`: the one that it has now.
 pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Option<&str>) {
-    if let Some(log) = event_log() {
+    if let Some(log) = find_log(target) {
         let command = command.map_or_else(|| process::local_command_line(holder), str::to_owned);
         // A lock on a file of the user has no name, so its path is the label.
         let path = target.path.to_string_lossy();
@@ -28,9 +30,14 @@ pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Optio
     }
 }
 
+/// Returns the place to which the events of `target` go. `None`: they are not logged.
+fn find_log(target: &Target) -> Option<LogPlace> {
+    event_log().map(LogPlace::Named).or_else(|| mark::find_root_log(target).map(LogPlace::Root))
+}
+
 /// Logs that the call that began at `started` acquired the fresh locks of `acquired`.
 pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str, started: Instant) {
-    if event_log().is_none() {
+    if !acquired.is_marked && event_log().is_none() {
         return;
     }
     let event = LockEvent::Acquired {
@@ -44,16 +51,22 @@ pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str
     }
 }
 
-/// Logs that this process releases the fresh locks of `acquired`.
-pub fn log_released(acquired: &Acquired, request: &Request, held: Duration) {
+/// Logs that this process releases the fresh locks of `acquired`, because its command has ended with `status`. `None`: the command
+/// did not run.
+pub fn log_released(acquired: &Acquired, request: &Request, held: Duration, status: Option<i32>) {
+    let cause = status.map_or(ReleaseCause::Release, ReleaseCause::Exit);
+    let event = LockEvent::Released { held: Some(held), cause: Some(cause) };
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
-        log_event(&LockEvent::Released { held: Some(held) }, &guard.target, request.holder, request.command.as_deref());
+        log_event(&event, &guard.target, request.holder, request.command.as_deref());
     }
 }
 
-/// Logs that the lock on `file` is about to be released for its script.
-pub(crate) fn log_release(file: &File) {
-    let Some(log) = event_log() else { return };
+/// Logs that the lock on `file`, which has this metadata, is about to be released for its script.
+pub(crate) fn log_release(file: &File, data: Option<&Metadata>) {
+    let named = event_log();
+    if named.is_none() && !data.is_some_and(|data| mark::is_marked(data.mode())) {
+        return;
+    }
     let fcntl_lock = || lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).ok().flatten();
     let Some(lock) = lock_table::lock_of_descriptor(file.as_raw_fd()).or_else(fcntl_lock) else { return };
     let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
@@ -70,16 +83,19 @@ pub(crate) fn log_release(file: &File) {
     let command = record.as_ref().map_or_else(|| process::local_command_line(holder), |record| record.command.clone());
     let key = record.as_ref().and_then(|record| record.key.clone());
     let held = record.and_then(|record| record.age());
-    write(&log, &LockEvent::Released { held }, (&label, key.as_deref()), &path, holder, &command);
+    let event = LockEvent::Released { held, cause: Some(ReleaseCause::Release) };
+    let log = named.map_or_else(|| LogPlace::Root(path.with_file_name(LOG_NAME)), LogPlace::Named);
+    write(&log, &event, (&label, key.as_deref()), &path, holder, &command);
 }
 
-fn write(log: &EventLog, event: &LockEvent, label: (&str, Option<&str>), path: &Path, holder: u32, command: &str) {
+fn write(log: &LogPlace, event: &LockEvent, label: (&str, Option<&str>), path: &Path, holder: u32, command: &str) {
     write_line(log, &format_line(event, label, path, holder, command));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::environment::EventLog;
     use crate::lock::events::MAX_LINE;
     use serde_json::Value;
 
@@ -89,7 +105,7 @@ mod tests {
         for wild in ["\"", "\u{1}", "é", "x"] {
             let long = wild.repeat(5000);
             let file = tempfile::NamedTempFile::new().unwrap();
-            let event_log = EventLog { path: file.path().to_owned(), is_socket: false };
+            let event_log = LogPlace::Named(EventLog { path: file.path().to_owned(), is_socket: false });
             write(&event_log, &LockEvent::Contended { waits: true }, (&long, Some(&long)), Path::new(&long), 1, &long);
             let text = fs::read_to_string(file.path()).unwrap();
             assert!(text.len() <= MAX_LINE && text.ends_with("}\n"), "{}", text.len());

@@ -93,16 +93,16 @@ pub(crate) fn find_key<'t>(file: &File, target: &'t Target) -> Option<Cow<'t, st
 /// A script may have opened the file only for reading, or with `>>`, which would append the record to the old one. Then the file is
 /// opened again for writing. (Clearing `O_APPEND` would change the descriptor of the script, which may write to it.)
 pub fn write(file: &File, path: &Path, record: &Record) -> io::Result<()> {
-    write_text(file, path, &record.to_text())
+    write_text(file, path, &record.to_text()).map(drop)
 }
 
-/// Does the same as [`write()`], with a record that was formatted before the grant.
-pub(crate) fn write_text(file: &File, path: &Path, text: &str) -> io::Result<()> {
+/// Does the same as [`write()`], with a record that was formatted before the grant. Returns the mode of the file.
+pub(crate) fn write_text(file: &File, path: &Path, text: &str) -> io::Result<u32> {
     if os::can_overwrite(file) {
         return write_bytes(file, text.as_bytes());
     }
     let again = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if os::same_file(file, &again)? { write_bytes(&again, text.as_bytes()) } else { Ok(()) }
+    if os::same_file(file, &again)? { write_bytes(&again, text.as_bytes()) } else { Ok(file.metadata()?.mode()) }
 }
 
 /// Writes a record over the content of `file`, which has `size` bytes and was opened for writing, in a process without a limit on the
@@ -113,10 +113,11 @@ pub(crate) fn overwrite(file: &File, size: u64, text: &str) -> io::Result<()> {
     if size > len { file.set_len(len) } else { Ok(()) }
 }
 
-fn write_bytes(file: &File, bytes: &[u8]) -> io::Result<()> {
+fn write_bytes(file: &File, bytes: &[u8]) -> io::Result<u32> {
     os::without_size_signal(|| file.write_all_at(bytes, 0))?;
-    if file.metadata()?.size() > bytes.len() as u64 {
+    let data = file.metadata()?;
+    if data.size() > bytes.len() as u64 {
         file.set_len(bytes.len() as u64)?;
     }
-    Ok(())
+    Ok(data.mode())
 }

@@ -1,6 +1,6 @@
-//! The members of a line of the event log (`ABA_LOCK_LOG`), which is a JSON object.
+//! The members of a line of the event log, which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 19] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 20] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
     (
         "event",
@@ -24,11 +24,15 @@ pub(crate) const EVENT_LOG: [(&str, &str); 19] = [
     ),
     ("circle", "in deadlock: the processes that wait for each other"),
     ("held_seconds", "in released and expired: how long the lock was held; with unlock, the precision is one second"),
+    (
+        "cause, status",
+        "in released: release (by the holder), exit (of the command, with its exit status), or kill (unlock --kill)",
+    ),
     ("max_seconds", "in expired: the maximum time (--max-time), after which the holders are ended"),
     (
         "(released)",
-        "written only if aba-lock releases the lock: unlock, --no-inherit, update, write. If a script or command \
-         ends or is killed, the kernel releases the lock, and no line is written",
+        "written only if aba-lock releases the lock: unlock, --no-inherit, update, write, and the end of a command in the log of \
+         `log --enable`. If a script or command ends or is killed, the kernel releases the lock, and no line is written",
     ),
     ("(taken_over)", "written by a call with --replace for each process that it has signalled"),
     ("(superseded)", "written by a call with --replace that gives up because a newer one takes the lock"),

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod examples;
 pub(crate) mod flock;
 pub(crate) mod lock;
+pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod page;
 pub(crate) mod repeat;
@@ -46,6 +47,7 @@ pub(crate) enum Invocation {
     Wait(wait::WaitArgs),
     Status(status::StatusArgs),
     List(status::ListArgs),
+    Log(log::LogArgs),
     Clean(clean::CleanArgs),
     Path(PathArgs),
     RunOnce(run_once::RunOnceArgs),

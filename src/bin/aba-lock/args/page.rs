@@ -4,7 +4,7 @@
 //! `aba-lock-man` reads [`find_page`].
 
 use super::examples::EXAMPLES;
-use super::{clean, doctor, events, flock, lock, metrics, reserve, run_once, status, update, wait};
+use super::{clean, doctor, events, flock, lock, log, metrics, reserve, run_once, status, update, wait};
 use clap::Command;
 use std::fmt::Write;
 
@@ -40,6 +40,14 @@ const PAGES: &[Page] = &[
     (&["wait"], &wait::EXIT_STATUS, &[]),
     (&["status"], &status::EXIT_STATUS, &[section("JSON", "With --json", &status::STATUS_JSON)]),
     (&["list"], &status::LIST_EXIT_STATUS, &[section("JSON", "With --json, of each lock", &status::STATUS_JSON)]),
+    (
+        &["log"],
+        &log::EXIT_STATUS,
+        &[
+            section("JSON", "With --json, of each holding", &log::JSON),
+            section("EVENT LOG", "In each line of the event log", &events::EVENT_LOG),
+        ],
+    ),
     (&["clean"], &clean::EXIT_STATUS, &[]),
     (&["path", "init"], EXIT_STATUS, &[]),
     (
@@ -78,7 +86,7 @@ pub(crate) fn find_page(command: &str) -> Option<&'static Page> {
 
 /// The groups of commands in the help and the manual page of `aba-lock`.
 pub(crate) const GROUPS: &[(&str, &[&str])] = &[
-    ("Locks", &["lock", "unlock", "wait", "status", "list", "path", "flock"]),
+    ("Locks", &["lock", "unlock", "wait", "status", "list", "log", "path", "flock"]),
     ("Tasks", &["run-once"]),
     ("Files", &["update", "write"]),
     ("Numbers", &["reserve", "release", "exclude", "migrate"]),
@@ -171,8 +179,8 @@ pub(crate) const ENVIRONMENT: Rows = &[
     ("ABA_LOCK_TIMEOUT", "wait for at most this time, such as 60 or 5m, if no option says how long to wait"),
     (
         "ABA_LOCK_LOG",
-        "append one line of JSON for each event to this file, or send it to this socket, syslog or journald; a \
-         failure is reported on standard error, even with --quiet, and has no other effect",
+        "append one line of JSON for each event to this file, or send it to this socket, syslog or journald, instead of the \
+         log of `log --enable`; a failure is reported on standard error, even with --quiet, and has no other effect",
     ),
     ("ABA_LOCK_SERVER", "the lease server: also lock for all machines that use it; see aba-lock-lease(1)"),
     ("PATH", "where commands are searched; if it is unset: in /usr/local/bin, /bin and /usr/bin"),
@@ -207,6 +215,10 @@ pub(crate) const ENVIRONMENT: Rows = &[
 /// The files, in the manual pages of commands without a table of their own.
 #[allow(dead_code, reason = "only `aba-lock-man` reads it")]
 pub(crate) const FILES: Rows = &[
+    (
+        "ABA_LOCK_DIR/events.jsonl, events.jsonl.1",
+        "the event log, if `log --enable` has turned it on, and the one before it; the lock files then have the sticky bit",
+    ),
     (
         "ABA_LOCK_DIR/aba-NAME.lock",
         "the lock file of NAME: locked with flock(2) while the lock is held; its content describes the last holder",

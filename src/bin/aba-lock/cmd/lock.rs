@@ -194,14 +194,21 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
     let mut variables = vec![(TOKEN, acquired.token.to_string())];
     variables.extend(acquired.slot.map(|slot| (SLOT, slot.number.to_string())));
     // A signal from within a container has no effect on its process 1 without a handler, not even SIGKILL.
-    let stays = is_strict(args) || args.max_time.is_some() && std::process::id() == 1;
+    let is_first = args.max_time.is_some() && std::process::id() == 1;
+    // If the lock is logged in its state root, the log gets the exit status of the command.
+    let stays = is_strict(args) || acquired.is_marked || is_first;
     let (guards, pid_file) = (acquired.guards.iter(), args.pid_file.as_deref());
     let done = run_with_locks(&args.command, args.no_inherit, guards, variables, pid_file, stays);
     if is_strict(args) && matches!(done, Ok(exit::DONE)) {
         coalesce::note_success(&acquired.guards);
     }
     // A process that became the command does not get here.
-    events::log_released(acquired, request, since.elapsed());
+    let status = match &done {
+        Ok(status) => Some(*status),
+        Err(Error::Command(CommandError::Signalled { signal })) => Some(128 + signal),
+        Err(_) => None,
+    };
+    events::log_released(acquired, request, since.elapsed(), status);
     done
 }
 

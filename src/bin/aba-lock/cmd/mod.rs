@@ -13,6 +13,7 @@ mod keeper;
 mod lease;
 mod list;
 mod lock;
+mod log;
 mod metrics;
 mod migrate;
 mod path;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
         Invocation::Wait(args) => run_apart(|| wait_free::run(&args)),
         Invocation::Status(args) => run_apart(|| status::run(&args)),
         Invocation::List(args) => run_apart(|| list::run(&args)),
+        Invocation::Log(args) => run_apart(|| log::run(&args)),
         Invocation::Clean(args) => run_apart(|| clean::run(&args)),
         Invocation::Path(args) => run_apart(|| path::run(&args)),
         Invocation::RunOnce(args) => run_apart(|| run_once::run(&args)),

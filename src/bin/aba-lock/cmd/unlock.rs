@@ -9,7 +9,7 @@ use crate::output::force::report_forced_release;
 use crate::output::stream;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
-use aba_lock::lock::events::{self, LockEvent};
+use aba_lock::lock::events::{self, LockEvent, ReleaseCause};
 use aba_lock::lock::holders::{self, Availability};
 use aba_lock::lock::kill::{self, KillPlan, ReleaseOutcome};
 use aba_lock::lock::{open, release};
@@ -61,7 +61,8 @@ fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
     let forced = kill::end_holders(&target.path, &KillPlan { signal, grace: args.grace.unwrap_or(GRACE) });
     if matches!(forced.outcome, ReleaseOutcome::Released) {
         for process in &forced.signalled {
-            events::log_event(&LockEvent::Released { held: None }, target, process.pid, Some(&process.command));
+            let event = LockEvent::Released { held: None, cause: Some(ReleaseCause::Kill) };
+            events::log_event(&event, target, process.pid, Some(&process.command));
         }
     }
     Ok(report_forced_release(target, &forced, args.quiet))

@@ -39,12 +39,10 @@ const COMMANDS: &[(&[&str], Advice)] = &[
         Text("wait until a lock is free: `aba-lock wait NAME`; wait for a task: `aba-lock run-once --wait -i ID`"),
     ),
     (
-        &["log", "logs", "tail", "output", "stdout", "events", "event", "history", "audit"],
-        Text(
-            "print the output of a task: `aba-lock run-once -o -i ID`; for the history of locks, set ABA_LOCK_LOG to a file, \
-             which gets a line for each event",
-        ),
+        &["logs", "tail", "output", "stdout"],
+        Text("print the output of a task: `aba-lock run-once -o -i ID`; the history of locks: `aba-lock log`"),
     ),
+    (&["events", "event", "history", "audit", "journal"], Command("log")),
     (&["ls", "locks", "all", "show-all", "tasks"], Command("list")),
     (&["ps", "held", "running"], Text("list the held locks and running tasks: `aba-lock list --held`")),
     (&["top", "watch", "monitor", "tui"], Text("show the list full-screen: `aba-lock list --watch`")),

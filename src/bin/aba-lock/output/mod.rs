@@ -18,6 +18,7 @@ mod hint;
 mod holder;
 pub(crate) mod list;
 pub(crate) mod lock_json;
+pub(crate) mod log;
 mod meant_line;
 pub(crate) mod metrics;
 pub(crate) mod misuse;

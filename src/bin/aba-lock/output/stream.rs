@@ -28,6 +28,11 @@ pub(crate) fn print_bytes(mut rest: &[u8]) {
     }
 }
 
+/// Returns false if standard output cannot be written to any more.
+pub(crate) fn can_print() -> bool {
+    STDOUT_ERRNO.load(Ordering::Relaxed) == 0
+}
+
 fn note_stdout_failure(error: &io::Error) {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let _ = STDOUT_ERRNO.compare_exchange(0, errno, Ordering::Relaxed, Ordering::Relaxed);
@@ -116,6 +121,6 @@ pub(crate) fn report_log_failure() {
     if let Some((log, reason)) = events::take_failure() {
         let reason = format_io_error(&reason);
         let text = format!("cannot write to the event log {}: {reason}; locks are not affected", log.display());
-        print_message(&text, Some("set ABA_LOCK_LOG to a file that you can write to, or unset it"));
+        print_message(&text, Some(events::hint_after_failure()));
     }
 }

@@ -1,0 +1,97 @@
+//! The options of `log`, the meaning of its exit statuses, and the members of its JSON.
+
+use super::value::parse_span;
+use clap::{Args, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
+    ("0", "the history was printed, or the log was turned on or off"),
+    ("1", "there is no log"),
+    ("2", "wrong usage"),
+    ("125", "the log cannot be read, or cannot be turned on or off"),
+];
+
+/// The members of a holding. Unknown values are null.
+pub(crate) const JSON: [(&str, &str); 14] = [
+    ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
+    ("key", "the text from which the name was derived (--key)"),
+    ("pid, command", "the script or command that held the lock"),
+    ("user", "the user who ran it"),
+    ("mode, token", "exclusive or shared, and the fencing token"),
+    ("slot, slots", "with --slots: the number of the slot, and the number of slots of the lock"),
+    ("since", "the time at which the lock was acquired: RFC 3339, UTC"),
+    ("waited_seconds", "the time for which the call had waited for the lock"),
+    ("state", "ended, held (it has not ended), or unknown (that cannot be determined)"),
+    (
+        "ended_after, ended_before",
+        "the times between which it ended; the same time if it is known, and null if it has not ended",
+    ),
+    ("held_seconds", "how long the lock was held, if the end is known"),
+    (
+        "cause",
+        "release (by its holder), exit (of the command), kill (unlock --kill), max-time, or replace; null if its process has \
+         ended or closed the file, or if the cause is not known",
+    ),
+    ("status", "with exit: the exit status of the command"),
+    (
+        "waits",
+        "the calls that found the lock held: pid, command, user, since, outcome (refused, acquired, timed-out, gave-up, or unknown), \
+         and waited_seconds",
+    ),
+];
+
+/// Show which processes held a lock, for how long, and which ones waited
+///
+/// The history comes from the event log. No log is kept unless you turn it on: with --enable, for all locks of this directory
+/// and all processes that use them, or with `ABA_LOCK_LOG`, for the processes that have this variable. --enable creates
+/// `events.jsonl` in `ABA_LOCK_DIR`. When this file has 1 MiB, it is renamed to `events.jsonl.1`, and the older one is removed. A lock
+/// that is not logged costs nothing more than without this function. While a lock is logged, `lock NAME -- CMD` waits for CMD, as
+/// with --no-inherit, so that the log gets the exit status.
+///
+/// The oldest holding comes first. If a script or another process ends while it holds a lock, the kernel releases it, and no process is
+/// left to log that. Then the end lies between two times: the last event that proves the holding, and the next event
+/// that proves its end. If another process waited for the lock, its acquisition is the end.
+///
+/// Locks of --file, `update` and leases of numbers are only in the log of `ABA_LOCK_LOG`, which has precedence. A rotated log FILE.1 is
+/// read, too.
+#[derive(Debug, Default, Args)]
+#[command(
+    override_usage = "aba-lock log [OPTIONS] [NAME]\n       aba-lock log [OPTIONS] --key TEXT\n       aba-lock log --enable|--disable"
+)]
+pub(crate) struct LogArgs {
+    /// Show only this lock [default: all locks]
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// Show only the lock of this text: see aba-lock-lock(1)
+    #[arg(long, value_name = "TEXT", conflicts_with = "name")]
+    pub(crate) key: Option<OsString>,
+
+    /// Show only what was held within the last TIME: 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) since: Option<Duration>,
+
+    /// Print the last events, and then each new event until a signal ends the command
+    ///
+    /// With --json, each event is printed as it is in the log.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Print a JSON object in a line for each holding
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Read this log [default: `ABA_LOCK_LOG`, otherwise the log in `ABA_LOCK_DIR`]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) log: Option<PathBuf>,
+
+    /// Log the events of the locks in `ABA_LOCK_DIR`, from now on
+    #[arg(long, conflicts_with_all = ["name", "key", "since", "follow", "json", "log"])]
+    pub(crate) enable: bool,
+
+    /// Stop that; the present log is kept
+    #[arg(long, conflicts_with_all = ["name", "key", "since", "follow", "json", "log", "enable"])]
+    pub(crate) disable: bool,
+}

@@ -1,0 +1,293 @@
+//! Builds the past holdings of locks from the events of a log.
+//!
+//! An event is a proof about a holding H of the same lock:
+//!
+//! | event | proves |
+//! |---|---|
+//! | `released` of the process of H | the end of H |
+//! | `contended` that names the process of H as the holder | H was held then |
+//! | `timed_out` of a waiter whose `contended` named H, without an acquisition in between | H was held then |
+//! | `expired` and `taken_over` of the process of H | H was held then, and the reason for its end |
+//! | `acquired` that excludes H, after a wait for H | H ended then: the kernel wakes the waiter |
+//! | `acquired` that excludes H, without a wait | H had ended by then |
+//! | `free` | H had ended by then, unless the observer waits for shared locks |
+
+use super::holding::{EndCause, Ending, PastHolding, PastOutcome, PastWait, elapsed_between};
+use super::logged_event::LoggedEvent;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The maximum difference between a time span in a line and the times of two lines.
+const CLOCK_PRECISION: Duration = Duration::from_secs(1);
+
+/// The holdings of all locks in a log.
+#[derive(Debug, Default)]
+pub struct Chronicle {
+    holdings: Vec<PastHolding>,
+    /// The holdings of each lock file whose end was not logged yet.
+    open: HashMap<PathBuf, Vec<usize>>,
+    /// The waits whose end was not logged yet, by lock file and pid: the holding, and the number of the wait in it.
+    waits: HashMap<(PathBuf, u32), (usize, usize)>,
+}
+
+impl Chronicle {
+    /// Returns all holdings, in the order in which they began.
+    #[must_use]
+    pub fn into_holdings(self) -> Vec<PastHolding> {
+        let mut holdings = self.holdings;
+        holdings.sort_by_key(|holding| holding.since);
+        holdings
+    }
+
+    /// Adds the next event.
+    pub fn add(&mut self, event: &LoggedEvent) {
+        let path = PathBuf::from(event.path());
+        let pid = event.pid("pid").unwrap_or_default();
+        match event.name() {
+            "acquired" => self.add_acquisition(event, path, pid),
+            "contended" => self.add_contention(event, path, pid),
+            "timed_out" => self.end_wait(event, &path, pid, PastOutcome::TimedOut(span_of(event))),
+            "superseded" | "deadlock" | "covered" => self.end_wait(event, &path, pid, PastOutcome::GaveUp),
+            "released" => {
+                let cause = match (event.text("cause"), event.members()["status"].as_i64()) {
+                    (Some("exit"), Some(status)) => Some(EndCause::Exited(status)),
+                    (Some("kill"), _) => Some(EndCause::Killed),
+                    (Some("release"), _) => Some(EndCause::Released),
+                    _ => None,
+                };
+                if let Some(at) = self.find_open(&path, pid) {
+                    let holding = &mut self.holdings[at];
+                    holding.ending = Ending::At(event.time.max(holding.since));
+                    holding.cause = holding.cause.or(cause);
+                    self.close(&path, at);
+                }
+            }
+            "expired" => self.note_cause(event, &path, pid, EndCause::Expired),
+            "taken_over" => {
+                if let Some(holder) = event.pid("holder_pid") {
+                    self.note_cause(event, &path, holder, EndCause::Replaced(pid));
+                }
+            }
+            "free" => self.end_all(event, &path, |_| true, false),
+            _ => {}
+        }
+    }
+
+    fn add_acquisition(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) {
+        let waited = span_of(event);
+        let wait = self.waits.remove(&(path.clone(), pid)).map(|(at, number)| &mut self.holdings[at].waits[number]);
+        // The wait of an earlier process with the same pid has ended without a line.
+        let wait = wait.filter(|wait| elapsed_between(wait.since, event.time) <= waited + CLOCK_PRECISION);
+        let has_waited = wait.is_some();
+        if let Some(wait) = wait {
+            wait.outcome = PastOutcome::Acquired(waited);
+        }
+        let is_shared = event.text("mode") == Some("shared");
+        let slot = event.number("slot").zip(event.number("slots"));
+        // A shared lock excludes exclusive ones, and a slot also the same slot.
+        let excludes = |other: &PastHolding| {
+            !is_shared || !other.is_shared || (slot.is_some() && slot == other.slot) || other.pid == pid
+        };
+        self.end_all(event, &path, excludes, has_waited);
+        self.open.entry(path.clone()).or_default().push(self.holdings.len());
+        let text = |member: &str| event.text(member).unwrap_or_default().to_owned();
+        self.holdings.push(PastHolding {
+            lock: event.lock().to_owned(),
+            key: event.text("key").map(str::to_owned),
+            path,
+            pid,
+            user: text("user"),
+            command: text("command"),
+            is_shared,
+            slot,
+            token: event.number("token").unwrap_or_default(),
+            since: event.time,
+            waited,
+            proved: event.time,
+            ending: Ending::After(event.time),
+            cause: None,
+            waits: Vec::new(),
+        });
+    }
+
+    fn add_contention(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) {
+        let open = self.open.get(&path).map_or(&[][..], Vec::as_slice);
+        let named = event.pid("holder_pid");
+        let found = open.iter().rev().copied().find(|at| Some(self.holdings[*at].pid) == named);
+        // A slot or a shared lock has several holders, of which the event names one.
+        let Some(at) = found.or_else(|| open.last().copied().filter(|_| named.is_none())) else { return };
+        let holding = &mut self.holdings[at];
+        if found.is_some() {
+            holding.prove(event);
+        }
+        let waits = event.flag("waits").unwrap_or_default();
+        if waits {
+            self.waits.insert((path, pid), (at, holding.waits.len()));
+        }
+        holding.waits.push(PastWait {
+            pid,
+            user: event.text("user").unwrap_or_default().to_owned(),
+            command: event.text("command").unwrap_or_default().to_owned(),
+            since: event.time,
+            outcome: if waits { PastOutcome::Unknown } else { PastOutcome::Refused },
+        });
+    }
+
+    fn end_wait(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, outcome: PastOutcome) {
+        let Some((at, number)) = self.waits.remove(&(path.clone(), pid)) else { return };
+        let holding = &mut self.holdings[at];
+        holding.waits[number].outcome = outcome;
+        let is_only = self.open.get(path).is_some_and(|open| open[..] == [at]);
+        if is_only && matches!(outcome, PastOutcome::TimedOut(_)) {
+            holding.prove(event);
+        }
+    }
+
+    fn note_cause(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, cause: EndCause) {
+        if let Some(at) = self.find_open(path, pid) {
+            let holding = &mut self.holdings[at];
+            holding.prove(event);
+            holding.cause = holding.cause.or(Some(cause));
+        }
+    }
+
+    fn find_open(&self, path: &PathBuf, pid: u32) -> Option<usize> {
+        self.open.get(path)?.iter().rev().copied().find(|at| self.holdings[*at].pid == pid)
+    }
+
+    fn close(&mut self, path: &PathBuf, at: usize) {
+        if let Some(open) = self.open.get_mut(path) {
+            open.retain(|other| *other != at);
+        }
+    }
+
+    /// Ends the holdings of a lock that `has_ended` selects, none of which can be held after this event. With `at_once`, the event is the
+    /// end of the wait for them.
+    fn end_all(
+        &mut self,
+        event: &LoggedEvent,
+        path: &PathBuf,
+        has_ended: impl Fn(&PastHolding) -> bool,
+        at_once: bool,
+    ) {
+        let Some(open) = self.open.get_mut(path) else { return };
+        let holdings = &mut self.holdings;
+        let is_only = open.len() == 1;
+        open.retain(|at| {
+            let holding = &mut holdings[*at];
+            if !has_ended(holding) {
+                return true;
+            }
+            let end = event.time.max(holding.proved);
+            holding.ending = if at_once && is_only { Ending::At(end) } else { Ending::Between(holding.proved, end) };
+            false
+        });
+    }
+}
+
+impl PastHolding {
+    /// Notes that it was held at the time of this event.
+    fn prove(&mut self, event: &LoggedEvent) {
+        self.proved = self.proved.max(event.time);
+        self.ending = Ending::After(self.proved);
+    }
+}
+
+fn span_of(event: &LoggedEvent) -> Duration {
+    event.span("waited_seconds").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::logged_event::read_events;
+    use super::*;
+
+    /// Builds the holdings of the lock `a` from events, each as `MINUTE EVENT PID MEMBERS`.
+    fn tell(events: &[&str]) -> Vec<PastHolding> {
+        let mut chronicle = Chronicle::default();
+        for event in events {
+            let words: Vec<&str> = event.splitn(4, ' ').collect();
+            let rest = words.get(3).map_or(String::new(), |rest| format!(",{rest}"));
+            let line = format!(
+                r#"{{"time":"2026-11-30T02:{}:00.000Z","event":"{}","lock":"a","path":"/a","pid":{}{rest}}}"#,
+                words[0], words[1], words[2]
+            );
+            let [event] = &read_events(line.as_bytes())[..] else { panic!("{line}") };
+            chronicle.add(event);
+        }
+        chronicle.into_holdings()
+    }
+
+    fn at(minute: u32) -> jiff::Timestamp {
+        format!("2026-11-30T02:{minute:02}:00Z").parse().unwrap()
+    }
+
+    #[test]
+    fn the_end_is_the_time_of_a_release() {
+        let told = tell(&["10 acquired 1", r#"14 released 1 "cause":"exit","status":3"#]);
+        assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(14)), Some(EndCause::Exited(3))));
+        assert_eq!(told[0].duration(), Some(Duration::from_secs(240)));
+    }
+
+    #[test]
+    fn an_end_without_a_line_lies_between_the_last_proof_and_the_next_acquisition() {
+        let told = tell(&[
+            "10 acquired 1",
+            r#"12 contended 2 "waits":false,"holder_pid":1"#,
+            r#"13 contended 3 "waits":false,"holder_pid":9"#,
+            "20 acquired 4",
+        ]);
+        assert_eq!(told[0].ending, Ending::Between(at(12), at(20)));
+        assert_eq!(told[0].waits.len(), 1);
+        assert_eq!(told[1].ending, Ending::After(at(20)));
+    }
+
+    #[test]
+    fn the_end_is_known_if_a_waiter_acquired_the_lock() {
+        let told = tell(&[
+            "10 acquired 1",
+            r#"12 contended 2 "waits":true,"holder_pid":1"#,
+            r#"17 acquired 2 "waited_seconds":300.0"#,
+        ]);
+        assert_eq!(told[0].ending, Ending::At(at(17)));
+        assert_eq!(told[0].waits[0].outcome, PastOutcome::Acquired(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn a_time_out_proves_that_the_holder_went_on() {
+        let told = tell(&[
+            "10 acquired 1",
+            r#"12 contended 2 "waits":true,"holder_pid":1"#,
+            r#"15 timed_out 2 "waited_seconds":180"#,
+            "30 acquired 3",
+        ]);
+        assert_eq!(told[0].ending, Ending::Between(at(15), at(30)));
+        assert_eq!(told[0].waits[0].outcome, PastOutcome::TimedOut(Duration::from_secs(180)));
+    }
+
+    #[test]
+    fn shared_holders_and_slots_do_not_end_each_other() {
+        let told = tell(&[
+            r#"10 acquired 1 "mode":"shared","slot":1,"slots":2"#,
+            r#"11 acquired 2 "mode":"shared","slot":2,"slots":2"#,
+            r#"12 acquired 3 "mode":"shared","slot":1,"slots":2"#,
+            r#"13 released 2 "cause":"release""#,
+        ]);
+        let endings: Vec<Ending> = told.iter().map(|holding| holding.ending).collect();
+        assert_eq!(endings, [Ending::Between(at(10), at(12)), Ending::At(at(13)), Ending::After(at(12))]);
+    }
+
+    #[test]
+    fn the_reason_for_an_end_is_kept() {
+        let told = tell(&[
+            "10 acquired 1",
+            "12 expired 1",
+            "13 acquired 2",
+            r#"14 taken_over 3 "holder_pid":2"#,
+            "15 acquired 3",
+        ]);
+        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(13)), Some(EndCause::Expired)));
+        assert_eq!((told[1].ending, told[1].cause), (Ending::Between(at(14), at(15)), Some(EndCause::Replaced(3))));
+    }
+}

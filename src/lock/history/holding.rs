@@ -1,0 +1,109 @@
+//! One past holding of a lock, as plain data.
+
+use jiff::Timestamp;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One acquisition of a lock, from the event log.
+#[derive(Debug, Clone)]
+pub struct PastHolding {
+    /// The name of the lock, or the path of its file.
+    pub lock: String,
+    pub key: Option<String>,
+    pub path: PathBuf,
+    /// The script or command that held the lock.
+    pub pid: u32,
+    pub user: String,
+    pub command: String,
+    pub is_shared: bool,
+    /// The number of the slot, and the number of slots of the lock.
+    pub slot: Option<(u64, u64)>,
+    pub token: u64,
+    pub since: Timestamp,
+    /// The time for which it had waited for the lock.
+    pub waited: Duration,
+    /// The last time at which an event proves that it held the lock.
+    pub(super) proved: Timestamp,
+    pub ending: Ending,
+    /// The reason for the end. `None`: its process has ended or closed the file, or the reason is not known.
+    pub cause: Option<EndCause>,
+    /// The calls that found the lock held by it.
+    pub waits: Vec<PastWait>,
+}
+
+/// The facts about the end of a holding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    At(Timestamp),
+    /// Between these times.
+    Between(Timestamp, Timestamp),
+    /// It has not ended.
+    StillHeld,
+    /// After this time. It is not known whether it has ended.
+    After(Timestamp),
+}
+
+/// The reason for the end of a holding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndCause {
+    /// Its holder has released the lock.
+    Released,
+    /// Its command has ended with this status.
+    Exited(i64),
+    /// `unlock --kill` has ended it.
+    Killed,
+    /// `--max-time` has ended it.
+    Expired,
+    /// A call with `--replace`, of this process, has ended it.
+    Replaced(u32),
+}
+
+/// A call that found the lock held.
+#[derive(Debug, Clone)]
+pub struct PastWait {
+    pub pid: u32,
+    pub user: String,
+    pub command: String,
+    pub since: Timestamp,
+    pub outcome: PastOutcome,
+}
+
+/// The outcome of such a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PastOutcome {
+    /// It did not wait.
+    Refused,
+    /// It waited for this time, and acquired the lock.
+    Acquired(Duration),
+    /// It waited for this time, and gave up.
+    TimedOut(Duration),
+    /// It gave up for a newer call (`--replace`), relied on another one (`--coalesce`), or would have caused a deadlock.
+    GaveUp,
+    /// It began to wait. The log does not say how that ended.
+    Unknown,
+}
+
+impl PastHolding {
+    /// Returns the time for which the lock was held, if it is known.
+    #[must_use]
+    pub fn duration(&self) -> Option<Duration> {
+        match self.ending {
+            Ending::At(end) => Some(elapsed_between(self.since, end)),
+            _ => None,
+        }
+    }
+
+    /// Returns the last time at which it may have been held. `None`: now.
+    #[must_use]
+    pub fn latest_end(&self) -> Option<Timestamp> {
+        match self.ending {
+            Ending::At(end) | Ending::Between(_, end) => Some(end),
+            Ending::StillHeld | Ending::After(_) => None,
+        }
+    }
+}
+
+/// Returns the time from `start` to `end`, and zero if the clock went back.
+pub(super) fn elapsed_between(start: Timestamp, end: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(start)).unwrap_or_default()
+}

@@ -1,0 +1,77 @@
+//! Compares the last holdings of a log with the locks that are held now.
+
+use super::chronicle::Chronicle;
+use super::holding::{Ending, PastHolding};
+use super::logged_event::for_each_event;
+use crate::lock::events;
+use crate::lock::holders::{self, Availability, Belief, LockState};
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The number of runs from which the usual time follows.
+const RUNS: usize = 10;
+
+/// Completes the holdings whose end the log does not have: each of them is held now, or its end lies before now, or that cannot be
+/// determined.
+pub fn settle_open_holdings(holdings: &mut [PastHolding]) {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for holding in holdings.iter().filter(|holding| matches!(holding.ending, Ending::After(_))) {
+        if !paths.contains(&holding.path) {
+            paths.push(holding.path.clone());
+        }
+    }
+    if paths.is_empty() {
+        return;
+    }
+    let states = holders::observe_all(&paths);
+    let now = Timestamp::now();
+    for holding in holdings {
+        if let Ending::After(proved) = holding.ending
+            && let Some(at) = paths.iter().position(|path| *path == holding.path)
+        {
+            holding.ending = match is_held_now(holding, &states[at]) {
+                Some(true) => Ending::StillHeld,
+                Some(false) => Ending::Between(proved, now.max(proved)),
+                None => Ending::After(proved),
+            };
+        }
+    }
+}
+
+/// Returns true if this is the present holding of the lock. `None`: that cannot be determined.
+fn is_held_now(past: &PastHolding, state: &LockState) -> Option<bool> {
+    let Some(holding) = &state.holding else {
+        return if state.availability() == Availability::Free { Some(false) } else { None };
+    };
+    // All holders of a shared lock have one token, so the pid decides there.
+    if past.is_shared {
+        return Some(holding.holders.iter().any(|holder| holder.pid == past.pid));
+    }
+    match &holding.record {
+        Some((record, belief)) if *belief != Belief::Perhaps => {
+            Some(record.token == past.token && record.pid == past.pid)
+        }
+        _ => None,
+    }
+}
+
+/// Returns the usual time for which the lock at `path` is held, and the number of runs from which it follows: the median of the
+/// last runs whose end is known. `None`: the log of its state root is not kept, or has no such run.
+#[must_use]
+pub fn find_usual_time(path: &Path, name: &str) -> Option<(Duration, usize)> {
+    let log = path.with_file_name(crate::lock::mark::LOG_NAME);
+    let mut chronicle = Chronicle::default();
+    for log in [events::older_log_path(&log), log] {
+        let _ = for_each_event(&log, |event| {
+            if event.lock() == name {
+                chronicle.add(&event);
+            }
+        });
+    }
+    let holdings = chronicle.into_holdings();
+    let mut last: Vec<Duration> = holdings.iter().rev().filter_map(PastHolding::duration).take(RUNS).collect();
+    last.sort_unstable();
+    let median = *last.get(last.len() / 2)?;
+    Some((median, last.len()))
+}

@@ -1,7 +1,8 @@
 //! Deadlocks: circles of processes that wait for each other.
 //!
 //! A waiter searches for a circle when its wait begins, and so finds the circle that it has closed. If a few reads show that
-//! the holder of the lock goes on by itself (`holder`), there is no circle yet, and the first search is left out. The waiter
+//! the holder of the lock goes on by itself (`holder`), or if other processes acquire the lock during the wait
+//! (`wait/holder_changes`), there is no circle yet, and the first search is left out. The waiter
 //! searches again while the wait lasts, because a circle may be closed in another way: by two processes at once, by a program
 //! that does not search, or by the `wait` of a shell. One of the waiters in the circle gives up with an error, which breaks
 //! the circle ([`detector`] decides which one). A search only reads `/proc`; it takes no lock and changes nothing.

@@ -20,7 +20,8 @@
 //!
 //! A waiter that is interrupted goes back to the end of the queue. That is why the first thread does nothing but wait. The
 //! second thread never takes the lock. It starts after a moment, because most waits are over by then, and takes no step after
-//! the wait has ended. It ends as soon as it has nothing left to do.
+//! the wait has ended. It ends as soon as it has nothing left to do. As long as other processes acquire the lock, it only looks
+//! at the time of the record now and then (`holder_changes`). So a long queue that moves costs little.
 //!
 //! The second thread is created before the first one blocks, although most waits end before it has work. It cannot be created
 //! later: the first thread sleeps in flock(2), a signal that wakes it would cost its place in the queue, and no other thread of
@@ -36,6 +37,8 @@
 //! If flock(2) returns during a step, the first thread sets `over` and waits for the end of the step. The expensive parts of a
 //! step look at `over` again and again.
 
+mod holder_changes;
+
 use crate::base::target::{Kind, Target};
 use crate::lock::deadlock::circle::Circle;
 use crate::lock::deadlock::detector::{DELAY_PER_WAITER, DeadlockDetector};
@@ -45,6 +48,7 @@ use crate::lock::kill::ForcedRelease;
 use crate::lock::request::{AfterGrant, Request};
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode};
+use holder_changes::HolderChanges;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
@@ -174,6 +178,10 @@ impl<'a> Waiting<'a> {
 
 /// Callbacks that report contention to the user. A second thread calls them while the first one waits.
 pub trait Contention: Send {
+    /// Returns false if the other functions report nothing.
+    fn reports(&self) -> bool {
+        true
+    }
     /// Returns the time between two calls of [`Contention::tick`]. `None`: it is never called.
     fn interval(&self) -> Option<Duration>;
     /// Called once, when another process holds the lock and this one waits.
@@ -189,8 +197,11 @@ pub trait Contention: Send {
 /// The work of the second thread.
 struct Watcher<'a> {
     contention: &'a mut dyn Contention,
+    changes: HolderChanges<'a>,
     detector: Option<DeadlockDetector>,
     waiting: Waiting<'a>,
+    /// True if a look was skipped, because other processes acquired the lock.
+    has_seen_changes: bool,
     /// True if this process was awaited at an earlier step, so that it has delayed its first search in a long queue.
     was_awaited: bool,
     has_reported: bool,
@@ -199,27 +210,31 @@ struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
-    /// Reports the wait and searches for a deadlock, each if it is time. Returns the pause until the next step, `None` if there
-    /// is none, or the circle that this process must break.
-    fn step(&mut self) -> Result<Option<Duration>, Circle> {
+    /// Returns true if it is time for a report or for a search.
+    fn has_work(&mut self) -> bool {
+        let now = Instant::now();
+        if self.next_look.is_some_and(|next| next <= now)
+            && let Some(pause) = self.changes.skip_look()
+        {
+            self.has_seen_changes = true;
+            self.next_look = Some(now + pause);
+        }
+        self.has_reported |= !self.contention.reports();
+        let is_due = |next: Option<Instant>| next.is_some_and(|next| next <= now);
+        !self.has_reported || is_due(self.next_look) || is_due(self.next_tick)
+    }
+
+    /// Returns the pause until the next step, or `None` if there is none.
+    fn next_pause(&self) -> Option<Duration> {
+        let next = [self.next_tick, self.next_look].into_iter().flatten().min();
+        next.map(|next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Searches for a deadlock and reports the wait, each if it is time. Returns the circle that this process must break.
+    fn step(&mut self) -> Result<(), Circle> {
         let now = Instant::now();
         if self.next_look.is_some_and(|next| next <= now) {
-            let is_first_step = self.detector.is_none();
-            let path = &self.waiting.target.path;
-            let detector = self.detector.get_or_insert_with(|| DeadlockDetector::new(path));
-            detector.set_fcntl(self.waiting.fcntl);
-            let later = if is_first_step && detector.is_held_by_active_process() {
-                Some(detector.interval())
-            } else if !detector.may_be_awaited(self.waiting.over) {
-                // A process for which no other can wait is in no circle. That is known without a look at all others.
-                (!detector.is_done()).then(|| detector.interval())
-            } else if !mem::replace(&mut self.was_awaited, true) && self.waiting.has_long_queue() {
-                Some(DELAY_PER_WAITER * u32::try_from(self.waiting.queue_len()).unwrap_or(u32::MAX))
-            } else if let Some(circle) = detector.search(self.waiting.over) {
-                return Err(circle);
-            } else {
-                Some(detector.interval())
-            };
+            let later = self.look()?;
             self.next_look = later.map(|later| Instant::now() + later);
         }
         if !self.has_reported {
@@ -230,8 +245,29 @@ impl Watcher<'_> {
             self.contention.tick(&self.waiting);
             self.schedule_tick();
         }
-        let next = [self.next_tick, self.next_look].into_iter().flatten().min();
-        Ok(next.map(|next| next.saturating_duration_since(Instant::now())))
+        Ok(())
+    }
+
+    /// Searches for a deadlock, if a few reads do not show that there is none. Returns the pause until the next look, `None` if
+    /// there is none, or the circle that this process must break.
+    fn look(&mut self) -> Result<Option<Duration>, Circle> {
+        let is_first_step = self.detector.is_none();
+        let detector = self.detector.get_or_insert_with(|| DeadlockDetector::new(&self.waiting.target.path));
+        detector.set_fcntl(self.waiting.fcntl);
+        if self.has_seen_changes {
+            detector.note_progress();
+        }
+        if is_first_step && detector.is_held_by_active_process() {
+            return Ok(Some(detector.interval()));
+        }
+        if !detector.may_be_awaited(self.waiting.over) {
+            // A process for which no other can wait is in no circle. That is known without a look at all others.
+            return Ok((!detector.is_done()).then(|| detector.interval()));
+        }
+        if !mem::replace(&mut self.was_awaited, true) && self.waiting.has_long_queue() {
+            return Ok(Some(DELAY_PER_WAITER * u32::try_from(self.waiting.queue_len()).unwrap_or(u32::MAX)));
+        }
+        detector.search(self.waiting.over).map_or(Ok(Some(detector.interval())), Err)
     }
 
     fn schedule_tick(&mut self) {
@@ -271,6 +307,8 @@ pub(super) fn wait_for_grant(
     let found: OnceLock<Circle> = OnceLock::new();
     let mut watcher = Watcher {
         contention: &mut *contention,
+        // Programs that lock a file with fcntl(2) write no record.
+        changes: HolderChanges::new((target.kind == Kind::Named && !request.fcntl).then_some(file)),
         detector: None,
         waiting: Waiting {
             target,
@@ -279,6 +317,7 @@ pub(super) fn wait_for_grant(
             queues: search == DeadlockSearch::Repeated && !request.fcntl,
             fcntl: request.fcntl.then_some(request.mode),
         },
+        has_seen_changes: false,
         was_awaited: false,
         has_reported: false,
         next_look: (search == DeadlockSearch::Repeated).then(Instant::now),
@@ -290,12 +329,18 @@ pub(super) fn wait_for_grant(
     let keep_open = || _ = kept.get_or_init(|| os::KeptFile::keep(file).ok());
     let mut is_separate = false;
     let watch = || {
-        if !mem::replace(&mut is_separate, true) && !os::separate_descriptors() {
-            keep_open();
-        }
         if found.get().is_none() {
+            if !watcher.has_work() {
+                return watcher.next_pause();
+            }
+            if !mem::replace(&mut is_separate, true) {
+                os::Heap::leave_area();
+                if !os::separate_descriptors() {
+                    keep_open();
+                }
+            }
             match watcher.step() {
-                Ok(pause) => return pause,
+                Ok(()) => return watcher.next_pause(),
                 Err(circle) => _ = found.set(circle),
             }
         }
@@ -327,13 +372,13 @@ pub(super) fn wait_for_grant(
                 if may_go_on().is_break() {
                     return ControlFlow::Break(());
                 }
-                match watcher.step() {
-                    Ok(pause) => ControlFlow::Continue(pause),
-                    Err(circle) => {
-                        _ = found.set(circle);
-                        ControlFlow::Break(())
-                    }
+                if watcher.has_work()
+                    && let Err(circle) = watcher.step()
+                {
+                    _ = found.set(circle);
+                    return ControlFlow::Break(());
                 }
+                ControlFlow::Continue(watcher.next_pause())
             })
         }
     };

@@ -7,7 +7,6 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use super::general_heap::{prepare_for_threads, return_free_memory};
-use super::heap::Heap;
 use super::mutex::lock_mutex;
 use super::range::{unlock_byte, wait_lock_byte};
 use super::signal_mask::SignalSet;
@@ -301,7 +300,6 @@ fn run_companion(shared: &Shared, delay: Duration) {
             return;
         };
         drop(companion);
-        Heap::leave_area();
         let Some(next) = step() else {
             // The first thread may free the data that the step borrows as soon as it sees `Ended`.
             drop(step);

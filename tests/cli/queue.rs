@@ -1,7 +1,7 @@
 //! The queue of a lock: waiters are served in order of arrival, and their place is reported.
 
 use crate::call::RunningCall;
-use crate::process::{count_background_switches, parent_pid, wait_until, waiter_pids};
+use crate::process::{count_background_switches, parent_pid, set_modified, wait_until, waiter_pids};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 
@@ -94,4 +94,25 @@ fn a_very_short_wait_is_not_reported() {
     // The timeout is shorter than the time after which a wait is reported.
     let said = scene.aba(["lock", "-t", "0.02", "a", "--", "true"]).status(124).err("timed out after 0.02 s").run().err;
     assert!(!said.contains("aba-lock: waiting for"), "{said}");
+}
+
+#[test]
+fn a_waiter_does_not_search_for_deadlocks_while_other_processes_acquire_the_lock() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    // The first look is at least a second later than usual.
+    let options = ["-f", "-qq", "-e", "trace=futex,open,openat", "-e", "inject=futex:delay_enter=1000000:when=1", "-o"];
+    let waiter = scene.call("strace").args(options).arg(scene.path("trace"));
+    let waiter = waiter.args([HELPER, "lock", "-qw", "a", "--", "true"]).start();
+    scene.wait_for_waiter("a");
+    // So does a record that is written.
+    set_modified(scene.lock_file("a"), -3600);
+    let trace = || fs::read_to_string(scene.path("trace")).unwrap();
+    let looks_into_proc = |line: &&str| line.contains("\"/proc/") && !line.contains("/proc/s");
+    wait_until("it looks at the holder", || trace().lines().any(|line| looks_into_proc(&line)));
+    let pauses =
+        trace().lines().take_while(|line| !looks_into_proc(line)).filter(|line| line.contains("ETIMEDOUT")).count();
+    assert_eq!(pauses, 2, "{}", trace());
+    holder.release();
+    waiter.finish();
 }

@@ -157,6 +157,12 @@ impl DeadlockDetector {
         goes_on
     }
 
+    /// Counts as a search that found nothing: other processes have acquired the lock during the wait.
+    pub(crate) fn note_progress(&mut self) {
+        self.schedule_pipe_search();
+        self.searched = true;
+    }
+
     /// Returns a detector for a process that waits until the lock at `path` is free, without asking for it
     /// ([`free_wait`](crate::lock::free_wait)). The kernel lists no such wait, and only a detector like this one looks for them:
     /// each circle through such a wait has a process that does.

@@ -85,6 +85,10 @@ impl LockProgress {
 }
 
 impl Contention for LockProgress {
+    fn reports(&self) -> bool {
+        !self.quiet
+    }
+
     fn interval(&self) -> Option<Duration> {
         if self.is_live() {
             return Some(Duration::from_secs(1));
@@ -138,6 +142,10 @@ impl DelayedProgress {
 }
 
 impl Contention for DelayedProgress {
+    fn reports(&self) -> bool {
+        self.progress.reports()
+    }
+
     fn interval(&self) -> Option<Duration> {
         if self.begun { self.progress.interval() } else { Some(SILENCE) }
     }

@@ -12,7 +12,7 @@
 //!    `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
-//! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, [`proc`], `process_handle`, `poll`,
+//! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, `companion`, [`proc`], `process_handle`, `poll`,
 //!    `file_watch`, `watcher`, `foreign_output`.
 //! 4. Uses of these: `append`, `binding`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
 
@@ -24,6 +24,7 @@ mod child;
 mod child_signals;
 mod clock;
 mod command;
+mod companion;
 mod copier;
 mod descriptor;
 mod detach;
@@ -80,6 +81,7 @@ pub use binding::{ScriptBinding, end_bound_process, is_bound};
 pub use child::{Child, tie_to_this_process};
 pub use clock::{ticks_per_second, ticks_since_boot};
 pub use command::{DEFAULT_PATH, PreparedCommand, run_with_sh};
+pub use companion::{prepare_long_step, with_companion};
 pub use copier::Copier;
 pub use descriptor::{
     callers_descriptor, can_overwrite, duplicate_for_children, enlarge_pipe, fill_standard_descriptors, had_owner,
@@ -123,7 +125,7 @@ pub use signal_action::without_size_signal;
 pub use slot::{ALL_SLOTS, MAX_SLOTS, Slot, TURNSTILE, other_slots};
 pub use terminal::{is_terminal, terminal_size, terminal_width};
 pub use this_process::{host_name, is_called, note_words, parent_id, umask, user_id, without_umask, words};
-pub use thread::{map_in_threads, separate_descriptors, wait_for_any_byte, with_companion};
+pub use thread::{map_in_threads, separate_descriptors, wait_for_any_byte};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
 pub use watch::{Bell, DirectoryWatch, can_watch};

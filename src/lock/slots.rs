@@ -39,7 +39,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -158,9 +158,9 @@ pub(super) struct SlotWait<'a> {
     file: &'a File,
     path: PathBuf,
     /// A descriptor of our own, which holds the turnstile, and the lock until the slot is granted.
-    own: Rc<File>,
+    own: Arc<File>,
     /// The wait for the lock, shared.
-    turn: Option<TurnWait<Rc<File>>>,
+    turn: Option<TurnWait<Arc<File>>>,
     capacity: u32,
     stage: SlotStage,
     granted: Option<Slot>,
@@ -175,7 +175,7 @@ impl<'a> SlotWait<'a> {
         // If the user may not open the file again, or without `/proc`, a copy of the descriptor is enough for the wait.
         let own = OpenOptions::new().read(true).write(true).open(again).or_else(|_| file.try_clone())?;
         let stage = if turnstile::passes_queue(file, path) { SlotStage::Lock } else { SlotStage::Turnstile };
-        let (own, path) = (Rc::new(own), path.to_owned());
+        let (own, path) = (Arc::new(own), path.to_owned());
         Ok(Self { file, path, own, turn: None, capacity, stage, granted: None, other: None })
     }
 
@@ -188,7 +188,7 @@ impl<'a> SlotWait<'a> {
                     self.stage = SlotStage::Lock;
                 }
                 SlotStage::Lock => {
-                    let begin = || TurnWait::new(Rc::clone(&self.own), &self.path, Mode::Shared, None);
+                    let begin = || TurnWait::new(Arc::clone(&self.own), &self.path, Mode::Shared, None);
                     self.turn.get_or_insert_with(begin).block_once()?;
                     self.stage = SlotStage::Slots;
                 }

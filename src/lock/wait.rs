@@ -25,7 +25,7 @@
 //!
 //! The second thread is created before the first one blocks, although most waits end before it has work. It cannot be created
 //! later: the first thread sleeps in flock(2), a signal that wakes it would cost its place in the queue, and no other thread of
-//! the process exists. A thread that only sleeps costs about 40 µs of processor time.
+//! the process exists. A thread that only sleeps costs about 30 µs of processor time (`os/companion` says how).
 //!
 //! # The end of a wait
 //!
@@ -334,7 +334,7 @@ pub(super) fn wait_for_grant(
                 return watcher.next_pause();
             }
             if !mem::replace(&mut is_separate, true) {
-                os::Heap::leave_area();
+                os::prepare_long_step();
                 if !os::separate_descriptors() {
                     keep_open();
                 }

@@ -2,7 +2,11 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use std::fs::{self, File};
+#[cfg(target_os = "linux")]
+use super::directory::{Directory, EntryBuffer};
+#[cfg(target_os = "linux")]
+use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -80,10 +84,31 @@ pub fn make_room(file: &File, highest: RawFd) {
 /// The descriptors above 2 that this process inherited. They are those without the close-on-exec flag.
 #[must_use]
 pub fn inherited_descriptors() -> Vec<RawFd> {
-    let entries = fs::read_dir("/dev/fd").into_iter().flatten().flatten();
-    let fds = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // SAFETY: F_GETFD only asks.
-    fds.filter(|fd| *fd > 2 && unsafe { libc::fcntl(*fd, libc::F_GETFD) } == 0).collect()
+    let mut inherited = Vec::new();
+    list_descriptors(|fd| {
+        // SAFETY: F_GETFD only asks.
+        if fd > 2 && unsafe { libc::fcntl(fd, libc::F_GETFD) } == 0 {
+            inherited.push(fd);
+        }
+    });
+    inherited
+}
+
+/// Calls `visit` for each open descriptor, and for the one of the directory that lists them. A process that waits for a lock calls this,
+/// so it makes few system calls.
+#[cfg(target_os = "linux")]
+fn list_descriptors(mut visit: impl FnMut(RawFd)) {
+    let number = |name: &CStr| name.to_str().ok()?.parse().ok();
+    if let Ok(directory) = Directory::open(c"/proc/self/fd") {
+        let _ =
+            directory.for_each(&mut EntryBuffer::new_small(), |name, _| number(name).into_iter().for_each(&mut visit));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn list_descriptors(visit: impl FnMut(RawFd)) {
+    let entries = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).for_each(visit);
 }
 
 /// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all its descriptors. 0 means no owner.

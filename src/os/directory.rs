@@ -14,12 +14,20 @@ use std::path::Path;
 /// The number of bytes of the entries that one call returns.
 const BUFFER: usize = 16 * 1024;
 
+/// The number of bytes of a small buffer. The allocator has blocks of this size ready.
+const SMALL_BUFFER: usize = 1024;
+
 /// A buffer for the entries of directories.
 pub(crate) struct EntryBuffer(Box<[u64]>);
 
 impl EntryBuffer {
     pub(crate) fn new() -> Self {
         Self(vec![0; BUFFER / 8].into_boxed_slice())
+    }
+
+    /// Returns a buffer that takes no new memory from the kernel, for a directory with few entries.
+    pub(crate) fn new_small() -> Self {
+        Self(vec![0; SMALL_BUFFER / 8].into_boxed_slice())
     }
 }
 

@@ -5,13 +5,17 @@
 //! none, and two atomic operations for each block would take a tenth of the time of a long list.
 
 #[cfg(target_env = "musl")]
-pub(super) use dlmalloc_heap::{GeneralHeap, prepare_for_threads, return_free_memory};
+pub(super) use dlmalloc_heap::{GeneralHeap, prepare_for_forks, prepare_for_threads, return_free_memory};
 #[cfg(not(target_env = "musl"))]
 pub(super) use std::alloc::System as GeneralHeap;
 
 /// Makes the allocator safe for several threads. The allocator of the C library always is.
 #[cfg(not(target_env = "musl"))]
 pub(super) fn prepare_for_threads() {}
+
+/// Makes the allocator safe for a process that is forked while it has several threads. That of the C library always is.
+#[cfg(not(target_env = "musl"))]
+pub(super) fn prepare_for_forks() {}
 
 /// Gives free memory back to the kernel. The allocator of the C library does that by itself.
 #[cfg(not(target_env = "musl"))]
@@ -36,11 +40,20 @@ mod dlmalloc_heap {
     /// True if this process may have several threads.
     static HAS_THREADS: AtomicBool = AtomicBool::new(false);
 
+    /// True after [`prepare_for_forks`].
+    static HAS_HANDLERS: AtomicBool = AtomicBool::new(false);
+
     /// Makes the allocator safe for several threads. Must be called before this process starts a second thread.
     pub(in super::super) fn prepare_for_threads() {
         // The start of a thread makes this visible to that thread.
-        if !HAS_THREADS.swap(true, Ordering::Relaxed) {
-            // A process that is forked while another thread has its turn could otherwise never allocate.
+        HAS_THREADS.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the allocator safe for a process that is forked while it has several threads. Must be called before a second thread
+    /// allocates or frees memory.
+    pub(in super::super) fn prepare_for_forks() {
+        // A process that is forked while another thread has its turn could otherwise never allocate.
+        if !HAS_HANDLERS.swap(true, Ordering::Relaxed) {
             // SAFETY: the functions live forever. If memory is short, they are not called.
             unsafe { libc::pthread_atfork(Some(begin_turn), Some(end_turn), Some(end_turn)) };
         }

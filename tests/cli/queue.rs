@@ -116,3 +116,20 @@ fn a_waiter_does_not_search_for_deadlocks_while_other_processes_acquire_the_lock
     holder.release();
     waiter.finish();
 }
+
+#[test]
+fn the_second_thread_of_a_waiter_takes_no_new_memory_before_it_has_work() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let options = ["-f", "-qq", "-e", "trace=flock,mmap,mprotect,clone,clone3", "-o"];
+    let waiter = scene.call("strace").args(options).arg(scene.path("trace"));
+    let waiter = waiter.args([HELPER, "lock", "-qw", "a", "--", "true"]).start();
+    let trace = || fs::read_to_string(scene.path("trace")).unwrap_or_default();
+    wait_until("it blocks", || trace().matches("flock(").count() == 2);
+    let calls = trace();
+    let start = calls.lines().skip_while(|line| !line.contains("EAGAIN")).take_while(|line| !line.contains("clone"));
+    let takes_memory = |line: &&str| line.contains("mmap(") || line.contains("mprotect(");
+    assert_eq!(start.filter(takes_memory).count(), 0, "{calls}");
+    holder.release();
+    waiter.finish();
+}

@@ -342,3 +342,20 @@ fn a_holder_of_a_slot_is_ended_after_its_maximum_time_and_the_others_are_not() {
     drop(gate);
     assert_eq!(held.release(), 0);
 }
+
+#[test]
+fn a_slot_is_handed_over_without_a_pause() {
+    let scene = Scene::new();
+    let _holders = [holder(&scene, "3"), holder(&scene, "3")];
+    let third = holder(&scene, "3");
+    let options = ["-f", "-qq", "-e", "trace=nanosleep,clock_nanosleep", "-e", "signal=none", "-o"];
+    let waiter = scene.call("strace").args(options).arg(scene.path("trace"));
+    let waiter = waiter.args([HELPER, "lock", "-qw", "--slots", "3", "job", "--", "true"]).start();
+    let inode = fs::metadata(scene.lock_file("job")).unwrap().ino();
+    let waits = |line: &&str| line.contains("->") && line.contains(&format!(":{inode} "));
+    let count_waits = || fs::read_to_string("/proc/locks").unwrap().lines().filter(waits).count();
+    wait_until("it waits for each slot", || count_waits() == 3);
+    third.release();
+    waiter.finish();
+    assert_eq!(fs::read_to_string(scene.path("trace")).unwrap(), "");
+}

@@ -77,7 +77,7 @@ ifeq (yes,$(WITH_BUILTIN))
 install: builtin
 endif
 
-.PHONY: all build service keeper builtin man test quick test-shell lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+.PHONY: all build service keeper builtin man test quick test-shell test-root lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
         install uninstall clean help
 
 all: build man ## Build the helper and the man pages
@@ -125,6 +125,10 @@ test-shell: build builtin ## Run the tests of the shell library, all but those t
 	@tests/tools install test
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BUILTIN_FILE="$(CURDIR)/$(BUILTIN_FILE)" \
 		BASH_BIN="$(abspath $(BASH_BIN))" tests/run shell
+
+test-root: need-cargo ## Run the tests with several users, as root
+	@$(CARGO) build --locked --quiet
+	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run root
 
 lint: need-target man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint

@@ -8,13 +8,14 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`, `memory`, `first_times`,
-//!    `general_heap`, `heap`.
+//!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`,
+//!    `memory`, `first_times`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, `companion`, [`proc`], `process_handle`, `poll`,
 //!    `file_watch`, `watcher`, `foreign_output`.
-//! 4. Uses of these: `append`, `binding`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`], `screen`.
+//! 4. Uses of these: `append`, `binding`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`],
+//!    `new_file`, `screen`.
 
 mod append;
 mod asked_processes;
@@ -31,6 +32,7 @@ mod detach;
 mod directory;
 mod examine;
 mod file;
+mod file_access;
 mod file_watch;
 #[cfg(all(target_os = "linux", target_env = "musl", target_pointer_width = "64"))]
 mod first_times;
@@ -49,6 +51,7 @@ mod listening;
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(all(target_env = "gnu", not(test)))))]
 mod memory;
 mod mutex;
+mod new_file;
 mod output;
 mod owner;
 mod pages;
@@ -94,8 +97,9 @@ pub(crate) use directory::directory_inodes;
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
 pub use file::{
     file_system, has_plain_inodes, is_network_file_system, leads_to, open_for_reading, open_unblocked, order,
-    same_file, try_leads_to, try_leads_to_through_link, word_for,
+    same_file, try_leads_to, try_leads_to_through_link, try_names_at, word_for,
 };
+pub use file_access::FileAccess;
 pub use file_watch::FileWatch;
 pub use flock::{Mode, try_lock, unlock, wait_lock};
 pub use foreign_output::write_to_stderr_of;
@@ -108,6 +112,7 @@ pub use lease::be_alone;
 pub use limit::{limit_of_file_size, limit_of_open_files, raise_limit_of_open_files};
 pub use listening::listens;
 pub use mutex::lock_mutex;
+pub use new_file::{create_directory_with, create_file_with};
 pub use output::{write_some, write_until_signal};
 pub use owner::as_owner;
 pub use pages::release_program_pages;
@@ -124,7 +129,7 @@ pub use signal::{die_of, exists, signal_child, signal_group};
 pub use signal_action::without_size_signal;
 pub use slot::{ALL_SLOTS, MAX_SLOTS, Slot, TURNSTILE, other_slots};
 pub use terminal::{is_terminal, terminal_size, terminal_width};
-pub use this_process::{host_name, is_called, note_words, parent_id, umask, user_id, without_umask, words};
+pub use this_process::{host_name, is_called, is_member, note_words, parent_id, umask, user_id, without_umask, words};
 pub use thread::{map_in_threads, separate_descriptors, wait_for_any_byte};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;

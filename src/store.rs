@@ -12,6 +12,7 @@ use crate::base::target::{Kind, Target};
 use crate::base::text::{quote_path, shorten};
 use crate::os;
 use crate::os::proc::process;
+use creation::DirectoryUsers;
 use error::StoreError;
 use std::fs;
 use std::io;
@@ -72,10 +73,14 @@ impl Store {
         Target { label, key: Some(key.text().to_owned()), ..self.target(key.name()) }
     }
 
-    /// The path of the directory of registries of numbers, which need not exist.
+    /// The path of the directory of registries of numbers, which need not exist. In a state root that all users share, each user
+    /// has one, because another user could falsify a registry.
     #[must_use]
     pub fn reservations(&self) -> PathBuf {
-        self.root.join("reserve")
+        match DirectoryUsers::of_directory(&self.root) {
+            Ok(DirectoryUsers::Everyone) => self.root.join(format!("reserve-{}", os::user_id())),
+            _ => self.root.join("reserve"),
+        }
     }
 
     /// Creates the directory, private to its user, unless it exists. Fails if its parent does not exist.
@@ -143,7 +148,12 @@ impl Store {
 
 /// Creates a directory unless it exists.
 pub fn make_directory(path: &Path, mode: u32, recursive: bool) -> io::Result<()> {
-    match fs::DirBuilder::new().recursive(recursive).mode(mode).create(path) {
+    check_directory(path, fs::DirBuilder::new().recursive(recursive).mode(mode).create(path))
+}
+
+/// Turns the error that a directory exists already into a success, and explains other errors.
+fn check_directory(path: &Path, made: io::Result<()>) -> io::Result<()> {
+    match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         // The error of the system, "File exists", does not show that a link leads nowhere.
         Err(error) => Err(obstacle(path).map_or(error, |what| io::Error::new(io::ErrorKind::NotADirectory, what))),
@@ -203,8 +213,11 @@ impl TaskRoot {
         if let Some(store) = &self.within {
             store.make()?;
         }
-        os::as_owner(&self.path, || make_directory(&self.path, creation::TASK_DIRECTORY, self.within.is_none()))
-            .map_err(|source| StoreError::TaskRoot { path: self.path.clone(), source })
+        let made = match &self.within {
+            Some(_) => check_directory(&self.path, creation::create_directory(&self.path, creation::TASK_DIRECTORY)),
+            None => os::as_owner(&self.path, || make_directory(&self.path, creation::TASK_DIRECTORY, true)),
+        };
+        made.map_err(|source| StoreError::TaskRoot { path: self.path.clone(), source })
     }
 
     /// The ids that have a directory, sorted. Empty if there is no task directory.
@@ -244,7 +257,20 @@ pub fn hint_about(path: &Path) -> Option<String> {
     };
     match problem {
         Some(problem) => Some(format!("{problem}: set {variable} to a writable directory on a local disk")),
-        None => hint_to_share(path, within.as_ref()),
+        None => hint_about_sharing(path).or_else(|| hint_to_share(path, within.as_ref())),
+    }
+}
+
+/// Returns the hint about a file that does not exist, and that this user must not or cannot create in a directory that users share.
+fn hint_about_sharing(path: &Path) -> Option<String> {
+    let is_missing = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let directory = path.parent().filter(|directory| is_missing && os::may(os::Right::MakeIn, directory).is_ok())?;
+    match DirectoryUsers::of_directory(directory).ok()? {
+        DirectoryUsers::Unsafe => Some(format!("run `chmod +t {0}`, or `chmod o-w {0}`", quote_path(directory))),
+        DirectoryUsers::Group(group) if !os::is_member(group) => {
+            Some(format!("new files get the group of the directory after `chmod g+s {}`", quote_path(directory)))
+        }
+        _ => None,
     }
 }
 

@@ -64,8 +64,15 @@ impl Target {
 
     /// Returns true if the path leads to the open `file`, and also the link if there is one. Fails if they cannot be examined.
     pub(crate) fn is_open_as(&self, file: &File) -> io::Result<bool> {
-        Ok(os::try_leads_to(&self.path, file)?
-            && self.link.as_ref().map_or(Ok(true), |link| os::try_leads_to_through_link(link, file))?)
+        self.count_names_if_open_as(file).map(|names| names.is_some())
+    }
+
+    /// Returns the number of hard links of the open `file`, if the path leads to it, and also the link if there is one. Fails if
+    /// they cannot be examined.
+    pub(crate) fn count_names_if_open_as(&self, file: &File) -> io::Result<Option<u64>> {
+        let names = os::try_names_at(&self.path, file)?;
+        let is_linked = || self.link.as_ref().map_or(Ok(true), |link| os::try_leads_to_through_link(link, file));
+        Ok(if names.is_some() && is_linked()? { names } else { None })
     }
 
     /// Returns true if both targets have the same lock file.

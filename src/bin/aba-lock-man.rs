@@ -35,8 +35,15 @@ aba-lock keeps two copies of a shell script or command from running at the same 
 lock NAME -- COMMAND`, and a script acquires a lock with the functions of aba-lock.bash(7).
 
 The locks are locks of the kernel (flock(2)) on files in a directory of the user, ~/.aba, so they exclude only processes of the same \
-user. To share a lock, several users set ABA_LOCK_DIR to the same directory, and root opens the lock file to them: \
-`chmod a+rw \"$(aba-lock path --create NAME)\"`. The kernel releases a lock when its holder ends, no matter how it ends.
+user. The kernel releases a lock when its holder ends, no matter how it ends.
+
+To share locks, several users set ABA_LOCK_DIR to the same directory. Its mode decides who shares them, whatever the umask is. If \
+only its owner may write to it, new lock files are private (0600). If its group may, they get that group and mode 0660. If all users \
+may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is not sticky, no file is created in it, because any user \
+could replace a file whose lock is held. An access control list counts as what the bits of the group say. Every user who shares a \
+directory can hold its locks, and so block the others. The content of lock files is only shown: the kernel decides which process holds a \
+lock. In a directory that all users share, each task belongs to the user who started it first, and numbers are reserved for each \
+user on their own.
 
 Other commands show and end the holders of locks, run a task only once, change files, reserve ports and other numbers, and \
 extend locks to several machines.";

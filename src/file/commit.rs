@@ -11,9 +11,9 @@ use crate::os;
 use crate::os::replace::{give_to_directory_owner, parent_directory, rename_file};
 use crate::store::creation;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 impl Edit {
@@ -28,8 +28,12 @@ impl Edit {
             copy_attributes(&self.place, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
         } else {
             let directory = parent_directory(&self.path);
-            let mode = if is_private { creation::mode_in(directory) } else { creation::USERS_FILE & !os::umask() };
-            draft.file.set_permissions(Permissions::from_mode(mode)).map_err(self.failed("set the mode of"))?;
+            let access = if is_private {
+                creation::access_in(directory)
+            } else {
+                Ok(os::FileAccess::with_mode(creation::USERS_FILE & !os::umask()))
+            };
+            access.and_then(|access| access.apply(&draft.file)).map_err(self.failed("set the mode of"))?;
             if is_private {
                 give_to_directory_owner(&draft.file, directory);
             }

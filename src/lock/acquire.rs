@@ -47,7 +47,7 @@ use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::fcntl;
 use crate::lock::grant;
-use crate::lock::open::{MAX_OPENS, cannot_open, open_lock_file};
+use crate::lock::open::{MAX_OPENS, cannot_open, check_links, open_lock_file};
 use crate::lock::ownership::{find_held, is_held_from_above, is_taker, may_be_held};
 use crate::lock::priority;
 use crate::lock::record::{self, RecordDraft, Taker};
@@ -235,7 +235,10 @@ impl<'a> Attempt<'a> {
     /// descriptor holds the lock already.
     fn acquire_descriptor(&mut self, target: Target, fd: RawFd) -> Result<Guard, LockError> {
         let file = os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source))?;
-        if !is_open_as(&target, &file)? {
+        let names = target.count_names_if_open_as(&file);
+        if let Some(names) = names.map_err(|source| LockError::cannot_examine(&target.path, source))? {
+            check_links(&target, names)?;
+        } else {
             let kind = fs::symlink_metadata(&target.path).map(|data| data.file_type());
             return Err(match kind {
                 Ok(kind) if target.kind == Kind::Named && !kind.is_file() => {

@@ -60,7 +60,8 @@ pub fn acquire(
     let is_same = |other: &Metadata| (other.dev(), other.ino()) == (opened.dev(), opened.ino());
     let is_open_on =
         |fd: &RawFd| os::callers_descriptor(*fd).is_some_and(|file| file.metadata().is_ok_and(|it| is_same(&it)));
-    if !opened.is_file() || mark::is_marked(opened.mode()) || inherited.iter().any(is_open_on) {
+    let is_usual = opened.is_file() && opened.nlink() == 1 && !mark::is_marked(opened.mode());
+    if !is_usual || inherited.iter().any(is_open_on) {
         return None;
     }
     // A subshell has another pid.

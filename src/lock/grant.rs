@@ -7,6 +7,7 @@ use crate::lock::mark::is_marked;
 use crate::lock::record::{self, Content, RecordDraft};
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode, Slot};
+use crate::store::creation;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
@@ -50,6 +51,10 @@ pub(super) fn write_records(
             os::set_owner(&guard.file, request.holder);
             acquired.is_marked |= is_marked_file(guard);
             continue;
+        }
+        if *last == Some(0) && guard.target.kind == Kind::Named {
+            // Bash may have created the file. A failure changes nothing for this caller.
+            let _ = creation::share_lock_file(&guard.file, &guard.target.path);
         }
         // A file of another user may not be writable. That is not reported.
         let is_expected = |error: &io::Error| {

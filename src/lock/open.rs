@@ -8,8 +8,10 @@ use crate::base::target::{Kind, Target};
 use crate::lock::error::LockError;
 use crate::lock::mark::mark_new_file;
 use crate::os::proc::process;
+use crate::os::replace::parent_directory;
 use crate::os::{self, word_for};
-use crate::store::{Store, creation};
+use crate::store::Store;
+use crate::store::creation::{self, DirectoryUsers};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -39,7 +41,7 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
         if let (Kind::Named, Some(store)) = (target.kind, store) {
             store.make()?;
         }
-        opened = match create(options.clone(), target) {
+        opened = match create(target) {
             // Another process has just created it, or it is a link to a file that does not exist.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => open_in_turn(&options, path),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
@@ -64,7 +66,9 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
         };
     }
     let file = opened.map_err(|source| cannot_open(path, source))?;
-    let kind = file.metadata().map_err(|source| cannot_open(path, source))?.file_type();
+    let data = file.metadata().map_err(|source| cannot_open(path, source))?;
+    check_links(target, data.nlink())?;
+    let kind = data.file_type();
     if kind.is_file() || (kind.is_dir() && target.kind == Kind::Users) {
         Ok(file)
     } else {
@@ -72,17 +76,33 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
     }
 }
 
+/// Fails if the lock file has more names than one, and other users may write to its directory: one of them may have linked a file
+/// that must not change.
+pub(super) fn check_links(target: &Target, names: u64) -> Result<(), LockError> {
+    let is_shared =
+        || !matches!(DirectoryUsers::of_directory(parent_directory(&target.path)), Ok(DirectoryUsers::Owner));
+    if names > 1 && target.kind == Kind::Named && is_shared() {
+        let what = format!("it has {names} names (hard links), and other users may write to its directory");
+        return Err(LockError::Open { path: target.path.clone(), owner: None, source: io::Error::other(what) });
+    }
+    Ok(())
+}
+
 /// Opens a lock file that exists, for reading and writing. Fails at once if another process has a lease on it.
 pub(super) fn open_existing(path: &Path) -> io::Result<File> {
     lock_file_options().open(path)
 }
 
+/// The flags with which lock files are opened.
+///
+/// `O_NOFOLLOW`: another user may have planted a link. `O_NONBLOCK`: opening a FIFO or a terminal could block. `O_NOCTTY`: a terminal
+/// must not become the one that controls this process.
+const FLAGS: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+
 /// The options with which an existing lock file is opened.
 fn lock_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    // O_NOFOLLOW: another user may have planted a link. O_NONBLOCK: opening a FIFO or a terminal could block. O_NOCTTY:
-    // a terminal must not become the one that controls this process.
-    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.read(true).write(true).custom_flags(FLAGS);
     options
 }
 
@@ -91,13 +111,9 @@ fn lock_file_options() -> OpenOptions {
 /// This is called only for a file that was not found: in a sticky directory, `fs.protected_regular` refuses `O_CREAT` for an
 /// existing file of another user, even to root. `O_EXCL` makes sure that a file that is given to the owner of the directory is
 /// new.
-fn create(mut options: OpenOptions, target: &Target) -> io::Result<File> {
-    let path = &target.path;
-    options.create_new(true).mode(creation::mode_of_lock_file(path, target.kind));
-    if target.kind == Kind::Users {
-        return open_in_turn(&options, path);
-    }
-    creation::create_for_owner(path, &options, open_in_turn)
+fn create(target: &Target) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    creation::create_lock_file(&target.path, target.kind, options.read(true).write(true), FLAGS)
 }
 
 /// Opens a file, and tries again while another process has a lease on it. [`clean`](super::clean) holds a lease for an instant,

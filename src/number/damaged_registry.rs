@@ -86,7 +86,8 @@ pub(super) fn save_copy(path: &Path) -> Option<PathBuf> {
         if before.is_some() {
             replace::rename_if_exists(&kept, &find_free_name(path, 1)).ok()?;
         }
-        replace::replace_under_lock(&kept, &bytes, creation::mode_in(parent_directory(&kept))).ok()?;
+        let access = creation::access_in(parent_directory(&kept)).ok()?;
+        replace::replace_under_lock(&kept, &bytes, access).ok()?;
     }
     Some(kept)
 }

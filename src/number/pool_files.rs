@@ -4,16 +4,19 @@
 use super::error::NumberError;
 use super::pool::Pool;
 use crate::os;
+use crate::os::proc::process;
+use crate::store::Store;
+use crate::store::creation::{self, DirectoryUsers};
 use crate::store::error::StoreError;
-use crate::store::{Store, creation};
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Returns all pools that have a registry or a directory of leases, sorted by name.
 pub fn list_pools(store: &Store) -> Result<Vec<Pool>, NumberError> {
     let path = store.reservations();
+    check_owner(store, &path)?;
     // An unreadable entry is an error: a partial list would look complete.
     let entries: Vec<fs::DirEntry> = match fs::read_dir(&path).and_then(Iterator::collect) {
         Ok(entries) => entries,
@@ -46,17 +49,25 @@ pub fn registry_lock_path(store: &Store, pool: &Pool) -> PathBuf {
 /// Creates a directory in the state root whatever the umask is. Succeeds if it already exists.
 pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
     let failed = |source| StoreError::StateRoot { path: path.to_owned(), source };
-    let try_it = || {
-        os::as_owner(path, || os::without_umask(|| fs::DirBuilder::new().mode(creation::STATE_DIRECTORY).create(path)))
-    };
+    let try_it = || creation::create_directory_for_group(path, creation::STATE_DIRECTORY);
     let made = match try_it() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
         made => made,
     };
     match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => check_owner(store, path),
         made => Ok(made.map_err(failed)?),
     }
+}
+
+/// Fails if all users share the state root, and the directory belongs to another user. That user could falsify the registries.
+pub(super) fn check_owner(store: &Store, path: &Path) -> Result<(), NumberError> {
+    let owner = fs::symlink_metadata(path).map_or(os::user_id(), |data| data.uid());
+    if owner == os::user_id() || !matches!(DirectoryUsers::of_directory(store.root()), Ok(DirectoryUsers::Everyone)) {
+        return Ok(());
+    }
+    let source = io::Error::other(format!("it belongs to user {}", process::user_name(owner)));
+    Err(StoreError::StateRoot { path: path.to_owned(), source }.into())
 }
 
 pub(super) fn add_suffix(path: &Path, suffix: &str) -> PathBuf {

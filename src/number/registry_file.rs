@@ -2,7 +2,7 @@
 
 use super::contents::RegistryContents;
 use super::error::NumberError;
-use super::pool_files::{add_suffix, create_directory};
+use super::pool_files::{add_suffix, check_owner, create_directory};
 use crate::base::target::Wait;
 use crate::file::edit::Edit;
 use crate::file::error::FileError;
@@ -43,7 +43,10 @@ pub(super) fn begin_edit(
             create_directory(store, &store.reservations())?;
             MissingFile::CreatePrivate
         }
-        MissingRegistry::Leave => MissingFile::Refuse,
+        MissingRegistry::Leave => {
+            check_owner(store, &store.reservations())?;
+            MissingFile::Refuse
+        }
     };
     let command = crate::os::proc::process::command_line(std::process::id());
     match Edit::begin(path, missing_file, wait, command, contention) {

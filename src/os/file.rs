@@ -126,22 +126,28 @@ pub fn leads_to(path: &Path, file: &File) -> bool {
 
 /// Does the same as [`leads_to`], but fails if the path cannot be examined. A path at which there is nothing leads to no file.
 pub fn try_leads_to(path: &Path, file: &File) -> io::Result<bool> {
-    is_same(fs::symlink_metadata(path), file)
+    try_names_at(path, file).map(|names| names.is_some())
+}
+
+/// Returns the number of hard links of the open `file`, if `path` is that file, and not a link to it. Fails if the path cannot be
+/// examined.
+pub fn try_names_at(path: &Path, file: &File) -> io::Result<Option<u64>> {
+    count_names_if_same(fs::symlink_metadata(path), file)
 }
 
 /// Returns true if `path` is the open `file`, or a link to it. Fails if the path cannot be examined.
 pub fn try_leads_to_through_link(path: &Path, file: &File) -> io::Result<bool> {
-    is_same(fs::metadata(path), file)
+    count_names_if_same(fs::metadata(path), file).map(|names| names.is_some())
 }
 
-fn is_same(there: io::Result<Metadata>, file: &File) -> io::Result<bool> {
+fn count_names_if_same(there: io::Result<Metadata>, file: &File) -> io::Result<Option<u64>> {
     match there {
         Ok(there) => {
             let open = file.metadata()?;
-            Ok((there.dev(), there.ino()) == (open.dev(), open.ino()))
+            Ok(((there.dev(), there.ino()) == (open.dev(), open.ino())).then(|| open.nlink()))
         }
         Err(error) if [libc::ENOENT, libc::ENOTDIR, libc::ELOOP].contains(&error.raw_os_error().unwrap_or(0)) => {
-            Ok(false)
+            Ok(None)
         }
         Err(error) => Err(error),
     }

@@ -7,6 +7,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that renames")]
 
+use super::file_access::FileAccess;
 use super::flock::{Mode, wait_lock};
 use super::owner::as_owner;
 use super::signal_action::without_size_signal;
@@ -39,34 +40,34 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Replaces a file that only the holder of a lock writes, and returns the new file, open.
 ///
 /// The temporary file always has the same name (`NAME.tmp`), so the next writer removes the one that a killed writer left. The
-/// new file has exactly this mode. If this process is root, the file belongs to the owner of the directory.
-pub fn replace_under_lock(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    as_owner(parent_directory(path), || replace_with(path, bytes, mode, |_| Ok(())))
+/// new file has exactly this access. If this process is root, the file belongs to the owner of the directory.
+pub fn replace_under_lock(path: &Path, bytes: &[u8], access: FileAccess) -> io::Result<File> {
+    as_owner(parent_directory(path), || replace_with(path, bytes, access, |_| Ok(())))
 }
 
 /// Replaces a file as [`replace_under_lock`] does, but the new file always belongs to the user of this process, so that its
 /// owner shows which user wrote it.
-pub fn replace_as_caller(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
-    replace_with(path, bytes, mode, |_| Ok(()))
+pub fn replace_as_caller(path: &Path, bytes: &[u8], access: FileAccess) -> io::Result<File> {
+    replace_with(path, bytes, access, |_| Ok(()))
 }
 
 /// Replaces a file as [`replace_under_lock`] does, with a file that is locked (flock(2), exclusive) before it appears at
 /// `path`.
-pub fn replace_with_locked_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+pub fn replace_with_locked_file(path: &Path, bytes: &[u8], access: FileAccess) -> io::Result<File> {
     // No other process knows the temporary file, so this does not wait.
-    as_owner(parent_directory(path), || replace_with(path, bytes, mode, |file| wait_lock(file, Mode::Exclusive)))
+    as_owner(parent_directory(path), || replace_with(path, bytes, access, |file| wait_lock(file, Mode::Exclusive)))
 }
 
 fn replace_with(
     path: &Path,
     bytes: &[u8],
-    mode: u32,
+    access: FileAccess,
     before: impl FnOnce(&File) -> io::Result<()>,
 ) -> io::Result<File> {
     let mut temporary: OsString = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let _ = fs::remove_file(&temporary);
-    let written = write_temporary(&temporary, bytes, mode).and_then(|file| {
+    let written = write_temporary(&temporary, bytes, access).and_then(|file| {
         before(&file)?;
         fs::rename(&temporary, path)?;
         Ok(file)
@@ -77,12 +78,12 @@ fn replace_with(
     written
 }
 
-fn write_temporary(temporary: &OsString, bytes: &[u8], mode: u32) -> io::Result<File> {
+fn write_temporary(temporary: &OsString, bytes: &[u8], access: FileAccess) -> io::Result<File> {
+    // A file that gets another group is private until then.
+    let mode = if access.group.is_some() { 0o600 } else { access.mode };
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)?;
     // The umask may have removed bits.
-    if file.metadata()?.mode() & 0o7777 != mode {
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-    }
+    access.apply(&file)?;
     without_size_signal(|| file.write_all(bytes))?;
     Ok(file)
 }

@@ -96,6 +96,15 @@ pub fn user_id() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Returns true if this process may give its files to this group, because it is a member or root.
+#[must_use]
+pub fn is_member(group: u32) -> bool {
+    let mut groups = vec![0; 65536];
+    // SAFETY: the call writes at most the given number of elements, and the list has as many. It cannot fail for the other two.
+    let (own, count) = unsafe { (libc::getegid(), libc::getgroups(65536, groups.as_mut_ptr())) };
+    user_id() == 0 || own == group || groups[..usize::try_from(count).unwrap_or(0)].contains(&group)
+}
+
 /// The parent of this process. 0 if it is in another PID namespace.
 #[must_use]
 pub fn parent_id() -> u32 {

@@ -7,11 +7,14 @@ use super::error::TaskError;
 use super::files;
 use super::stream::Stream;
 use crate::base::names::TaskId;
-use crate::os::{self, replace};
-use crate::store::{TaskRoot, creation};
+use crate::os::proc::process;
+use crate::os::{self, FileAccess, replace};
+use crate::store::TaskRoot;
+use crate::store::creation::{self, DirectoryUsers};
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -25,13 +28,15 @@ pub struct Task<'a> {
     pub(super) key: Option<String>,
     /// The TTL, and the time at which it was set. An outcome that is written after that time has not expired.
     pub(super) ttl: Option<(Duration, SystemTime)>,
+    /// The access to new files in the directory, once it is known.
+    access: OnceCell<FileAccess>,
 }
 
 impl<'a> Task<'a> {
     /// Returns the task with this id. The file system is not accessed.
     #[must_use]
     pub fn new(root: &'a TaskRoot, id: TaskId) -> Self {
-        Self { directory: root.path().join(id.as_str()), id, root, key: None, ttl: None }
+        Self { directory: root.path().join(id.as_str()), id, root, key: None, ttl: None, access: OnceCell::new() }
     }
 
     /// Returns all tasks that have a directory, in the order of their ids.
@@ -90,12 +95,7 @@ impl<'a> Task<'a> {
 
     /// Creates the directory, and the task root if it is missing. Succeeds if the directory exists.
     pub(super) fn create_directory(&self) -> Result<(), TaskError> {
-        // The umask is ignored, so that the mode does not depend on it.
-        let make = |path: &Path| {
-            os::as_owner(path, || {
-                os::without_umask(|| fs::DirBuilder::new().mode(creation::TASK_DIRECTORY).create(path))
-            })
-        };
+        let make = |path: &Path| creation::create_directory_for_group(path, creation::TASK_DIRECTORY);
         match make(&self.directory) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && self.directory.is_dir() => return Ok(()),
@@ -119,14 +119,41 @@ impl<'a> Task<'a> {
                 source: io::Error::from_raw_os_error(libc::ENOTDIR),
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.create_directory(),
-            _ => Ok(()),
+            Ok(data) => {
+                self.access.get_or_init(|| creation::access_to_task_files(&data));
+                if self.is_of_stranger(data.uid()) { Err(self.stranger_error(data.uid())) } else { Ok(()) }
+            }
+            Err(_) => Ok(()),
         }
+    }
+
+    /// Returns true if all users share the task root, and `owner`, the owner of the task, is another user. That user could falsify it.
+    pub(super) fn is_of_stranger(&self, owner: u32) -> bool {
+        owner != os::user_id() && matches!(DirectoryUsers::of_directory(self.root.path()), Ok(DirectoryUsers::Everyone))
+    }
+
+    fn stranger_error(&self, owner: u32) -> TaskError {
+        let owner = process::user_name(owner);
+        let cause =
+            format!("it belongs to user {owner}, and tasks are not shared in a directory that all users may write to");
+        TaskError::Unusable { path: self.directory.clone(), source: io::Error::other(cause) }
+    }
+
+    /// Returns true if only the owner of the directory can have written its files.
+    pub(super) fn is_private(&self) -> bool {
+        self.access() == creation::PRIVATE_FILE
+    }
+
+    /// The access to new files in the directory.
+    pub(super) fn access(&self) -> FileAccess {
+        let examine = || fs::metadata(&self.directory).ok().as_ref().map(creation::access_to_task_files);
+        *self.access.get_or_init(|| examine().unwrap_or(creation::PRIVATE_FILE))
     }
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TaskError> {
         // The owner of the saved command must be the user who saved it: a process that runs it again checks the owner.
         let replace = if name == files::COMMAND { replace::replace_as_caller } else { replace::replace_under_lock };
-        replace(&self.file(name), bytes, creation::mode_in(&self.directory)).map(drop).map_err(self.failed(name))
+        replace(&self.file(name), bytes, self.access()).map(drop).map_err(self.failed(name))
     }
 
     /// Removes a file. Succeeds if it does not exist.

@@ -172,7 +172,12 @@ impl Task<'_> {
     /// - It writes to the logs of the task, or to a `tee` that does.
     /// - It is in a session whose leader writes there.
     /// - It is in a session whose leader is named by `pid` and is the child of a holder of `lock`.
+    ///
+    /// In a directory that users share, another user could choose these processes, so none is found.
     pub(super) fn find_foreign_processes(&self) -> Vec<ProcessStat> {
+        if !self.is_private() {
+            return Vec::new();
+        }
         let logs: Vec<(u64, u64)> = Stream::BOTH
             .into_iter()
             .filter_map(|stream| fs::symlink_metadata(self.file(stream.file_name())).ok())

@@ -57,9 +57,13 @@ pub(super) fn kill_leftovers(task: &Task, record: &Record, has_end: bool) -> Res
     };
     let ours = process::own_number().unwrap_or(0);
     let mark = InitialVariable::Value(build_run_mark(task, record.token));
+    // In a directory that users share, another user can have written the record, and put another file in the place of a log. Then
+    // only the mark, which a process has from its start, proves that it belongs to the run.
+    let is_trusted = task.is_private();
     // Only the processes of the run have these files open for writing.
     let logs: Vec<(u64, u64)> = Stream::BOTH
         .into_iter()
+        .filter(|_| is_trusted)
         .filter_map(|stream| task.log(stream)?.metadata().ok())
         .map(|data| (data.dev(), data.ino()))
         .collect();
@@ -68,13 +72,13 @@ pub(super) fn kill_leftovers(task: &Task, record: &Record, has_end: bool) -> Res
     let mut empty_passes = 0;
     while empty_passes < 2 {
         let (mut found, mut is_unsure) = (Vec::new(), false);
-        let leader = process::number_of(record.pid).filter(|_| is_our_namespace);
+        let leader = process::number_of(record.pid).filter(|_| is_our_namespace && is_trusted);
         let mut is_proved = leader.is_some_and(|number| process::is_alive(number, record.tick));
         let mut in_session = Vec::new();
         for seen in process::read_all_stats().into_iter().filter(|seen| seen.pid != ours) {
             let here = here(&seen);
             // The leader is compared by pid, because it may not have begun its session yet.
-            let is_leader = here.is_some_and(|here| here.pid == record.pid) && seen.start <= record.tick;
+            let is_leader = is_trusted && here.is_some_and(|here| here.pid == record.pid) && seen.start <= record.tick;
             let is_in_session = here.is_some_and(|here| here.session == record.pid);
             let given = process::initial_variable(seen.pid, TASK);
             if given == mark || process::prints_to(seen.pid, &logs) {

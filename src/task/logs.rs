@@ -28,14 +28,8 @@ impl Task<'_> {
         self.set_logs_aside("1")?;
         let make = |stream: Stream| {
             let mut options = OpenOptions::new();
-            options
-                .append(true)
-                .create_new(true)
-                .mode(creation::mode_in(self.directory()))
-                .custom_flags(libc::O_NOFOLLOW);
-            let log = creation::create_for_owner(&self.file(stream.file_name()), &options, |options, path| {
-                options.open(path)
-            });
+            let (path, flags) = (self.file(stream.file_name()), libc::O_NOFOLLOW);
+            let log = creation::create_file(&path, self.access(), options.append(true), flags);
             log.map_err(self.failed(stream.file_name()))
         };
         Ok([make(Stream::Out)?, make(Stream::Err)?])
@@ -70,11 +64,11 @@ impl Task<'_> {
     fn try_add_event(&self, event: &str) -> io::Result<()> {
         let path = self.file(files::HISTORY);
         let mut options = OpenOptions::new();
-        options.read(true).append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        options.read(true).append(true).custom_flags(flags);
         let mut file = match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                options.create(true).mode(creation::mode_in(self.directory()));
-                creation::create_for_owner(&path, &options, |options, path| options.open(path))?
+                creation::create_file(&path, self.access(), &options, flags)?
             }
             opened => opened?,
         };
@@ -85,7 +79,7 @@ impl Task<'_> {
             file.seek(SeekFrom::Start(len - MAX_HISTORY / 2))?;
             file.read_to_end(&mut kept)?;
             let begin = kept.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            replace::replace_under_lock(&path, &kept[begin..], creation::mode_in(self.directory()))?;
+            replace::replace_under_lock(&path, &kept[begin..], self.access())?;
         }
         Ok(())
     }

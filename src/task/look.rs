@@ -65,6 +65,9 @@ impl Task<'_> {
         let Some(file) = files::open_if_exists(&self.file(files::EXIT))? else { return Ok(None) };
         let Some(status) = files::read_number(&file)? else { return Ok(None) };
         let data = file.metadata()?;
+        if self.is_of_stranger(data.uid()) {
+            return Ok(None);
+        }
         // A signal ends a run that is interrupted and one whose time is over. The note of the end says which one it was.
         let time_over = if is_signal(status) { self.read_time_over(status) } else { None };
         Ok(Some(Outcome { result: RunResult { status, time_over }, at: data.modified()?, inode: data.ino() }))

@@ -232,7 +232,11 @@ impl Supervisor<'_> {
         let draft = if self.key.is_some() { draft.with_key(self.key.clone()) } else { draft };
         let (_, text) = draft.finish(self.token);
         record::write_text(self.lock, &self.task.file(files::LOCK), &text)?;
-        replace::replace_with_locked_file(&self.task.file(files::PID), format!("{pid}\n").as_bytes(), 0o644)
+        replace::replace_with_locked_file(
+            &self.task.file(files::PID),
+            format!("{pid}\n").as_bytes(),
+            os::FileAccess::with_mode(0o644),
+        )
     }
 
     fn report_no_directory(&self, err: &File, error: &io::Error) {

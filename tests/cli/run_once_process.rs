@@ -226,7 +226,7 @@ fn a_process_of_another_user_that_a_run_left_is_reported_and_not_joined_by_the_n
     }
     let scene = Scene::new();
     scene.make_root();
-    set_mode(scene.root(), 0o777);
+    set_mode(scene.root(), 0o1777);
     // A program like sudo: it becomes a process of root.
     let setuid = scene.path("setpriv");
     copy_program("/usr/bin/setpriv", &setuid);

@@ -69,6 +69,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
     Entry { name: "benchmarks of the service", root: "benches/service.rs", layers: &[] },
     Entry { name: "benchmarks of the keeper", root: "benches/cluster.rs", layers: &[] },
     Entry { name: "tests of the helper", root: "tests/cli/main.rs", layers: &[] },
+    Entry { name: "tests with several users", root: "tests/users/main.rs", layers: &[] },
     Entry { name: "tests of the keeper", root: "tests/cluster/main.rs", layers: &[] },
     Entry { name: "tests of the service", root: "tests/service/main.rs", layers: &[] },
     Entry {

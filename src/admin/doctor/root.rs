@@ -8,6 +8,7 @@ use crate::base::environment::root_variable;
 use crate::base::text::format_io_error;
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
+use crate::store::creation::DirectoryUsers;
 use crate::store::{Store, TaskRoot, name_of};
 use std::fs::{self, Metadata};
 use std::io;
@@ -153,31 +154,36 @@ fn find_nearest(path: &Path) -> Option<PathBuf> {
     path.ancestors().find(|above| fs::metadata(above).is_ok()).map(Path::to_owned)
 }
 
-/// Checks the owner of a directory, and which other users can replace files in it.
+/// Checks the owner of a directory, and which other users share it.
 fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path) -> Finding {
     let path = shell_words::quote(&path.to_string_lossy()).into_owned();
-    let sticky = data.mode() & 0o1000 != 0;
-    if data.mode() & 0o002 != 0 && !sticky {
-        return Finding::wrong(check, format!("{found}: every user can replace a locked file"))
-            .hint(format!("run `chmod go-w {path}`, or, if all users share it, `chmod +t {path}`"));
-    }
-    if data.mode() & 0o002 != 0 {
-        return Finding::note(
+    match DirectoryUsers::from_mode(data.mode(), data.gid()) {
+        DirectoryUsers::Unsafe => Finding::wrong(check, format!("{found}: every user can replace a locked file"))
+            .hint(format!("run `chmod go-w {path}`, or, if all users share it, `chmod +t {path}`")),
+        DirectoryUsers::Everyone => Finding::note(
             check,
             format!("{found}: all users share it, and each of them can block the locks of the others"),
-        );
+        ),
+        DirectoryUsers::Group(group) if !os::is_member(group) && data.mode() & 0o2000 == 0 => {
+            let (group, me) = (process::group_name(group), process::user_name(os::user_id()));
+            let cause = format!("user {me} is not a member of group {group}, to which the directory belongs");
+            Finding::wrong(check, format!("{found}: cannot create files in it: {cause}"))
+                .hint(format!("new files get the group of the directory after `chmod g+s {path}`"))
+        }
+        DirectoryUsers::Group(group) => {
+            let group = process::group_name(group);
+            let replace = if data.mode() & 0o1000 == 0 { ", and can replace a locked file" } else { "" };
+            Finding::note(check, format!("{found}: members of group {group} share its locks{replace}"))
+                .hint(format!("if that is not intended, run `chmod g-w {path}`"))
+        }
+        DirectoryUsers::Owner if data.uid() != os::user_id() => {
+            let owner = process::user_name(data.uid());
+            let me = process::user_name(os::user_id());
+            Finding::note(check, format!("{found}: {owner} may be unable to open files that {me} creates in it"))
+                .hint(format!("run as {owner}, or {}", if check == TASKS { TASKS_ELSEWHERE } else { ELSEWHERE }))
+        }
+        DirectoryUsers::Owner => Finding::fine(check, found),
     }
-    if data.uid() != os::user_id() {
-        let owner = process::user_name(data.uid());
-        let me = process::user_name(os::user_id());
-        return Finding::note(check, format!("{found}: {owner} may be unable to open files that {me} creates in it"))
-            .hint(format!("run as {owner}, or {}", if check == TASKS { TASKS_ELSEWHERE } else { ELSEWHERE }));
-    }
-    if data.mode() & 0o020 != 0 && !sticky {
-        return Finding::note(check, format!("{found}: members of its group can replace a locked file"))
-            .hint(format!("if that is not intended, run `chmod g-w {path}`"));
-    }
-    Finding::fine(check, found)
 }
 
 fn check_file_system(place: &Path, report: Report) {

@@ -135,7 +135,7 @@ fn turn_on(log: &Path) -> io::Result<()> {
         created => created?,
     };
     let data = check_trusted(check_kind(file.metadata()?)?, log)?;
-    let mode = data.mode() & 0o777 | creation::mode_in(os::replace::parent_directory(log));
+    let mode = data.mode() & 0o777 | creation::access_in(os::replace::parent_directory(log))?.mode;
     if mode == data.mode() & 0o7777 { Ok(()) } else { file.set_permissions(Permissions::from_mode(mode)) }
 }
 
@@ -226,9 +226,8 @@ fn is_at(path: &Path, data: &Metadata) -> bool {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create_new(true).mode(creation::mode_in(os::replace::parent_directory(path)));
-    creation::create_for_owner(path, &options, |options, path| options.open(path))
+    let access = creation::access_in(os::replace::parent_directory(path))?;
+    creation::create_file(path, access, OpenOptions::new().append(true), libc::O_NOFOLLOW)
 }
 
 /// Replaces the full log, which is open as `file`, with an empty one. Returns true if the caller must open the log again, and false if

@@ -244,7 +244,7 @@ fn open(path: &Path, writable: bool) -> io::Result<File> {
     match open_in_turn(&options, path) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
             // O_CREAT is passed as a flag, because the standard library only creates files that it opens for writing.
-            options.custom_flags(flags | libc::O_CREAT).mode(creation::mode_of_lock_file(path, Kind::Users));
+            options.custom_flags(flags | libc::O_CREAT).mode(creation::USERS_FILE);
             match open_in_turn(&options, path) {
                 // The path ends in a slash, and no such directory exists.
                 Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Err(missing),

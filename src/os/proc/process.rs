@@ -44,4 +44,4 @@ pub(crate) use stat::try_all_pids;
 pub use stat::{
     ProcessStat, RunState, all_ancestors, all_pids, ancestors, parent, read_all_stats, read_stat, start_time,
 };
-pub use user::{UNKNOWN_USER, home_of, is_known_user, user_name, user_of};
+pub use user::{UNKNOWN_USER, group_name, home_of, is_known_user, user_name, user_of};

@@ -20,7 +20,8 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 /// lock is taken. Each file that is kept is printed with the reason. (A plain flock(1) that opens a file at the moment of its
 /// removal locks the removed file.) A lock file that owes a run to calls with `lock --coalesce` is kept.
 ///
-/// A new lock file is private. If the removed file was opened to other users (`chmod a+rw`), open the new one to them, too.
+/// A new lock file has the mode that its directory decides. If the removed file was opened to other users (`chmod a+rw`), open the
+/// new one to them, too.
 #[derive(Debug, Args)]
 pub(crate) struct CleanArgs {
     /// The locks whose files are removed [default: all locks]

@@ -49,6 +49,14 @@ fn is_mapped(uid: u32) -> bool {
     })
 }
 
+/// The name of a group, or the number if there is no name.
+#[must_use]
+pub fn group_name(gid: u32) -> String {
+    // Like the file of users, this file has the number in the third field.
+    let name = read_passwd("/etc/group").and_then(|groups| find_passwd_field(&groups, gid, 0));
+    name.unwrap_or_else(|| gid.to_string())
+}
+
 /// The home directory of a user.
 #[must_use]
 pub fn home_of(uid: u32) -> Option<PathBuf> {

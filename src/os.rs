@@ -127,7 +127,7 @@ pub use range::{
 pub use screen::{Event, Screen};
 pub use signal::{die_of, exists, signal_child, signal_group};
 pub use signal_action::without_size_signal;
-pub use slot::{ALL_SLOTS, MAX_SLOTS, Slot, TURNSTILE, other_slots};
+pub use slot::{ALL_SLOTS, MAX_SLOTS, Slot, TURNSTILE, around_slots, other_slots};
 pub use terminal::{is_terminal, terminal_size, terminal_width};
 pub use this_process::{host_name, is_called, is_member, note_words, parent_id, umask, user_id, without_umask, words};
 pub use thread::{map_in_threads, separate_descriptors, wait_for_any_byte};

@@ -43,7 +43,7 @@ use super::wait::{self, Contention, DeadlockSearch, WaitOutcome};
 use crate::base::environment::inherited_descriptors;
 use crate::base::target::{Kind, Target, Wait};
 use crate::lock::coalesce::CoalescedCall;
-use crate::lock::error::LockError;
+use crate::lock::error::{LockError, SlotMistake};
 use crate::lock::events::{self, LockEvent};
 use crate::lock::fcntl;
 use crate::lock::grant;
@@ -292,6 +292,10 @@ impl<'a> Attempt<'a> {
     /// Fails if the lock is held shared and the request is for an exclusive one, or for a slot that it does not include.
     fn check_held(&mut self, held: KernelLock, target: &Target) -> Result<(), LockError> {
         if held.mode() == Mode::Shared && self.request.mode == Mode::Exclusive {
+            if let Some(slot) = held.slots.slot() {
+                let mistake = SlotMistake::HeldInPart(slot.capacity);
+                return Err(LockError::Slots { label: target.label.clone(), mistake });
+            }
             return Err(LockError::Upgrade { label: target.label.clone(), held: held.mode() });
         }
         if let Some(capacity) = self.request.slots {

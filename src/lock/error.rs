@@ -22,6 +22,7 @@ use crate::os::{self, Mode};
 use crate::store;
 use crate::store::error::StoreError;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -188,9 +189,10 @@ impl LockError {
             | Self::HeldWithoutLimit { .. }
             | Self::Deadlock { .. }
             | Self::Covered { .. }
-            | Self::Slots { mistake: SlotMistake::OtherNumber { .. } | SlotMistake::HeldShared, .. } => {
-                ErrorClass::Busy
-            }
+            | Self::Slots {
+                mistake: SlotMistake::OtherNumber { .. } | SlotMistake::HeldShared | SlotMistake::HeldInPart(_),
+                ..
+            } => ErrorClass::Busy,
             Self::TimedOut { .. } => ErrorClass::TimedOut,
             Self::Replaced { .. } => ErrorClass::Replaced,
             Self::Open { .. }
@@ -233,7 +235,6 @@ impl LockError {
         Some(match self {
             Self::Store(error) => return error.hint(),
             Self::Deadlock { circle, .. } => hint_for_circle(circle),
-            Self::Replace { mistake, .. } => return mistake.hint(),
             Self::Open { path, owner, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 hint_for_denied(path, owner.as_deref())
             }
@@ -256,6 +257,13 @@ impl LockError {
             }
             Self::HeldWithoutLimit { .. } => "release it first, or give --max-time where it is acquired".to_owned(),
             Self::Upgrade { .. } => "release it first, or acquire it exclusive from the start".to_owned(),
+            Self::Slots { label, mistake: SlotMistake::NotWritable }
+            | Self::Replace { label, mistake: ReplaceMistake::NotWritable }
+                if may_write(label) =>
+            {
+                format!("open it for reading and writing: `exec N<>{}`", quote_path(Path::new(label)))
+            }
+            Self::Replace { mistake, .. } => return mistake.hint(),
             Self::Slots { mistake, .. } => mistake.hint(),
             Self::Coalesce { mistake, .. } => mistake.hint().to_owned(),
             Self::Priority { mistake, .. } => mistake.hint().to_owned(),
@@ -279,6 +287,11 @@ fn hint_for_denied(path: &Path, owner: Option<&str>) -> String {
         None if is_named => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
         None => "use a file that you may read, or a directory that you may write to".to_owned(),
     }
+}
+
+/// Returns true if this user may write to the file, so that only a descriptor of the script is not open for writing.
+fn may_write(path: &str) -> bool {
+    fs::OpenOptions::new().write(true).open(path).is_ok()
 }
 
 fn hint_for_circle(circle: &Circle) -> String {

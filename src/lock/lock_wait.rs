@@ -29,11 +29,15 @@ pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Resul
         return Ok(if is_granted { Attempted::Granted(None) } else { Attempted::Busy });
     }
     if let Some(capacity) = request.slots {
+        let cannot = |source| slots::cannot_use_slots(&target.path, source);
+        if let Some(slot) = slots::try_first_slot(file, capacity).map_err(cannot)? {
+            return Ok(Attempted::Granted(Some(slot)));
+        }
         if turnstile::must_queue(file, &target.path, Priority::Normal) {
             return Ok(Attempted::Busy);
         }
         let attempt = slots::try_slots(file, capacity);
-        return match attempt.map_err(|source| slots::cannot_use_slots(&target.path, source))? {
+        return match attempt.map_err(cannot)? {
             SlotAttempt::Granted(slot) => Ok(Attempted::Granted(Some(slot))),
             SlotAttempt::OtherNumber(slot) => Err(slots::refuse_number(slot, capacity, &target.label)),
             SlotAttempt::Busy => {

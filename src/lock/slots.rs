@@ -8,12 +8,16 @@
 //! time look at the slots of other numbers. The process loses it when it closes any descriptor of the file. So the first thread closes
 //! none in that time, and the thread that reports the wait gets descriptors of its own, or closes none either ([`os::KeptFile`]).
 //!
-//! A caller with `--slots N` first looks whether an exclusive caller waits, as a shared caller does ([`turnstile`]). If so, it takes
-//! step 1. Otherwise, it tries to lock the turnstile and the slots of all numbers in one call. This succeeds if no slot is held and no caller
-//! is at the turnstile. Then it tries the lock, shared, and releases all bytes before that of slot 1 of N. The later bytes
-//! are slots of larger numbers, which no caller can get anyway.
+//! A caller with `--slots N` first makes an attempt without the turnstile:
 //!
-//! Otherwise:
+//! 1. It tries slot 1 of N.
+//! 2. It looks at all bytes from the turnstile of slots to those of exclusive waiters ([`turnstile`]). If none is locked, it goes to 4.
+//! 3. It looks at all of them but the slots of N again: first at those before these slots, and then at those after them.
+//! 4. It tries the lock, shared. If it is granted, the caller runs.
+//!
+//! It locks its slot before it looks. So of two callers with different numbers, at least one sees the other, and a caller that holds
+//! the turnstile sees the slot, or is seen. If one of these steps fails, the caller releases slot 1. If an exclusive caller waits, it waits,
+//! too, and if it must not wait, it fails. Otherwise, it tries the steps below without waiting, and then takes them:
 //!
 //! 1. It blocks on the turnstile. It tries no slot before that.
 //! 2. It blocks on the lock, shared, with the steps of a shared caller. So it lets exclusive callers pass that came before it.
@@ -25,16 +29,26 @@
 //! A caller that has to wait takes steps 1 and 2 on a descriptor of its own. If it is killed, no descriptor of a script holds the
 //! lock.
 //!
-//! If exclusive callers wait for an ancestor of a caller with `--slots`, this caller must not wait for them. So it skips step 1, because
-//! a process at the turnstile may wait for them, and the lock that its ancestor holds keeps callers with another number out.
+//! If an ancestor holds the lock, and did not hand its descriptor down, a caller must never wait for an exclusive caller, which waits for
+//! that ancestor. So it skips step 1, and waits for no other caller in step 2:
 //!
-//! If no slot is held, a caller makes two system calls more than for a shared lock. Otherwise, it makes ten or more: the failed try,
-//! turnstile, three steps of a shared caller, two looks, slots, turnstile.
+//! 1. P holds a slot. A is at the turnstile.
+//! 2. C, a child of P, asks for a slot. If it blocked on the turnstile, it would wait for A.
+//! 3. W asks for the lock without `--slots`, and waits for P.
+//! 4. A takes step 2 and waits for W. P waits until its child C ends.
+//!
+//! The lock that the ancestor holds keeps callers with another number out. In step 5, such a caller and the one at the turnstile can each
+//! take a slot that the other one was about to try. Then both try again.
+//!
+//! If no slot is held, a caller makes one system call more than for a shared lock, and two more than for an exclusive one. If slot 1 is
+//! held, it makes ten or more: the failed try, turnstile, three steps of a shared caller, two looks, slots, turnstile.
 
-use super::turnstile::{self, TurnWait};
+use super::turnstile::TurnWait;
+use crate::lock::deadlock::holds_above;
 use crate::lock::error::{LockError, SlotMistake};
+use crate::os::bytes::PRIORITY_END;
 use crate::os::proc::lock_table::KernelLock;
-use crate::os::{self, ALL_SLOTS, Mode, Slot, TURNSTILE, other_slots};
+use crate::os::{self, ALL_SLOTS, Mode, Slot, TURNSTILE, around_slots, other_slots};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -58,20 +72,39 @@ const MAX_TRIES: u32 = 200;
 /// The pause of an attempt while another caller passes the turnstile, which takes some microseconds.
 const TRY_AGAIN: Duration = Duration::from_millis(1);
 
-/// Tries to get one of `capacity` slots on `file`. If that fails, nothing is held.
+/// Makes the attempt without the turnstile to get slot 1 of `capacity` on `file`. If that fails, nothing is held.
+pub(super) fn try_first_slot(file: &File, capacity: u32) -> io::Result<Option<Slot>> {
+    let first = Slot { number: 1, capacity };
+    if !os::try_lock_range(file, Mode::Exclusive, first.byte(), 1)? {
+        return Ok(None);
+    }
+    let granted = is_first_in_order(file, capacity)
+        .and_then(|is_first| if is_first { os::try_lock(file, Mode::Shared) } else { Ok(false) });
+    if !matches!(granted, Ok(true)) {
+        os::unlock_range(file, first.byte(), 1)?;
+    }
+    granted.map(|is_granted| is_granted.then_some(first))
+}
+
+/// Returns true if no process holds the turnstile, a slot of another number, or a byte of the waiters without `--slots`. If no byte is
+/// locked at all, this takes one system call.
+fn is_first_in_order(file: &File, capacity: u32) -> io::Result<bool> {
+    let look = |(start, len)| os::range_in_the_way(file, Mode::Exclusive, start, len);
+    let Some(found) = look((TURNSTILE, PRIORITY_END - TURNSTILE))? else { return Ok(true) };
+    if Slot::from_byte(found.start).is_none_or(|slot| slot.capacity != capacity) {
+        return Ok(false);
+    }
+    let [below, above] = around_slots(capacity, PRIORITY_END);
+    Ok(look(below)?.is_none() && look(above)?.is_none())
+}
+
+/// Tries to get one of `capacity` slots on `file`, after [`try_first_slot`] has failed and no exclusive caller was found that waits. If
+/// that fails, nothing is held.
 ///
 /// The attempt does not wait until a slot is released. But if a slot is free and another caller is at the turnstile, that caller
 /// passes it in an instant, and the attempt is repeated for a short time. Otherwise some of three callers that begin at the same
 /// time would be refused, although there are three slots.
 pub(super) fn try_slots(file: &File, capacity: u32) -> io::Result<SlotAttempt> {
-    let (start, len) = ALL_SLOTS;
-    if os::try_lock_range(file, Mode::Exclusive, start, len)? {
-        let attempt = take_first_slot(file, capacity);
-        if !matches!(attempt, Ok(SlotAttempt::Granted(_))) {
-            os::unlock_range(file, start, len)?;
-        }
-        return attempt;
-    }
     let mut tries = 0;
     while !os::try_lock_byte(file, TURNSTILE)? {
         tries += 1;
@@ -91,26 +124,11 @@ pub(super) fn try_slots(file: &File, capacity: u32) -> io::Result<SlotAttempt> {
     attempt
 }
 
-/// Locks slot 1. This process holds the turnstile and all slots.
-fn take_first_slot(file: &File, capacity: u32) -> io::Result<SlotAttempt> {
-    if !os::try_lock(file, Mode::Shared)? {
-        return Ok(SlotAttempt::Busy);
-    }
-    let first = Slot { number: 1, capacity };
-    match os::unlock_range(file, TURNSTILE, first.byte() - TURNSTILE) {
-        Ok(()) => Ok(SlotAttempt::Granted(first)),
-        Err(error) => os::unlock(file).and(Err(error)),
-    }
-}
-
 /// Returns true if a slot is free, and no process holds the whole lock.
 fn has_free_slot(file: &File, capacity: u32) -> io::Result<bool> {
-    match os::range_in_the_way(file, Mode::Exclusive, TURNSTILE, 1)? {
+    if os::range_in_the_way(file, Mode::Exclusive, TURNSTILE, 1)?.is_none() {
         // The caller that was at the turnstile has passed it.
-        None => return Ok(true),
-        // Its holder has locked all slots, and keeps only one.
-        Some(range) if range.len > 1 => return Ok(true),
-        Some(_) => {}
+        return Ok(true);
     }
     for slot in Slot::all(capacity) {
         if os::range_in_the_way(file, Mode::Exclusive, slot.byte(), 1)?.is_none() {
@@ -135,10 +153,9 @@ fn find_slot(file: &File, capacity: u32) -> io::Result<SlotAttempt> {
 
 /// Returns a slot that is held and that is one of another number of slots.
 fn find_other_number(file: &File, capacity: u32) -> io::Result<Option<Slot>> {
-    let look = |(start, len)| os::range_in_the_way(file, Mode::Exclusive, start, len);
-    let is_other = |byte: u64| Slot::from_byte(byte).filter(|slot| slot.capacity != capacity);
-    for part in other_slots(capacity) {
-        if let Some(slot) = look(part)?.and_then(|found| is_other(found.start)) {
+    for (start, len) in other_slots(capacity) {
+        let found = os::range_in_the_way(file, Mode::Exclusive, start, len)?;
+        if let Some(slot) = found.and_then(|found| Slot::from_byte(found.start)) {
             return Ok(Some(slot));
         }
     }
@@ -174,9 +191,13 @@ impl<'a> SlotWait<'a> {
         let again = format!("/proc/self/fd/{}", file.as_raw_fd());
         // If the user may not open the file again, or without `/proc`, a copy of the descriptor is enough for the wait.
         let own = OpenOptions::new().read(true).write(true).open(again).or_else(|_| file.try_clone())?;
-        let stage = if turnstile::passes_queue(file, path) { SlotStage::Lock } else { SlotStage::Turnstile };
-        let (own, path) = (Arc::new(own), path.to_owned());
-        Ok(Self { file, path, own, turn: None, capacity, stage, granted: None, other: None })
+        let own = Arc::new(own);
+        let (stage, turn) = if holds_above(path) {
+            (SlotStage::Lock, Some(TurnWait::without_order(Arc::clone(&own), Mode::Shared)))
+        } else {
+            (SlotStage::Turnstile, None)
+        };
+        Ok(Self { file, path: path.to_owned(), own, turn, capacity, stage, granted: None, other: None })
     }
 
     /// Blocks until a slot is granted, or until a signal comes. A later call goes on at the same step.

@@ -59,11 +59,6 @@ pub(super) fn must_queue(file: &File, path: &Path, level: Priority) -> bool {
     is_queue_ahead(file, level) && has_order(path) && !holds_above(path)
 }
 
-/// Returns true if a shared caller with the level `normal` passes the waiters of `file`, because they wait for its ancestor.
-pub(super) fn passes_queue(file: &File, path: &Path) -> bool {
-    is_queue_ahead(file, Priority::Normal) && holds_above(path)
-}
-
 /// Returns true if the locks of bytes are separate from the locks of whole files, so that waiters can use them.
 fn has_order(path: &Path) -> bool {
     !os::is_network_file_system(path)
@@ -111,14 +106,24 @@ impl<F: Deref<Target = File>> TurnWait<F> {
         let level = priority.unwrap_or(Priority::Normal);
         let passes = mode == Mode::Shared && is_queue_ahead(&file, level) && holds_above(path);
         let has_order = !passes && has_order(path);
+        let mut wait = Self::without_order(file, mode);
+        (wait.level, wait.must_have_order, wait.has_order) = (level, priority.is_some(), has_order);
+        if has_order {
+            wait.step = TurnStep::Begin;
+        }
+        wait
+    }
+
+    /// Prepares a wait for the lock of `file` that passes all other waiters.
+    pub(super) fn without_order(file: F, mode: Mode) -> Self {
         Self {
             file,
             own: None,
             mode,
-            level,
-            must_have_order: priority.is_some(),
-            has_order,
-            step: if has_order { TurnStep::Begin } else { TurnStep::Lock },
+            level: Priority::Normal,
+            must_have_order: false,
+            has_order: false,
+            step: TurnStep::Lock,
             holds_bytes: false,
             has_turnstile: false,
         }

@@ -1,10 +1,7 @@
 //! The bytes of a lock file that stand for the slots of a counting lock (`--slots N`).
 //!
-//! Slot k of N is the byte `TURNSTILE + 4096 * (N + 1) - k`, far beyond the end of every file. Its offset says N, so no process stores
+//! Slot k of N is the byte `TURNSTILE + 4096 * N + k`, far beyond the end of every file. Its offset says N, so no process stores
 //! N. The turnstile is the queue of the callers. The lock table shows these offsets, too, so this file is below `proc`.
-//!
-//! Slot 1 is the last slot of its number. So a process that holds the bytes from that of slot 1 to the end of [`ALL_SLOTS`] holds no
-//! other slot of that number.
 
 /// The byte of the turnstile. All bytes of slots follow it, and no other program locks a part of a file that begins here.
 pub const TURNSTILE: u64 = 1 << 62;
@@ -36,14 +33,14 @@ impl Slot {
     /// Returns the byte that stands for the slot.
     #[must_use]
     pub fn byte(self) -> u64 {
-        first_byte(self.capacity + 1) - u64::from(self.number)
+        first_byte(self.capacity) + u64::from(self.number)
     }
 
     /// Returns the slot for which a byte stands.
     #[must_use]
     pub fn from_byte(byte: u64) -> Option<Self> {
         let offset = byte.checked_sub(TURNSTILE)?;
-        let (capacity, number) = (u32::try_from(offset / STEP).ok()?, u32::try_from(STEP - offset % STEP).ok()?);
+        let (capacity, number) = (u32::try_from(offset / STEP).ok()?, u32::try_from(offset % STEP).ok()?);
         ((1..=MAX_SLOTS).contains(&capacity) && (1..=capacity).contains(&number)).then_some(Self { number, capacity })
     }
 }
@@ -57,15 +54,23 @@ fn first_byte(capacity: u32) -> u64 {
 /// `capacity`, which is at least 1.
 #[must_use]
 pub fn other_slots(capacity: u32) -> [(u64, u64); 2] {
-    let below = TURNSTILE + 1;
-    let (begin, end) = (first_byte(capacity), first_byte(capacity + 1));
-    let last = first_byte(MAX_SLOTS + 1);
-    [(below, begin - below), (end, last + 1 - end)]
+    let [(start, len), _] = around_slots(capacity, TURNSTILE);
+    let end = first_byte(capacity + 1);
+    [(start + 1, len - 1), (end, first_byte(MAX_SLOTS + 1) - end)]
+}
+
+/// Returns the parts of the file, as start and length, from the turnstile to the byte before `end`, without the slots of a lock that
+/// has `capacity` slots.
+#[must_use]
+pub fn around_slots(capacity: u32, end: u64) -> [(u64, u64); 2] {
+    let after = first_byte(capacity + 1);
+    [(TURNSTILE, first_byte(capacity) - TURNSTILE), (after, end.saturating_sub(after))]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::bytes::PRIORITY_END;
 
     #[test]
     fn the_byte_of_a_slot_says_which_slot_of_how_many_it_is() {
@@ -74,7 +79,7 @@ mod tests {
                 assert_eq!(Slot::from_byte(slot.byte()), Some(slot));
             }
         }
-        for byte in [0, TURNSTILE, TURNSTILE + STEP, TURNSTILE + STEP * 2 - 2, TURNSTILE + STEP * 1026 - 1, u64::MAX] {
+        for byte in [0, TURNSTILE, TURNSTILE + STEP, TURNSTILE + STEP + 2, TURNSTILE + STEP * 1025 + 1, u64::MAX] {
             assert_eq!(Slot::from_byte(byte), None);
         }
     }
@@ -89,6 +94,11 @@ mod tests {
                 for slot in Slot::all(other) {
                     assert_eq!(contains(capacity, slot), other != capacity, "{capacity} {slot:?}");
                     assert!((ALL_SLOTS.0..ALL_SLOTS.0 + ALL_SLOTS.1).contains(&slot.byte()));
+                    let around = around_slots(capacity, PRIORITY_END);
+                    assert_eq!(
+                        around.iter().any(|(start, len)| (*start..start + len).contains(&slot.byte())),
+                        other != capacity
+                    );
                 }
             }
         }

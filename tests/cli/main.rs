@@ -79,6 +79,7 @@ mod run_once_process;
 mod run_once_reset;
 mod run_once_wait;
 mod scene;
+mod slot_scripts;
 mod slots;
 mod slots_random;
 mod snippet_table;

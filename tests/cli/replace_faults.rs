@@ -99,7 +99,8 @@ fn a_failed_lock_of_a_ticket_or_stamp_is_reported() {
     let call = scene
         .bash("exec 200<\"$(\"$HELPER\" path --create job)\"; \"$HELPER\" lock --replace --fd 200 job")
         .status(125);
-    call.err(" with --replace: the file is not open for writing\nhint: use a file that you may write to\n").run();
+    let hint = format!("open it for reading and writing: `exec N<>{}`", scene.lock_file("job").display());
+    call.err(format!(" with --replace: the file is not open for writing\nhint: {hint}\n")).run();
 }
 
 #[test]

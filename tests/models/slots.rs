@@ -3,10 +3,14 @@
 //! A slot holder also holds the lock itself, shared, and asks for it as a reader of [`writers`](crate::writers) does. A caller
 //! without `--slots` is a writer, so its exclusive lock waits for all slots. The turnstile of slots is another one than that of readers.
 //!
-//! A caller with `--slots N` first looks whether the mark or the turnstile of readers is held. If so, it goes to 1. Otherwise, it tries
-//! to lock its turnstile and the slots of all numbers in one step. If that succeeds, it tries the lock, shared. If that succeeds, too, it
-//! releases the turnstile and all slots but slot 1 and those of larger numbers, and runs.
-//! Otherwise, it releases all of them, and:
+//! A caller with `--slots N` first makes an attempt without the turnstile:
+//!
+//! 1. It tries slot 1 of N.
+//! 2. It looks whether the turnstile, a slot, or the mark or the turnstile of readers is held. If none is, it goes to 4.
+//! 3. It looks at all of them but the slots of N again: first at those before these slots, and then at those after them.
+//! 4. It tries the lock, shared. If it is granted, the caller runs.
+//!
+//! If one of these steps fails, it releases slot 1, and:
 //!
 //! 1. It blocks on the turnstile. It tries no slot before that.
 //! 2. It blocks on the lock, shared, with the steps of a reader: if the mark or the turnstile of readers is held, it blocks on that
@@ -16,6 +20,10 @@
 //! 5. If all are held, it asks for each of them with a thread of its own. A thread that is granted a slot releases it and wakes
 //!    the first thread. The caller takes back the other requests and goes to 4. No other process tries a slot in between.
 //! 6. It releases the turnstile, and runs. Its end releases the slot and then the lock.
+//!
+//! A caller whose parent holds the lock, and which has not inherited it, skips step 1, and blocks on the lock without the steps of a
+//! reader, because a writer may wait for its parent. In step 5, it and the caller at the turnstile can each take a slot that the other
+//! one is about to try. Then both try again.
 //!
 //! A caller without `--slots` acquires the lock as a writer.
 //!
@@ -32,8 +40,9 @@
 //!
 //! # Promises
 //!
-//! No caller with `--slots` that begins after a writer holds the mark runs before it. At most N callers run, none of them next to a caller that holds the whole lock, and all with the same N. No later caller with
-//! `--slots` runs before the one at the head of the queue, and on a kernel that hands locks over, before any that waits.
+//! No caller with `--slots` that begins after a writer holds the mark runs before it. At most N callers run, none of them next to a caller
+//! that holds the whole lock, and all with the same N. No later caller with `--slots` runs before the one at the head of the queue, and on
+//! a kernel that hands locks over, before any that waits.
 //!
 //! # For the implementation
 //!
@@ -41,17 +50,19 @@
 //!   holds the lock. So children inherit the slot with the lock, its end needs no code, and no process stores N: `F_OFD_GETLK` over
 //!   the bytes of the other numbers finds a slot of another N, and its offset says which. N can change as soon as no slot is held. A
 //!   waiter with another N is refused when its turn comes.
-//! - The turnstile is before all slots, and slot 1 after the other ones of its number. So one call locks them all, and a second one
-//!   releases all but slot 1 and those of larger numbers. The kernel reports such a lock by its first byte, which is that of slot 1.
+//! - The turnstile is before all slots, and the mark and the turnstile of readers are after them. So one call looks at all of them,
+//!   and one call each at those before and after the slots of one number. The lock of slot 1 comes before the look: of two callers
+//!   with different numbers, at least one sees the other.
 //! - `/proc/locks` lists the shared lock of each holder with its pid, so `status` finds the holders as it finds shared ones.
 //! - Each thread of step 5 locks its slot for the process (`F_SETLKW`), because a slot that is granted on the descriptor of the script
 //!   would stay held. It opens and closes no file, which would release the turnstile of the process. The first thread waits for the end of
 //!   the others before it tries again.
-//! - An uncontended call makes two system calls more than a shared one. If a slot is held, it makes ten or more: the failed try,
+//! - An uncontended call makes one system call more than a shared one. If slot 1 is held, it makes ten or more: the failed try,
 //!   turnstile, three of a reader, two looks, slots, turnstile. Without the turnstile, a newcomer could take the slot for which the head
 //!   waits, and two callers could look at the same time and run with different numbers.
 //! - With `-n`, a caller that finds the turnstile held is refused, after some tries: another one may pass in that instant.
 
+mod attempt;
 mod checks;
 mod steps;
 
@@ -69,12 +80,13 @@ const READERS: usize = 5;
 const MARK: usize = 6;
 const LOCKS: usize = 7;
 
-use SlotRole::{Slot, Whole};
+use SlotRole::{Nested, Slot, Whole};
 use SlotStep::{
-    AskSlot, AwaitEvent, AwaitMark, AwaitSlot, BlockLock, BlockReaders, BlockTurnstile, BlockWhole, BlockWholeReaders,
-    EarlyLook, EarlyTry, End, LateWatch, LookAtMark, LookAtMarkAgain, LookAtOthers, LookWhole, Refuse, ReleaseLock,
-    ReleaseMark, ReleaseOthers, ReleaseReaders, ReleaseSlot, ReleaseTurnstile, ReleaseWholeMark, ReleaseWholeReaders,
-    Run, RunWhole, TakeBack, TakeFirst, TakeMark, TryAll, TryLockWithAll, TrySlot, TryWhole, Watch,
+    AskSlot, AwaitEvent, AwaitMark, AwaitSlot, AwaitStart, BlockLock, BlockReaders, BlockTurnstile, BlockWhole,
+    BlockWholeReaders, EarlyLook, EarlyTry, End, LateWatch, LookAbove, LookAtAll, LookAtMark, LookAtOthers, LookBelow,
+    LookWhole, Refuse, ReleaseFirst, ReleaseLock, ReleaseMark, ReleaseReaders, ReleaseSlot, ReleaseTurnstile,
+    ReleaseWholeMark, ReleaseWholeReaders, Run, RunWhole, TakeBack, TakeMark, TryFirst, TryLock, TrySlot, TryWhole,
+    Watch,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -123,64 +135,39 @@ fn slot(slots: usize, index: usize) -> usize {
 impl Slots {
     fn count_slots(&self, pid: Pid) -> usize {
         match self.roles[pid] {
-            Slot(slots) => slots,
+            Slot(slots) | Nested(slots, _) => slots,
             Whole => 0,
         }
     }
 
-    /// Returns true if a slot of another number is held. The kernel reports the locks of a process on several bytes by the first one.
-    fn sees_others(&self, world: &SlotWorld, pid: Pid) -> bool {
-        let own = slot(self.count_slots(pid), 0)..slot(self.count_slots(pid), self.count_slots(pid));
-        let first = |holder: Pid| (2..READERS).find(|lock| world.locks[*lock].is_held_by(holder));
-        (2..READERS)
-            .filter(|lock| !own.contains(lock))
-            .filter_map(|lock| world.locks[lock].owner())
-            .any(|holder| first(holder).is_some_and(|lock| !own.contains(&lock)))
-    }
-
-    /// The locks of the first try: the turnstile and all slots.
-    fn all_locks(&self) -> Range<usize> {
-        if self.fault == SlotFault::FirstTryWithoutTurnstile { TURNSTILE + 1..READERS } else { TURNSTILE..READERS }
-    }
-
-    fn take_first_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
+    /// The locks of the slots of a caller.
+    fn own_slots(&self, pid: Pid) -> Range<usize> {
         let slots = self.count_slots(pid);
-        // In this model, slot 1 of N is the lock of its last slot.
-        let own = slot(slots, slots - 1);
-        match step {
-            LookAtMark if Self::has_queue(world) && !self.ignores_mark(true) => BlockTurnstile,
-            LookAtMark => TryAll,
-            TryAll if !self.all_locks().all(|lock| world.locks[lock].is_free_for(Mode::Exclusive)) => BlockTurnstile,
-            TryAll if self.fault == SlotFault::FirstTryInTwoSteps => TakeFirst,
-            TryAll => {
-                self.all_locks().for_each(|lock| _ = world.attempt(pid, lock, Mode::Exclusive));
-                TryLockWithAll
+        slot(slots, 0)..slot(slots, slots)
+    }
+
+    /// Returns true if a slot of another number is held.
+    fn sees_others(&self, world: &SlotWorld, pid: Pid) -> bool {
+        let own = self.own_slots(pid);
+        (2..READERS).any(|lock| !own.contains(&lock) && world.locks[lock].is_held())
+    }
+
+    /// Returns true if a process waits for the start or the end of another one.
+    fn awaits_process(&self, world: &SlotWorld, pid: Pid) -> bool {
+        let runs = |pid: Pid| matches!(world.steps[pid], Run(_));
+        match (world.steps[pid], self.roles[pid]) {
+            (AwaitStart, Nested(_, parent)) => world.is_alive(parent) && !runs(parent),
+            (Run(_), _) => {
+                let is_child = |other: &Pid| matches!(self.roles[*other], Nested(_, parent) if parent == pid);
+                world.pids().filter(is_child).any(|child| world.is_alive(child) && world.steps[child] != End)
             }
-            TakeFirst if world.attempt(pid, own, Mode::Exclusive) => TryLockWithAll,
-            TakeFirst => BlockTurnstile,
-            TryLockWithAll if world.attempt(pid, LOCK, Mode::Shared) => {
-                Self::note_grant(world, pid);
-                ReleaseOthers
-            }
-            TryLockWithAll => {
-                (TURNSTILE..READERS).for_each(|lock| world.release(pid, lock));
-                BlockTurnstile
-            }
-            _ => {
-                let end = if self.fault == SlotFault::FirstTryKeepsSlots { TURNSTILE + 1 } else { own };
-                (TURNSTILE..end).for_each(|lock| world.release(pid, lock));
-                Run(slots - 1)
-            }
+            _ => false,
         }
     }
 
     /// Returns true if a reader must queue.
     fn has_queue(world: &SlotWorld) -> bool {
         world.locks[MARK].is_held() || world.locks[READERS].is_held()
-    }
-
-    fn ignores_mark(&self, is_first_try: bool) -> bool {
-        self.fault == SlotFault::SlotsIgnoreTheMark || is_first_try && self.fault == SlotFault::FirstTryIgnoresTheMark
     }
 
     fn note_grant(world: &mut SlotWorld, pid: Pid) {
@@ -258,9 +245,11 @@ impl Protocol for Slots {
     fn start(&self) -> SlotWorld {
         let first = |role: &SlotRole| match (role, self.fault) {
             (Whole, _) => TryWhole,
+            (Nested(..), _) => AwaitStart,
             (_, SlotFault::SlotBeforeTurnstile) => EarlyTry(0),
             (_, SlotFault::LookBeforeTurnstile) => EarlyLook,
-            _ => LookAtMark,
+            (_, SlotFault::FirstLookBeforeSlot) => LookAtAll,
+            _ => TryFirst,
         };
         let ahead = vec![u8::MAX; self.roles.len()];
         let notes = SlotNotes {
@@ -288,6 +277,9 @@ impl Protocol for Slots {
     }
 
     fn is_waiting(&self, world: &SlotWorld, pid: Pid) -> bool {
+        if self.awaits_process(world, pid) {
+            return true;
+        }
         let slots = self.count_slots(pid);
         let has_free = (0..slots).any(|index| world.locks[slot(slots, index)].is_free_for(Mode::Exclusive));
         let has_timer = self.fault != SlotFault::NoTimer && self.fault != SlotFault::WatchAfterTry;
@@ -297,7 +289,7 @@ impl Protocol for Slots {
     fn take_step(&self, world: &mut SlotWorld, pid: Pid, step: SlotStep) -> SlotStep {
         if world.memory.ahead[pid] == u8::MAX {
             world.memory.ahead[pid] =
-                if self.roles[pid] == Whole { 0 } else { world.memory.waiting | world.memory.marked };
+                if matches!(self.roles[pid], Slot(_)) { world.memory.waiting | world.memory.marked } else { 0 };
         }
         let slots = self.count_slots(pid);
         match step {
@@ -307,15 +299,20 @@ impl Protocol for Slots {
             }
             EarlyTry(index) if index + 1 < slots => EarlyTry(index + 1),
             EarlyTry(_) => BlockTurnstile,
+            // Without its parent, there is no nested caller.
+            AwaitStart if matches!(self.roles[pid], Nested(_, parent) if !world.is_alive(parent)) => End,
+            AwaitStart => TryFirst,
             EarlyLook if self.sees_others(world, pid) => Refuse,
             EarlyLook => BlockTurnstile,
-            LookAtMark | TryAll | TakeFirst | TryLockWithAll | ReleaseOthers => self.take_first_step(world, pid, step),
+            TryFirst | LookAtAll | LookBelow | LookAbove | TryLock | ReleaseFirst => {
+                self.take_first_step(world, pid, step)
+            }
             BlockTurnstile if self.fault == SlotFault::SlotWithoutLock => {
                 self.block_turnstile(world, pid, LookAtOthers)
             }
-            BlockTurnstile => self.block_turnstile(world, pid, LookAtMarkAgain),
-            LookAtMarkAgain if Self::has_queue(world) && !self.ignores_mark(false) => BlockReaders,
-            LookAtMarkAgain => BlockLock,
+            BlockTurnstile => self.block_turnstile(world, pid, LookAtMark),
+            LookAtMark if Self::has_queue(world) && self.fault != SlotFault::SlotsIgnoreTheMark => BlockReaders,
+            LookAtMark => BlockLock,
             BlockReaders => world.block(pid, READERS, BlockReaders, AwaitMark),
             AwaitMark => world.block(pid, MARK, AwaitMark, ReleaseMark),
             ReleaseMark => {
@@ -420,7 +417,7 @@ impl Protocol for Slots {
             }),
             Self::always(SAME_N, |model, world| {
                 let numbers =
-                    |slots| world.count(|pid, step| matches!(step, Run(_)) && model.roles[pid] == Slot(slots));
+                    |slots| world.count(|pid, step| matches!(step, Run(_)) && model.count_slots(pid) == slots);
                 numbers(1) == 0 || numbers(2) == 0
             }),
             Self::always(ONE_SLOT, |model, world| {

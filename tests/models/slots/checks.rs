@@ -1,8 +1,8 @@
 //! The checks of the model of slots, each with a number of callers.
 
 use super::{AT_MOST_N, NOT_PASSED, ONE_SLOT, SAME_N, SlotFault, SlotWait, Slots, WHOLE_ALONE};
-use super::{Slot, Whole};
-use crate::checker::{ALL_END, assert_broken, assert_kept};
+use super::{Nested, Slot, Whole};
+use crate::checker::{ALL_END, assert_broken, assert_kept, assert_promises};
 use crate::kernel::Kernel;
 
 const THREE: Slots = Slots {
@@ -42,6 +42,16 @@ fn a_caller_without_slots_is_not_passed_by_later_callers_of_slots() {
 }
 
 #[test]
+fn a_nested_caller_that_has_inherited_nothing_waits_for_no_caller_that_waits_for_its_parent() {
+    let roles = &[Slot(2), Nested(2, 0), Slot(2), Whole];
+    for kernel in Kernel::ALL {
+        // While both ask for each slot, each can take a slot that the other one is about to try.
+        assert_promises(Slots { kernel, roles, crashes: 1, ..THREE });
+    }
+    assert_broken(Slots { roles, crashes: 0, fault: SlotFault::NestedQueues, ..THREE }, ALL_END);
+}
+
+#[test]
 fn a_caller_with_another_number_is_refused_until_no_slot_is_held() {
     for kernel in Kernel::ALL {
         assert_kept(Slots { kernel, roles: &[Slot(2), Slot(2), Slot(1), Whole], ..THREE });
@@ -58,13 +68,14 @@ fn each_fault_of_the_slots_is_found() {
     assert_broken(mixed(SlotFault::NoLookAtOthers), SAME_N);
     assert_broken(mixed(SlotFault::NoLookAtOthers), AT_MOST_N);
     assert_broken(mixed(SlotFault::LookBeforeTurnstile), SAME_N);
-    assert_broken(mixed(SlotFault::FirstTryWithoutTurnstile), SAME_N);
-    assert_broken(mixed(SlotFault::FirstTryInTwoSteps), SAME_N);
-    assert_broken(faulty(SlotFault::FirstTryKeepsSlots), ONE_SLOT);
+    let mixed_three = |fault| Slots { roles: &[Slot(2), Slot(1), Slot(2)], ..faulty(fault) };
+    assert_broken(mixed_three(SlotFault::FirstLookIgnoresTurnstile), SAME_N);
+    assert_broken(mixed(SlotFault::FirstLookBeforeSlot), SAME_N);
+    assert_broken(faulty(SlotFault::FirstSlotKept), ONE_SLOT);
     assert_broken(faulty(SlotFault::SecondSlotKept), ONE_SLOT);
     let writers = |fault| Slots { roles: &[Slot(2), Slot(2), Whole], ..faulty(fault) };
     assert_broken(writers(SlotFault::SlotsIgnoreTheMark), NOT_PASSED);
-    assert_broken(writers(SlotFault::FirstTryIgnoresTheMark), NOT_PASSED);
+    assert_broken(writers(SlotFault::FirstLookIgnoresTheMark), NOT_PASSED);
     assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::NoTimer) }, ALL_END);
     assert_broken(Slots { wait: SlotWait::Events, ..one(SlotFault::WatchAfterTry) }, ALL_END);
 }

@@ -1,9 +1,14 @@
 //! The roles, the steps and the faults of the model of slots.
 
+use crate::kernel::Pid;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SlotRole {
     /// A caller with this number of slots.
     Slot(usize),
+    /// A caller with this number of slots that another process starts when it runs, and for whose end it waits. It does not inherit
+    /// the descriptor of that process.
+    Nested(usize, Pid),
     /// A caller without `--slots`.
     Whole,
 }
@@ -23,13 +28,15 @@ pub(super) enum SlotFault {
     SecondSlotKept,
     NoTimer,
     WatchAfterTry,
-    /// The first try locks the slots only.
-    FirstTryWithoutTurnstile,
-    /// A look at all slots precedes the lock of one.
-    FirstTryInTwoSteps,
-    FirstTryKeepsSlots,
+    FirstLookIgnoresTurnstile,
+    /// The first attempt looks at all slots, and then locks one.
+    FirstLookBeforeSlot,
+    /// A first attempt that fails keeps its slot.
+    FirstSlotKept,
     SlotsIgnoreTheMark,
-    FirstTryIgnoresTheMark,
+    /// A nested caller skips the turnstile only if an exclusive caller waits.
+    NestedQueues,
+    FirstLookIgnoresTheMark,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,13 +44,16 @@ pub(super) enum SlotStep {
     /// Only with a fault.
     EarlyTry(usize),
     EarlyLook,
-    TakeFirst,
-    LookAtMark,
-    TryAll,
-    TryLockWithAll,
-    ReleaseOthers,
+    /// A nested caller that does not exist yet.
+    AwaitStart,
+    TryFirst,
+    LookAtAll,
+    LookBelow,
+    LookAbove,
+    TryLock,
+    ReleaseFirst,
     BlockTurnstile,
-    LookAtMarkAgain,
+    LookAtMark,
     BlockReaders,
     AwaitMark,
     ReleaseMark,

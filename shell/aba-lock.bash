@@ -38,12 +38,12 @@ __aba_call() {
         __aba_try "$@" && builtin return 0
         builtin set -- __aba_resume "$?" "$@"
     fi
-    __aba_wanted=$__aba_version __aba_part=''
+    \local __aba_wanted="$__aba_version" __aba_part=
     if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ ${__aba_loaded-} == all ]]; then
         "$@"
     else
         \printf '%s\n' "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_wanted" 'hint: restart the script' >&2
-        __aba_version=$__aba_wanted __aba_wanted=
+        __aba_version=$__aba_wanted
         [[ -z ${__aba_loaded-} && $* != *_lock_op* ]] || \exit 125
         \return 125
     fi
@@ -162,7 +162,8 @@ __aba_locks+=''
 # aba-lock-fast.bash, which is installed in front of this file, sets __aba_part to this version if the fast part is enough. The
 # fast part and the rest empty both variables when they are loaded.
 #
-# While __aba_call loads the rest, __aba_wanted is the version of the fast part. If the file has another version by then,
+# While __aba_call loads the rest, __aba_wanted is the version of the fast part. It is local, so that a load by a trap handler does not
+# change it. If the file has another version by then,
 # it returns before it defines anything, and the script gets a message. __aba_loaded is `all` after the rest was loaded.
 # If the file is truncated, it is still `partly`, and the script ends, because some of its functions would be missing.
 #
@@ -232,7 +233,8 @@ __aba_leases=${__aba_leases-}
 # The ABA_LOCK_TOKEN that the script inherited, which the library exports again after its own leases.
 __aba_inherited_token=${__aba_inherited_token-}
 
-# The locks of this shell that have slots: `NAME/FD/OLD `. OLD is the value that ABA_LOCK_SLOT had before.
+# The locks of this shell that have slots: `NAME/FD/OLD `. OLD is the value that ABA_LOCK_SLOT had before, in which `_u` stands for `_`,
+# and `_b` for a blank.
 __aba_slot_locks=${__aba_slot_locks-}
 
 # The lock files that the present call has opened and not locked yet, `NAME/FD `, and their directory. Ctrl-C at a
@@ -241,7 +243,8 @@ __aba_pending=${__aba_pending-}
 __aba_pending_directory=${__aba_pending_directory-}
 
 # The locks of this shell that its children do not inherit (--no-inherit): `NAME/FD/PID/MODE `. FD is the reading end of a pipe, PID
-# the shell process to which the lock is bound, and MODE is x or s. They are in __aba_locks, too, but not in ABA_LOCK_FDS.
+# the shell process to which the lock is bound, and MODE is x, s, or SLOT-N with --slots N. They are in __aba_locks, too, but not in
+# ABA_LOCK_FDS.
 __aba_bound_locks=${__aba_bound_locks-}
 
 # For each descriptor: 1 if the library has opened a lock file or a pipe on it, and has not closed it.
@@ -465,7 +468,7 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
 __aba_acquire_locks() {
     builtin local __aba_bin='' __aba_directory='' __aba_pid='' __aba_call_locks='' __aba_new_locks='' __aba_held_locks=''
     builtin local __aba_status=0 __aba_tries=0 __aba_granted='' __aba_signals='' __aba_unusable_fds='' __aba_tokens_found=''
-    builtin local __aba_wait_start='' __aba_keyboard_option='' __aba_list='' __aba_name='' __aba_fd=''
+    builtin local __aba_wait_start='' __aba_keyboard_option='' __aba_list='' __aba_name='' __aba_fd='' __aba_bound_mode=''
     builtin local -a __aba_words
     __aba_find_helper || __aba_end_call 125 || builtin return "$?"
     __aba_find_directory
@@ -519,31 +522,37 @@ __aba_acquire_locks() {
         __aba_fail 125 "cannot lock ${__aba_name}: its lease cannot be confirmed" \
             'check the helper and the keeper: `aba_lock_doctor`' || builtin return "$?"
     fi
+    [[ -z ${__aba_no_inherit} ]] || __aba_find_bound_locks
     if [[ -n ${__aba_slots} ]] && ! __aba_find_slot; then
+        __aba_remove_entries __aba_bound_locks "${__aba_new_locks% }/" || builtin true
         __aba_discard_new_locks
         __aba_fail 125 "cannot lock ${__aba_names% }: its slot cannot be read from /proc" \
             'run the script where /proc is mounted' || builtin return "$?"
     fi
-    [[ -z ${__aba_no_inherit} ]] || __aba_find_bound_locks
     __aba_pending=''
     __aba_record_locks
 }
 
-# Exports the number of the slot that this call has acquired: 4096 minus the remainder of a division by 4096 of the offset of the first
-# byte that is locked on the descriptor. A call inside of a holder of the whole lock gets slot 1.
+# Exports the number of the slot that this call has acquired: the remainder of a division by 4096 of the offset of the byte that is
+# locked on the descriptor. A call inside of a holder of the whole lock gets slot 1.
 __aba_find_slot() {
-    builtin local __aba_line='' __aba_found='' __aba_fd='' __aba_entry="${__aba_call_locks% }"
-    if [[ -z ${__aba_entry} ]] && __aba_find_bound_lock "${__aba_names% }"; then
-        # The script holds the whole lock already, with --no-inherit.
-        __aba_found=1
+    builtin local __aba_line='' __aba_found='' __aba_fd='' __aba_entry=''
+    if [[ -n ${__aba_bound_locks} ]] && __aba_find_bound_lock "${__aba_names% }"; then
+        case ${__aba_entry##*/} in
+            x) __aba_found=1 ;;
+            *-*) __aba_found=${__aba_entry##*/} __aba_found=${__aba_found%-*} ;;
+            *) ;;
+        esac
         __aba_entry=${__aba_entry%/*/*}
     else
+        __aba_entry=${__aba_new_locks}${__aba_held_locks}
+        __aba_entry=${__aba_entry% }
         while IFS= builtin read -r __aba_line; do
             case ${__aba_line} in
                 *FLOCK*WRITE*) __aba_found=1 ;;
                 *OFDLCK*WRITE*' 46116860184'*' 46116860184'*)
                     __aba_line=${__aba_line% *}
-                    __aba_found=$((4096 - ${__aba_line##* } % 4096))
+                    __aba_found=$((${__aba_line##* } % 4096))
                     ;;
                 *) ;;
             esac
@@ -551,7 +560,9 @@ __aba_find_slot() {
     fi
     [[ -n ${__aba_found} ]] || builtin return 1
     if ! __aba_contains "${__aba_slot_locks}" "${__aba_entry}/"; then
-        __aba_slot_locks+="${__aba_entry}/${ABA_LOCK_SLOT-} "
+        __aba_line=${ABA_LOCK_SLOT-}
+        __aba_line=${__aba_line//_/_u}
+        __aba_slot_locks+="${__aba_entry}/${__aba_line// /_b} "
     fi
     builtin export ABA_LOCK_SLOT="${__aba_found}"
 }
@@ -577,6 +588,8 @@ __aba_restore_slot() {
     done
     [[ -z ${__aba_next} ]] || builtin return 0
     builtin unset -v ABA_LOCK_SLOT
+    __aba_old=${__aba_old//_b/ }
+    __aba_old=${__aba_old//_u/_}
     [[ -z ${__aba_old} ]] || builtin export ABA_LOCK_SLOT="${__aba_old}"
 }
 
@@ -590,9 +603,7 @@ __aba_open_lock_files() {
         __aba_name=${__aba_list%% *}
         __aba_list=${__aba_list#* }
         if __aba_holds_bound_lock "${__aba_name}"; then
-            if [[ -n ${__aba_max_time} ]]; then
-                __aba_print_message "cannot limit the time of ${__aba_name}: this process or one that started it already holds the lock" \
-                    'release it first, or give --max-time where it is acquired'
+            if ! __aba_check_bound_lock; then
                 __aba_held_locks+="${__aba_name}/ "
                 builtin return 75
             fi
@@ -753,7 +764,7 @@ __aba_find_bound_lock() {
     [[ ${__aba_rest%%/*} == "${__aba_pid}" ]]
 }
 
-# Returns 0 if this shell holds the lock of operation $1 with --no-inherit, in a mode that is enough for __aba_mode.
+# Returns 0 if this shell holds the lock of operation $1 with --no-inherit. Its mode is then in __aba_bound_mode.
 __aba_holds_bound_lock() {
     builtin local __aba_entry='' __aba_fd=''
     if [[ -z ${__aba_bound_locks} ]] || ! __aba_find_bound_lock "$1"; then
@@ -764,20 +775,48 @@ __aba_holds_bound_lock() {
         ! __aba_forget_lock "${__aba_entry%/*}" || __aba_close_fd "${__aba_fd}"
         builtin return 1
     fi
-    [[ ${__aba_entry} != */s || ${__aba_mode} == s ]]
+    __aba_bound_mode=${__aba_entry##*/}
+}
+
+# Returns 0 if the lock of operation __aba_name, which this shell holds with --no-inherit in __aba_bound_mode, is enough for this call.
+# The messages are those of the helper for other locks.
+__aba_check_bound_lock() {
+    builtin local __aba_held="${__aba_bound_mode#*-}" __aba_change='and cannot become exclusive while it is held'
+    if [[ -n ${__aba_max_time} ]]; then
+        __aba_print_message "cannot limit the time of ${__aba_name}: this process or one that started it already holds the lock" \
+            'release it first, or give --max-time where it is acquired'
+    elif [[ ${__aba_bound_mode} == s && -n ${__aba_slots} ]]; then
+        __aba_print_message "${__aba_name} is already held shared by this script, without a slot" \
+            'release it first, or acquire it with --slots from the start'
+    elif [[ ${__aba_bound_mode} == s && ${__aba_mode} == x ]]; then
+        __aba_print_message "${__aba_name} is already held shared by this script, ${__aba_change}" \
+            'release it first, or acquire it exclusive from the start'
+    elif [[ ${__aba_bound_mode} == *-* && -n ${__aba_slots} && ${__aba_slots} != "${__aba_held}" ]]; then
+        __aba_print_message "${__aba_name} is held with --slots ${__aba_held}, so --slots ${__aba_slots} is refused" \
+            "use --slots ${__aba_held}, or end all processes that hold this lock or wait for it"
+    elif [[ ${__aba_bound_mode} == *-* && -z ${__aba_slots} && ${__aba_mode} == x ]]; then
+        __aba_print_message "${__aba_name} is already held with --slots ${__aba_held} by this script, ${__aba_change}" \
+            'release it first, or acquire it without --slots from the start'
+    else
+        builtin return 0
+    fi
+    builtin return 1
 }
 
 # After a success: keeps those of __aba_new_locks that have a holder, and puts their entries into __aba_bound_locks. The pipes of the
-# others are empty: the script, or the one that started it, held these locks before, and they stay as they are.
+# others are empty: the script, or the one that started it, held these locks before, and they stay as they are. With --slots, a pipe
+# begins with a line that has the number of the slot.
 __aba_find_bound_locks() {
-    builtin local __aba_byte='' __aba_bound='' __aba_entry='' __aba_fd=''
+    builtin local __aba_start='' __aba_bound='' __aba_entry='' __aba_fd='' __aba_held_mode=''
     while [[ -n ${__aba_new_locks} ]]; do
         __aba_entry=${__aba_new_locks%% *}
         __aba_new_locks=${__aba_new_locks#* }
         __aba_fd=${__aba_entry#*/}
-        if IFS='' builtin read -r -n 1 -u "${__aba_fd}" __aba_byte 2>/dev/null; then
+        if IFS='' builtin read -r -n 5 -u "${__aba_fd}" __aba_start 2>/dev/null; then
             __aba_bound+="${__aba_entry} "
-            __aba_bound_locks+="${__aba_entry}/${__aba_pid}/${__aba_mode} "
+            __aba_held_mode=${__aba_mode}
+            [[ -z ${__aba_slots} ]] || __aba_held_mode=${__aba_start//[!0123456789]/}-${__aba_slots}
+            __aba_bound_locks+="${__aba_entry}/${__aba_pid}/${__aba_held_mode} "
         else
             __aba_close_fd "${__aba_fd}"
             __aba_find_fd "${__aba_entry%%/*}"

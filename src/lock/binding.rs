@@ -3,8 +3,9 @@
 //! A **holder** process holds each lock on a descriptor that no other process has, and is bound to the script ([`os::ScriptBinding`]).
 //! ARCHITECTURE.md has the steps; the module `bound` of the model tests checks them.
 //!
-//! `lock --bind` calls this after it has acquired the locks. The observation of locks, the search for deadlocks and `unlock --kill`
-//! name the script instead of the holder (`peer::find_bound_script`).
+//! `lock --bind` calls this after it has acquired the locks. With `--slots`, the holder also has the slot, and the pipe begins with its
+//! number. The observation of locks, the search for deadlocks and `unlock --kill` name the script instead of the holder
+//! (`peer::find_bound_script`).
 //!
 //! | killed process | effect |
 //! |---|---|
@@ -52,7 +53,7 @@ pub fn bind_locks(acquired: &Acquired, bindings: Vec<LockBinding>) -> Result<(),
         let is_ours = |guard: &&Guard| guard.fresh && guard.target.is_same_file(&target);
         let Some(guard) = acquired.guards.iter().find(is_ours) else { continue };
         let failed = |source| cannot_bind(&target.label, source);
-        binding.fill().map_err(failed)?;
+        binding.fill(acquired.slot.map(|slot| slot.number)).map_err(failed)?;
         os::detached(&[], || hold_for_script(guard, &binding)).map_err(failed)?;
         binding.arm().map_err(failed)?;
         unbound -= 1;
@@ -80,7 +81,8 @@ fn hold_for_script(guard: &Guard, binding: &os::ScriptBinding) {
     binding.wait_for_script();
     let event = LockEvent::Released { held: Some(since.elapsed()), cause: None };
     events::log_event(&event, &guard.target, script, Some(&command));
-    // The pipe is closed after that, when this process ends.
+    // The slot and the stamp belong to the lock. The pipe is closed after that, when this process ends.
+    let _ = os::unlock_range(guard.file(), os::TURNSTILE, 0);
     let _ = os::unlock(guard.file());
 }
 

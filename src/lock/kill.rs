@@ -129,10 +129,17 @@ pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillP
     let mut tries = 0;
     let look = loop {
         let look = find_openers(&files);
-        let is_ours =
-            |opener: &LockingProcess| is_caller(opener.pid) || find_bound_script(opener.pid).is_some_and(is_caller);
-        if openers::holds(us, &files[0]) || list_live(&look).any(is_ours) {
+        let scripts: Vec<_> = list_live(&look).map(|opener| peer::try_find_bound_script(opener.pid)).collect();
+        let is_ours = |opener: &LockingProcess| is_caller(opener.pid);
+        if openers::holds(us, &files[0])
+            || list_live(&look).any(is_ours)
+            || scripts.iter().flatten().flatten().any(|script| is_caller(*script))
+        {
             return refused(Refusal::HeldByCaller);
+        }
+        // Each of them may hold the lock for the caller.
+        if scripts.iter().any(Result::is_err) {
+            return refused(Refusal::HolderUnseen(Box::new(holders::observe_lock(path))));
         }
         if list_live(&look).next().is_some() {
             break look;
@@ -207,11 +214,6 @@ fn list_live(look: &Scan<LockingProcess>) -> impl Iterator<Item = &LockingProces
     look.found.iter().filter(|opener| !opener.removed)
 }
 
-/// Returns the script for which process `pid` holds the lock, if it is bound to that script (`--no-inherit`).
-fn find_bound_script(pid: u32) -> Option<u32> {
-    peer::find_bound_script(pid, &process::command_line(pid))
-}
-
 /// A holder that must end.
 struct Victim {
     pid: u32,
@@ -230,7 +232,8 @@ impl Victim {
     fn send(&self, files: &[WantedFile], lockers: &BTreeSet<u32>, signal: i32) -> bool {
         let is_meant = |lock: KernelLock| lockers.contains(&lock.locker);
         let holds = || files.iter().any(|file| openers::lock_on(self.opener, file).is_some_and(is_meant));
-        let holds = || holds() && (self.opener == self.pid || find_bound_script(self.opener) == Some(self.pid));
+        let is_bound = || matches!(peer::try_find_bound_script(self.opener), Ok(Some(script)) if script == self.pid);
+        let holds = || holds() && (self.opener == self.pid || is_bound());
         let proved = process::is_alive(self.pid, self.seen.start) && holds();
         proved && self.process.signal(signal).is_ok()
     }
@@ -281,7 +284,7 @@ impl<'a> HolderRelease<'a> {
         let command = process::command_line(opener.pid);
         // The end of a script releases the lock that is bound to it. After the end of the other process, the script would go on
         // without the lock if it ignores SIGTERM.
-        let script = peer::find_bound_script(opener.pid, &command);
+        let Ok(script) = peer::try_find_bound_script(opener.pid) else { return };
         let (pid, command) = script.map_or((opener.pid, command), |script| (script, process::command_line(script)));
         let Some(seen) = process::read_stat(pid) else { return };
         let Some(process) = os::Process::open(pid, seen.start) else { return };

@@ -10,6 +10,7 @@
 use crate::lock::flock::arguments::{self, FlockArguments, FlockCall, FlockTarget};
 use crate::os::proc::process::{self, InitialVariable};
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
@@ -176,10 +177,17 @@ fn find_caller(helper: u32) -> Option<u32> {
 /// quoted for a shell. `None`: it is another process, or the script has ended.
 pub(crate) fn find_bound_script(pid: u32, command: &str) -> Option<u32> {
     // Most processes are excluded without reading a file.
-    if !command.contains(BIND) || !is_helper(pid) || !options(&process::words(pid)).any(|word| word.starts_with(BIND)) {
-        return None;
+    if command.contains(BIND) { try_find_bound_script(pid).ok().flatten() } else { None }
+}
+
+/// Does the same as [`find_bound_script`] for a process that may be signalled. An error: it cannot be determined.
+pub(crate) fn try_find_bound_script(pid: u32) -> io::Result<Option<u32>> {
+    if !options(&process::try_words(pid)?).any(|word| word.starts_with(BIND)) {
+        return Ok(None);
     }
-    process::process_of_pidfd(pid)
+    // The name is empty if it cannot be read.
+    let name = find_name(pid);
+    if is_name_of_helper(&name) || name.is_empty() { process::process_of_pidfd(pid) } else { Ok(None) }
 }
 
 /// Returns true if a descriptor of a process may be the pipe of a lock that is bound to it (`--no-inherit`).

@@ -60,12 +60,15 @@ impl ScriptBinding {
         [self.pidfd.as_raw_fd(), self.writer.as_raw_fd()]
     }
 
-    /// Fills the pipe.
-    pub fn fill(&mut self) -> io::Result<()> {
+    /// Fills the pipe. It begins with this number in a line, if there is one, which the script reads.
+    pub fn fill(&mut self, number: Option<u32>) -> io::Result<()> {
         set_pipe_size(&self.writer);
+        let mut content = [b'b'; 4096];
+        let line = number.map(|number| format!("{number}\n")).unwrap_or_default();
+        content[..line.len()].copy_from_slice(line.as_bytes());
         loop {
-            match self.writer.write(&[b'b'; 4096]) {
-                Ok(_) => {}
+            match self.writer.write(&content) {
+                Ok(_) => content = [b'b'; 4096],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }

@@ -166,7 +166,9 @@ aba_lock_operation --no-inherit --shared save
 aba_lock_operation --shared save || exit 20
 aba_lock_operation --no-inherit --shared save || exit 21
 # A shared lock does not become exclusive.
-aba_lock_operation --on-conflict return --quiet save && exit 22
+aba_lock_operation --on-conflict return --quiet save 2>message && exit 22
+[[ $(<message) == 'aba-lock: save is already held shared by this script, and cannot become exclusive while it is held'* ]] || exit 30
+aba_lock_held save || exit 31
 aba_unlock_operation save
 aba_lock_operation --no-inherit save && aba_lock_operation save && aba_lock_operation -os save || exit 23
 [[ ${__aba_locks} == "save/"*"/$$ " ]] || exit 24
@@ -343,8 +345,6 @@ aba_lock_operation --no-inherit "$@" save
 END
     run -2 ./refused --max-time 5
     expect_text "the argument '--max-time <TIME>' cannot be used with '--no-inherit'"
-    run -2 ./refused --slots 2
-    expect_text "the argument '--slots <N>' cannot be used with '--no-inherit'"
     run -2 ./refused --server https://127.0.0.1:1
     expect_text '--no-inherit cannot be used with a server'
     is_free save
@@ -419,4 +419,97 @@ END
     expect_text 'refused to release save: '
     run -75 ./replace
     expect_text 'refused to replace the holder of save: '
+}
+
+@test "--no-inherit --slots: the slot is held until the script ends, and its number is that of the script" {
+    script holder <<'END'
+aba_lock_operation --no-inherit --slots 2 save
+bash -c 'echo "child ${ABA_LOCK_SLOT}"' >>notes
+sleep 1000 &
+echo "$!" >daemon
+hold
+END
+    mkfifo gate
+    aba-lock lock --slots 2 save -- sh -c 'echo begun >first; read _ <gate' &
+    until_true test -s first
+    for signal in TERM KILL; do
+        start_script
+        run -75 aba-lock lock --slots 2 save -- true
+        expect_text '2 of 2 slots are held'
+        run -0 aba-lock status --json save
+        [[ $(jq -c "[.slots, (.holders[] | select(.pid == ${STARTED_PID}) | .slot)]" <<<"${output}") == '[2,2]' ]]
+        kill -s "${signal}" "${STARTED_PID}"
+        until_true aba-lock lock --quiet --slots 2 save -- true
+        kill -0 "$(<daemon)"
+        kill "$(<daemon)"
+    done
+    [[ $(<notes) == $'child 2\nchild 2' ]]
+    echo >gate
+    wait
+}
+
+@test "--no-inherit --slots: a nested call keeps the slot, and each other call for the lock is refused with the reason" {
+    script holder <<'END'
+ABA_LOCK_SLOT=mine
+aba_lock_operation -o --slots 3 save && aba_lock_operation --slots 2 other || exit 20
+aba_lock_operation -o --slots=3 save && [[ ${ABA_LOCK_SLOT} == 1 ]] && aba_lock_held save || exit 21
+aba_lock_operation --shared save && [[ ${__aba_locks} == "save/"*"/$$ other/"*"/$$ " ]] || exit 22
+for option in --exclusive --slots=2 '--no-inherit --slots=2' --no-inherit; do
+    aba_lock_operation --on-conflict return ${option} save && exit 23
+done
+aba_unlock_operation other && [[ ${ABA_LOCK_SLOT} == 1 ]] || exit 24
+aba_unlock_operation save && [[ ${ABA_LOCK_SLOT} == mine && -z ${__aba_locks}${__aba_bound_locks}${__aba_slot_locks} ]] || exit 25
+aba-lock lock --slots 2 save -- true || exit 26
+# Each lock has its own rule if both are held without it: there is one lock after the refused call.
+aba_lock_operation -o --shared save
+aba_lock_operation --on-conflict return --slots 2 save && exit 27
+aba_unlock_operation save && aba-lock lock save -- true || exit 28
+# A slot that the script has acquired without the option stays as it is.
+aba_lock_operation --slots 2 save && aba_lock_operation -o --slots 2 save && [[ -z ${__aba_bound_locks} && ${ABA_LOCK_SLOT} == 1 ]]
+END
+    run -0 ./holder
+    local exclusive='aba-lock: save is already held with --slots 3 by this script, and cannot become exclusive while it is held
+hint: release it first, or acquire it without --slots from the start'
+    local number='aba-lock: save is held with --slots 3, so --slots 2 is refused
+hint: use --slots 3, or end all processes that hold this lock or wait for it'
+    [[ ${output} == "${exclusive}"$'\n'"${number}"$'\n'"${number}"$'\n'"${exclusive}"$'\naba-lock: save is already held shared by this script, without a slot
+hint: release it first, or acquire it with --slots from the start' ]]
+}
+
+@test "--no-inherit --slots: a script waits for a slot, and its subshells and children get slots of their own" {
+    script holder <<'END'
+aba_lock_operation -o --quiet --wait --slots 2 save
+(aba_lock_operation --subshell --slots 2 save && echo "subshell ${ABA_LOCK_SLOT}") || exit 20
+(aba_lock_operation -o --subshell --slots 2 save && echo "bound subshell ${ABA_LOCK_SLOT}") || exit 21
+until aba-lock lock --quiet --slots 2 save -- sh -c 'echo "child ${ABA_LOCK_SLOT}"'; do sleep 0.02; done
+aba_lock_held save
+END
+    mkfifo gate
+    aba-lock lock save -- sh -c 'echo begun >first; read _ <gate' &
+    until_true test -s first
+    start ./holder
+    until_true eval '[[ $(aba-lock status --json save | jq ".waiters | length") == 1 ]]'
+    echo >gate
+    expect_end 0
+    [[ $(<output) == $'subshell 2\nbound subshell 2\nchild 2' ]]
+    wait
+}
+
+@test "--no-inherit: a holder that cannot be recognized as that of the caller is not signalled" {
+    export -f find_holder
+    script holder <<'END'
+aba_lock_operation --no-inherit save
+holder=$(find_holder save)
+for descriptor in /proc/"${holder}"/fd/*; do
+    [[ $(readlink "${descriptor}") != *pidfd* ]] || info=/proc/${holder}/fdinfo/${descriptor##*/}
+done
+for words in 'unlock --kill save' 'lock --replace save -- true'; do
+    strace -P "${info}" -o /dev/null -e inject='/^open(at)?$':error=EMFILE "${ABA_LOCK_BIN}" ${words}
+    echo "status $?"
+done
+aba_lock_held save
+END
+    run -0 ./holder
+    expect_text 'status 75'
+    [[ ${output} != *'status 0'* ]]
 }

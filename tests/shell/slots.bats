@@ -234,6 +234,22 @@ END
     expect_end 0
 }
 
+@test "a value of ABA_LOCK_SLOT that is no number comes back as it was, also with blanks" {
+    script outer <<'END'
+for name in a b; do aba_lock_operation --slots 3 "${name}"; done
+for name; do aba_unlock_operation "${name}"; done
+printf '%s' "<${ABA_LOCK_SLOT}>"
+[[ -z ${__aba_slot_locks} ]]
+END
+    local value
+    for value in 'my own slot' ' _b_u /_ ' $'\n * a/1/2 \t'; do
+        ABA_LOCK_SLOT=${value} run -0 ./outer a b
+        [[ ${output} == "<${value}>" ]]
+        ABA_LOCK_SLOT=${value} run -0 ./outer b a
+        [[ ${output} == "<${value}>" ]]
+    done
+}
+
 @test "options that cannot be used with --slots are refused, and leave no descriptor open" {
     script refused <<'END'
 aba_lock_operation --on-conflict return "$@"
@@ -242,8 +258,8 @@ echo "status $?"
 ls -l "/proc/$$/fd" 2>/dev/null | grep -c 'aba-.*\.lock'
 END
     local options
-    for options in '--slots 2 one two' '--slots 2 --shared save' '--slots 2 --no-inherit save' '--slots 0 save' \
-        '--slots 1025 save' '--slots x save' '--slots 2 --slots 3 save' '--slots 2 --server https://127.0.0.1:1 save'; do
+    for options in '--slots 2 one two' '--slots 2 --shared save' '--slots 0 save' '--slots 1025 save' \
+        '--slots x save' '--slots 2 --slots 3 save' '--slots 2 --server https://127.0.0.1:1 save'; do
         run ./refused ${options}
         expect_text 'aba-lock: '
         expect_text $'status 2\n0'

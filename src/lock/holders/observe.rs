@@ -370,7 +370,7 @@ fn build_state_with(
 fn find_bound_script(opener: &LockingProcess, holder: &mut Holder) -> Option<LockingProcess> {
     let script = peer::find_bound_script(opener.pid, &holder.command)?;
     let uid = process::user_of(script)?;
-    *holder = Holder::find(script, uid)?;
+    *holder = Holder { slot: opener.lock.slots.slot(), ..Holder::find(script, uid)? };
     Some(LockingProcess { pid: script, uid, ..opener.clone() })
 }
 

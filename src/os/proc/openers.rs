@@ -8,7 +8,7 @@
 use crate::os::directory::{Directory, EntryBuffer, FileFacts};
 use crate::os::flock::Mode;
 use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, read_fdinfo_lock};
-use crate::os::proc::process;
+use crate::os::proc::process::{self, has_vanished};
 use crate::os::range::RangeLock;
 use crate::os::thread::map_in_threads;
 use std::cell::Cell;
@@ -16,10 +16,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ffi::{CStr, OsString};
 use std::fs;
-use std::io::{
-    self,
-    ErrorKind::{NotFound, PermissionDenied},
-};
+use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -219,12 +216,6 @@ impl Scanner {
         });
         (all && read.map_or_else(|error| has_vanished(&error), |()| true), count)
     }
-}
-
-/// Returns true if a read in `/proc` failed because the process or the descriptor is gone. After another
-/// error, such as a lack of descriptors or memory, the process may hold a lock.
-pub(super) fn has_vanished(error: &io::Error) -> bool {
-    error.kind() == NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Finds the processes that hold locks on the wanted files.

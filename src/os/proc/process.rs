@@ -24,6 +24,7 @@ pub(crate) use activity::{call_arguments, other_thread};
 pub use activity::{
     caught_signals, children, has_timers, ignored_signals, is_running, sleeps_in, threads, times_it_slept, tracer,
 };
+pub(crate) use command_line::try_words;
 pub use command_line::{
     InitialVariable, command_line, initial_variable, is_plain_word, local_command_line, local_words, name,
     runs_our_program, words,
@@ -39,6 +40,7 @@ pub use namespace::{
     LocalNumbers, are_hidden, boot_id, can_be_seen, has_our_numbers, local_numbers, namespace_of, number_of,
     own_number, pid_namespace,
 };
+pub(in crate::os::proc) use read::has_vanished;
 pub(crate) use read::{decode_lossy, read_small, read_whole, try_read_small};
 pub(crate) use stat::try_all_pids;
 pub use stat::{

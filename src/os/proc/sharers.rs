@@ -13,8 +13,8 @@
 
 use crate::os::directory::Directory;
 use crate::os::proc::lock_table::{self, KernelLock, WantedFile};
-use crate::os::proc::openers::{LockingProcess, Scan, ScannedDescriptor, Scanner, has_vanished};
-use crate::os::proc::process;
+use crate::os::proc::openers::{LockingProcess, Scan, ScannedDescriptor, Scanner};
+use crate::os::proc::process::{self, has_vanished};
 use crate::os::thread::map_in_threads;
 use std::ffi::CStr;
 use std::io::{self, Write as _};

@@ -120,7 +120,7 @@ pub(crate) struct LockArgs {
 
     /// Hold the lock in a process that is bound to the calling script, which has the reading end of a pipe open as descriptor N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..), hide = true)]
-    #[arg(conflicts_with_all = ["fd", "max_time", "slots"])]
+    #[arg(conflicts_with_all = ["fd", "max_time"])]
     pub(crate) bind: Vec<i32>,
 
     /// Fail at once if another process holds the lock [default]

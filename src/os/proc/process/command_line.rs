@@ -4,8 +4,9 @@
 
 use super::activity::other_thread;
 use super::namespace::has_our_numbers;
-use super::read::{read_short, read_small};
+use super::read::{has_vanished, read_short, read_small, try_read_small};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
@@ -14,6 +15,16 @@ use std::sync::OnceLock;
 pub fn words(pid: u32) -> Vec<String> {
     let text = command_text(pid, read_small);
     text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// Does the same as [`words`], or returns why they cannot be read. Empty if the process has ended.
+pub(crate) fn try_words(pid: u32) -> io::Result<Vec<String>> {
+    match try_read_small(&format!("/proc/{pid}/cmdline")) {
+        Ok(text) if text.is_empty() => Ok(words(pid)),
+        Ok(text) => Ok(text.split_terminator('\0').map(str::to_owned).collect()),
+        Err(error) if has_vanished(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The words of the command line of the process with this local number, which does not come from `/proc`. Empty if

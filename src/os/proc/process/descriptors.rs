@@ -4,7 +4,7 @@
 //! one that keeps its caller from a wrong claim, as each function says.
 
 use super::activity::call_arguments;
-use super::read::{read_small, read_whole};
+use super::read::{has_vanished, read_small, read_whole, try_read_small};
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -79,15 +79,39 @@ pub fn may_read(descriptor: &Path) -> bool {
     access_mode(descriptor) != Some(libc::O_WRONLY)
 }
 
-/// The process for which `pid` has a pidfd open. `None`: there is none, or that process has ended.
-pub(crate) fn process_of_pidfd(pid: u32) -> Option<u32> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    entries.flatten().map(|entry| entry.path()).find_map(|path| {
-        let is_pidfd =
-            fs::read_link(&path).is_ok_and(|link| link.to_str().is_some_and(|link| link.contains("[pidfd]")));
-        let info = if is_pidfd { read_small(fdinfo_path(&path)?.to_str()?)? } else { return None };
-        info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok().filter(|pid| *pid > 0)
-    })
+/// The process for which `pid` has a pidfd open. `None`: there is none, or one of both processes has ended. An error: that cannot be
+/// determined.
+pub(crate) fn process_of_pidfd(pid: u32) -> io::Result<Option<u32>> {
+    let unless_gone = |error: io::Error| if has_vanished(&error) { Ok(None) } else { Err(error) };
+    let entries = match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(entries) => entries,
+        Err(error) => return unless_gone(error),
+    };
+    for entry in entries {
+        let found = entry.and_then(|entry| process_of_descriptor(&entry.path())).or_else(unless_gone)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// The process of a pidfd. `None`: the descriptor is no pidfd, or that process has ended.
+fn process_of_descriptor(descriptor: &Path) -> io::Result<Option<u32>> {
+    let link = fs::read_link(descriptor)?;
+    if !link.to_str().is_some_and(|link| link.contains("[pidfd]")) {
+        return Ok(None);
+    }
+    let path = fdinfo_path(descriptor).ok_or(io::ErrorKind::InvalidInput)?;
+    let info = try_read_small(&path.to_string_lossy())?;
+    let number: Option<i64> =
+        info.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|number| number.trim().parse().ok());
+    match number {
+        Some(-1) => Ok(None),
+        Some(pid @ 1..) => Ok(u32::try_from(pid).ok()),
+        // 0: it is in another PID namespace.
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// Returns true if this process can write to the pipe with this inode.

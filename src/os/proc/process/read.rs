@@ -33,6 +33,12 @@ pub(super) fn read_short(path: &str) -> Option<String> {
     if len == SHORT { read_small(path) } else { Some(decode_lossy(&bytes[..len]).into_owned()) }
 }
 
+/// Returns true if a read in `/proc` failed because the process or the descriptor is gone. After another
+/// error, such as a lack of descriptors or memory, the process may hold a lock.
+pub(in crate::os::proc) fn has_vanished(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
 /// Decodes UTF-8, and shows bytes that are not UTF-8 as U+FFFD. For valid text this is faster than
 /// [`String::from_utf8_lossy`].
 pub(crate) fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {

@@ -49,13 +49,13 @@ __aba_call __aba_resume "$?" aba_unlock_operation "$@"
     __aba_call aba_unlock_operation "$@"
 }
 __aba_call() {
-    __aba_wanted=$__aba_version __aba_part=''
+    \local __aba_wanted="$__aba_version" __aba_part=''
     [[ $1 != *_op* ]] || __aba_part=$__aba_version
     if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ -z $__aba_wanted ]]; then
         "$@"
     else
         \builtin eval '\builtin printf "%s\n" "aba-lock: cannot load $__aba_file: it cannot be read, or has another version than $__aba_wanted" "hint: restart the script" >&2
-__aba_version=$__aba_wanted __aba_wanted=
+__aba_version=$__aba_wanted
 [[ -z ${__aba_loaded-} && $* != *_lock_op* ]] || \exit 125
 \return 125'
         \exit 125
@@ -104,4 +104,5 @@ esac
 #
 # While __aba_call loads the whole library, __aba_wanted is the version of this file: see there. If __aba_part is the same, the
 # fast part of the whole library is enough. Both are empty after a success. Stubs in both files call __aba_call with the name of
-# the function, so that a call by a trap handler finds it, whichever file is being loaded.
+# the function, so that a call by a trap handler finds it, whichever file is being loaded. Both variables are local to
+# __aba_call, because a load by a trap handler changes its own, and the interrupted one still loads what it needs.

@@ -7,7 +7,7 @@ use crate::base::names::LockName;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
 use crate::lock::history::parse_events;
-use crate::lock::holders::{self, Availability, Belief, BlindSpot, LockState};
+use crate::lock::holders::{self, Availability, Belief, BlindSpot, Holding, LockState};
 use crate::os::word_for;
 use crate::store::Store;
 use serde_json::Value;
@@ -29,6 +29,8 @@ pub struct LockMetrics {
     pub held: Option<bool>,
     /// The time since the lock was acquired, if the record contains it.
     pub age: Option<Duration>,
+    /// The number of slots that are held, and the number of slots that the lock has, if it is held with `--slots`.
+    pub slots: Option<(usize, u32)>,
     /// The number of waiters, or `None` if that is unknown.
     pub waiting: Option<usize>,
 }
@@ -68,6 +70,7 @@ pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
             Some((record, belief)) if *belief != Belief::Perhaps => record.age(),
             _ => None,
         }),
+        slots: state.holding.as_ref().and_then(Holding::slots),
         waiting: state.blind_spot.is_none().then_some(state.queue.len()),
     };
     let states = holders::observe_store(store)?;

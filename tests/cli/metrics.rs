@@ -85,6 +85,22 @@ fn held_and_waiting_show_the_current_state() {
 }
 
 #[test]
+fn the_slots_of_a_lock_are_shown_while_some_are_held() {
+    let scene = Scene::new();
+    let options = ["--slots", "3", "a"];
+    let whole = scene.holder("b");
+    let holders = [scene.holder_with(&options), scene.holder_with(&options)];
+    let now = read_metrics(&scene);
+    assert_eq!((find_sample(&now, "slots", "a"), find_sample(&now, "slots_held", "a")), (3.0, 2.0));
+    assert!(!now.contains_key("aba_lock_slots{lock=\"b\"}"));
+    for holder in holders {
+        holder.release();
+    }
+    assert!(!read_metrics(&scene).keys().any(|key| key.contains("slots")));
+    whole.release();
+}
+
+#[test]
 fn the_log_supplies_the_counters_of_each_lock() {
     let scene = Scene::new();
     let logged = |args: &[&str]| scene.aba(args).env(LOG, scene.path("log"));

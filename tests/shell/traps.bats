@@ -166,3 +166,40 @@ END
         'free save && free load && ! free other && inherited other && aba_lock_operation save && ! free save &&
         inherited save other && aba_unlock_operation save && aba_unlock_operation other && free other && inherited'
 }
+
+@test "a handler that loads the library between any two commands of a failed call does not change its status" {
+    aba-lock lock save load -- true
+    start_flock save
+    cat >tool <<'END'
+source "$1"
+step=$2 handler=$3 count=0
+interrupt() {
+    [[ -z ${__aba_loaded-} ]] && ((BASH_SUBSHELL == 0 && ++count == step)) || return 0
+    trap - DEBUG
+    at=${BASH_COMMAND}
+    eval "${handler}"
+    echo "before ${at}" >interrupted
+}
+set -o functrace
+trap interrupt DEBUG
+aba_lock_operation --on-conflict=return save || exit "$?"
+END
+    sed 's/ --on-conflict=return//; s/ || exit.*//' tool >plain
+    local file call handler
+    for file in "${LIBRARY}" "${WHOLE_LIBRARY}"; do
+        for call in plain tool; do
+            for handler in 'aba_lock_operation load' 'aba_lock_held load || true'; do
+                for ((step = 1; step < 200; step++)); do
+                    rm -f interrupted
+                    run bash ./"${call}" "${file}" "${step}" "${handler}"
+                    [[ -e interrupted ]] || break
+                    if [[ ${status} != 1 || ${output} != 'aba-lock: save is held by pid '* ]]; then
+                        echo "${file} ${call} ${handler}, ${step}: status ${status}, ${output}, $(<interrupted)"
+                        return 1
+                    fi
+                done
+                ((step > 4))
+            done
+        done
+    done
+}

@@ -10,10 +10,12 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 ];
 
 /// The metrics and their help. Those whose names end in `_total` are counters, read from the event log; the others are gauges.
-pub(crate) const METRICS: [(&str, &str); 14] = [
+pub(crate) const METRICS: [(&str, &str); 16] = [
     ("aba_lock_info", "The version of aba-lock."),
     ("aba_lock_held", "1 if the lock is held, 0 if it is free."),
     ("aba_lock_held_seconds", "Seconds since the lock was acquired, if its holder left a record."),
+    ("aba_lock_slots", "Number of slots of the lock, if it is held with --slots."),
+    ("aba_lock_slots_held", "Number of slots of the lock that are held."),
     ("aba_lock_waiting", "Number of processes that wait for the lock."),
     ("aba_lock_tasks", "Number of tasks of run-once in this state."),
     ("aba_lock_acquisitions_total", "Number of times that the lock was acquired, from the event log."),

@@ -29,6 +29,8 @@ pub(crate) fn print_metrics(locks: &[LockMetrics], events: Option<&BTreeMap<Stri
             "aba_lock_info" => vec![(format_label("version", env!("CARGO_PKG_VERSION")), "1".to_owned())],
             "aba_lock_held" => sample_locks(&|lock| lock.held.map(|held| u8::from(held).to_string())),
             "aba_lock_held_seconds" => sample_locks(&|lock| lock.age.map(|age| age.as_secs().to_string())),
+            "aba_lock_slots" => sample_locks(&|lock| lock.slots.map(|(_, all)| all.to_string())),
+            "aba_lock_slots_held" => sample_locks(&|lock| lock.slots.map(|(held, _)| held.to_string())),
             "aba_lock_waiting" => sample_locks(&|lock| lock.waiting.map(|number| number.to_string())),
             "aba_lock_tasks" => count_tasks(tasks),
             "aba_lock_acquisitions_total" => sample_events(&|counts| counts.acquired.to_string()),

@@ -11,7 +11,8 @@
 //! A caller with `--slots N` first makes an attempt without the turnstile:
 //!
 //! 1. It tries slot 1 of N.
-//! 2. It looks at all bytes from the turnstile of slots to those of exclusive waiters ([`turnstile`](super::turnstile)). If none is locked, it goes to 4.
+//! 2. It looks at all bytes from the turnstile of slots to those of exclusive waiters ([`turnstile`](super::turnstile)). If none is
+//!    locked, it goes to 4.
 //! 3. It looks at all of them but the slots of N again: first at those before these slots, and then at those after them.
 //! 4. It tries the lock, shared. If it is granted, the caller runs.
 //!

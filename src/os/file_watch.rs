@@ -79,7 +79,10 @@ impl FileWatch {
         let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
         // SAFETY: the vector has this many elements and lives until the call returns.
         let happened = unsafe { libc::poll(polled.as_mut_ptr(), number, limit) } > 0;
-        self.clear();
+        // Without this condition, an event that comes just after the end of the time would be lost.
+        if happened {
+            self.clear();
+        }
         happened
     }
 }

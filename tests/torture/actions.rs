@@ -21,7 +21,8 @@ pub(crate) fn play(slot: &mut Slot, turn: usize) {
         return policy_actions::play(slot);
     }
     match slot.random.below(100) {
-        0..18 => lock(slot),
+        0..17 => lock(slot),
+        17 => wait_in_chain(slot),
         18..30 => flock(slot),
         30..38 => lock_in_script(slot),
         38..42 => lock_two(slot),
@@ -152,6 +153,24 @@ fn lock_two(slot: &mut Slot) {
     all.extend(inside);
     let command = helper(slot, all);
     contend(slot, command, &Contest::new(&[&one, &other], true, 75));
+}
+
+/// Runs processes that wait for one another for so long that they search for deadlocks: a holder of the first lock waits for the second
+/// one, whose holder waits for the third one, whose holder ends after a while. A deadlock is reported by none.
+fn wait_in_chain(slot: &mut Slot) {
+    let script = r#"hold() { "$ABA_LOCK_BIN" lock -w "$@"; }
+        hold "$NAME.3" -- "$TORTURE" payload order stay "$MICROS" &
+        hold "$NAME.2" -- "$ABA_LOCK_BIN" lock -w "$NAME.3" -- true &
+        hold "$NAME.1" -- "$ABA_LOCK_BIN" lock -w "$NAME.2" -- true &
+        hold "$NAME.1" -- true &
+        wait"#;
+    let micros = 250_000 + slot.random.below(100_000);
+    let number = slot.actor.split('.').next().unwrap_or_default().to_owned();
+    let mut command = slot.place.program("bash");
+    command.arg("-c").arg(script).env("NAME", format!("y{number}")).env("MICROS", micros.to_string());
+    slot.note("ask chain");
+    let said = slot.call(command, &[]);
+    slot.note(&format!("done {}", said.map_or(137, |said| said.status)));
 }
 
 /// The file that actors update: another one every 40 turns, so that no file grows long.

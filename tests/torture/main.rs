@@ -14,6 +14,9 @@
 //!    priorities (`order_actions`). Each actor writes what it does into a history. The checker (`checker`), which only knows the
 //!    rules, judges the history. A step is one call of the helper.
 //!
+//! The rule of a walk that no deadlock is reported was seen to fail with a helper that takes each process for one that waits for its
+//! waiter, and the rule that no process of the helper is left with watchers and holders that do not end.
+//!
 //! `ABA_TORTURE_ONLY=walk` runs the walks alone; any other value runs the scenes whose names contain it.
 //!
 //! The same seed makes the same choices, but the kernel decides which process is faster. If a rule is broken, the seed is printed

@@ -15,6 +15,7 @@ pub(super) use entry::parse_range_lock;
 pub use entry::{FileId, KernelLock, ListedLock, SlotUse};
 
 use crate::os::flock::Mode;
+use crate::os::priority::QueuePlace;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
@@ -145,12 +146,14 @@ pub fn list_held() -> Option<Vec<ListedLock>> {
 /// (such as the helper of a script), together with its waiters. The waiters can still be found, as processes that sleep
 /// in flock(2). Their order is not known; this function assumes the order of their start times.
 fn add_unlisted_waits(all: &mut Vec<ListedLock>) {
-    let known: HashSet<u32> = all.iter().filter(|one| one.waits).map(|one| one.lock.locker).collect();
+    let is_queued = |one: &&ListedLock| one.waits && one.lock.place.is_in_kernel_queue();
+    let known: HashSet<u32> = all.iter().filter(is_queued).map(|one| one.lock.locker).collect();
     let mut sleepers: Vec<process::ProcessStat> =
         process::all_pids().into_iter().filter(|pid| !known.contains(pid)).filter_map(find_sleeper).collect();
     sleepers.sort_by_key(|process| (process.start, process.pid));
     for process in sleepers {
         if let Some((file, exclusive)) = find_awaited_file(process.pid) {
+            all.retain(|one| (one.file, one.lock.locker, one.lock.place) != (file, process.pid, QueuePlace::Between));
             all.push(ListedLock { file, lock: KernelLock::of_file(process.pid, exclusive), waits: true });
         }
     }

@@ -22,8 +22,10 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    /// All locks can be seen, because the kernel's list is known to be complete.
-    pub(super) const ALL: Self = Self { hidden: false, blind_spot: None, all: true };
+    /// Returns what can be seen if the kernel's list is known to show all locks of this machine.
+    pub(super) fn with_complete_list(hidden: bool) -> Self {
+        Self { hidden, blind_spot: None, all: true }
+    }
 
     /// Returns what can be seen. `met_hidden` is true if a process was found whose files we may not see, and `has_list` if the
     /// kernel's list of locks could be read.

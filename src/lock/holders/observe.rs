@@ -6,7 +6,7 @@
 use super::belief::{Sight, judge_record};
 use super::holder::Holder;
 use super::lock_file::{LockFile, identify_file, identify_file_in, identify_files};
-use super::shortcut;
+use super::shortcut::{self, AllHolders};
 use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
 use super::waiter::name_ticket_holders;
 use crate::base::names::LockName;
@@ -111,7 +111,7 @@ fn find_conflict_on(file: WantedFile, mode: Mode) -> Availability {
     let is_free = complete.as_ref().is_some_and(|all| shortcut::is_free(&file, all));
     // A file that does not exist is not locked.
     if is_free || file.ino == 0 && !file.lost {
-        return build_state(&file, &[], &[], Sight::ALL).availability();
+        return build_state(&file, &[], &[], Sight::with_complete_list(false)).availability();
     }
     // An entry in the kernel's list proves that the lock is held. Without an entry it may be held nevertheless.
     let all = complete.or_else(lock_table::list_held);
@@ -141,7 +141,7 @@ fn look_at_sharers(path: &Path) -> Option<LockState> {
 fn look_at_free_lock(path: &Path) -> Option<LockState> {
     let file = identify_file(path);
     let waiters = shortcut::find_waiters_of_free_lock(&file)?;
-    Some(build_state(&file, &[], &waiters, Sight::ALL))
+    Some(build_state(&file, &[], &waiters, Sight::with_complete_list(false)))
 }
 
 fn observe_until(path: &Path, stop: &AtomicBool) -> LockState {
@@ -273,12 +273,19 @@ fn look(
     stop: &AtomicBool,
     read_list: impl FnOnce() -> Option<Vec<ListedLock>>,
 ) -> Vec<(WantedFile, LockState)> {
-    let look = openers::find_locking_processes(&mut wanted, directory, stop);
+    let few = directory.and_then(|_| shortcut::find_holders_of_few(&wanted));
+    let (look, list, sight) = if let Some(AllHolders { scan, listed }) = few {
+        let sight = Sight::with_complete_list(scan.hidden);
+        (scan, Some(listed), sight)
+    } else {
+        let scan = openers::find_locking_processes(&mut wanted, directory, stop);
+        let list = read_list();
+        let sight = Sight::new(scan.hidden, list.is_some());
+        (scan, list, sight)
+    };
     // By inode. The device that the kernel names is only looked up for files with a listed inode, because on tmpfs, btrfs and
     // overlay that takes six system calls.
     let mut listed: HashMap<u64, Vec<ListedLock>> = HashMap::new();
-    let list = read_list();
-    let sight = Sight::new(look.hidden, list.is_some());
     for lock in list.unwrap_or_default() {
         listed.entry(lock.file.ino).or_default().push(lock);
     }

@@ -1,4 +1,4 @@
-//! Priorities: a waiter is passed only by callers with a higher one (`--priority high|normal|low`).
+//! Priorities: waiters with a higher one get the lock first (`--priority high|normal|low`).
 //!
 //! The levels `high` and `normal` each have a **want**, a byte of the lock file that all waiters of the level lock shared. All waiters
 //! of the level `low` use the turnstile of their level, so at most one of them blocks on the lock itself. The steps are those of the

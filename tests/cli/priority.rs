@@ -1,4 +1,4 @@
-//! `lock --priority`: waiters are passed only by those with a higher level.
+//! `lock --priority`: waiters with a higher level get the lock first.
 
 use crate::call::{RunningCall, finish_all};
 use crate::deadlock::call_script;

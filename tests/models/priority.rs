@@ -1,4 +1,4 @@
-//! Priorities: a waiter is passed only by callers with a higher one (`--priority high|normal|low`).
+//! Priorities: waiters with a higher one get the lock first (`--priority high|normal|low`).
 //!
 //! The levels `high` and `normal` each have a **want**, a lock that all waiters of the level hold shared. The level `low` has a
 //! **turnstile**, which only one waiter of the level holds, so at most one of them blocks on the lock itself.

@@ -206,13 +206,53 @@ expect_silence() {
     fi
 }
 
+# The handlers in which tests call the library: those of EXIT, after success and after failure, of ERR, of DEBUG and of signals.
+HANDLER_SCENES=('EXIT 0' 'EXIT 1' ERR DEBUG TERM INT HUP USR1)
+
+# Usage: run_in_handler SCENE COMMANDS EXPECTED [STATUS]
+#
+# Runs COMMANDS in a handler, in a script of its own. The output must be EXPECTED, and the exit status STATUS.
+run_in_handler() {
+    local scene=$1
+    {
+        printf 'source "${LIBRARY}"\nhandler() {\n%s\n}\n' "$2"
+        case ${scene} in
+            EXIT*) printf 'trap handler EXIT\nexit %s\n' "${scene#EXIT }" ;;
+            ERR) printf 'trap handler ERR\nfalse\n' ;;
+            DEBUG) printf 'trap "trap - DEBUG; handler" DEBUG\n:\n' ;;
+            *) printf 'trap handler %s\nkill -s %s "$$"\n' "${scene}" "${scene}" ;;
+        esac
+    } >handler
+    run bash ./handler
+    if [[ ${output} != "$3" || ${status} != "${4-${status}}" ]]; then
+        printf 'in a handler of %s\nexpected: %s\ngot:      %s, with status %d\n' "${scene}" "$3" "${output}" "${status}" >&2
+        return 1
+    fi
+}
+
+# Usage: in_handlers COMMANDS EXPECTED [STATUS]: calls run_in_handler for all handlers.
+in_handlers() {
+    local scene
+    for scene in "${HANDLER_SCENES[@]}"; do
+        run_in_handler "${scene}" "$@"
+    done
+}
+
 # Makes a helper that sends SIGUSR1 to the script before its first work for `save`. Bash runs the handler after the helper has ended,
 # while the call that started it still runs.
 make_signalling_helper() {
     printf '#!/bin/sh\ncase "$*" in *save*) [ -e sent ] || { echo >sent; kill -s USR1 "$PPID"; } ;; esac\nexec "%s" "$@"\n' \
         "${ABA_LOCK_BIN}" >helper
     chmod +x helper
-    aba-lock lock save load -- true
+    create_lock_files
+}
+
+# Creates the files of the locks in the tests of interrupted calls. A test may hold one of the locks.
+create_lock_files() {
+    local name
+    for name in save load other; do
+        aba-lock path --create "${name}" >/dev/null
+    done
 }
 
 # Usage: make_interrupted_tool
@@ -221,7 +261,7 @@ make_signalling_helper() {
 # runs, with HANDLER before that command. (A handler of DEBUG runs where one of a signal can.) CHECK must succeed. With `rest`,
 # CALL begins after the whole library was loaded. In the rest, HANDLER runs only before the commands on its lists and files.
 make_interrupted_tool() {
-    aba-lock lock save load other -- true
+    create_lock_files
     script tool <<'END'
 prepare=$1 call=$2 handler=$3 check=$4 rest=${5-}
 # Not in commands of the library, which the handler interrupts.

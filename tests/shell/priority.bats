@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# `aba_lock_operation --priority`: scripts that wait are passed only by those with a higher priority.
+# `aba_lock_operation --priority`: scripts that wait with a higher priority get the lock first.
 # shellcheck disable=SC2016 # scripts are written here, and expand later
 # shellcheck disable=SC2154 # set by bats
 

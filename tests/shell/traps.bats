@@ -3,29 +3,6 @@
 
 load helper
 
-# Usage: in_handlers COMMANDS EXPECTED
-#
-# Runs COMMANDS as the handler of EXIT (after success and after failure), ERR and signals, each in a script of its own. The
-# output of each script must be EXPECTED.
-in_handlers() {
-    local scene expected=$2
-    for scene in 'EXIT 0' 'EXIT 1' 'ERR' TERM INT HUP USR1; do
-        {
-            printf 'source "${LIBRARY}"\nhandler() {\n%s\n}\n' "$1"
-            case ${scene} in
-                EXIT*) printf 'trap handler EXIT\nexit %s\n' "${scene#EXIT }" ;;
-                ERR) printf 'trap handler ERR\nfalse\n' ;;
-                *) printf 'trap handler %s\nkill -s %s "$$"\n' "${scene}" "${scene}" ;;
-            esac
-        } >handler
-        run bash ./handler
-        if [[ ${output} != "${expected}" ]]; then
-            printf 'in a handler of %s\nexpected: %s\ngot:      %s\n' "${scene}" "${expected}" "${output}" >&2
-            return 1
-        fi
-    done
-}
-
 @test "in every trap handler, a lock that another process holds is refused with the documented status" {
     start_flock save
     in_handlers 'status=0

@@ -174,7 +174,7 @@ pub(crate) struct LockArgs {
     #[arg(conflicts_with_all = ["shared", "exclusive"])]
     pub(crate) slots: Option<u32>,
 
-    /// Wait with this priority: high, normal or low. A waiter is passed only by those with a higher one [default: normal]
+    /// Wait with this priority: high, normal or low. Waiters with a higher one get the lock first [default: normal]
     ///
     /// When the lock is released, the waiters with the highest priority get it first, and those of one priority in the order in
     /// which they came, but those that have let a higher one pass can change places with each other. A holder is never interrupted.

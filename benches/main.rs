@@ -51,7 +51,7 @@ fn main() {
     let args = Args::parse();
     let scene = Scene::new(&args);
     let machine = Machine::inspect();
-    if let Some(warning) = machine.warn_if_busy() {
+    for warning in [machine.warn_if_busy(), scene.warn_if_creation_is_slow()].into_iter().flatten() {
         eprintln!("aba-lock-bench: {warning}");
     }
     let mut rows: Vec<Row> = Vec::new();

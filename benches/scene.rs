@@ -6,10 +6,15 @@ use crate::cleanup;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/c");
 
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shell");
+
+/// The number of files whose creation is timed, and the time of each above which the figures of tasks would be off.
+const CREATED: u32 = 50;
+const SLOW_CREATION: Duration = Duration::from_micros(100);
 
 /// Returns the path of the helper. The caller must set it, because a debug build is several times slower.
 pub(crate) fn find_helper() -> String {
@@ -99,6 +104,27 @@ impl Scene {
     /// The number of rounds for calls that take about a second.
     pub(crate) fn rounds_of_slowest(&self) -> u32 {
         (self.rounds / 100).max(1)
+    }
+
+    /// Returns a warning if it takes long to create a file. On ext4 without a journal, an inode is not reused for one to six minutes,
+    /// and each creation searches past all inodes that were freed in that time: after 40,000 files were removed, for half a
+    /// millisecond. A previous run removes that many.
+    pub(crate) fn warn_if_creation_is_slow(&self) -> Option<String> {
+        let directory = self.directory.join("creation");
+        fs::create_dir(&directory).unwrap();
+        let begin = Instant::now();
+        for number in 0..CREATED {
+            File::create_new(directory.join(number.to_string())).unwrap();
+        }
+        let each = begin.elapsed() / CREATED;
+        fs::remove_dir_all(&directory).unwrap();
+        (each > SLOW_CREATION).then(|| {
+            let (parent, each) = (std::env::temp_dir(), each.as_micros());
+            let parent = parent.display();
+            format!(
+                "to create a file in {parent} takes {each} µs, perhaps because many were removed: wait for six minutes, or set TMPDIR"
+            )
+        })
     }
 
     /// Returns the sizes that are allowed.

@@ -1,12 +1,15 @@
 # aba-lock.bash:
 __aba_version=0.1.0
-if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
-    [[ ${BASH_SOURCE-} == /*/share/aba-lock/* && ${BASHOPTS-d_al}${__aba_loaded:+d_al} != *d_al* && $- != *i* && ! -o posix ]] || {
-        \. "${BASH_SOURCE%.bash}-whole.bash"
-        \return "$?" 2>&-
-    }
-    __aba_file=${BASH_SOURCE%.bash}-whole.bash __aba_name=${ABA_LOCK_BUILTIN:+${BASH_SOURCE%.bash}-builtin.bash}
-fi
+case ${BASH_VERSINFO-} in
+    ?*)
+        [[ ${BASH_SOURCE-} == /*/share/aba-lock/* && ${BASHOPTS-d_al}${__aba_loaded:+d_al} != *d_al* && $- != *i* && ! -o posix ]] || {
+            \. "${BASH_SOURCE%.bash}-whole.bash"
+            \return "$?" 2>&-
+        }
+        __aba_file=${BASH_SOURCE%.bash}-whole.bash __aba_name=${ABA_LOCK_BUILTIN:+${BASH_SOURCE%.bash}-builtin.bash}
+        ;;
+    *) ;;
+esac
 aba_lock_held() { __aba_call aba_lock_held "$@"; }
 aba_lock_check() { __aba_call aba_lock_check "$@"; }
 aba_lock_detach() { __aba_call aba_lock_detach "$@"; }

@@ -71,6 +71,17 @@ pub(in crate::lock) fn cut(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}…", &text[..end]))
 }
 
+/// Parses a quoted value of a record. Other users can write to the file, so characters that control a terminal are removed.
+pub(super) fn read_value(quoted: &str) -> Option<Cow<'_, str>> {
+    if quoted.len() <= MAX_VALUE && process::is_plain_word(quoted) {
+        return Some(Cow::Borrowed(quoted));
+    }
+    Some(match unquote(quoted)? {
+        Cow::Borrowed(value) => on_one_line(value),
+        Cow::Owned(value) => Cow::Owned(on_one_line(&value).into_owned()),
+    })
+}
+
 /// Parses a quoted value as a shell would. Several words are joined. The two common forms, a plain word and one pair of single
 /// quotes, are recognized without the parser.
 pub(super) fn unquote(quoted: &str) -> Option<Cow<'_, str>> {

@@ -1,7 +1,7 @@
 //! The queue of a lock: waiters are served in order of arrival, and their place is reported.
 
 use crate::call::RunningCall;
-use crate::process::{count_background_switches, parent_pid, set_modified, wait_until, waiter_pids};
+use crate::process::{count_background_switches, kill, parent_pid, set_modified, wait_until, waiter_pids};
 use crate::scene::{HELPER, Scene};
 use std::fs;
 
@@ -132,4 +132,26 @@ fn the_second_thread_of_a_waiter_takes_no_new_memory_before_it_has_work() {
     assert_eq!(start.filter(takes_memory).count(), 0, "{calls}");
     holder.release();
     waiter.finish();
+}
+
+#[test]
+fn a_waiter_does_not_examine_all_processes_while_the_holder_goes_on() {
+    let scene = Scene::new();
+    let holder =
+        scene.aba(["lock", "a", "--", "sh", "-c", "echo held >&2; exec sleep 600"]).status(137).err("held").start();
+    holder.wait_for_error("held");
+    // Another process waits for a lock of its parent, so it may be in a circle.
+    let trace = scene.path("trace");
+    let options = ["lock", "-q", "outer", "--", "strace", "-f", "-qq", "-e", "trace=futex,open,openat", "-o"];
+    let call = scene.aba(options).arg(&trace).args([HELPER, "lock", "-qw", "a", "--", "true"]).start();
+    wait_until("the outer lock is held", || trace.exists());
+    let awaiting = scene.aba(["lock", "-qw", "outer", "--", "true"]).start();
+    scene.wait_for_waiter("outer");
+    let text = || fs::read_to_string(&trace).unwrap_or_default();
+    wait_until("it has looked twice", || text().matches("ETIMEDOUT").count() >= 3);
+    assert!(!text().contains("\"/proc\""), "{}", text());
+    kill(holder.pid(), libc::SIGKILL);
+    holder.finish();
+    call.finish();
+    awaiting.finish();
 }

@@ -80,8 +80,8 @@ pub struct DeadlockDetector {
     path: PathBuf,
     /// The file at `path`. It is identified when it is first needed, because most waits end before that.
     file: OnceCell<FileId>,
-    /// The number of other waiters for the same lock at the last search.
-    waiters: usize,
+    /// The number of other waiters for the same lock at the last search. `None` before the first one.
+    waiters: Option<usize>,
     /// True after the first search. A circle that the first search finds may have been closed by this wait.
     searched: bool,
     /// The circle that the last search found.
@@ -129,7 +129,7 @@ impl DeadlockDetector {
         Self {
             path: path.to_owned(),
             file: OnceCell::new(),
-            waiters: 0,
+            waiters: None,
             searched: false,
             found: None,
             deferrals: 0,
@@ -230,9 +230,8 @@ impl DeadlockDetector {
         let may_be_stuck = self.has_pipe && (self.fcntl.is_some() || !holder_goes_on(&self.path));
         if may_be_stuck && !mem::replace(&mut self.counted_queue, true) {
             // The waiters for one lock must not all examine all processes at the same time.
-            let waiter = (!self.sees_free_waits).then(std::process::id);
-            let before = u32::try_from(lock_table::lines::count_waiters(self.file(), waiter)).unwrap_or(u32::MAX);
-            let delay = PIPE_DELAY_PER_WAITER.saturating_mul(before.saturating_sub(1));
+            let others = u32::try_from(self.count_other_waiters()).unwrap_or(u32::MAX);
+            let delay = PIPE_DELAY_PER_WAITER.saturating_mul(others);
             if !delay.is_zero() {
                 self.next_pipe_search = Some((now + delay, pause + delay));
                 return;
@@ -313,7 +312,7 @@ impl DeadlockDetector {
             return STANDSTILL;
         }
         if self.idle == 0 || self.found.is_some() {
-            return INTERVAL.max(DELAY_PER_WAITER * u32::try_from(self.waiters).unwrap_or(u32::MAX));
+            return INTERVAL.max(DELAY_PER_WAITER * u32::try_from(self.waiters.unwrap_or(0)).unwrap_or(u32::MAX));
         }
         let interval = INTERVAL * (1 << self.idle.min(MAX_DOUBLINGS));
         match self.next_pipe_search {
@@ -330,8 +329,21 @@ impl DeadlockDetector {
         *self.file.get_or_init(|| lock_table::file_id(&holders::identify_file(&self.path)))
     }
 
+    /// Returns the number of other waiters for the same lock.
+    fn count_other_waiters(&self) -> usize {
+        let waiter = (!self.sees_free_waits).then(std::process::id);
+        lock_table::lines::count_waiters(self.file(), waiter).saturating_sub(1)
+    }
+
     /// Takes snapshots until two in a row show the same circle, and none of its processes ran in between.
     fn find_standstill(&mut self, through_pipes: bool, stop: &AtomicBool) -> Option<Standstill> {
+        if self.found.is_none() && self.fcntl.is_none() && holder_goes_on(&self.path) {
+            // A snapshot would show no circle, and takes a hundred times as long.
+            if self.waiters.is_none() {
+                self.waiters = Some(self.count_other_waiters());
+            }
+            return None;
+        }
         let us = std::process::id();
         let mut last = None;
         for _ in 0..MAX_SNAPSHOTS {
@@ -353,7 +365,7 @@ impl DeadlockDetector {
         let file = if self.fcntl.is_some() { self.file().of_fcntl() } else { self.file() };
         let listed = lock_table::list();
         let waits = listed.iter().filter(|one| one.waits && one.lock.locker != us);
-        self.waiters = waits.clone().filter(|one| one.file == file).count();
+        self.waiters = Some(waits.clone().filter(|one| one.file == file).count());
         // Without pipes, a circle contains a process that waits for a lock of this process or of an ancestor.
         let mut wanted: HashSet<FileId> = waits.map(|one| one.file).collect();
         wanted.insert(file);

@@ -2,7 +2,7 @@
 //!
 //! Most waits are for such a holder: its process runs, or sleeps in a call that has nothing to do with other processes of
 //! a circle. The complete search reads the descriptors of many processes, and its cost grows with their number. So the
-//! detector asks here first, and a short wait costs nearly nothing.
+//! detector asks here first, and before each search.
 //!
 //! The answer "goes on" must be certain. Anything that is not known counts as "may be stuck", and the search decides.
 
@@ -43,7 +43,8 @@ fn holds_alone(record: &Record, path: &Path) -> bool {
 /// Returns true if a process and all processes for which it may wait go on by themselves. `examined` counts them.
 fn family_goes_on(pid: u32, examined: &mut usize) -> bool {
     *examined += 1;
-    if *examined > MAX_FAMILY {
+    // This process waits for the lock, although it runs now.
+    if *examined > MAX_FAMILY || pid == std::process::id() {
         return false;
     }
     // Where a process sleeps can be unknown, also because the process runs.

@@ -52,7 +52,8 @@ __aba_call __aba_resume "$?" aba_unlock_operation "$@"
     __aba_call aba_unlock_operation "$@"
 }
 __aba_call() {
-    \local __aba_wanted="$__aba_version" __aba_part=''
+    \local __aba_wanted
+    __aba_wanted=$__aba_version __aba_part=''
     [[ $1 != *_op* ]] || __aba_part=$__aba_version
     if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ -z $__aba_wanted ]]; then
         "$@"
@@ -107,5 +108,6 @@ esac
 #
 # While __aba_call loads the whole library, __aba_wanted is the version of this file: see there. If __aba_part is the same, the
 # fast part of the whole library is enough. Both are empty after a success. Stubs in both files call __aba_call with the name of
-# the function, so that a call by a trap handler finds it, whichever file is being loaded. Both variables are local to
-# __aba_call, because a load by a trap handler changes its own, and the interrupted one still loads what it needs.
+# the function, so that a call by a trap handler finds it, whichever file is being loaded. __aba_wanted is local to
+# __aba_call, because a load by a trap handler then changes its own, and the interrupted one still loads what it needs. `local` has no
+# value, because `set -k` would remove it.

@@ -176,7 +176,7 @@ fn a_lock_that_a_script_will_release_is_waited_for() {
     let scene = Scene::new();
     let script = "aba_lock_operation a
         \"$HELPER\" wait a 2>said & waiter=$!
-        until grep -q 'waiting for a' said; do sleep 0.05; done
+        until grep -qs 'waiting for a' said; do sleep 0.05; done
         aba_unlock_operation
         wait \"$waiter\"";
     scene.bash_with_library(script).current_dir(scene.path("")).run();

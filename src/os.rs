@@ -11,7 +11,7 @@
 //!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`,
 //!    `memory`, `first_times`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
-//!    `watch`.
+//!    `watch`. Also `planted_link`.
 //! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, `companion`, [`proc`], `process_handle`, `poll`,
 //!    `file_watch`, `watcher`, `foreign_output`.
 //! 4. Uses of these: `append`, `binding`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`],
@@ -56,6 +56,7 @@ mod output;
 mod owner;
 mod pages;
 mod passed_signal;
+mod planted_link;
 mod poll;
 mod priority;
 mod probe;
@@ -116,6 +117,7 @@ pub use new_file::{create_directory_with, create_file_with};
 pub use output::{write_some, write_until_signal};
 pub use owner::as_owner;
 pub use pages::release_program_pages;
+pub use planted_link::{refuse_planted_link, refuse_planted_name};
 pub use poll::{can_be_written, wait_for_any};
 pub use priority::{BytePart, PRIORITY_BYTES, Priority, QueuePlace};
 pub use probe::{Transport, Trial, try_bind};

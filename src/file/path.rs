@@ -6,7 +6,7 @@
 
 use super::error::FileError;
 use crate::os::replace::parent_directory;
-use crate::os::word_for;
+use crate::os::{self, word_for};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -30,7 +30,8 @@ pub enum MissingFile {
     CreatePrivate,
 }
 
-/// Resolves all links of a path, even if the last link leads to a file that does not exist.
+/// Resolves all links of a path, even if the last link leads to a file that does not exist. Fails for a link that another user may have
+/// planted.
 pub(super) fn follow_links(file: &Path) -> io::Result<PathBuf> {
     let mut path = file.to_owned();
     if file.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -42,7 +43,10 @@ pub(super) fn follow_links(file: &Path) -> io::Result<PathBuf> {
         let Some(name) = path.file_name() else { return fs::canonicalize(&path) };
         path = fs::canonicalize(parent)?.join(name);
         match fs::read_link(&path) {
-            Ok(target) => path = parent_directory(&path).join(target),
+            Ok(target) => {
+                os::refuse_planted_link(&path)?;
+                path = parent_directory(&path).join(target);
+            }
             Err(_) => return Ok(path),
         }
     }

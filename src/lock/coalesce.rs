@@ -84,7 +84,7 @@ impl CoalescedCall {
         let mut next = if request.wait == Wait::Forever { open_again(file, target) } else { None };
         let found = with_short_lock(file, || {
             if os::range_in_the_way(file, Mode::Exclusive, bytes::NEXT_RUN, 1)?.is_some() {
-                let needed = self.started + 1;
+                let needed = self.started.saturating_add(1);
                 if RunNumber::Needed.read(file)? < needed {
                     RunNumber::Needed.write(file, needed)?;
                 }
@@ -136,7 +136,7 @@ impl CoalescedCall {
         let past = if self.kind == Coalescing::Strict { RunNumber::Completed.read(file)? } else { started };
         let is_covered = past > self.started && needed <= started;
         if !is_covered {
-            RunNumber::Started.write(file, started + 1)?;
+            RunNumber::Started.write(file, started.saturating_add(1))?;
         }
         Ok(is_covered)
     }

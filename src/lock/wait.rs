@@ -132,8 +132,11 @@ impl<'a> Waiting<'a> {
             return holders::observe_taker(&self.target.path);
         }
         let state = holders::observe_briefly_until(&self.target.path, self.over);
-        let looks_for_ranges = !self.queues && state.holding.is_none() && self.target.kind == Kind::Users;
-        let range = if looks_for_ranges { ranges::find_range_lock(&self.target.path) } else { None };
+        let range = match &state.holding {
+            None if self.queues => ranges::find_lock_of_others(&self.target.path),
+            None if self.target.kind == Kind::Users => ranges::find_range_lock(&self.target.path),
+            _ => None,
+        };
         LockState { range, ..state }
     }
 

@@ -35,6 +35,7 @@ mod flock;
 mod flock_comparison;
 mod flock_range;
 mod flock_replacement;
+mod hostile_files;
 mod inheritance;
 mod json_fields;
 mod keeper_options;

@@ -114,8 +114,14 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
     let mut options = OpenOptions::new();
     // O_NONBLOCK: opening a FIFO must not wait for a reader. O_NOCTTY: a terminal must not become the one
     // that controls this process.
-    options.append(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    let opened = match options.open(path) {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    options.append(true).mode(0o600).custom_flags(flags | libc::O_NOFOLLOW);
+    let mut first = options.open(path);
+    if matches!(&first, Err(error) if error.raw_os_error() == Some(libc::ELOOP)) {
+        os::refuse_planted_link(path)?;
+        first = options.custom_flags(flags).open(path);
+    }
+    let opened = match first {
         Err(error) if error.kind() == io::ErrorKind::NotFound && log.is_socket => {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no such socket"));
         }
@@ -134,7 +140,9 @@ fn open(log: &EventLog, missing: MissingLog) -> io::Result<File> {
         opened => opened,
     };
     let file = opened?;
-    if file.metadata()?.file_type().is_block_device() {
+    let data = file.metadata()?;
+    os::refuse_planted_name(path, &data)?;
+    if data.file_type().is_block_device() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a block device"));
     }
     if log.is_socket {

@@ -74,6 +74,7 @@ pub(super) fn judge_record(
     let is_seen = live.iter().any(|opener| opener.pid == record.pid);
     match (is_named, is_unnamed, !process::has_ended(record.pid, record.tick)) {
         // If we may not see the files of the process, it is not known whether it has closed the lock file.
+        (true, _, true) if !is_seen && !is_of_lockers_user(record) => None,
         (true, _, true) if unseen || is_seen || !process::may_be_looked_into(record.pid) => Some(Belief::Alive),
         (true, _, true) => Some(Belief::Closed),
         (true, _, false) => Some(Belief::Ended),
@@ -82,4 +83,10 @@ pub(super) fn judge_record(
         // The record describes an earlier holder. The present one wrote no record; flock(1), for example, writes none.
         _ => None,
     }
+}
+
+/// Returns false if the process in the record and the locker run, but belong to two users: another user has written the record.
+fn is_of_lockers_user(record: &Record) -> bool {
+    let users = (process::user_of(record.locker), process::user_of(record.pid));
+    !matches!(users, (Some(locker), Some(holder)) if locker != holder)
 }

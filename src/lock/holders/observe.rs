@@ -384,11 +384,11 @@ fn find_bound_script(opener: &LockingProcess, holder: &mut Holder) -> Option<Loc
 fn build_holding(lock: KernelLock, mut holders: Vec<Holder>, record: Option<(Box<Record>, Belief)>) -> Holding {
     let mut record = record;
     if let Some((record, Belief::Alive)) = &mut record
-        && let Some(holder) = holders.iter().find(|holder| holder.pid == record.pid)
-        && process::user_of(holder.pid).is_some_and(process::is_known_user)
+        && let Some(user) = process::user_of(record.pid).filter(|user| process::is_known_user(*user))
     {
-        // The user can have another name in the user namespace in which the record was written.
-        record.user.clone_from(&holder.user);
+        // The user can have another name in the user namespace in which the record was written, and another user can have written it.
+        let holder = holders.iter().find(|holder| holder.pid == record.pid);
+        record.user = holder.map_or_else(|| process::user_name(user), |holder| holder.user.clone());
     }
     let taker = match &record {
         Some((record, Belief::Alive | Belief::Ended | Belief::Closed)) => Some(record.pid),

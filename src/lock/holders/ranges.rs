@@ -34,6 +34,13 @@ pub fn find_conflicting_range(path: &Path, mode: Mode, start: u64, len: u64) -> 
     }
 }
 
+/// Returns an fcntl(2) lock of another process on any byte of the lock file at `path`. Callers with policies wait for such a lock, so this
+/// explains a wait for a lock that has no holder. The file is not opened.
+#[must_use]
+pub fn find_lock_of_others(path: &Path) -> Option<RangeHolding> {
+    lock_table::range_lock_of_others(lock_table::file_id(&identify_file(path))).map(|range| find_holders(range, path))
+}
+
 /// Returns the first fcntl(2) lock that conflicts with a lock on this part of `file`, which is open on `path`.
 #[must_use]
 pub fn find_conflicting_range_of_file(

@@ -275,6 +275,15 @@ pub(crate) fn range_lock(file: FileId) -> Option<RangeLock> {
         .find_map(|(locked, range)| (locked == file && is_other(&range)).then_some(range))
 }
 
+/// The first fcntl(2) lock on any byte of a file in the table, except those of this process.
+#[must_use]
+pub(crate) fn range_lock_of_others(file: FileId) -> Option<RangeLock> {
+    let text = process::read_whole("/proc/locks")?;
+    let us = Some(std::process::id());
+    let mut ranges = text.lines().filter_map(parse_range_lock);
+    ranges.find_map(|(locked, range)| (locked == file && range.pid != us).then_some(range))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,7 +86,15 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
         _ if reader == HintReader::Script => format!("wait for it with {}, or {see}", hint_to_wait_in_script()),
         _ => format!("wait for it with `--wait`, or {see}"),
     };
+    // A caller with a policy also waits for parts of the lock file, which any process can lock.
+    let is_unexplained = state.holding.is_none() && state.unseen.is_none() && state.blind_spot.is_none();
+    let range = if is_unexplained { ranges::find_lock_of_others(path) } else { None };
+    let range = range.map(|range| format!("its lock file is locked {}", describe_range_holders(&range)));
     let mut text = match (&state.holding, error) {
+        (None, Error::Lock(LockError::TimedOut { .. })) if range.is_some() => {
+            format!("{error}: {}", range.unwrap_or_default())
+        }
+        (None, _) if range.is_some() => format!("{label} cannot be acquired: {}", range.unwrap_or_default()),
         (Some(holding), Error::Lock(LockError::TimedOut { .. })) => {
             format!("{error}, held by {}", describe_holder(holding))
         }

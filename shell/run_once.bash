@@ -163,7 +163,13 @@ __run_once_print_wait() {
             __run_once_directory=$(builtin unset -v HOME && builtin printf '%s' ~)/.aba
         fi
     fi
-    __run_once_directory=${RUN_ONCE_DIR:-${__run_once_directory}/runner}/${__run_once_id}
+    # In a directory that all users share, each user has tasks of its own.
+    if [[ -d ${__run_once_directory}/runner-${EUID} ]]; then
+        __run_once_directory+=/runner-${EUID}
+    else
+        __run_once_directory+=/runner
+    fi
+    __run_once_directory=${RUN_ONCE_DIR:-${__run_once_directory}}/${__run_once_id}
     # Asks the helper only if the files allow that the task runs. A supervisor that was killed leaves the file `pid`; an
     # older function, in the foreground, writes none, but then there is a lock and no outcome.
     if [[ -n $1 && (-f ${__run_once_directory}/pid || (-f ${__run_once_directory}/lock && ! -f ${__run_once_directory}/exit)) ]] &&

@@ -151,6 +151,19 @@ pub fn make_directory(path: &Path, mode: u32, recursive: bool) -> io::Result<()>
     check_directory(path, fs::DirBuilder::new().recursive(recursive).mode(mode).create(path))
 }
 
+/// Fails if there is something at `path` that is no directory of this user. Another user could exchange what is in it.
+fn check_own_directory(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(data) if data.uid() != os::user_id() => {
+            Err(io::Error::other(format!("it belongs to user {}", process::user_name(data.uid()))))
+        }
+        Ok(data) if !data.is_dir() => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// Turns the error that a directory exists already into a success, and explains other errors.
 fn check_directory(path: &Path, made: io::Result<()>) -> io::Result<()> {
     match made {
@@ -183,7 +196,8 @@ fn absolute(name: &'static str, path: &Path) -> Result<(), ContextError> {
     Ok(())
 }
 
-/// The directory of the tasks of a user.
+/// The directory of the tasks of a user. In a state root that all users share, each user has one, because another user could falsify the
+/// outcome of a task.
 #[derive(Debug)]
 pub struct TaskRoot {
     path: PathBuf,
@@ -199,7 +213,15 @@ impl TaskRoot {
             return Ok(Self { path, within: None });
         }
         let store = Store::from_env()?;
-        Ok(Self { path: store.root.join("runner"), within: Some(store) })
+        // The directory in a home directory is not examined, because only its user can have shared it.
+        let is_shared = !store.root.ends_with(IN_HOME)
+            && matches!(DirectoryUsers::of_directory(&store.root), Ok(DirectoryUsers::Everyone));
+        if !is_shared {
+            return Ok(Self { path: store.root.join("runner"), within: Some(store) });
+        }
+        let path = store.root.join(format!("runner-{}", os::user_id()));
+        check_own_directory(&path).map_err(|source| StoreError::TaskRoot { path: path.clone(), source })?;
+        Ok(Self { path, within: Some(store) })
     }
 
     /// The directory.
@@ -214,7 +236,10 @@ impl TaskRoot {
             store.make()?;
         }
         let made = match &self.within {
-            Some(_) => check_directory(&self.path, creation::create_directory(&self.path, creation::TASK_DIRECTORY)),
+            Some(_) => {
+                let made = creation::create_directory_for_group(&self.path, creation::TASK_DIRECTORY);
+                check_directory(&self.path, made)
+            }
             None => os::as_owner(&self.path, || make_directory(&self.path, creation::TASK_DIRECTORY, true)),
         };
         made.map_err(|source| StoreError::TaskRoot { path: self.path.clone(), source })

@@ -42,8 +42,8 @@ only its owner may write to it, new lock files are private (0600). If its group 
 may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is not sticky, no file is created in it, because any user \
 could replace a file whose lock is held. An access control list counts as what the bits of the group say. Every user who shares a \
 directory can hold its locks, and so block the others. The content of lock files is only shown: the kernel decides which process holds a \
-lock. In a directory that all users share, each task belongs to the user who started it first, and numbers are reserved for each \
-user on their own.
+lock. In a directory that all users share, each user has tasks and numbers of their own, in the directories runner-UID and \
+reserve-UID.
 
 Other commands show and end the holders of locks, run a task only once, change files, reserve ports and other numbers, and \
 extend locks to several machines.";

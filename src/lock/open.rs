@@ -67,9 +67,9 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
     }
     let file = opened.map_err(|source| cannot_open(path, source))?;
     let data = file.metadata().map_err(|source| cannot_open(path, source))?;
-    check_links(target, data.nlink())?;
     let kind = data.file_type();
     if kind.is_file() || (kind.is_dir() && target.kind == Kind::Users) {
+        check_links(target, data.nlink())?;
         Ok(file)
     } else {
         Err(LockError::NotRegular { path: path.clone(), kind: word_for(kind) })

@@ -9,6 +9,8 @@
     reason = "the walls are those of the program; tests set scenes and may break things"
 )]
 
+mod attack_table;
+mod attacks;
 mod mistrust;
 mod place;
 mod sharing;

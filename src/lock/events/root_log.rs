@@ -123,7 +123,11 @@ pub fn disable_root_log(store: &Store) -> Result<Option<MarkedFiles>, StoreError
     };
     if let Some(file) = &file {
         let data = file.metadata().and_then(check_kind).map_err(fail)?;
-        file.set_permissions(Permissions::from_mode(data.mode() & 0o777 & !WRITE)).map_err(fail)?;
+        let mode = data.mode() & 0o777 & !WRITE;
+        // No line is written to another log. It may be a file of this user that another one has linked, so its mode is left alone.
+        if check_trusted(data, &log).is_ok() {
+            file.set_permissions(Permissions::from_mode(mode)).map_err(fail)?;
+        }
     }
     let marked = mark_all(store, log.clone(), false)?;
     Ok(file.map(|_| marked))

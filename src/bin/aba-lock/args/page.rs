@@ -196,7 +196,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
     ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are inherited"),
     (
         "RUN_ONCE_DIR",
-        "the directory of the tasks: an absolute path [default: `runner` in the directory of the lock files]",
+        "the directory of the tasks: an absolute path [default: `runner` in the directory of the lock files, or `runner-UID` if all users may write to that directory]",
     ),
     ("ABA_NUMBER", "set for the command of `reserve`: the number that it holds"),
     ("ABA_FILE", "set for the commands of `update` and `write`: the absolute path of FILE, with links resolved"),

@@ -80,7 +80,7 @@ fn a_circle_is_found_if_the_helper_has_a_longer_name() {
     one.wait_for_error("has a");
     other.wait_for_error("has b");
     first.open();
-    scene.wait_for_waiter("b");
+    one.wait_for_error("waiting for b, held by pid ");
     second.open();
     other.finish();
     one.finish();

@@ -5,7 +5,13 @@ use crate::reserve::call;
 use crate::reserve_faults::trace_reserve;
 use crate::scene::{HELPER, Scene};
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The first port for the tests, and the number of them.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u32 = 10_000;
 
 /// A socket that the test has bound.
 pub(crate) enum BoundPort {
@@ -13,14 +19,22 @@ pub(crate) enum BoundPort {
     Socket(UdpSocket),
 }
 
+/// Binds a port that no other process gets from the kernel, because the kernel chooses higher ones, and that is free for both
+/// protocols. Returns `None` if the address cannot be bound.
 pub(crate) fn bind_port(address: IpAddr, udp: bool) -> Option<(u16, BoundPort)> {
-    if udp {
-        let socket = UdpSocket::bind((address, 0)).ok()?;
-        Some((socket.local_addr().unwrap().port(), BoundPort::Socket(socket)))
-    } else {
-        let listener = TcpListener::bind((address, 0)).ok()?;
-        Some((listener.local_addr().unwrap().port(), BoundPort::Listener(listener)))
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    for _ in 0..PORTS {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = FIRST_PORT + u16::try_from(next).unwrap();
+        match (UdpSocket::bind((address, port)), TcpListener::bind((address, port))) {
+            (Ok(socket), Ok(_)) if udp => return Some((port, BoundPort::Socket(socket))),
+            (Ok(_), Ok(listener)) => return Some((port, BoundPort::Listener(listener))),
+            (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::AddrInUse => {}
+            _ => return None,
+        }
     }
+    None
 }
 
 #[test]
@@ -61,8 +75,9 @@ fn the_process_that_uses_the_preferred_port_is_named() {
 #[test]
 fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     let scene = Scene::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let Some((port, BoundPort::Listener(listener))) = bind_port(Ipv4Addr::LOCALHOST.into(), false) else {
+        panic!("127.0.0.1 cannot be bound");
+    };
     let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let (server, _) = listener.accept().unwrap();
     // The side that closes first is left in TIME_WAIT.
@@ -76,8 +91,8 @@ fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     let range = port.to_string();
     call(&scene, "a", ["reserve", "--probe", "tcp", "--range", &range]).out(format!("{port}\n")).run();
     // Another loopback address serves as another interface.
-    let Ok(other) = TcpListener::bind("127.0.0.2:0") else { return };
-    let range = other.local_addr().unwrap().port().to_string();
+    let Some((port, _other)) = bind_port(Ipv4Addr::new(127, 0, 0, 2).into(), false) else { return };
+    let range = port.to_string();
     let wildcard = ["reserve", "--probe", "tcp,wildcard", "--range", &range];
     call(&scene, "b", wildcard).status(75).err("1 in use").run();
     call(&scene, "b", ["reserve", "--probe", "tcp", "--range", &range]).out(range.as_str()).run();

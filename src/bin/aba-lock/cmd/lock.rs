@@ -93,7 +93,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             LimitedCall::Caller(LimitedAnswer::Ended(status)) => return Ok(status),
             LimitedCall::Caller(LimitedAnswer::Contended(label)) => return become_busy_command(args, &label),
             LimitedCall::Caller(LimitedAnswer::Acquired(acquired)) => {
-                return go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed());
+                return go_on(args, keeper.as_ref(), &acquired, &request, &progress);
             }
         },
     };
@@ -120,7 +120,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             }
             binding::bind_locks(&acquired, bindings)?;
             report_acquired(&acquired, &progress, args.quiet || args.fcntl, args.verbose);
-            go_on(args, keeper.as_ref(), &acquired, &request, progress.elapsed())
+            go_on(args, keeper.as_ref(), &acquired, &request, &progress)
         }
         Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
         Err(error) => end_without_lock(args, error, link.as_ref()),
@@ -167,17 +167,17 @@ fn start_watcher(args: &LockArgs, targets: &[Target], request: &Request) -> Resu
     Ok(max_time::start(&locks, (!args.fd.is_empty()).then_some(request.holder))?)
 }
 
-/// Goes on after the grant: acquires the leases, leaves the locks to the script, or runs the command. `elapsed` is the time for which
-/// the call has waited.
+/// Goes on after the grant: acquires the leases, leaves the locks to the script, or runs the command. `progress` has the time for
+/// which the call has waited.
 fn go_on(
     args: &LockArgs,
     keeper: Option<&Keeper>,
     acquired: &Acquired,
     request: &Request,
-    elapsed: Duration,
+    progress: &LockProgress,
 ) -> Result<i32, Error> {
     let Some(keeper) = keeper else { return hold(args, acquired, request) };
-    let error = hold_with_lease(args, keeper, acquired, request, elapsed);
+    let error = hold_with_lease(args, keeper, acquired, request, progress.elapsed());
     release_locks(&args.fd, acquired);
     Err(error)
 }

@@ -3,23 +3,23 @@
 //!
 //! # The kind of the lock
 //!
-//! fcntl(2) has two kinds of locks, which exclude each other. A POSIX lock (`F_SETLK`) belongs to a process: it is lost at execve(2)
-//! in no case, but in fork(2) and at the first close of any descriptor of the file. So it can be handed down neither to a command
-//! nor from the helper to its script. A lock of the open file description (`F_OFD_SETLK`) belongs to all copies of a descriptor,
-//! like one of flock(2). So this is the kind that is acquired here, and all rules for descriptors stay the same: a command and
-//! its children inherit the lock, a script keeps it on the descriptor that the helper locked, and it ends with the last copy.
+//! fcntl(2) has two kinds of locks, which exclude each other. A POSIX lock (`F_SETLK`) belongs to a process: a child does not inherit it,
+//! and it is released when the process closes any descriptor of the file. So a helper cannot leave it to its script. A lock of the open
+//! file description (`F_OFD_SETLK`) belongs to all copies of a descriptor, like one of flock(2). So this is the kind that is acquired
+//! here, and all rules for descriptors stay the same: a command and its children inherit the lock, a script keeps it on the descriptor
+//! that the helper locked, and it ends with the last copy.
 //!
 //! The lock covers the file from byte 0 to the end, however long the file becomes. So it conflicts with a lock on any part of
 //! the file: dpkg locks the whole file, `SQLite` some bytes from 0x40000000 on.
 //!
 //! # The file
 //!
-//! The file belongs to other programs. Its content is neither read for a decision nor changed. A file that does not exist is
+//! The file belongs to other programs. Its content decides nothing and does not change. A file that does not exist is
 //! created empty, as by `lock --file` and flock(1): certbot removes its file at each release, so a call that refused to
 //! create the file could exclude certbot only while it runs. After the grant, the path must still lead to the file.
 //!
 //! The policies (`--slots`, `--priority`, `--coalesce`, `--replace`, the order of shared waiters) lock bytes of a file in addition
-//! to flock(2) ([`os/bytes.rs`](crate::os::TURNSTILE)). A lock of the whole file covers these bytes, so a caller with `--fcntl` uses none of
+//! to flock(2) (`os/bytes.rs`). A lock of the whole file covers these bytes, so a caller with `--fcntl` uses none of
 //! them. `--max-time` and `unlock --kill` need the process that acquired a lock, which the kernel does not name for this kind.
 //!
 //! # Holders, waiters and owners

@@ -12,6 +12,7 @@
 
 mod builtin;
 mod environment;
+mod event_log;
 mod files;
 pub mod finding;
 pub mod installed;

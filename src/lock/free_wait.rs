@@ -206,7 +206,7 @@ impl FreeWait {
     /// missed.
     fn look_at(&mut self, held: &mut HeldTarget) -> Result<Availability, LockError> {
         let target = &*held.target.resolved();
-        if !check_lock_file(target)? {
+        if check_lock_file(target)?.is_none() {
             return Ok(Availability::Free);
         }
         let is_watched = self.watch.add(&target.path);

@@ -12,7 +12,7 @@ use crate::os::replace::parent_directory;
 use crate::os::{self, word_for};
 use crate::store::Store;
 use crate::store::creation::{self, DirectoryUsers};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -147,8 +147,8 @@ pub(super) fn cannot_open(path: &Path, source: io::Error) -> LockError {
 }
 
 /// Fails if the state of a lock cannot be observed, because its directory cannot be searched or its file is of a type that
-/// cannot be locked. Returns false if the file does not exist, which is no error.
-pub fn check_lock_file(target: &Target) -> Result<bool, LockError> {
+/// cannot be locked. Returns `None` if the file does not exist, which is no error.
+pub fn check_lock_file(target: &Target) -> Result<Option<Metadata>, LockError> {
     let path = &target.path;
     match fs::symlink_metadata(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -157,6 +157,6 @@ pub fn check_lock_file(target: &Target) -> Result<bool, LockError> {
         Ok(data) if !(data.is_file() || data.is_dir() && target.kind == Kind::Users) => {
             Err(LockError::NotRegular { path: path.clone(), kind: word_for(data.file_type()) })
         }
-        found => Ok(found.is_ok()),
+        found => Ok(found.ok()),
     }
 }

@@ -126,10 +126,11 @@ fn the_fields_of_status_and_list_are_documented() {
 
     let printed = scene.aba(["list", "--json"]).json();
     printed["locks"].as_array().unwrap().iter().for_each(|lock| add_fields(&mut list, lock));
-    // Only `status` has them: the processes below the holders, and the locks of fcntl(2), which are those of a file. `list` has one
+    // Only `status` has them: the usual time, the processes below the holders, and the locks of fcntl(2), which are those of a file. `list` has one
     // list for all names at the server.
     status.remove("remote");
     status.remove("processes");
+    status.remove("usual_seconds");
     status.get_mut("fcntl").unwrap().clear();
     assert_eq!(list, status);
     range.release();
@@ -166,6 +167,19 @@ fn the_fields_of_reserved_numbers_are_documented() {
     let mut numbers = Fields::new();
     add_fields(&mut numbers, &scene.aba(["reserve", "--list", "--format", "json"]).json()[0]);
     assert_documented("reserve", find_table("reserve", "JSON"), &numbers);
+    holder.release();
+}
+
+#[test]
+fn the_fields_of_past_holdings_are_documented() {
+    let scene = Scene::new();
+    scene.make_root();
+    scene.aba(["log", "--enable"]).out("").run();
+    let holder = scene.holder("a");
+    scene.aba(["lock", "a", "--", "true"]).status(75).err("").run();
+    let mut fields = Fields::new();
+    add_fields(&mut fields, &scene.aba(["log", "--json"]).json());
+    assert_documented("log", find_table("log", "JSON"), &fields);
     holder.release();
 }
 

@@ -288,6 +288,65 @@ fn locks_of_files_are_not_in_the_log_of_the_state_root() {
 }
 
 #[test]
+fn the_status_shows_the_usual_time_and_the_end_of_the_last_run() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let path = scene.lock_file("a").display().to_string();
+    let line = |minute: u32, event: &str| {
+        format!(
+            "{{\"time\":\"2020-01-01T00:{minute:02}:00.000Z\",\"event\":\"{event}\",\"lock\":\"a\",\"path\":\"{path}\",\"pid\":7}}\n"
+        )
+    };
+    let runs = [(0, 2), (10, 14), (20, 29)];
+    let lines = runs.iter().map(|(from, to)| line(*from, "acquired") + &line(*to, "released"));
+    fs::write(log_file(&scene), lines.collect::<String>()).unwrap();
+    let holder = scene.holder("a");
+    let usual = "  usually held for 4m00s (the median of the last 3 runs)\n";
+    let said = scene.aba(["status", "a"]).out(usual).run();
+    assert!(!said.out.contains("until"), "{}", said.out);
+    assert_eq!(scene.aba(["status", "--json", "a"]).json()["usual_seconds"], 240);
+    holder.release();
+    let said = scene.aba(["status", "a"]).status(1).out("usually held for 4m00s (the median of the last 4 runs)").run();
+    assert!(said.out.contains("\n  held for 0s, until ") && said.out.contains("; exit status 0\n"), "{}", said.out);
+    scene.aba(["log", "--disable"]).out("").run();
+    let said = scene.aba(["status", "a"]).status(1).out("").run();
+    assert!(!said.out.contains("usually") && !said.out.contains("until"), "{}", said.out);
+}
+
+#[test]
+fn the_metrics_count_the_events_of_the_log() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    scene.aba(["lock", "a", "--", "true"]).run();
+    scene.aba(["metrics"]).out("aba_lock_acquisitions_total{lock=\"a\"} 1\n").run();
+}
+
+#[test]
+fn the_doctor_says_whether_events_are_logged() {
+    let scene = Scene::new();
+    let finding = |scene: &Scene| {
+        let output = scene.program(HELPER).args(["doctor", "--json"]).output().unwrap();
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = json["findings"].as_array().unwrap().clone();
+        let found = findings.into_iter().find(|one| one["check"] == "event log").unwrap();
+        format!("{} {}", found["level"].as_str().unwrap(), found["found"].as_str().unwrap())
+    };
+    scene.make_root();
+    assert!(finding(&scene).starts_with("fine no event is logged"));
+    enable(&scene);
+    scene.aba(["lock", "a", "--", "true"]).run();
+    assert!(finding(&scene).ends_with("/events.jsonl has the events, 1 KiB with the older file"));
+    fs::write(scene.lock_file("b"), "").unwrap();
+    assert!(
+        finding(&scene).starts_with("note ") && finding(&scene).contains("the events of 1 lock file are not logged")
+    );
+    scene.aba(["log", "--disable"]).out("").run();
+    assert!(finding(&scene).ends_with("/events.jsonl is turned off"));
+}
+
+#[test]
 fn clean_leaves_the_log_alone() {
     let scene = Scene::new();
     scene.make_root();

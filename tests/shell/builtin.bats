@@ -340,12 +340,16 @@ END
 
 @test "files that are unusual are left to the helper" {
     local change
-    # A lock in a read-only mount, with a limit on the size of files, with foreign data in the file, and with an event log.
+    # A lock in a read-only mount, with a limit on the size of files, with foreign data in the file, with an event log, and with a file that
+    # is marked for the log of the state root.
     printf '%s\n' 'source "$FORM"' 'ulimit -f 0' 'aba_lock_operation save 2>&1 | cat' >limit
     printf '%s\n' 'source "$FORM"' 'echo data >"$ABA_LOCK_DIR/aba-save.lock"' 'aba_lock_operation save' 'cat "$ABA_LOCK_DIR/aba-save.lock"; readlink /proc/$$/fd/200' >foreign
     printf '%s\n' 'source "$FORM"' 'ABA_LOCK_LOG=$PWD/log' 'aba_lock_operation save; aba_unlock_operation; grep -c . log; rm log' >logged
     printf '%s\n' 'source "$FORM"' 'rm "$ABA_LOCK_DIR/aba-save.lock"; mkfifo "$ABA_LOCK_DIR/aba-save.lock"' 'aba_lock_operation save' >fifo
-    for change in limit foreign logged fifo; do
+    printf '%s\n' 'source "$FORM"' 'rm -f "$ABA_LOCK_DIR"/events*; aba-lock log --enable >&2' \
+        'aba_lock_operation save; aba_unlock_operation; aba_lock_operation save' \
+        'aba-lock log --disable >&2; aba_unlock_operation' 'grep -c . "$ABA_LOCK_DIR/events.jsonl"; rm "$ABA_LOCK_DIR"/events*' >marked
+    for change in limit foreign logged marked fifo; do
         for form in "${LIBRARY}" "${PWD}/whole.bash"; do
             rm -f "${ABA_LOCK_DIR}/aba-save.lock"
             create_files

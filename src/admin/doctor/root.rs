@@ -3,7 +3,7 @@
 
 use super::finding::{Finding, Level, Report};
 use super::locking::{self, LockVisibility, LockingOutcome, Naming};
-use super::{files, mounts};
+use super::{event_log, files, mounts};
 use crate::base::environment::root_variable;
 use crate::base::text::format_io_error;
 use crate::os::proc::process;
@@ -61,6 +61,7 @@ pub(super) fn check_root(report: Report) {
     if root.is_some() {
         files::check_locks(&store, report);
         files::check_deadlocks(&store, report);
+        event_log::check_root_log(&store, report);
     }
     match TaskRoot::from_env() {
         Ok(root) => {

@@ -5,6 +5,7 @@ use super::holding::{Ending, PastHolding};
 use super::logged_event::for_each_event;
 use crate::lock::events;
 use crate::lock::holders::{self, Availability, Belief, LockState};
+use crate::lock::mark::LOG_NAME;
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,22 +57,34 @@ fn is_held_now(past: &PastHolding, state: &LockState) -> Option<bool> {
     }
 }
 
-/// Returns the usual time for which the lock at `path` is held, and the number of runs from which it follows: the median of the
-/// last runs whose end is known. `None`: the log of its state root is not kept, or has no such run.
+/// The past of a lock.
+#[derive(Debug)]
+pub struct LockPast {
+    /// The last holding.
+    pub last: Option<PastHolding>,
+    /// The usual time for which the lock is held, and the number of runs from which it follows: the median of the last runs whose end is
+    /// known.
+    pub usual: Option<(Duration, usize)>,
+}
+
+/// Returns the past of the lock at `path`, from the log of its state root.
 #[must_use]
-pub fn find_usual_time(path: &Path, name: &str) -> Option<(Duration, usize)> {
-    let log = path.with_file_name(crate::lock::mark::LOG_NAME);
+pub fn find_past(path: &Path, name: &str) -> LockPast {
+    let log = path.with_file_name(LOG_NAME);
     let mut chronicle = Chronicle::default();
     for log in [events::older_log_path(&log), log] {
+        // A log that cannot be read tells nothing.
         let _ = for_each_event(&log, |event| {
             if event.lock() == name {
                 chronicle.add(&event);
             }
         });
     }
-    let holdings = chronicle.into_holdings();
+    let mut holdings = chronicle.into_holdings();
     let mut last: Vec<Duration> = holdings.iter().rev().filter_map(PastHolding::duration).take(RUNS).collect();
     last.sort_unstable();
-    let median = *last.get(last.len() / 2)?;
-    Some((median, last.len()))
+    let usual = last.get(last.len() / 2).map(|median| (*median, last.len()));
+    let last = holdings.len().saturating_sub(1);
+    settle_open_holdings(&mut holdings[last..]);
+    LockPast { last: holdings.pop(), usual }
 }

@@ -44,7 +44,7 @@ pub(crate) const METRICS: [(&str, &str); 16] = [
 /// the counter.
 #[derive(Debug, Args)]
 pub(crate) struct MetricsArgs {
-    /// Count the events in this log [default: `ABA_LOCK_LOG`, if that is a file]
+    /// Count the events in this log [default: `ABA_LOCK_LOG`, if that is a file, otherwise the log of `log --enable`]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) log: Option<PathBuf>,
 }

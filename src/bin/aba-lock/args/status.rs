@@ -15,7 +15,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 23] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 24] = [
     ("name, path", "the name of the lock, and the path of its file"),
     (
         "key",
@@ -48,6 +48,10 @@ pub(crate) const STATUS_JSON: [(&str, &str); 23] = [
         "processes",
         "only in `status`: the holders that have children, each as a tree: pid, command, state, running_seconds, sleeps_in (a \
          function of the kernel), children, omitted (the number of children that are left out)",
+    ),
+    (
+        "usual_seconds",
+        "only in `status`, if the lock is logged (`log --enable`): the median time of the last ten runs whose end is known",
     ),
     (
         "waiters",
@@ -85,7 +89,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 23] = [
 /// Show whether a lock is held, and by which process
 ///
 /// The exit status is 0 if the lock is held and 1 if it is free. For a free lock, the process that acquired it last is shown, if
-/// its file has a record of that. For a lock that is held, the processes below each holder are shown, down to those that do the
+/// its file has a record of that. If the lock is logged (`aba-lock log --enable`), its usual duration and the end of the last run
+/// are shown, too. For a lock that is held, the processes below each holder are shown, down to those that do the
 /// work: at most 24 processes, and the function of the kernel in which the last ones sleep. A holder that is stopped, by Ctrl-Z for
 /// example, is called that, and the hint says how to continue it. The waiters follow in their order. Not shown are a stopped waiter of
 /// flock(1), a stopped one that asks for a shared lock, and, in a container, some waiters outside of it. The command acquires no

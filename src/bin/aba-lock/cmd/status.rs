@@ -9,7 +9,9 @@ use crate::output::status::{print_descriptor_status, print_status, print_status_
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability, LockState, ranges};
-use aba_lock::lock::{keeper, open, promise, release};
+use aba_lock::lock::mark::is_marked;
+use aba_lock::lock::{history, keeper, open, promise, release};
+use std::os::unix::fs::MetadataExt;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let target = match (find_target(args.name.as_deref(), args.key.as_deref())?, &args.file) {
@@ -27,7 +29,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         }
         return Ok(if held.is_some() { exit::DONE } else { exit::NO });
     }
-    let has_file = open::check_lock_file(&target)?;
+    let data = open::check_lock_file(&target)?;
     let mut state = LockState::default();
     let mut here = if args.quiet {
         holders::find_availability(&target.path)
@@ -55,10 +57,12 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     };
     if !args.quiet {
         let elsewhere = elsewhere.as_ref().map(|answer| answer.text.as_str());
+        let is_logged = data.as_ref().is_some_and(|data| is_marked(data.mode()));
+        let past = target.name().filter(|_| is_logged).map(|name| history::find_past(&target.path, name));
         if args.json {
-            print_status_json(&target, &state, overall, elsewhere);
+            print_status_json(&target, &state, overall, past.as_ref(), elsewhere);
         } else {
-            print_status(&target, has_file, &state, overall, elsewhere);
+            print_status(&target, data.is_some(), &state, overall, past.as_ref(), elsewhere);
         }
     }
     Ok(match overall {

@@ -65,7 +65,7 @@ fn format_holding(holding: &PastHolding, zone: &TimeZone) -> String {
     if holding.waited >= Duration::from_secs(1) {
         let _ = write!(text, ", after a wait of {}", format_span(holding.waited));
     }
-    let _ = writeln!(text, "\n  {}", format_ending(holding, zone));
+    let _ = writeln!(text, "\n  {}", format_ending(holding));
     for wait in &holding.waits {
         let _ = writeln!(text, "  {}", format_wait(wait));
     }
@@ -76,8 +76,10 @@ fn format_process(pid: u32, command: &str, user: &str) -> String {
     format!("pid {pid} ({}), user {}", format_command(command), escape_controls(user))
 }
 
-fn format_ending(holding: &PastHolding, zone: &TimeZone) -> String {
-    let time = |at: Timestamp| format_time_after(holding.since, at, zone);
+/// Formats the facts about the end of a holding.
+pub(crate) fn format_ending(holding: &PastHolding) -> String {
+    let zone = TimeZone::system();
+    let time = |at: Timestamp| format_time_after(holding.since, at, &zone);
     let cause = describe_cause(holding.cause);
     match holding.ending {
         Ending::At(end) => {
@@ -87,6 +89,14 @@ fn format_ending(holding: &PastHolding, zone: &TimeZone) -> String {
         Ending::Between(after, before) => format!("ended between {} and {}{cause}", time(after), time(before)),
         Ending::StillHeld => format!("still held, for {}", format_span(elapsed_since(holding.since))),
         Ending::After(after) => format!("held at {}; it is unknown whether it has ended{cause}", time(after)),
+    }
+}
+
+/// Formats the usual time for which a lock is held, from this number of runs.
+pub(crate) fn format_usual_time(time: Duration, runs: usize) -> String {
+    match runs {
+        1 => format!("usually held for {} (the last run)", format_span(time)),
+        runs => format!("usually held for {} (the median of the last {runs} runs)", format_span(time)),
     }
 }
 

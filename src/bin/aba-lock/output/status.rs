@@ -6,10 +6,12 @@ use super::holder::{
     describe_state, describe_waiter, format_slots,
 };
 use super::lock_json::{OverallState, build_lock, build_process_trees, find_age, find_limit, parse_answer};
+use super::log::{format_ending, format_usual_time};
 use super::stream::print;
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::target::{Kind, Target};
+use aba_lock::lock::history::LockPast;
 use aba_lock::lock::holders::{Availability, Belief, Holding, Kin, LockState, ProcessTree, find_process_trees};
 use aba_lock::os::Mode;
 use aba_lock::os::proc::process::RunState;
@@ -25,12 +27,14 @@ pub(crate) fn print_descriptor_status(target: &Target, fd: i32, held: Option<Mod
     });
 }
 
-/// Prints `status NAME`, and the answer of the lease server. `has_file` is true if the lock file exists.
+/// Prints `status NAME`, and the answer of the lease server. `has_file` is true if the lock file exists. `past` is given if the lock is
+/// logged.
 pub(crate) fn print_status(
     target: &Target,
     has_file: bool,
     state: &LockState,
     overall: OverallState,
+    past: Option<&LockPast>,
     elsewhere: Option<&str>,
 ) {
     let label = &escape_controls(&target.label);
@@ -67,6 +71,12 @@ pub(crate) fn print_status(
     if let (OverallState::Free, Some(record)) = (overall, &state.record) {
         // The lock is free, so it does not matter whether that process still runs.
         let _ = writeln!(text, "  {}", describe_last_taker(record, Belief::Perhaps));
+        if let Some(last) = past.and_then(|past| past.last.as_ref()).filter(|last| last.token == record.token) {
+            let _ = writeln!(text, "  {}", format_ending(last));
+        }
+    }
+    if let Some((time, runs)) = past.and_then(|past| past.usual) {
+        let _ = writeln!(text, "  {}", format_usual_time(time, runs));
     }
     if let Some((record, belief)) = &state.unseen {
         let _ = writeln!(text, "  {}; that process may still hold it", describe_last_taker(record, *belief));
@@ -109,11 +119,18 @@ pub(crate) fn print_status(
 }
 
 /// Prints `status --json`.
-pub(crate) fn print_status_json(target: &Target, state: &LockState, overall: OverallState, elsewhere: Option<&str>) {
+pub(crate) fn print_status_json(
+    target: &Target,
+    state: &LockState,
+    overall: OverallState,
+    past: Option<&LockPast>,
+    elsewhere: Option<&str>,
+) {
     let mut object = build_lock(target, state, overall);
     let trees = state.holding.as_ref().map(find_process_trees).unwrap_or_default();
     object["remedy"] = json!(find_remedy(target, state, &trees));
     object["processes"] = build_process_trees(&trees);
+    object["usual_seconds"] = json!(past.and_then(|past| past.usual).map(|(time, _)| time.as_secs()));
     if let Some(text) = elsewhere {
         object["remote"] = parse_answer(text);
     }

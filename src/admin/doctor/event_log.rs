@@ -1,0 +1,46 @@
+//! The check of the log of the state root.
+
+use super::finding::{Finding, Report};
+use crate::base::environment::event_log;
+use crate::base::text::format_io_error;
+use crate::lock::events::{RootLogState, look_at_root_log, root_log_path};
+use crate::lock::mark::is_marked;
+use crate::store::Store;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+const EVENT_LOG: &str = "event log";
+
+/// Checks whether events are logged in the state root, and in which lock files that is missing.
+pub(super) fn check_root_log(store: &Store, report: Report) {
+    let path = root_log_path(store);
+    let size = match look_at_root_log(store) {
+        Ok(RootLogState::On { size }) => size,
+        Ok(RootLogState::Off) => {
+            return report(Finding::fine(EVENT_LOG, format!("{} is turned off", path.display())));
+        }
+        Ok(RootLogState::Missing) if event_log().is_some() => return,
+        Ok(RootLogState::Missing) => {
+            let found = "no event is logged; `aba-lock log --enable` turns the log on";
+            return report(Finding::fine(EVENT_LOG, found));
+        }
+        Err(error) => {
+            let found = format!("cannot use {}: {}: events are not logged", path.display(), format_io_error(&error));
+            return report(
+                Finding::wrong(EVENT_LOG, found).hint("repair that, or turn the log off with `aba-lock log --disable`"),
+            );
+        }
+    };
+    let is_unmarked = |path| fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && !is_marked(data.mode()));
+    let unmarked = store.names().iter().filter(|name| is_unmarked(store.lock_path(name))).count();
+    let found = format!("{} has the events, {} KiB with the older file", path.display(), size.div_ceil(1024));
+    report(match unmarked {
+        0 => Finding::fine(EVENT_LOG, found),
+        number => {
+            let plural = if number == 1 { "" } else { "s" };
+            let found =
+                format!("{found}; the events of {number} lock file{plural} are not logged, as a shell created them");
+            Finding::note(EVENT_LOG, found).hint("run `aba-lock log --enable` again")
+        }
+    });
+}

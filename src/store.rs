@@ -230,6 +230,12 @@ impl TaskRoot {
         &self.path
     }
 
+    /// The state root, if the directory is in it.
+    #[must_use]
+    pub fn state_root(&self) -> Option<&Path> {
+        self.within.as_ref().map(Store::root)
+    }
+
     /// Creates the directory unless it exists.
     pub fn make(&self) -> Result<(), StoreError> {
         if let Some(store) = &self.within {

@@ -3,7 +3,7 @@
 //! root (`root_log`), which gets the events of the locks in that directory.
 //!
 //! The functions in `report` write the events of [`acquire`](super::acquire), [`release`](super::release), `update` and
-//! `unlock --kill`.
+//! `unlock --kill`, and the runs of tasks.
 //!
 //! Promises:
 //!
@@ -36,8 +36,8 @@ mod root_log;
 
 pub use entry::{LockEvent, MAX_LINE, ReleaseCause};
 pub use log::{check_writable, hint_after_failure, take_failure};
+pub use report::{TASK_PREFIX, log_event, log_released, log_task_event};
 pub(crate) use report::{log_acquired, log_release};
-pub use report::{log_event, log_released};
 pub use root_log::{
     LIMIT, MarkedFiles, RootLogState, disable_root_log, enable_root_log, look_at_root_log, older_log_path,
     root_log_path,

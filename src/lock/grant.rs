@@ -3,7 +3,7 @@
 use super::request::{Acquired, Guard, Request};
 use crate::base::target::Kind;
 use crate::lock::events;
-use crate::lock::mark::is_marked;
+use crate::lock::mark::{self, is_marked};
 use crate::lock::record::{self, Content, RecordDraft};
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode, Slot};
@@ -55,6 +55,7 @@ pub(super) fn write_records(
         if *last == Some(0) && guard.target.kind == Kind::Named {
             // Bash may have created the file. A failure changes nothing for this caller.
             let _ = creation::share_lock_file(&guard.file, &guard.target.path);
+            mark::mark_new_file(&guard.file, &guard.target.path);
         }
         // A file of another user may not be writable. That is not reported.
         let is_expected = |error: &io::Error| {

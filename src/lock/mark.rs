@@ -9,18 +9,22 @@
 //! 1. `log --enable` creates the log. Then it lists the lock files, and marks them.
 //! 2. A caller creates a lock file. Then it looks for the log, and marks its file if there is one.
 //!
-//! If the caller does not find the log, its file was there before the log, and so before the list. A shell that creates a lock file itself
-//! does not mark it; `doctor` reports such files. A mark without a log has no effect.
+//! If the caller does not find the log, its file was there before the log, and so before the list. If a shell has created the file, the
+//! acquisition that writes the first record marks it (`grant`). A mark without a log has no effect.
 
 use crate::base::target::{Kind, Target};
 use crate::os;
-use std::fs::{self, File, Permissions};
+use crate::os::replace::parent_directory;
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The bit of the mode.
-const MARK: u32 = 0o1000;
+/// The sticky bit.
+const STICKY: u32 = 0o1000;
+
+/// The bit of the mode of a lock file.
+const MARK: u32 = STICKY;
 
 /// The name of the log in a state root.
 pub(crate) const LOG_NAME: &str = "events.jsonl";
@@ -43,9 +47,20 @@ pub(crate) fn find_root_log(target: &Target) -> Option<PathBuf> {
 /// Marks a lock file that was just created at `path`, if its state root has a log. Without the mark, its events are not logged, which
 /// is not an error.
 pub(super) fn mark_new_file(file: &File, path: &Path) {
-    if fs::symlink_metadata(path.with_file_name(LOG_NAME)).is_ok() {
+    let log = path.with_file_name(LOG_NAME);
+    if fs::symlink_metadata(&log).is_ok_and(|data| is_trusted(&data, &log)) {
         let _ = set_mark(file, true);
     }
+}
+
+/// Returns true if the log was created by the user of this process, by root, or by the owner of its directory. In a directory that
+/// several users share, another user could have chosen the file, unless they may replace each other's files anyway.
+pub(crate) fn is_trusted(data: &Metadata, log: &Path) -> bool {
+    let is_of_directory = || {
+        let directory = fs::metadata(parent_directory(log));
+        directory.is_ok_and(|directory| directory.uid() == data.uid() || directory.mode() & STICKY == 0)
+    };
+    data.uid() == os::user_id() || data.uid() == 0 || is_of_directory()
 }
 
 /// Marks the lock file at `path`, or removes its mark. Returns false if there is no such file.

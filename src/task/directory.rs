@@ -57,6 +57,12 @@ impl<'a> Task<'a> {
         Self { key, ..self }
     }
 
+    /// The state root that has the directory, if `RUN_ONCE_DIR` does not name another one.
+    #[must_use]
+    pub(super) fn state_root(&self) -> Option<&Path> {
+        self.root.state_root()
+    }
+
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory

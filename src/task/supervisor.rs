@@ -20,6 +20,7 @@ use crate::base::command_error::CommandError;
 use crate::base::duration::format_limit;
 use crate::base::environment::TASK;
 use crate::base::text::format_io_error;
+use crate::lock::events::{self, LockEvent, ReleaseCause};
 use crate::lock::max_time::TimeLimit;
 use crate::lock::record::{self, RecordDraft, Taker};
 use crate::os::proc::process::{self, InitialVariable, ProcessStat};
@@ -130,6 +131,9 @@ impl Supervisor<'_> {
         // These files are for people, so the starter does not wait for them.
         if self.purpose != RunPurpose::Validate {
             self.task.add_event(&format!("STARTED pid={}", child.pid()));
+            let event =
+                LockEvent::Acquired { waited: Duration::ZERO, mode: Mode::Exclusive, slot: None, token: self.token };
+            self.log(&event, child.pid());
         }
         if self.save {
             self.task.save_readable_command(self.saved);
@@ -150,6 +154,10 @@ impl Supervisor<'_> {
             copier.catch_up(COPY_TIMEOUT);
         }
         let mut is_complete = self.write_end(result, started.elapsed());
+        if self.purpose != RunPurpose::Validate {
+            let cause = Some(ReleaseCause::Exit(result.status.into()));
+            self.log(&LockEvent::Released { held: Some(started.elapsed()), cause }, child.pid());
+        }
         if result.may_leave_processes() {
             // The task may run again, and then no process of this run may be left.
             let mark = build_run_mark(self.task, self.token);
@@ -192,6 +200,7 @@ impl Supervisor<'_> {
             write_log(err, &format!("aba-lock: task {id}: ran for the maximum time of {time}: {signals}"));
         }
         self.task.add_event(&format!("MAX_TIME {time}"));
+        self.log(&LockEvent::Expired { held: started.elapsed(), limit: limit.time }, child.pid());
         let mark = build_run_mark(self.task, self.token);
         let mut ending = RunEnding::new(limit.grace);
         // Without a time in between, SIGKILL would come before a process can act on SIGTERM.
@@ -259,6 +268,19 @@ impl Supervisor<'_> {
         let written = task.write(files::EXIT, format!("{status}\n").as_bytes());
         task.add_event(&format!("{} rc={status}", self.purpose.event(status)));
         written.is_ok() || noted.is_err()
+    }
+
+    /// Writes an event to the event log, if there is one.
+    fn log(&self, event: &LockEvent, pid: u32) {
+        let (task, key) = (self.task, self.key.as_deref());
+        let command = self.saved.to_line();
+        events::log_task_event(
+            event,
+            (task.id.as_str(), key),
+            &task.file(files::LOCK),
+            task.state_root(),
+            (pid, &command),
+        );
     }
 
     fn report(&self, tag: u8, number: i32) {

@@ -87,6 +87,17 @@ fn a_lock_file_that_exists_and_a_new_one_are_logged_until_the_log_is_turned_off(
 }
 
 #[test]
+fn a_lock_file_that_a_shell_has_created_is_logged() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    scene
+        .bash("exec 200<>\"$ABA_LOCK_DIR/aba-a.lock\" && \"$HELPER\" lock --fd 200 a && \"$HELPER\" unlock --fd 200 a")
+        .run();
+    assert_eq!(events(&scene), ["acquired", "released"]);
+}
+
+#[test]
 fn a_removed_log_gets_no_more_lines_and_is_not_created_again() {
     let scene = Scene::new();
     scene.make_root();
@@ -344,6 +355,24 @@ fn the_doctor_says_whether_events_are_logged() {
     );
     scene.aba(["log", "--disable"]).out("").run();
     assert!(finding(&scene).ends_with("/events.jsonl is turned off"));
+}
+
+#[test]
+fn the_runs_of_a_task_are_told() {
+    let scene = Scene::new();
+    scene.make_root();
+    scene.once(["-w", "-i", "a", "--", "true"]).run();
+    enable(&scene);
+    scene.once(["-qw", "-i", "b", "--", "sh", "-c", "exit 4"]).status(4).run();
+    scene.once(["-qw", "--max-time", "0.1", "-i", "c", "--", "sleep", "1000"]).status(143).err("").run();
+    // The supervisor writes the line before it removes `pid`.
+    scene.wait_for_task_release("b");
+    scene.wait_for_task_release("c");
+    let said = scene.aba(["log", "b"]).out("  run-once b: pid ").run();
+    assert!(said.out.contains("(sh -c 'exit 4'), user ") && said.out.ends_with("; exit status 4\n"), "{}", said.out);
+    let told = history(&scene, &[]);
+    let short: Vec<String> = told.iter().map(|one| format!("{} {}", one["lock"], one["cause"])).collect();
+    assert_eq!(short, ["\"run-once b\" \"exit\"", "\"run-once c\" \"max-time\""]);
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) fn check_root_log(store: &Store, report: Report) {
         number => {
             let plural = if number == 1 { "" } else { "s" };
             let found =
-                format!("{found}; the events of {number} lock file{plural} are not logged, as a shell created them");
+                format!("{found}; the events of {number} lock file{plural} are not logged: they are not marked");
             Finding::note(EVENT_LOG, found).hint("run `aba-lock log --enable` again")
         }
     });

@@ -18,6 +18,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The text before the id of a task in the name of its lock. No other lock has a name with a blank.
+pub const TASK_PREFIX: &str = "run-once ";
+
 /// Logs an event of the lock `target`, if the log is on. `holder` is the process that holds the lock or asks for it, and `command`
 /// the command line that it will have. `None`: the one that it has now.
 pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Option<&str>) {
@@ -33,6 +36,21 @@ pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Optio
 /// Returns the place to which the events of `target` go. `None`: they are not logged.
 fn find_log(target: &Target) -> Option<LogPlace> {
     event_log().map(LogPlace::Named).or_else(|| mark::find_root_log(target).map(LogPlace::Root))
+}
+
+/// Logs an event of a run of the task `id`, whose command is process `pid`, and whose lock file is at `path`. The files of tasks have
+/// no mark, so this looks for the log of `state_root`. The log of `ABA_LOCK_LOG` has locks only.
+pub fn log_task_event(
+    event: &LockEvent,
+    (id, key): (&str, Option<&str>),
+    path: &Path,
+    state_root: Option<&Path>,
+    (pid, command): (u32, &str),
+) {
+    let log = state_root.map(|root| root.join(LOG_NAME)).filter(|log| fs::symlink_metadata(log).is_ok());
+    if let Some(log) = log.filter(|_| event_log().is_none()) {
+        write(&LogPlace::Root(log), event, (&format!("{TASK_PREFIX}{id}"), key), path, pid, command);
+    }
 }
 
 /// Logs that the call that began at `started` acquired the fresh locks of `acquired`.

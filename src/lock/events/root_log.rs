@@ -31,7 +31,7 @@
 //! If a rotation is impossible, as in a sticky directory for users who do not own the log, the log grows to [`CAP`], and then
 //! gets no more lines.
 
-use crate::lock::mark::{LOG_NAME, mark_path};
+use crate::lock::mark::{LOG_NAME, is_trusted, mark_path};
 use crate::os::replace::rename_file;
 use crate::os::{self, Mode};
 use crate::store::error::StoreError;
@@ -205,20 +205,12 @@ fn check_kind(data: Metadata) -> io::Result<Metadata> {
     if data.is_file() { Ok(data) } else { Err(invalid("it is not a regular file")) }
 }
 
-/// Fails if another user could have chosen the file: in a directory that several users share, a line must not get into a file that
-/// another user has linked there.
+/// Fails if another user could have chosen the file: a line must not get into a file that another user has linked there.
 fn check_trusted(data: Metadata, log: &Path) -> io::Result<Metadata> {
     if data.nlink() > 1 && !is_at(&older_log_path(log), &data) {
         return Err(invalid("it has another name, which may be a file of a user"));
     }
-    if data.uid() == os::user_id() || data.uid() == 0 {
-        return Ok(data);
-    }
-    let directory = fs::metadata(os::replace::parent_directory(log))?;
-    if directory.uid() == data.uid() || directory.mode() & 0o1000 == 0 {
-        return Ok(data);
-    }
-    Err(invalid("it belongs to a user who does not own the directory"))
+    if is_trusted(&data, log) { Ok(data) } else { Err(invalid("it belongs to a user who does not own the directory")) }
 }
 
 fn invalid(reason: &'static str) -> io::Error {

@@ -73,7 +73,7 @@ pub fn find_past(path: &Path, name: &str) -> LockPast {
     let log = path.with_file_name(LOG_NAME);
     let mut chronicle = Chronicle::default();
     for log in [events::older_log_path(&log), log] {
-        // A log that cannot be read tells nothing.
+        // Without a log that can be read, nothing is known.
         let _ = for_each_event(&log, |event| {
             if event.lock() == name {
                 chronicle.add(&event);

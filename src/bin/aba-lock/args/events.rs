@@ -6,7 +6,10 @@ pub(crate) const EVENT_LOG: [(&str, &str); 20] = [
         "event",
         "acquired, contended, covered, timed_out, expired, taken_over, superseded, deadlock, replaced, released or free",
     ),
-    ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
+    (
+        "lock, path",
+        "the name of the lock (its path, with --file and update; `run-once ID` for a run of a task), and the path of the lock file",
+    ),
     ("key", "the text from which the name was derived (--key)"),
     ("pid, command", "the script or command that the lock is for"),
     ("user", "the user who ran it"),

@@ -14,8 +14,11 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
 ];
 
 /// The members of a holding. Unknown values are null.
-pub(crate) const JSON: [(&str, &str); 14] = [
-    ("lock, path", "the name of the lock (its path, with --file and update), and the path of the lock file"),
+pub(crate) const JSON: [(&str, &str); 15] = [
+    (
+        "lock, path",
+        "the name of the lock (its path, with --file and update; `run-once ID` for a task), and the path of the lock file",
+    ),
     ("key", "the text from which the name was derived (--key)"),
     ("pid, command", "the script or command that held the lock"),
     ("user", "the user who ran it"),
@@ -35,11 +38,8 @@ pub(crate) const JSON: [(&str, &str); 14] = [
          ended or closed the file, or if the cause is not known",
     ),
     ("status", "with exit: the exit status of the command"),
-    (
-        "waits",
-        "the calls that found the lock held: pid, command, user, since, outcome (refused, acquired, timed-out, gave-up, or unknown), \
-         and waited_seconds",
-    ),
+    ("waits", "the calls that found the lock held: pid, command, user, since, outcome, waited_seconds"),
+    ("waits.outcome", "refused, acquired, timed-out, gave-up, or unknown"),
 ];
 
 /// Show which processes held a lock, for how long, and which ones waited
@@ -54,6 +54,7 @@ pub(crate) const JSON: [(&str, &str); 14] = [
 /// left to log that. Then the end lies between two times: the last event that proves the holding, and the next event
 /// that proves its end. If another process waited for the lock, its acquisition is the end.
 ///
+/// The runs of tasks (`run-once`) are in the log of --enable, too, as `run-once ID`. NAME selects the lock and the task of this name.
 /// Locks of --file, `update` and leases of numbers are only in the log of `ABA_LOCK_LOG`, which has precedence. A rotated log FILE.1 is
 /// read, too.
 #[derive(Debug, Default, Args)]
@@ -61,7 +62,7 @@ pub(crate) const JSON: [(&str, &str); 14] = [
     override_usage = "aba-lock log [OPTIONS] [NAME]\n       aba-lock log [OPTIONS] --key TEXT\n       aba-lock log --enable|--disable"
 )]
 pub(crate) struct LogArgs {
-    /// Show only this lock [default: all locks]
+    /// Show only this lock, and the task with this id [default: all of them]
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 

@@ -216,6 +216,10 @@ pub(crate) const ENVIRONMENT: Rows = &[
 #[allow(dead_code, reason = "only `aba-lock-man` reads it")]
 pub(crate) const FILES: Rows = &[
     (
+        "(configuration)",
+        "aba-lock reads no configuration file: all settings are options and variables, and `doctor` shows the variables that are set",
+    ),
+    (
         "ABA_LOCK_DIR/events.jsonl, events.jsonl.1",
         "the event log, if `log --enable` has turned it on, and the one before it; the lock files then have the sticky bit",
     ),

@@ -11,7 +11,8 @@ use crate::output::stream;
 use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{
-    MarkedFiles, RootLogState, disable_root_log, enable_root_log, look_at_root_log, older_log_path, root_log_path,
+    MarkedFiles, RootLogState, TASK_PREFIX, disable_root_log, enable_root_log, look_at_root_log, older_log_path,
+    root_log_path,
 };
 use aba_lock::lock::history::{Chronicle, LogFollower, LoggedEvent, for_each_event, settle_open_holdings};
 use aba_lock::store::Store;
@@ -37,7 +38,8 @@ pub(crate) fn run(args: &LogArgs) -> Result<i32, Error> {
         return Ok(exit::FAILED);
     }
     let from = args.since.and_then(|span| Timestamp::now().checked_sub(span).ok());
-    let is_wanted = |event: &LoggedEvent| name.is_none_or(|name| event.lock() == name);
+    let is_of = |name: &str, lock: &str| lock == name || lock.strip_prefix(TASK_PREFIX) == Some(name);
+    let is_wanted = |event: &LoggedEvent| name.is_none_or(|name| is_of(name, event.lock()));
     if args.follow {
         return follow(&log, args.json, from, &is_wanted);
     }

@@ -158,6 +158,14 @@ fn status_limits_the_number_of_processes_that_it_shows_below_a_holder() {
     assert_eq!((top["children"].as_array().unwrap().len(), &top["omitted"]), (5, &4.into()));
     holder.release();
 
+    // The list of the children has more than 4096 bytes. They end with their parent.
+    let wider = "import os, sys\nr, w = os.pipe()\nfor _ in range(800):\n if os.fork() == 0:\n  os.close(w); os.read(r, 1); os._exit(0)\n";
+    let wider = format!("{wider}print('held', flush=True); sys.stdin.read()");
+    let holder = scene.aba(["lock", "-o", "a", "--", "python3", "-c", &wider]).hold();
+    let top = &scene.aba(["status", "--json", "a"]).json()["processes"][0]["children"][0];
+    assert_eq!(top["omitted"], 795);
+    holder.release();
+
     // Each shell calls the next one.
     let script = scene.path("deep").display().to_string();
     fs::write(&script, "if (($1)); then bash \"$0\" $(($1 - 1)); else echo held; read _; fi\nexit 0\n").unwrap();

@@ -3,11 +3,16 @@
 use crate::namespace::is_in_first_namespace;
 use crate::process::{is_locked, kill, wait_until};
 use crate::scene::{HELPER, Scene};
+use serde_json::Value;
 use std::fs;
+use std::path::Path;
 
 /// Returns the pids of the holders that `status` shows, if the lock is held.
 fn list_holders(scene: &Scene, name: &str) -> Vec<u64> {
-    let said = scene.aba(["status", "--json", name]).json();
+    list_holders_of(&scene.aba(["status", "--json", name]).json())
+}
+
+fn list_holders_of(said: &Value) -> Vec<u64> {
     let mut pids: Vec<u64> =
         said["holders"].as_array().unwrap().iter().map(|holder| holder["pid"].as_u64().unwrap()).collect();
     pids.sort_unstable();
@@ -88,11 +93,19 @@ fn a_holder_in_another_mount_namespace_is_shown() {
     assert!(list_holders(&scene, "a").contains(&holder.pid().into()));
 }
 
-/// Returns true if a call lists the descriptors of at least half of all processes.
-fn examines_most_processes(scene: &Scene, args: &[&str], status: i32) -> bool {
-    let (found, _) = scene.trace_helper(&["-f", "-e", "trace=/^(open|openat)$"], args, "");
-    assert_eq!(found, Some(status));
-    let trace = fs::read_to_string(scene.path("trace")).unwrap();
+/// A directory on a file system on which other tests have no locks, because their lock files could be removed ones of this directory.
+fn make_directory() -> Option<tempfile::TempDir> {
+    if is_in_first_namespace() { tempfile::tempdir_in("/dev/shm").ok() } else { None }
+}
+
+/// Returns true if a call for locks in `directory` lists the descriptors of at least half of all processes.
+fn examines_most_processes(scene: &Scene, directory: &Path, args: &[&str], status: i32) -> bool {
+    let trace = scene.path("trace");
+    let mut command = scene.program("strace");
+    command.args(["-f", "-qq", "-e", "trace=/^(open|openat)$", "-o"]).arg(&trace).arg(HELPER).args(args);
+    let said = command.env("ABA_LOCK_DIR", directory).output().unwrap();
+    assert_eq!(said.status.code(), Some(status), "{said:?}");
+    let trace = fs::read_to_string(trace).unwrap();
     let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
     let all = fs::read_dir("/proc").unwrap().flatten().filter(|one| one.file_name().to_str().is_some_and(is_number));
     2 * trace.matches("/fd\"").count() > all.count()
@@ -100,18 +113,19 @@ fn examines_most_processes(scene: &Scene, args: &[&str], status: i32) -> bool {
 
 #[test]
 fn status_of_a_free_lock_examines_few_processes_if_the_lock_table_proves_it() {
-    if !is_in_first_namespace() {
-        return;
-    }
-    let scene = Scene::new();
-    scene.aba(["lock", "a", "--", "true"]).run();
-    // A script holds a file in another directory, and the process that locked it has ended.
-    let script = format!("exec 9>'{}'; flock 9; echo held; read _", scene.path("other").display());
-    let _other = scene.bash(&script).hold();
+    let Some(directory) = make_directory() else { return };
+    let (scene, directory) = (Scene::new(), directory.path());
+    scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_DIR", directory).run();
+    fs::create_dir(directory.join("other")).unwrap();
     for args in [&["-q", "a"][..], &["a"], &["--json", "a"], &["-q", "never-used"]] {
         let args = [&["status"][..], args].concat();
-        // Other tests can hold so many locks that the table is too long.
-        wait_until("the table is short", || !examines_most_processes(&scene, &args, 1));
+        // Other tests can hold so many locks that the table is too long, or start many processes between the script and its child.
+        wait_until("few processes are examined", || {
+            // A script holds a file in another directory, and the process that locked it has ended.
+            let script = format!("exec 9>'{}/other/file'; flock 9; echo held; read _", directory.display());
+            let _other = scene.bash(&script).hold();
+            !examines_most_processes(&scene, directory, &args, 1)
+        });
     }
 }
 
@@ -122,11 +136,13 @@ def lock(name, how=fcntl.LOCK_EX):
     fcntl.flock(file, how)
     return file
 held = [lock("held-%d" % at) for at in range(150)]
+others = [open(os.path.join(sys.argv[1], name), "w") for name in ("one", "two")]
 leader = os.getpid()
-for name in ("one", "two"):
+for file in others:
     if os.fork() == 0:
         while os.getppid() == leader:
-            fcntl.flock(lock(name), fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_UN)
         os._exit(0)
 print("held", flush=True)
 sys.stdin.read()
@@ -146,18 +162,17 @@ fn a_held_lock_is_never_reported_as_free_while_other_locks_change_in_a_long_lock
 
 #[test]
 fn a_list_with_one_held_lock_lists_the_descriptors_of_few_processes() {
-    if !is_in_first_namespace() {
-        return;
-    }
-    let scene = Scene::new();
-    scene.aba(["lock", "a", "--", "true"]).run();
-    wait_until("the table is short", || !examines_most_processes(&scene, &["list"], 0));
-    let holder = scene.holder("b");
-    wait_until("the table is short", || !examines_most_processes(&scene, &["list", "--json"], 0));
-    let said = scene.aba(["list"]).out("held").run().out;
+    let Some(directory) = make_directory() else { return };
+    let (scene, directory) = (Scene::new(), directory.path());
+    let aba = |args: &[&str]| scene.aba(args).env("ABA_LOCK_DIR", directory);
+    aba(&["lock", "a", "--", "true"]).run();
+    wait_until("few processes are examined", || !examines_most_processes(&scene, directory, &["list"], 0));
+    let holder = aba(&["lock", "b", "--", "sh", "-c", "echo held; read _"]).hold();
+    wait_until("few processes are examined", || !examines_most_processes(&scene, directory, &["list", "--json"], 0));
+    let said = aba(&["list"]).out("held").run().out;
     let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().take(5).collect()).collect();
-    let pid = holder.pid().to_string();
     assert_eq!(lines[1][..2], ["b", "held"]);
+    let pid = holder.pid().to_string();
     assert_eq!((lines[1][4], lines[2][..2].to_vec()), (pid.as_str(), vec!["a", "free"]));
 }
 
@@ -174,5 +189,28 @@ fn a_list_looks_up_the_path_of_each_lock_file_once() {
     let trace = fs::read_to_string(scene.path("trace")).unwrap();
     for name in ["one", "two", "three"] {
         assert_eq!(trace.matches(&format!("aba-{name}.lock")).count(), 1, "{trace}");
+    }
+}
+
+#[test]
+fn the_holders_of_a_lock_of_flock_are_found_without_a_list_of_all_descriptors() {
+    let Some(directory) = make_directory() else { return };
+    let (scene, directory) = (Scene::new(), directory.path());
+    let file = directory.join("file").display().to_string();
+    let args = ["status", "--json", "--file", &file];
+    // In the second case, the process that called flock(2) has ended.
+    let calls = [
+        format!("exec flock '{file}' sh -c 'echo held; read _'"),
+        format!("exec 9>'{file}'; flock 9; echo held; read _"),
+    ];
+    for (call, number) in calls.iter().zip([2, 1]) {
+        wait_until("few processes are examined", || {
+            let holder = scene.bash(call).hold();
+            let pids = list_holders_of(&scene.aba(args).json());
+            assert!(pids.len() == number && pids.contains(&holder.pid().into()), "{pids:?}");
+            let found = !examines_most_processes(&scene, directory, &args, 0);
+            holder.release();
+            found
+        });
     }
 }

@@ -1,16 +1,17 @@
-//! Shortcuts that avoid the examination of all processes, for `observe`. Each starts with the process that the record names, and
-//! returns nothing if the answer could be incomplete.
+//! Shortcuts that avoid the examination of all processes, for `observe`. Each starts with the lock table, or with the process that the
+//! record names, and returns nothing if the answer could be incomplete.
 
 use crate::lock::record::{self, Content, Record};
 use crate::os::proc::lock_table::{self, FileId, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use crate::os::proc::process;
 use crate::os::proc::sharers;
-use crate::os::{self, Mode, directory_inodes};
+use crate::os::{self, directory_inodes};
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 /// The maximum number of processes that are examined in addition to the one in the record.
-const MAX_EXAMINED: usize = 32;
+const MAX_EXAMINED: usize = 48;
 
 /// The maximum number of held locks in a list whose holders are found one after the other. An examination of all descriptors of the
 /// machine takes twice as long as that of one lock.
@@ -63,26 +64,35 @@ pub(super) struct AllHolders {
     pub(super) listed: Vec<ListedLock>,
 }
 
-/// Finds all holders of the exclusive lock on `file`, if the process in the record is one of them and no process holds a lock on
-/// a file that was removed from the path.
+/// Finds all holders of the exclusive lock on `file`, if one of them is found at once, and no process holds a lock on a file that was
+/// removed from the path.
 pub(super) fn find_all_holders(file: &WantedFile) -> Option<AllHolders> {
     if file.ino == 0 {
         return None;
     }
-    let record = find_running_taker(file).filter(|record| record.mode == Mode::Exclusive)?;
+    let taker = find_running_taker(file);
     let all = lock_table::list_completely()?;
     let id = lock_table::file_id(file);
     // This also shows that the kernel's list names the file as `id` does.
-    let is_ours = |one: &ListedLock| !one.waits && one.lock.exclusive && one.lock.locker == record.locker;
-    if !all.iter().any(|one| one.file == id && is_ours(one)) || may_have_removed_files(file, id, &all) {
+    let locker = all.iter().find(|one| one.file == id && !one.waits && one.lock.exclusive)?.lock.locker;
+    if may_have_removed_files(file, id, &all) {
         return None;
     }
-    let scan = sharers::find_sharing_processes(record.pid, file)?;
+    if taker.as_ref().is_some_and(|record| record.locker != locker) {
+        // Another process may have acquired the lock in the meantime.
+        return None;
+    }
+    let taker = taker.map(|record| record.pid);
+    let find = |pid: u32| sharers::find_sharing_processes(pid, file);
+    let scan = taker.into_iter().chain([locker]).find_map(find).or_else(|| {
+        let pids = process::try_all_pids().ok()?;
+        find_neighbours(pids, locker).into_iter().find_map(find)
+    })?;
     Some(AllHolders { scan, listed: all.into_iter().filter(|one| one.file == id).collect() })
 }
 
-/// Finds all holders of the locks on these files, which are in one directory, if few of the locks are held, and each of them by the
-/// process in its record. The result has all locks of the machine.
+/// Finds all holders of the locks on these files, which are in one directory, if few of the locks are held, and one holder of each is
+/// found at once. The result has all locks of the machine.
 pub(super) fn find_holders_of_few(files: &[WantedFile]) -> Option<AllHolders> {
     let first = files.iter().find(|file| file.ino != 0)?;
     let all = lock_table::list_completely()?;
@@ -105,42 +115,42 @@ pub(super) fn find_holders_of_few(files: &[WantedFile]) -> Option<AllHolders> {
     Some(AllHolders { scan, listed: all })
 }
 
-/// Returns true if one of the locks in the kernel's list may be on a file that was removed from the path of `file`.
+/// Returns true if one of the locks in the kernel's list may be on a file that was removed from the directory of `file`.
 ///
-/// The list names the files by inode. A file that is in the directory was not removed, and neither was one that has a name while
-/// a process has it open. That process may be the one that called flock(2), or the script that started it, as in
+/// The list names the files by inode. A file that is in the directory was not removed, and a process that has the file open shows
+/// whether it was removed from there. That process may be the one that called flock(2), or the script that started it, as in
 /// `exec 9>FILE; flock 9`.
 fn may_have_removed_files(file: &WantedFile, id: FileId, all: &[ListedLock]) -> bool {
+    let Some(directory) = file.path.parent() else { return true };
     let others = all.iter().filter(|one| !one.waits && one.file != id && one.file.is_on_device_of(id));
     let mut lockers: HashMap<u64, u32> = others.map(|one| (one.file.ino, one.lock.locker)).collect();
-    if !lockers.is_empty()
-        && let Some(directory) = file.path.parent()
-    {
+    if !lockers.is_empty() {
         let _ = directory_inodes(directory, |inode| {
             lockers.remove(&inode);
         });
     }
     let mut left = MAX_EXAMINED;
-    lockers.retain(|inode, locker| left == 0 || !is_named_in_one_of(file.dev, *inode, [*locker], &mut left));
-    if lockers.is_empty() || left == 0 {
-        return !lockers.is_empty();
+    let mut is_elsewhere = |inode: u64, pids: Vec<u32>| {
+        pids.into_iter().any(|pid| {
+            let may_examine = left > 0;
+            left = left.saturating_sub(1);
+            may_examine && openers::is_open_elsewhere(pid, file.dev, inode, directory)
+        })
+    };
+    lockers.retain(|inode, locker| !is_elsewhere(*inode, vec![*locker]));
+    if lockers.is_empty() {
+        return false;
     }
-    let Ok(mut pids) = process::try_all_pids() else { return true };
-    pids.sort_unstable();
-    lockers.iter().any(|(inode, locker)| {
-        let at = pids.partition_point(|pid| pid < locker);
-        let before = pids[..at].iter().rev().take(NEIGHBOURS);
-        let after = pids[at..].iter().filter(|pid| *pid != locker).take(NEIGHBOURS);
-        !is_named_in_one_of(file.dev, *inode, before.chain(after).copied(), &mut left)
-    })
+    let Ok(pids) = process::try_all_pids() else { return true };
+    !lockers.iter().all(|(inode, locker)| is_elsewhere(*inode, find_neighbours(pids.clone(), *locker)))
 }
 
-/// Returns true if one of these processes has the file (device and inode) open, and the file was not removed. Examines at most `left`
-/// processes, and counts them.
-fn is_named_in_one_of(dev: u64, inode: u64, pids: impl IntoIterator<Item = u32>, left: &mut usize) -> bool {
-    pids.into_iter().any(|pid| {
-        let may_examine = *left > 0;
-        *left = left.saturating_sub(1);
-        may_examine && openers::has_named(pid, dev, inode)
-    })
+/// Returns the processes among `pids` that were started just before or after the process `pid`. The script that has called flock(1)
+/// is usually one of them.
+fn find_neighbours(pids: Vec<u32>, pid: u32) -> Vec<u32> {
+    let (mut before, mut after): (Vec<u32>, Vec<u32>) =
+        pids.into_iter().filter(|other| *other != pid).partition(|other| *other < pid);
+    before.sort_unstable_by_key(|other| Reverse(*other));
+    after.sort_unstable();
+    before.into_iter().take(NEIGHBOURS).chain(after.into_iter().take(NEIGHBOURS)).collect()
 }

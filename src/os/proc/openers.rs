@@ -322,13 +322,14 @@ pub(crate) fn has_byte_lock(pid: u32, file: &WantedFile, byte: u64) -> bool {
     !found.is_empty()
 }
 
-/// Returns true if a process has this file (device and inode) open, and the file was not removed.
+/// Returns true if a process has this file (device and inode) open, and the file was not removed from a path in `directory`.
 #[must_use]
-pub(crate) fn has_named(pid: u32, dev: u64, ino: u64) -> bool {
+pub(crate) fn is_open_elsewhere(pid: u32, dev: u64, ino: u64, directory: &Path) -> bool {
     let mut found = Vec::new();
     let find = |descriptor: &ScannedDescriptor| {
-        let is_it = (descriptor.data.dev, descriptor.data.ino) == (dev, ino) && descriptor.data.links > 0;
-        is_it.then_some(())
+        let is_it = (descriptor.data.dev, descriptor.data.ino) == (dev, ino);
+        let is_elsewhere = || descriptor.removed_from().is_some_and(|path| path.parent() != Some(directory));
+        (is_it && (descriptor.data.links > 0 || is_elsewhere())).then_some(())
     };
     Scanner::new().scan_process(pid, find, &mut found);
     !found.is_empty()

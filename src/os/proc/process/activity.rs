@@ -1,7 +1,7 @@
 //! The present activity of a process: its threads and children, the system call in which it sleeps, its signals and
 //! timers.
 
-use super::read::read_small;
+use super::read::{SMALL, read_small, read_whole};
 use super::stat::stat_field;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -31,7 +31,13 @@ pub fn threads(pid: u32) -> Option<u64> {
 /// them.
 #[must_use]
 pub fn children(pid: u32) -> Vec<u32> {
-    let list = read_small(&format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let list = match read_small(&path) {
+        // A longer list is returned in parts, each of which ends after a pid.
+        Some(list) if list.len() < SMALL - 16 => list,
+        Some(_) => read_whole(&path).unwrap_or_default(),
+        None => return Vec::new(),
+    };
     list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 

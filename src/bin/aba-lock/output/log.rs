@@ -255,7 +255,9 @@ pub(crate) fn format_event(event: &LoggedEvent) -> String {
                 (Some("kill"), _) => ", ended by `unlock --kill`".to_owned(),
                 _ => String::new(),
             };
-            format!("released by {who}{}{cause}", after("held_seconds"))
+            let held =
+                event.span("held_seconds").map(|span| format!(", after {}", format_span(span))).unwrap_or_default();
+            format!("released by {who}{held}{cause}")
         }
         other => format!("{} by {who}", escape_controls(other)),
     };

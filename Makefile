@@ -22,6 +22,7 @@ BASHDIR := $(DATADIR)/bash-completion/completions
 ZSHDIR  := $(DATADIR)/zsh/site-functions
 FISHDIR := $(DATADIR)/fish/vendor_completions.d
 MANDIR  := $(DATADIR)/man
+TMPFILESDIR := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
 ARCHDIR := $(DESTDIR)$(PREFIX)/lib/aba-lock
 
@@ -227,6 +228,7 @@ endif
 	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
 	install -Dm644 completions/_aba-lock $(ZSHDIR)/_aba-lock
 	install -Dm644 completions/aba-lock.fish $(FISHDIR)/aba-lock.fish
+	install -Dm644 src/bin/aba-lock/dist/aba-lock.conf $(TMPFILESDIR)/aba-lock.conf
 	install -d $(MANDIR)/man1 $(MANDIR)/man7
 	install -m644 $(MAN)/*.1 $(MANDIR)/man1
 	install -m644 $(MAN)/*.7 $(MANDIR)/man7
@@ -244,7 +246,7 @@ endif
 
 uninstall: ## Remove what `make install` put there
 	@if $(FLOCK_IS_OURS); then rm -f "$(BINDIR)/flock"; fi
-	rm -f $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
+	rm -f $(TMPFILESDIR)/aba-lock.conf $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/aba-lock-whole.bash $(LIBDIR)/aba-lock-builtin.bash $(LIBDIR)/run_once.bash $(ARCHDIR)/builtin.so $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7 $(MANDIR)/man7/aba-lock-machines.7
 	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service

@@ -19,7 +19,7 @@ aba_reserve() { __aba_call aba_reserve "$@"; }
 aba_lock_doctor() { __aba_call aba_lock_doctor "$@"; }
 [[ -r "$__aba_name" ]] 2>&- && \. "$__aba_name" && \return 0
 aba_lock_operation() {
-    [[ ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix && ${#} == 1 && $1 != -* && -z ${__aba_locks-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-}${ABA_LOCK_SLOT-} ]] &&
+    [[ ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix && ${#} == 1 && $1 != -* && -z ${__aba_locks-}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_SLOT-}${ABA_LOCK_SCOPE-}${ABA_LOCK_ON_CONFLICT-} ]] &&
         __aba_p=${ABA_LOCK_DIR:-${HOME:-/dev/null}/.aba}/aba-$1.lock __aba_bin=${ABA_LOCK_BIN:-${BASH_SOURCE%/*/*/*}/bin/aba-lock} __aba_fd=${ABA_LOCK_FDS-} __aba_new='/0 ' &&
         [[ $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin && -f $__aba_p && ! -k ${__aba_p%/*} ]] && if [[ -n $__aba_fd ]]; then
         [[ /dev/fd/$__aba_fd -ef $__aba_p ]]
@@ -40,7 +40,7 @@ aba_lock_operation() {
 }
 aba_unlock_operation() {
     \builtin eval '__aba_bin=${ABA_LOCK_BIN:-${__aba_bin-}}
-[[ ${BASHPID-} == "$$" && $- != *k* && ! -o posix && -n ${__aba_locks-} && -z ${__aba_fds+"."}${ABA_LOCK_LOG-} && $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] && ! \builtin declare -f +i exec && {
+[[ ${BASHPID-} == "$$" && $- != *k* && ! -o posix && -n ${__aba_locks-} && -z ${__aba_fds+"."}${ABA_LOCK_LOG-}${__aba_scope-} && $__aba_bin == */* && -f $__aba_bin && -x $__aba_bin ]] && ! \builtin declare -f +i exec && {
 \builtin local __aba_p="$__aba_locks" __aba_fd="${ABA_LOCK_FDS-}" __aba_fds="${ABA_LOCK_FDS-}" __aba_new="/0 "
 \builtin test "$__aba_p" = "${1-${__aba_p%%/*}}${2+ }/$__aba_fd/$$ " && {
 "$__aba_bin" unlock --fd "$__aba_fd" "${__aba_p%%/*}" && \builtin unset -v "ABA_LOCK_FDS${__aba_locks#"$__aba_p"}" 2>&- && {
@@ -97,6 +97,8 @@ esac
 # descriptor 200 is free. aba_unlock_operation releases this lock. Both call the helper, and have the effects of the functions
 # with the same names in the whole library: a change there may be needed in both. For all other calls, __aba_call loads the
 # fast part of the whole library if the call is one of these two, and otherwise all of it, and calls the function again.
+#
+# The whole library sets __aba_scope when it acquires a lock of all users.
 #
 # A lock file in a directory that the helper does not know, because the script has set HOME without exporting it, is refused by the
 # helper with 76. Then __aba_resume closes the file and calls the whole function, as after other failures.

@@ -30,7 +30,7 @@ case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
     if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix &&
-        -z ${__aba_fds+"."}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${ABA_LOCK_SERVER-}${ABA_LOCK_ON_CONFLICT-}${ABA_LOCK_SLOT-} ]] &&
+        -z ${__aba_fds+"."}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${!ABA_LOCK_S@}${ABA_LOCK_ON_CONFLICT-}${__aba_scope-} ]] &&
         ! \builtin declare -f +i builtin && ! builtin declare -f +i exec; then
         builtin local __aba_p __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
         [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
@@ -248,6 +248,10 @@ __aba_pending_directory=${__aba_pending_directory-}
 # ABA_LOCK_FDS.
 __aba_bound_locks=${__aba_bound_locks-}
 
+# The directory of the locks that all users of the machine share. __aba_scope is set once this script has asked for such a lock.
+__aba_system_directory=/run/lock/aba-lock
+__aba_scope=${__aba_scope-}
+
 # For each descriptor: 1 if the library has opened a lock file or a pipe on it, and has not closed it.
 __aba_opened[0]=0
 
@@ -270,7 +274,7 @@ aba_lock_operation() {
     [[ -z ${__aba_builtin} ]] || ! __aba_lock_directly "$@" || builtin return 0
     builtin local __aba_acquiring=yes __aba_names='' __aba_subshell='' __aba_pid_file='' __aba_word='' __aba_previous=''
     builtin local __aba_wait_option='' __aba_conflict_option='' __aba_time='' __aba_span='' __aba_flag='' __aba_number=''
-    builtin local __aba_only_times=yes __aba_key_name='' __aba_slots='' __aba_max_time='' __aba_no_inherit='' __aba_mode=x
+    builtin local __aba_only_times=yes __aba_key_name='' __aba_slots='' __aba_max_time='' __aba_no_inherit='' __aba_mode=x __aba_system=''
     builtin local __aba_on_conflict="${ABA_LOCK_ON_CONFLICT:-exit}" __aba_server="${ABA_LOCK_SERVER-}"
     builtin local -a __aba_options
     __aba_options=(--reopen)
@@ -306,6 +310,7 @@ aba_lock_operation() {
                 __aba_options+=("${__aba_word}")
                 ;;
             --subshell) __aba_subshell=meant ;;
+            --system) __aba_system=yes ;;
             -h | --help)
                 __aba_print_usage
                 builtin return 0
@@ -370,6 +375,12 @@ aba_lock_operation() {
                 ;;
         esac
     done
+    case ${ABA_LOCK_SCOPE-} in
+        '' | user | system) ;;
+        *)
+            __aba_fail 2 "ABA_LOCK_SCOPE is \"${ABA_LOCK_SCOPE}\", which is not user or system" || builtin return "$?"
+            ;;
+    esac
     case ${__aba_on_conflict} in
         exit | return | ask | warn) ;;
         *)
@@ -461,6 +472,7 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
       --ttl TIME           With a server: time after which a lease expires if it cannot be renewed [default: 30s]
       --on-lost HOW        With a server: action if a lease is lost: term, warn, or a command for sh [default: term]
       --on-conflict HOW    Action if another process holds a lock: exit, return, ask or warn [default: exit]
+      --system             Use the locks that all users of this machine share, in /run/lock/aba-lock
       --subshell           Print no warning that the locks end with this subshell
   -h, --help               Print this help'
 }
@@ -473,6 +485,7 @@ __aba_acquire_locks() {
     builtin local -a __aba_words
     __aba_find_helper || __aba_end_call 125 || builtin return "$?"
     __aba_find_directory
+    [[ ${__aba_directory} != "${__aba_system_directory}" ]] || __aba_scope=system
     __aba_find_pid
     # The script may change its directory.
     [[ -z ${__aba_pid_file} || ${__aba_pid_file} == /* ]] || __aba_pid_file=${PWD}/${__aba_pid_file}
@@ -1106,9 +1119,7 @@ __aba_wait_for_helper() {
 __aba_become_helper() {
     # Under `set -m` and after `stty tostop`, a background job that writes to the terminal would be stopped.
     builtin trap '' TTOU
-    if [[ -z ${ABA_LOCK_DIR:-} ]]; then
-        builtin export ABA_LOCK_DIR="${__aba_directory}"
-    fi
+    builtin export ABA_LOCK_DIR="${__aba_directory}"
     builtin exec "${__aba_bin}" "$@"
 }
 
@@ -1190,6 +1201,7 @@ aba_unlock_operation() {
     __aba_acquirer=${__aba_entry##*/}
     __aba_fd=${__aba_entry#*/}
     __aba_fd=${__aba_fd%/*}
+    __aba_choose_directory "${__aba_name}" "${__aba_fd}"
     __aba_find_pid
     if [[ ${__aba_acquirer} == "${__aba_pid}" ]] || { [[ ${__aba_acquirer} == 0 ]] && __aba_is_acquirer; }; then
         __aba_find_helper || builtin return "$?"
@@ -1245,7 +1257,7 @@ __aba_find_inherited_lock() {
         __aba_entry=$(__aba_print_last_inherited_lock) || builtin true
         builtin return 0
     fi
-    __aba_find_fd "$1"
+    __aba_find_fd_of_any_directory "$1"
     [[ -z ${__aba_fd} ]] || __aba_entry=$1/${__aba_fd}/0
 }
 
@@ -1272,9 +1284,11 @@ __aba_print_last_inherited_lock() {
 # Returns 0 if this process acquired the lock __aba_name itself, before `exec` made it another script. The record in the
 # lock file has the pid, the pid namespace and the time. A process that got the same pid later had not started by then.
 __aba_is_acquirer() {
-    builtin local __aba_line='' __aba_record_pid='' __aba_tick='' __aba_namespace='' __aba_index=0
+    builtin local __aba_line='' __aba_record_pid='' __aba_tick='' __aba_namespace='' __aba_index=0 __aba_record=''
     builtin local __aba_path="${__aba_directory}/aba-${__aba_name}.lock"
     [[ /dev/fd/${__aba_fd} -ef ${__aba_path} ]] || builtin return 1
+    # In a shared directory, another user may have made the file a gigabyte long.
+    __aba_record=$(builtin exec sh -c 'head -c 8192 <"$1" | tr -d "\\000"' sh "${__aba_path}" 2>/dev/null) || builtin return 1
     while IFS= builtin read -r __aba_line; do
         case ${__aba_line} in
             pid=*) __aba_record_pid=${__aba_record_pid:-${__aba_line#pid=}} ;;
@@ -1282,7 +1296,7 @@ __aba_is_acquirer() {
             ns=*) __aba_namespace=${__aba_namespace:-${__aba_line#ns=}} ;;
             *) ;;
         esac
-    done 2>/dev/null <"${__aba_path}" || builtin true
+    done <<<"${__aba_record}" || builtin true
     [[ ${__aba_record_pid} == "${__aba_pid}" ]] || builtin return 1
     if [[ -n ${__aba_namespace} ]]; then
         __aba_line=$(builtin exec readlink "/proc/${__aba_pid}/ns/pid" 2>/dev/null) || builtin return 1
@@ -1505,7 +1519,7 @@ __aba_query_lock() {
             builtin return 0
         fi
     fi
-    __aba_find_fd "$2"
+    __aba_find_fd_of_any_directory "$2"
     if [[ -z ${__aba_fd} ]]; then
         # The helper reports a name that is not valid.
         __aba_run_helper path -- "$2" >/dev/null || builtin return 2
@@ -1800,6 +1814,17 @@ __aba_find_fd() {
     __aba_fd=''
 }
 
+# Does the same as __aba_find_fd. If there is no such descriptor, searches for the lock that all users share, and changes
+# __aba_directory if it finds that.
+__aba_find_fd_of_any_directory() {
+    __aba_find_fd "$1"
+    [[ -z ${__aba_fd} && -z ${__aba_cannot_compare-} ]] || builtin return 0
+    builtin local __aba_before="${__aba_directory}"
+    __aba_directory=${__aba_system_directory}
+    __aba_find_fd "$1"
+    [[ -n ${__aba_fd} ]] || __aba_directory=${__aba_before}
+}
+
 # ---- shared: descriptors ----
 
 # Opens __aba_path on descriptor $1, with `<` or `<>` in $2, or closes it, with `>&-`. Returns 1 if that fails.
@@ -1879,7 +1904,9 @@ __aba_remove_fd() {
 
 # Sets __aba_directory to the directory of the lock files, and exports the variables of the library for the helper.
 __aba_find_directory() {
-    if [[ -n ${ABA_LOCK_DIR:-} ]]; then
+    if [[ -n ${__aba_system-} || (-z ${ABA_LOCK_DIR:-} && ${ABA_LOCK_SCOPE-} == system) ]]; then
+        __aba_directory=${__aba_system_directory}
+    elif [[ -n ${ABA_LOCK_DIR:-} ]]; then
         builtin export ABA_LOCK_DIR
         __aba_directory=${ABA_LOCK_DIR}
     elif [[ -n ${HOME:-} ]]; then
@@ -1962,9 +1989,15 @@ __aba_find_key_name() {
     __aba_key_name=$(__aba_find_helper && __aba_find_directory && __aba_run_helper path --name "--key=$1")
 }
 
+# Sets __aba_directory to the directory of the locks of all users if descriptor $2 is open on the lock file of operation $1 there. A
+# script can hold locks of both directories.
+__aba_choose_directory() {
+    [[ ! /dev/fd/$2 -ef ${__aba_system_directory}/aba-$1.lock ]] || __aba_directory=${__aba_system_directory}
+}
+
 # Runs the helper with these arguments, for __aba_directory. The script may have set HOME without exporting it.
 __aba_run_helper() {
-    if [[ -n ${ABA_LOCK_DIR:-} ]]; then
+    if [[ ${ABA_LOCK_DIR:-} == "${__aba_directory}" ]]; then
         "${__aba_bin}" "$@"
     else
         ABA_LOCK_DIR=${__aba_directory} "${__aba_bin}" "$@"

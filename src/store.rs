@@ -4,7 +4,7 @@
 pub mod creation;
 pub mod error;
 
-use crate::base::environment::{self, value};
+use crate::base::environment::{self, SYSTEM_ROOT, Scope, value};
 use crate::base::error::ContextError;
 use crate::base::key::LockKey;
 use crate::base::names::{LockName, TaskId};
@@ -32,15 +32,64 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store that the environment names. Fails with [`StoreError::NoStateRoot`] if it names none, and with
-    /// [`ContextError::Variable`] if the path is not absolute.
+    /// The store for locks that the command line and the environment name: `--system`, `ABA_LOCK_DIR`, `ABA_LOCK_SCOPE`, and then
+    /// `HOME`. Fails with [`StoreError::NoStateRoot`] if they name none, with [`ContextError::Variable`] if the path is not absolute,
+    /// and with [`StoreError::System`] if another user could replace files in the directory that all users share.
     pub fn from_env() -> Result<Self, StoreError> {
-        let (name, directory) = match value("ABA_LOCK_DIR") {
-            Some(directory) => ("ABA_LOCK_DIR", PathBuf::from(directory)),
-            None => ("HOME", environment::home().ok_or(StoreError::NoStateRoot)?),
+        if environment::is_system_requested() {
+            return Self::of_system();
+        }
+        match value("ABA_LOCK_DIR") {
+            Some(directory) if directory == SYSTEM_ROOT => Self::of_system(),
+            Some(directory) => Self::in_directory("ABA_LOCK_DIR", PathBuf::from(directory)),
+            None if environment::default_scope()? == Scope::System => Self::of_system(),
+            None => Self::in_home(),
+        }
+    }
+
+    /// The store for tasks and numbers, which the users of a machine do not share: `ABA_LOCK_DIR`, and then `HOME`. It fails like
+    /// [`Store::from_env`].
+    pub fn for_tasks() -> Result<Self, StoreError> {
+        match value("ABA_LOCK_DIR") {
+            Some(directory) => Self::in_directory("ABA_LOCK_DIR", PathBuf::from(directory)),
+            None => Self::in_home(),
+        }
+    }
+
+    fn in_home() -> Result<Self, StoreError> {
+        let store = Self::in_directory("HOME", environment::home().ok_or(StoreError::NoStateRoot)?)?;
+        Ok(Self { root: store.root.join(IN_HOME) })
+    }
+
+    fn in_directory(variable: &'static str, root: PathBuf) -> Result<Self, StoreError> {
+        absolute(variable, &root)?;
+        Ok(Self { root })
+    }
+
+    /// The store of the locks that all users of the machine share.
+    fn of_system() -> Result<Self, StoreError> {
+        let root = PathBuf::from(SYSTEM_ROOT);
+        let problem = match fs::symlink_metadata(&root) {
+            Ok(data) if !data.is_dir() => Some(format!("it is a {}, not a directory", os::word_for(data.file_type()))),
+            Ok(data) if data.uid() != 0 => Some(format!(
+                "it belongs to user {}, and that user could replace files in it",
+                process::user_name(data.uid())
+            )),
+            Ok(data) if DirectoryUsers::from_mode(data.mode(), data.gid()) != DirectoryUsers::Everyone => {
+                Some(format!("its mode is {:04o}, and not 1777", data.mode() & 0o7777))
+            }
+            _ => None,
         };
-        absolute(name, &directory)?;
-        Ok(Self { root: if name == "HOME" { directory.join(IN_HOME) } else { directory } })
+        match problem {
+            Some(problem) => Err(StoreError::System { path: root, problem }),
+            None => Ok(Self { root }),
+        }
+    }
+
+    /// Returns true if this is the store of the locks that all users of the machine share.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        self.root.as_os_str() == SYSTEM_ROOT
     }
 
     /// The store in a directory. `None` if its path is not absolute.
@@ -88,8 +137,28 @@ impl Store {
     /// A mistyped `ABA_LOCK_DIR` must not become a new tree of directories, in which the locks exclude no other process. A home
     /// directory must not be created, either: root could create one for a service user that must not have any.
     pub fn make(&self) -> Result<(), StoreError> {
+        if self.is_system() {
+            return self.make_for_all_users();
+        }
         os::as_owner(&self.root, || make_directory(&self.root, creation::STATE_DIRECTORY, false))
             .map_err(|source| StoreError::StateRoot { path: self.root.clone(), source })
+    }
+
+    /// Creates the directory for the locks of all users, which only root can do.
+    fn make_for_all_users(&self) -> Result<(), StoreError> {
+        if fs::symlink_metadata(&self.root).is_ok() {
+            return Ok(());
+        }
+        if os::user_id() != 0 {
+            let problem = "it does not exist, and only root may create it".to_owned();
+            return Err(StoreError::System { path: self.root.clone(), problem });
+        }
+        let made = os::create_directory_with(&self.root, os::FileAccess::with_mode(0o1777));
+        match check_directory(&self.root, made) {
+            // Another user may have made it first.
+            Ok(()) => Self::of_system().map(drop),
+            Err(source) => Err(StoreError::StateRoot { path: self.root.clone(), source }),
+        }
     }
 
     /// The home directory whose `.aba` is the root. The shell library passes such a root on in `ABA_LOCK_DIR`, also if
@@ -212,7 +281,7 @@ impl TaskRoot {
             absolute("RUN_ONCE_DIR", &path)?;
             return Ok(Self { path, within: None });
         }
-        let store = Store::from_env()?;
+        let store = Store::for_tasks()?;
         // The directory in a home directory is not examined, because only its user can have shared it.
         let is_shared = !store.root.ends_with(IN_HOME)
             && matches!(DirectoryUsers::of_directory(&store.root), Ok(DirectoryUsers::Everyone));

@@ -10,6 +10,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The variable that lists the descriptors on which a command inherits locks.
@@ -166,10 +167,56 @@ pub fn on_conflict() -> Option<String> {
     value("ABA_LOCK_ON_CONFLICT").map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The source of the state root: the name of a variable, or the passwd file.
+/// The directory of the locks that all users of the machine share.
+pub const SYSTEM_ROOT: &str = "/run/lock/aba-lock";
+
+/// The users whose processes exclude each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those who use the same directory of locks, by default only one.
+    User,
+    /// All users of the machine.
+    System,
+}
+
+/// True if the command line asks for the locks of all users (`--system`).
+static IS_SYSTEM_REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes this process use the locks that all users share, whatever the environment says.
+pub fn use_system_scope() {
+    IS_SYSTEM_REQUESTED.store(true, Ordering::Relaxed);
+}
+
+/// Returns true if the command line asks for the locks of all users.
 #[must_use]
-pub fn root_variable() -> &'static str {
-    ["ABA_LOCK_DIR", "HOME"].into_iter().find(|name| value(name).is_some()).unwrap_or("the passwd file")
+pub fn is_system_requested() -> bool {
+    IS_SYSTEM_REQUESTED.load(Ordering::Relaxed)
+}
+
+/// The scope of the locks of this process, unless `ABA_LOCK_DIR` names their directory (`ABA_LOCK_SCOPE`).
+pub fn default_scope() -> Result<Scope, ContextError> {
+    match value("ABA_LOCK_SCOPE") {
+        None => Ok(Scope::User),
+        Some(scope) if scope == "user" => Ok(Scope::User),
+        Some(scope) if scope == "system" => Ok(Scope::System),
+        Some(scope) => Err(ContextError::Variable {
+            name: "ABA_LOCK_SCOPE",
+            value: scope.to_string_lossy().into_owned(),
+            wanted: "`user` or `system`",
+        }),
+    }
+}
+
+/// The source of the state root: an option, the name of a variable, or the passwd file.
+#[must_use]
+pub fn root_source() -> &'static str {
+    let is_set = |name: &&str| value(name).is_some();
+    if is_system_requested() {
+        return "--system";
+    }
+    let has_scope = default_scope().is_ok_and(|scope| scope == Scope::System);
+    let names = ["ABA_LOCK_DIR", if has_scope { "ABA_LOCK_SCOPE" } else { "HOME" }];
+    names.into_iter().find(is_set).unwrap_or("the passwd file")
 }
 
 /// The variables of these programs that are set, with their values.
@@ -177,6 +224,7 @@ pub fn root_variable() -> &'static str {
 pub fn settings() -> Vec<(&'static str, String)> {
     let names = [
         "ABA_LOCK_DIR",
+        "ABA_LOCK_SCOPE",
         "ABA_LOCK_BIN",
         "ABA_LOCK_BUILTIN",
         "ABA_LOCK_ON_CONFLICT",

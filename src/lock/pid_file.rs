@@ -22,7 +22,7 @@ const MAX_LEN: u64 = 32;
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// Writes `pid` into the file at `path`. Only a regular file is replaced: a link may lead to a file that must not
-/// change, and a device or a FIFO must not be removed.
+/// change, and a device or a FIFO must not be removed. The file of another process that may still run is not replaced.
 pub fn write_pid_file(path: &Path, pid: u32) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(data) if !data.is_file() => {
@@ -30,6 +30,14 @@ pub fn write_pid_file(path: &Path, pid: u32) -> io::Result<()> {
             return Err(io::Error::other(format!("it is a {kind}, not a regular file")));
         }
         _ => {}
+    }
+    let named = open(path).ok().and_then(|file| Some((read_pid(&file)?, file.metadata().ok()?.modified().ok())));
+    if let Some((other, written)) = named
+        && other != pid
+        && process::has_our_numbers()
+        && may_run(other, written)
+    {
+        return Err(io::Error::other(format!("it names pid {other}, which is running")));
     }
     replace::replace_file(path, format!("{pid}\n").as_bytes())
 }

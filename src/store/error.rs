@@ -1,8 +1,9 @@
 //! Errors from finding or using the directories of locks and tasks.
 
 use crate::base::error::{ContextError, ErrorClass};
-use crate::base::text::format_io_error;
+use crate::base::text::{format_io_error, quote_path};
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ pub enum StoreError {
     NoStateRoot,
     /// The state root cannot be created or used.
     StateRoot { path: PathBuf, source: io::Error },
+    /// The directory for the locks of all users does not exist, or another user could replace files in it.
+    System { path: PathBuf, problem: String },
     /// The directory for tasks cannot be created or read.
     TaskRoot { path: PathBuf, source: io::Error },
     /// The log of the state root cannot be turned on or off, or read.
@@ -31,6 +34,7 @@ impl StoreError {
             Self::Context(error) => error.class(),
             Self::NoStateRoot
             | Self::StateRoot { .. }
+            | Self::System { .. }
             | Self::TaskRoot { .. }
             | Self::EventLog { .. }
             | Self::Unreadable { .. } => ErrorClass::Failed,
@@ -51,6 +55,12 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a writable directory on a local disk".to_owned(),
+            Self::System { path, .. } if fs::symlink_metadata(path).is_err() => {
+                format!("run as root: `install -d -m 1777 {}`", quote_path(path))
+            }
+            Self::System { path, .. } => {
+                format!("run as root: `mv {0} {0}.old; install -d -m 1777 {0}`", quote_path(path))
+            }
             Self::NoStateRoot => "set ABA_LOCK_DIR to a writable directory".to_owned(),
             Self::StateRoot { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -68,6 +78,9 @@ impl fmt::Display for StoreError {
             Self::NoStateRoot => write!(f, "cannot find a directory for locks: neither ABA_LOCK_DIR nor HOME is set"),
             Self::StateRoot { path, source } => {
                 write!(f, "cannot create the directory for locks {}: {}", path.display(), format_io_error(source))
+            }
+            Self::System { path, problem } => {
+                write!(f, "cannot use the directory for locks of all users {}: {problem}", path.display())
             }
             Self::TaskRoot { path, source } => {
                 write!(f, "cannot use the directory for tasks {}: {}", path.display(), format_io_error(source))

@@ -8,13 +8,14 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 19] = [
+const LOCAL: [&str; 20] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "bind",
     "exclusive",
     "fd",
     "key",
     "reopen",
+    "system",
     // A lease is exclusive, and has a name: the helper refuses these with --server.
     "fcntl",
     "file",

@@ -52,6 +52,7 @@ mod metrics;
 mod misuse;
 mod namespace;
 mod no_deadlock;
+mod pid_file;
 mod plain_parser;
 mod priority;
 mod proc_locks;

@@ -76,7 +76,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock lock --skip-ok backup -- ./backup.sh", Guard(Name("backup"), "./backup.sh")),
     ("aba-lock lock --wait deploy -- ./deploy.sh", Waits(Name("deploy"), "./deploy.sh")),
     ("aba-lock status backup", Plain),
-    ("mkdir -p -m 755 /var/lib/aba-lock", Plain),
+    ("install -d -m 2770 -g deploy /var/lib/aba-lock", Plain),
     ("aba-lock unlock backup --kill", Plain),
     ("aba-lock clean", Plain),
     ("aba-lock run-once -w -t 3600 -i latest -- ./look-up   # a result", Waits(Task("fetch"), "make")),

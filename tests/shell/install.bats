@@ -17,6 +17,7 @@ setup_file() {
     run -0 in_project install DESTDIR="${PWD}/root" PREFIX=/opt/aba
     run -0 bash -c 'cd root && find . -type f -printf "%m %p\n" | sort -k 2'
     expected='755 ./opt/aba/bin/aba-lock
+644 ./opt/aba/lib/tmpfiles.d/aba-lock.conf
 644 ./opt/aba/share/aba-lock/aba-lock-whole.bash
 644 ./opt/aba/share/aba-lock/aba-lock.bash
 644 ./opt/aba/share/aba-lock/run_once.bash

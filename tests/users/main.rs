@@ -14,4 +14,5 @@ mod attacks;
 mod mistrust;
 mod place;
 mod sharing;
+mod system;
 mod user;

@@ -1,14 +1,17 @@
 //! A directory for locks with an owner, a group and a mode, and programs next to it that all users may run.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A directory of a test. It contains the directory for locks, and the programs.
 pub(crate) struct Place {
     base: TempDir,
+    /// A process in a mount namespace of its own, with an empty /run/lock, in which all calls of the test run.
+    namespace: Option<Child>,
 }
 
 /// A file in a directory for locks.
@@ -23,7 +26,7 @@ pub(crate) struct FoundFile {
 impl Place {
     /// Makes the directory for locks.
     pub(crate) fn new(owner: u32, group: u32, mode: u32) -> Self {
-        let place = Self { base: tempfile::tempdir().unwrap() };
+        let place = Self { base: tempfile::tempdir().unwrap(), namespace: None };
         set_mode(place.base(), 0o755);
         // A child process writes the copy: see `copy_program` in tests/cli.
         let helper = std::env::var_os("ABA_LOCK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_aba-lock").into());
@@ -33,6 +36,31 @@ impl Place {
         set_mode(&place.library(), 0o644);
         place.renew(owner, group, mode);
         place
+    }
+
+    /// Makes a place whose calls use a /run/lock of their own, to which all users may write. `ABA_LOCK_DIR` is not set for them.
+    pub(crate) fn with_own_run_lock() -> Self {
+        let mut place = Self::new(0, 0, 0o700);
+        let script = "mount -t tmpfs -o mode=1777 none /run/lock && echo ready && read -r _";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--", "sh", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        place.namespace = Some(child);
+        place
+    }
+
+    /// The words before a program that make it run in the mount namespace of the place.
+    pub(crate) fn entrance(&self) -> Vec<String> {
+        let enter =
+            |child: &Child| vec!["nsenter".to_owned(), format!("--mount=/proc/{}/ns/mnt", child.id()), "--".to_owned()];
+        self.namespace.as_ref().map(enter).unwrap_or_default()
+    }
+
+    pub(crate) fn has_own_run_lock(&self) -> bool {
+        self.namespace.is_some()
     }
 
     /// Replaces the directory for locks with an empty one.
@@ -81,6 +109,15 @@ impl Place {
             }
         }
         found
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.namespace {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

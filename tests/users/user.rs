@@ -51,7 +51,11 @@ impl User {
 
     /// A call of a program by this user with this umask, for the locks of `place`.
     pub(crate) fn program(self, place: &Place, umask: &str, words: &[&str]) -> Command {
-        let mut command = Command::new("setpriv");
+        let entrance = place.entrance();
+        let mut command = Command::new(entrance.first().map_or("setpriv", String::as_str));
+        if let [_, rest @ ..] = entrance.as_slice() {
+            command.args(rest).arg("setpriv");
+        }
         let (id, groups) = (self.id.to_string(), self.groups.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
         command.args(["--reuid", &id, "--regid", &id]);
         if groups.is_empty() {
@@ -61,7 +65,16 @@ impl User {
         };
         command.args(["--", "sh", "-c", "umask \"$1\"; shift; exec \"$@\"", "sh", umask]).args(words);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-        command.env("ABA_LOCK_DIR", place.root()).env("HOME", place.base()).env("ABA_LOCK_BIN", place.helper());
+        if place.has_own_run_lock() {
+            let home = place.base().join(self.name);
+            if std::fs::create_dir(&home).is_ok() {
+                std::os::unix::fs::chown(&home, Some(self.id), Some(self.id)).unwrap();
+            }
+            command.env("HOME", home);
+        } else {
+            command.env("ABA_LOCK_DIR", place.root()).env("HOME", place.base());
+        }
+        command.env("ABA_LOCK_BIN", place.helper());
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -83,6 +96,17 @@ impl User {
         self.program(place, umask, &words).stdin(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Acquires lock `name` of all users, and holds it until the holder is released.
+    pub(crate) fn hold_for_all(self, place: &Place, way: Way, name: &str) -> Result<Holder, Output> {
+        let (helper, library) = (place.helper(), place.library());
+        let script = format!("source '{}'; aba_lock_operation --system \"$1\"; {HOLD}", library.display());
+        let words = match way {
+            Way::Helper => [helper.to_str().unwrap(), "lock", "--system", name, "--", "sh", "-c", HOLD].to_vec(),
+            Way::Library => ["bash", "-c", &script, "bash", name].to_vec(),
+        };
+        Holder::start(self.program(place, "022", &words).stdin(Stdio::piped()).spawn().unwrap())
+    }
+
     /// Tries to acquire lock `name`, and releases it.
     pub(crate) fn try_lock(self, place: &Place, umask: &str, way: Way, name: &str) -> Output {
         self.start(place, umask, way, name, "true").wait_with_output().unwrap()
@@ -90,10 +114,7 @@ impl User {
 
     /// Acquires lock `name`, and holds it until the holder is released. Otherwise returns the status and the messages.
     pub(crate) fn hold(self, place: &Place, umask: &str, way: Way, name: &str) -> Result<Holder, Output> {
-        let mut child = self.start(place, umask, way, name, HOLD);
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        if line == "held\n" { Ok(Holder(child)) } else { Err(child.wait_with_output().unwrap()) }
+        Holder::start(self.start(place, umask, way, name, HOLD))
     }
 }
 
@@ -101,6 +122,13 @@ impl User {
 pub(crate) struct Holder(Child);
 
 impl Holder {
+    /// Waits until the process holds the lock. Otherwise returns its status and messages.
+    fn start(mut child: Child) -> Result<Self, Output> {
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line == "held\n" { Ok(Self(child)) } else { Err(child.wait_with_output().unwrap()) }
+    }
+
     /// Ends the process, and waits for that.
     pub(crate) fn release(mut self) -> ExitStatus {
         let _ = self.0.stdin.take().unwrap().write_all(b"\n");

@@ -4,7 +4,7 @@
 use super::finding::{Finding, Level, Report};
 use super::locking::{self, LockVisibility, LockingOutcome, Naming};
 use super::{event_log, files, mounts};
-use crate::base::environment::root_variable;
+use crate::base::environment::{SYSTEM_ROOT, root_source};
 use crate::base::text::format_io_error;
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+const SCOPE: &str = "scope";
 const ROOT: &str = "state root";
 const TASKS: &str = "task root";
 const FILE_SYSTEM: &str = "file system";
@@ -38,7 +39,8 @@ pub(super) fn check_root(report: Report) {
         Ok(store) => store,
         Err(error) => return report(Finding::from_store_error(ROOT, &error)),
     };
-    let from = root_variable();
+    let from = root_source();
+    report(describe_scope(&store, from));
     let root = match store.missing_home() {
         Some(home) => {
             let found =
@@ -71,6 +73,21 @@ pub(super) fn check_root(report: Report) {
         }
         Err(error) => report(Finding::from_store_error(TASKS, &error)),
     }
+}
+
+/// Describes which processes the locks exclude, and why.
+fn describe_scope(store: &Store, from: &str) -> Finding {
+    let me = process::user_name(os::user_id());
+    Finding::fine(
+        SCOPE,
+        if store.is_system() {
+            format!("system (from {from}): locks exclude processes of all users on this machine")
+        } else if from == "ABA_LOCK_DIR" {
+            "directory (from ABA_LOCK_DIR): locks exclude processes of all users who set ABA_LOCK_DIR to it".to_owned()
+        } else {
+            format!("user (the default): locks exclude only processes of user {me}; --system uses {SYSTEM_ROOT}")
+        },
+    )
 }
 
 /// Checks that `path` is a directory for locks, or can be created. Returns `None` if it does not exist or is not a

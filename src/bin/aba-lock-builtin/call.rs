@@ -1,6 +1,7 @@
 //! Does what a call of the builtin asks for.
 
 use crate::bash;
+use aba_lock::base::environment::SYSTEM_ROOT;
 use aba_lock::base::names::LockName;
 use aba_lock::lock::direct::{self, DirectTaker};
 use aba_lock::os;
@@ -14,8 +15,10 @@ use std::sync::Mutex;
 static NOTED: Mutex<Option<DirectTaker>> = Mutex::new(None);
 
 /// The variables of the script that only the helper and the library heed, all of which must be empty.
-const SETTINGS: [&CStr; 6] = [
+const SETTINGS: [&CStr; 8] = [
     c"ABA_LOCK_LOG",
+    c"ABA_LOCK_SCOPE",
+    c"__aba_scope",
     c"ABA_LOCK_TIMEOUT",
     c"ABA_LOCK_SERVER",
     c"ABA_LOCK_ON_CONFLICT",
@@ -63,6 +66,8 @@ impl Script {
                 "" => return None,
                 home => PathBuf::from(home).join(IN_HOME),
             },
+            // The helper makes sure that no user can replace files in it.
+            SYSTEM_ROOT => return None,
             directory => PathBuf::from(directory),
         };
         Some(Self { pid, fds, locks: bash::value(c"__aba_locks")?, store: Store::at(root)? })

@@ -212,7 +212,7 @@ fn complete_task_ids(current: &OsStr) -> Vec<CompletionCandidate> {
 /// Completes tags of the current directory, with their numbers. The tags of all pools are offered, as the pool is
 /// unknown here.
 fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
-    let (Ok(store), Ok(directory)) = (Store::from_env(), directory::find_directory(None)) else { return Vec::new() };
+    let (Ok(store), Ok(directory)) = (Store::for_tasks(), directory::find_directory(None)) else { return Vec::new() };
     let mut tags = Vec::new();
     for pool in pool_files::list_pools(&store).unwrap_or_default() {
         let rows = registry::read_contents(&store, &pool)
@@ -228,7 +228,7 @@ fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Completes names of pools.
 fn complete_pools(current: &OsStr) -> Vec<CompletionCandidate> {
-    let pools = Store::from_env().ok().and_then(|store| pool_files::list_pools(&store).ok()).unwrap_or_default();
+    let pools = Store::for_tasks().ok().and_then(|store| pool_files::list_pools(&store).ok()).unwrap_or_default();
     select(current, pools.iter().map(|pool| (pool.to_string(), None)))
 }
 

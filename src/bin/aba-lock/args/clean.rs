@@ -54,4 +54,8 @@ pub(crate) struct CleanArgs {
     /// Print only errors
     #[arg(short, long, conflicts_with = "dry_run")]
     pub(crate) quiet: bool,
+
+    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    #[arg(long)]
+    pub(crate) system: bool,
 }

@@ -39,4 +39,8 @@ pub(crate) struct DoctorArgs {
     /// The version of the shell library that the calling script has sourced
     #[arg(long, value_name = "VERSION")]
     pub(crate) sourced: Option<String>,
+
+    /// Check the directory of the locks that all users of this machine share
+    #[arg(long)]
+    pub(crate) system: bool,
 }

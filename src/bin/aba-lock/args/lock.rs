@@ -326,6 +326,13 @@ pub(crate) struct LockArgs {
     /// CMD is a program. For a builtin or a pipeline, use -c. For a function of a script, call `aba_lock_operation` in the script.
     #[arg(index = 2, last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
+
+    /// Use the lock that all users of this machine share, in /run/lock/aba-lock
+    ///
+    /// Locks of root and of users with the same name exclude each other there. Every user can hold such a lock. The first call by root
+    /// creates the directory, with mode 1777. `ABA_LOCK_SCOPE=system` does the same for all commands.
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) system: bool,
 }
 
 /// Release a lock of the calling script (--fd), or end its holders (--kill)
@@ -378,4 +385,8 @@ pub(crate) struct UnlockArgs {
     /// With --kill: print nothing if the lock is free or becomes free
     #[arg(short, long, requires = "kill")]
     pub(crate) quiet: bool,
+
+    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) system: bool,
 }

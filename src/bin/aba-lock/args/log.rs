@@ -95,4 +95,8 @@ pub(crate) struct LogArgs {
     /// Stop that; the present log is kept
     #[arg(long, conflicts_with_all = ["name", "key", "since", "follow", "json", "log", "enable"])]
     pub(crate) disable: bool,
+
+    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    #[arg(long)]
+    pub(crate) system: bool,
 }

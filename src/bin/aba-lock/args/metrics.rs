@@ -47,4 +47,8 @@ pub(crate) struct MetricsArgs {
     /// Count the events in this log [default: `ABA_LOCK_LOG`, if that is a file, otherwise the log of `log --enable`]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) log: Option<PathBuf>,
+
+    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    #[arg(long)]
+    pub(crate) system: bool,
 }

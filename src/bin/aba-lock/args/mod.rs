@@ -81,6 +81,10 @@ pub(crate) struct PathArgs {
     /// Create the file, and its directory, if they do not exist
     #[arg(long)]
     pub(crate) create: bool,
+
+    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    #[arg(long)]
+    pub(crate) system: bool,
 }
 
 /// Hold and show leases at a lease server that several machines share

@@ -176,6 +176,11 @@ pub(crate) const ENVIRONMENT: Rows = &[
         "the directory of the lock files: an absolute path, created if it is missing and its parent exists [default: \
          ~/.aba]",
     ),
+    (
+        "ABA_LOCK_SCOPE",
+        "`system`: use the locks that all users of the machine share, as --system does, unless ABA_LOCK_DIR is set; `user` is the \
+         default",
+    ),
     ("ABA_LOCK_TIMEOUT", "wait for at most this time, such as 60 or 5m, if no option says how long to wait"),
     (
         "ABA_LOCK_LOG",
@@ -227,6 +232,7 @@ pub(crate) const FILES: Rows = &[
         "ABA_LOCK_DIR/aba-NAME.lock",
         "the lock file of NAME: locked with flock(2) while the lock is held; its content describes the last holder",
     ),
+    ("/run/lock/aba-lock", "the lock files of --system, with mode 1777"),
     ("FILE.lock", "the lock of `update` and `write`, next to FILE"),
     ("RUN_ONCE_DIR/ID", "the directory of a task: see aba-lock-run-once(1)"),
     ("ABA_LOCK_DIR/reserve", "the registries of reserved numbers: see aba-lock-reserve(1)"),

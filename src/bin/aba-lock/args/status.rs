@@ -130,6 +130,10 @@ pub(crate) struct StatusArgs {
     /// Print a JSON object
     #[arg(long, conflicts_with_all = ["quiet", "fd"])]
     pub(crate) json: bool,
+
+    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) system: bool,
 }
 
 /// List all locks and tasks, with holders, ages and waiters
@@ -152,4 +156,8 @@ pub(crate) struct ListArgs {
     /// Show the list full-screen and keep it up to date; q quits, the arrow keys scroll
     #[arg(long, conflicts_with = "json")]
     pub(crate) watch: bool,
+
+    /// List only the locks that all users of this machine share
+    #[arg(long)]
+    pub(crate) system: bool,
 }

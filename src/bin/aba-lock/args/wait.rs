@@ -60,4 +60,8 @@ pub(crate) struct WaitArgs {
     /// Print no messages about contention
     #[arg(short, long)]
     pub(crate) quiet: bool,
+
+    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) system: bool,
 }

@@ -12,7 +12,7 @@ use aba_lock::number::registry_file::MissingRegistry;
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &ExcludeArgs) -> Result<i32, Error> {
-    let store = Store::from_env()?;
+    let store = Store::for_tasks()?;
     let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     if args.list {
         let mut excluded =

@@ -15,7 +15,10 @@ use aba_lock::task::foreign::look_at_all;
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
     let read = || {
-        let mut listing = Listing { store: &store, locks: holders::observe_store(&store)?, tasks: Task::all(&root)? };
+        let observed = holders::observe_store(&store)?;
+        // The users of a machine share no tasks.
+        let tasks = if store.is_system() { Vec::new() } else { Task::all(&root)? };
+        let mut listing = Listing { store: &store, locks: observed, tasks };
         if args.held {
             // A lock whose state is unknown may be held.
             listing.locks.retain(|(_, state)| state.availability() != Availability::Free && state.wrong_type.is_none());

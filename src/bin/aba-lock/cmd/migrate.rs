@@ -13,7 +13,7 @@ use aba_lock::number::{directory, migration, pool_files};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &MigrateArgs) -> Result<i32, Error> {
-    let store = Store::from_env()?;
+    let store = Store::for_tasks()?;
     let from = directory::find_directory_or_vanished(Some(&args.from))?;
     let to = directory::find_directory(Some(&args.to))?;
     let mut progress = DelayedProgress::new(false);

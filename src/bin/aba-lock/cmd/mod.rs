@@ -29,10 +29,14 @@ mod wait;
 mod wait_free;
 
 use crate::args::Invocation;
+use aba_lock::base::environment::use_system_scope;
 use aba_lock::error::Error;
 
 /// Runs a command of the helper, and returns the exit status.
 pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
+    if wants_system_scope(&command) {
+        use_system_scope();
+    }
     match command {
         Invocation::Lock(args) => run_apart(|| lock::run(&args)),
         Invocation::Flock(args) => run_apart(|| flock::run(args)),
@@ -55,6 +59,23 @@ pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
         Invocation::Migrate(args) => run_apart(|| migrate::run(&args)),
         Invocation::Lease(args) => run_apart(|| lease::run(args)),
         Invocation::Init(args) => run_apart(|| Ok(init::run(&args))),
+    }
+}
+
+/// Returns true if the command is for the locks that all users share.
+fn wants_system_scope(command: &Invocation) -> bool {
+    match command {
+        Invocation::Lock(args) => args.system,
+        Invocation::Unlock(args) => args.system,
+        Invocation::Wait(args) => args.system,
+        Invocation::Status(args) => args.system,
+        Invocation::List(args) => args.system,
+        Invocation::Clean(args) => args.system,
+        Invocation::Path(args) => args.system,
+        Invocation::Doctor(args) => args.system,
+        Invocation::Metrics(args) => args.system,
+        Invocation::Log(args) => args.system,
+        _ => false,
     }
 }
 

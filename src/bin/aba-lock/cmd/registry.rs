@@ -19,7 +19,7 @@ pub(crate) fn is_query(args: &ReserveArgs) -> bool {
 }
 
 pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
-    let store = Store::from_env()?;
+    let store = Store::for_tasks()?;
     if args.list {
         return list_numbers(args, &store);
     }

@@ -13,7 +13,7 @@ use aba_lock::number::{directory, prune};
 use aba_lock::store::Store;
 
 pub(crate) fn run(args: &ReleaseArgs) -> Result<i32, Error> {
-    let store = Store::from_env()?;
+    let store = Store::for_tasks()?;
     let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
     let directory = directory::find_directory_or_vanished(args.path.as_deref())?;

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &ReserveArgs) -> Result<i32, Error> {
         stream::print_misuse("reserve", "the formats table and tsv need --list");
         return Ok(exit::USAGE);
     }
-    let store = Store::from_env()?;
+    let store = Store::for_tasks()?;
     let pool = Pool::parse(args.pool.as_deref().unwrap_or(PORTS))?;
     let group = read_group(args, &pool)?;
     let request = read_request(args, &pool)?;

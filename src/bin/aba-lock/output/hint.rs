@@ -1,7 +1,7 @@
 //! Hints: what the user can do about a lock that is held, or whose state is unknown.
 
 use super::holder::find_named_holder;
-use super::text::{describe_file_type, escape_controls, format_command};
+use super::text::{describe_file_type, escape_controls, format_command, format_target};
 use aba_lock::base::names::TaskId;
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::quote_path;
@@ -79,7 +79,8 @@ fn name_other_user(user: &str) -> String {
 /// Returns the hint that a lock becomes free when its holders end, and how to end them.
 pub(crate) fn hint_to_end(target: &Target, holders: &[Holder]) -> String {
     let (ends, them) = if holders.len() == 1 { ("its holder ends", "it") } else { ("its holders end", "them") };
-    if let Some(name) = target.name() {
+    if target.name().is_some() {
+        let name = format_target(target.kind, &target.label, &target.path);
         return format!("the lock is free when {ends}; `aba-lock unlock {name} --kill` ends {them}");
     }
     format!("the lock is free when {ends}; to end {them}: `kill {}`", holders::format_pids(holders))

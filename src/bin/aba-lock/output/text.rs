@@ -1,5 +1,6 @@
 //! Formats words and values for messages.
 
+use aba_lock::base::environment::SYSTEM_ROOT;
 use aba_lock::base::target::Kind;
 use aba_lock::base::text::{quote_path, shorten};
 use aba_lock::store::name_of;
@@ -72,7 +73,10 @@ pub(crate) fn spell_ordinal(place: usize) -> String {
 pub(crate) fn format_target(kind: Kind, label: &str, path: &Path) -> String {
     match kind {
         // The label of a key is its text, so the name is read from the path.
-        Kind::Named => name_of(path).map_or_else(|| label.to_owned(), |name| name.to_string()),
+        Kind::Named => {
+            let name = name_of(path).map_or_else(|| label.to_owned(), |name| name.to_string());
+            if path.starts_with(SYSTEM_ROOT) { format!("--system {name}") } else { name }
+        }
         // The label is the path as the user wrote it.
         Kind::Users if !label.contains(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER) => {
             format!("--file {}", quote_path(Path::new(label)))

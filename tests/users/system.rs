@@ -1,0 +1,154 @@
+//! `--system`: the locks that all users of the machine share.
+
+use crate::place::Place;
+use crate::user::{ALICE, BOB, ROOT, User, Way};
+use std::process::Output;
+
+const USERS: [User; 3] = [ROOT, ALICE, BOB];
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+/// Runs a line with sh as this user.
+fn shell(user: User, place: &Place, line: &str) -> Output {
+    let path = format!("PATH='{}':$PATH; {line}", place.base().display());
+    user.program(place, "022", &["sh", "-c", &path]).output().unwrap()
+}
+
+/// Runs a script with bash as this user, which has sourced the library.
+fn script(user: User, place: &Place, script: &str) -> Output {
+    let script = format!("source '{}'\n{script}", place.library().display());
+    user.program(place, "077", &["bash", "-c", &script]).output().unwrap()
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn root_creates_the_directory_and_all_users_share_its_locks() {
+    let place = Place::with_own_run_lock();
+    for user in [ALICE, BOB] {
+        for output in [
+            shell(user, &place, "aba-lock lock --system a -- true"),
+            script(user, &place, "aba_lock_operation --system a"),
+        ] {
+            let said = text(&output);
+            assert_eq!(output.status.code(), Some(125), "{said}");
+            let sentence = "aba-lock: cannot use the directory for locks of all users /run/lock/aba-lock: it does not exist, \
+                            and only root may create it\nhint: run as root: `install -d -m 1777 /run/lock/aba-lock`\n";
+            assert!(said.contains(sentence), "{said}");
+        }
+        let said = text(&shell(user, &place, "aba-lock status --system a"));
+        assert!(said.ends_with("\n  file: /run/lock/aba-lock/aba-a.lock\n"), "{said}");
+    }
+    assert!(shell(ROOT, &place, "umask 077; aba-lock lock --system a -- true").status.success());
+    let output = shell(ROOT, &place, "stat -c '%a %u' /run/lock/aba-lock; stat -c %a /run/lock/aba-lock/*");
+    assert_eq!(text(&output), "1777 0\n666\n");
+    for first in USERS {
+        for way in [Way::Helper, Way::Library] {
+            let holder = first.hold_for_all(&place, way, "job").unwrap();
+            for other in USERS.into_iter().filter(|other| *other != first) {
+                let lines = [
+                    ("aba-lock lock --system job -- true", 75),
+                    ("ABA_LOCK_SCOPE=system aba-lock lock job -- true", 75),
+                    ("ABA_LOCK_DIR=/run/lock/aba-lock aba-lock lock job -- true", 75),
+                    ("aba-lock lock --system -t 0.01 job -- true", 124),
+                    ("aba-lock status -q --system job", 0),
+                    // The locks of the user are others.
+                    ("aba-lock lock job -- true", 0),
+                    ("aba-lock status -q job", 1),
+                ];
+                for (line, status) in lines {
+                    let output = shell(other, &place, line);
+                    assert_eq!(output.status.code(), Some(status), "{line} of {}: {}", other.name, text(&output));
+                }
+                for call in ["aba_lock_operation --system job", "ABA_LOCK_SCOPE=system; aba_lock_operation job"] {
+                    let output = script(other, &place, call);
+                    assert_eq!(output.status.code(), Some(1), "{call} of {}: {}", other.name, text(&output));
+                    assert!(text(&output).contains("job is already running"), "{}", text(&output));
+                }
+                assert!(script(other, &place, "aba_lock_operation job").status.success());
+            }
+            holder.release();
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn a_script_holds_locks_of_both_scopes_and_releases_each() {
+    let place = Place::with_own_run_lock();
+    assert!(shell(ROOT, &place, "aba-lock path --system --create own").status.success());
+    let free = "\"$ABA_LOCK_BIN\" status";
+    let body = format!(
+        "aba_lock_operation own; aba_lock_operation --system job; aba_lock_operation --system own
+aba_lock_held job && aba_lock_held own && {free} -q own && {free} -q --system own && {free} -q --system job || exit 10
+aba_unlock_operation own; {free} -q --system own && exit 11; {free} -q own || exit 12
+aba_unlock_operation own; {free} -q own && exit 13; {free} -q --system job || exit 14
+bash -c 'source \"$0\"; aba_lock_operation --system job && aba_lock_held job' '{library}' || exit 15
+aba_unlock_operation; {free} -q --system job && exit 16
+aba_lock_operation --system --no-inherit job; {free} -q --system job || exit 17
+aba_lock_held job || exit 18
+aba_unlock_operation job; {free} -q --system job && exit 19
+ABA_LOCK_SCOPE=system; aba_lock_operation a b; {free} -q --system a && {free} -q --system b || exit 20
+aba_unlock_operation a; aba_unlock_operation; {free} -q --system a && exit 21
+exit 0",
+        library = place.library().display()
+    );
+    for user in [ALICE, ROOT] {
+        let output = script(user, &place, &body);
+        assert_eq!((output.status.code(), text(&output)), (Some(0), String::new()), "{}", user.name);
+    }
+    let output = script(ALICE, &place, "ABA_LOCK_SCOPE=group; aba_lock_operation a");
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output);
+    assert!(said.contains("ABA_LOCK_SCOPE is \"group\", which is not user or system"), "{said}");
+    let output = shell(ALICE, &place, "ABA_LOCK_SCOPE=group aba-lock lock a -- true");
+    assert!(text(&output).contains("ABA_LOCK_SCOPE"), "{}", text(&output));
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn a_directory_for_all_users_in_which_one_can_replace_files_is_refused() {
+    let place = Place::with_own_run_lock();
+    let makers = [
+        ("mkdir -m 1777 /run/lock/aba-lock", BOB, "it belongs to user 61002, and that user could replace files in it"),
+        ("ln -s /tmp /run/lock/aba-lock", BOB, "it is a symbolic link, not a directory"),
+        ("mkdir -m 777 /run/lock/aba-lock", ROOT, "its mode is 0777, and not 1777"),
+    ];
+    for (line, maker, problem) in makers {
+        assert!(shell(maker, &place, line).status.success());
+        for user in USERS {
+            for line in ["aba-lock lock --system a -- true", "aba-lock status --system a", "aba-lock list --system"] {
+                let output = shell(user, &place, line);
+                assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+                let said = text(&output);
+                assert!(
+                    said.contains(problem) && said.contains("hint: run as root: `mv /run/lock/aba-lock "),
+                    "{said}"
+                );
+            }
+            let output = script(user, &place, "aba_lock_operation --system a");
+            assert!(output.status.code() == Some(125) && text(&output).contains(problem), "{}", text(&output));
+        }
+        shell(ROOT, &place, "rm -r /run/lock/aba-lock");
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn doctor_says_which_scope_is_in_force_and_why() {
+    let place = Place::with_own_run_lock();
+    let rows = [
+        ("aba-lock doctor", "scope: user (the default): locks exclude only processes of user root; --system uses "),
+        ("aba-lock doctor --system", "scope: system (from --system): locks exclude processes of all users"),
+        ("ABA_LOCK_SCOPE=system aba-lock doctor", "scope: system (from ABA_LOCK_SCOPE): locks exclude"),
+        (
+            "ABA_LOCK_DIR=/tmp ABA_LOCK_SCOPE=system aba-lock doctor",
+            "scope: directory (from ABA_LOCK_DIR): locks exclude",
+        ),
+    ];
+    for (line, found) in rows {
+        let said = text(&shell(ROOT, &place, line));
+        assert!(said.contains(found), "{line}: {said}");
+    }
+}

@@ -225,8 +225,11 @@ fn a_refused_caller_reads_only_the_process_in_the_record() {
     assert_eq!(status, Some(75), "{said}");
     assert!(said.contains(&format!("is already running: pid {} (", holder.pid())), "{said}");
     let trace = fs::read_to_string(scene.path("trace")).unwrap();
-    let looked: Vec<&str> =
-        trace.lines().filter(|line| line.contains("/fd\"")).filter(|line| !line.contains("\"/dev/fd\"")).collect();
+    let looked: Vec<&str> = trace
+        .lines()
+        .filter(|line| line.contains("/fd\""))
+        .filter(|line| !line.contains("\"/proc/self/fd\""))
+        .collect();
     let theirs = format!("\"/proc/{}/fd\"", holder.pid());
     assert!(!looked.is_empty() && looked.iter().all(|line| line.contains(&theirs)), "{looked:?}");
 }

@@ -135,7 +135,8 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
         assert_eq!(keys(one), all);
     }
     for one in [&a, &b] {
-        assert_eq!(keys(one), all.replace("pid_file", "pid_file processes"));
+        let all = all.replace("pid_file", "pid_file processes").replace("state ", "state usual_seconds ");
+        assert_eq!(keys(one), all);
     }
     assert_eq!(keys(&list), "locks tasks");
     let person = "command inherited namespace pid running_seconds slot state terminal user";

@@ -101,18 +101,6 @@ fn quote_history(history: &str, found: &Violation) -> String {
 /// call does not remove.
 fn check_end(place: &Place, stage: &Stage) {
     let journal = Journal::open(&place.path("history"));
-    for file in place.list_names("data").iter().filter(|name| !name.contains('.')) {
-        let content = place.read(&format!("data/{file}"));
-        journal.note("0", format!("content data/{file} {}", content.lines().collect::<Vec<_>>().join(" ")).trim_end());
-        let said = place.run_helper(["update", &format!("data/{file}"), "--", "sed", "$a end"]);
-        if said.status != 0 || !said.err.is_empty() {
-            stage.report(format!("at the end, the update of {file} ended so: {said:?}"));
-        }
-    }
-    let litter = |name: &&String| name.starts_with('.');
-    if let Some(name) = place.list_names("data").iter().find(litter) {
-        stage.report(format!("at the end, there is litter: {name}"));
-    }
     let begin = Instant::now();
     let locks = place.list_names("locks").into_iter().filter(|name| name.strip_suffix(".lock").is_some());
     let flocks = place.list_names("flocks").into_iter().map(|name| place.path("flocks").join(name));
@@ -135,6 +123,19 @@ fn check_end(place: &Place, stage: &Stage) {
             return;
         }
         thread::sleep(Duration::from_millis(5));
+    }
+    // After the end of all calls of killed actors, so that none of them leaves anything later.
+    for file in place.list_names("data").iter().filter(|name| !name.contains('.')) {
+        let content = place.read(&format!("data/{file}"));
+        journal.note("0", format!("content data/{file} {}", content.lines().collect::<Vec<_>>().join(" ")).trim_end());
+        let said = place.run_helper(["update", &format!("data/{file}"), "--", "sed", "$a end"]);
+        if said.status != 0 || !said.err.is_empty() {
+            stage.report(format!("at the end, the update of {file} ended so: {said:?}"));
+        }
+    }
+    let litter = |name: &&String| name.starts_with('.');
+    if let Some(name) = place.list_names("data").iter().find(litter) {
+        stage.report(format!("at the end, there is litter: {name}"));
     }
     pay_debts(place, stage, &journal);
     for words in [vec!["list"], vec!["clean", "-q"], vec!["reserve", "--list"], vec!["run-once", "--list"]] {

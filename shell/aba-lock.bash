@@ -71,7 +71,7 @@ builtin return 0'
             __aba_fd=200
             while builtin true <&"$__aba_fd"; do ((++__aba_fd)); done 2>&-
             [[ " $__aba_fds 255 256 " == *" $__aba_fd "* ]] ||
-                ! builtin eval '\exec '"$__aba_fd"'<>"$__aba_p"' 2>&- && builtin return 79
+                builtin eval '! \exec '"$__aba_fd"'<>"$__aba_p"' 2>&- && builtin return 79
             __aba_new+="$1/$__aba_fd/$$ " __aba_fds+="${__aba_fds:+ }$__aba_fd"
         fi
         builtin set -- "${@:2}" --fd "$__aba_fd" "$1"

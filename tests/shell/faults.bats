@@ -265,6 +265,19 @@ END
     expect_silence
 }
 
+@test "fault 6: a lock file that exists but cannot be opened ends a script with set -e with 125 and the reason" {
+    script tool <<'END'
+set -e
+ulimit -n 200
+aba_lock_operation save
+echo 'not reached'
+END
+    "${ABA_LOCK_BIN}" path --create save >/dev/null
+    run -125 ./tool
+    expect_text 'on descriptor 200: the limit is 200 open files'
+    [[ ${output} != *pop_var_context* && ${output} != *'not reached'* ]]
+}
+
 # ---- 7: any child can `flock -u 200`
 
 @test "fault 7: after a child has released the lock, it is not reported as held" {

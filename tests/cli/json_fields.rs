@@ -205,7 +205,9 @@ fn the_fields_of_events_and_the_metrics_are_documented() {
     }
     assert_documented("metrics", find_table("metrics", "EVENT LOG"), &events);
 
+    let slot = scene.holder_with(&["--slots", "2", "c"]);
     let text = scene.aba(["metrics"]).env("ABA_LOCK_LOG", &log).out("").run().out;
+    slot.release();
     let printed = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     assert_eq!(printed.collect::<Vec<_>>(), find_table("metrics", "METRICS"));
     holder.release();

@@ -264,15 +264,15 @@ fn arguments_may_be_any_bytes_also_in_the_saved_command() {
 
 #[test]
 fn a_start_rechecks_a_task_whose_lock_is_held() {
-    // Another process holds the lock without running the task, like a starter that is killed. A second starter must not rely on
-    // it.
+    // A helper holds the lock without running the task, like a starter that is killed. A second starter must not rely on it.
     let scene = Scene::new();
     scene.once(["-qwi", "a", "--", "true"]).run();
     scene.once(["-r", "-i", "a"]).run();
     let gate = scene.gate("gate");
     let lock = scene.task_file("a", "lock");
-    let mut holder = scene.program("flock");
-    holder.arg(&lock).args(["sh", "-c", &format!("echo held; read _ <{gate}")]);
+    let mut holder = scene.program(HELPER);
+    holder.args(["lock", "-o", "--file"]).arg(&lock);
+    holder.args(["--", "sh", "-c", &format!("echo held; read _ <{gate}")]);
     let holder = Holder::start(holder);
     let starter = scene.once(["-i", "a", "--", "echo", "ran"]).start();
     wait_until("it waits", || count_waiters(&lock) == 1);

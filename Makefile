@@ -33,6 +33,7 @@ WITH_BUILTIN ?=
 
 CARGO   ?= cargo
 MAN     := target/man
+VERSION  = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 
 # The target of the helper: by default musl, if Rust has or can get its standard library, and otherwise the C library of this system.
 # The make function runs when a recipe needs the value first, after `need-target`, and once.
@@ -57,6 +58,7 @@ STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level
          -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)
 
 SHELL_FILES := shell/aba-lock.bash shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+               dist/install.sh dist/package dist/test \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
@@ -79,7 +81,7 @@ install: builtin
 endif
 
 .PHONY: all build service keeper builtin man test quick test-shell test-root lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
-        install uninstall clean help
+        install uninstall dist test-dist clean help
 
 all: build man ## Build the helper and the man pages
 
@@ -232,6 +234,8 @@ endif
 	install -d $(MANDIR)/man1 $(MANDIR)/man7
 	install -m644 $(MAN)/*.1 $(MANDIR)/man1
 	install -m644 $(MAN)/*.7 $(MANDIR)/man7
+	@# The pages name the files of the library.
+	@for page in $(MAN)/*.[17]; do sed -E -i 's#/usr/local/(bin|share)/aba-lock#$(PREFIX)/\1/aba-lock#g' "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
 ifeq (yes,$(WITH_SERVICE))
 	install -Dm755 $(KEEPER_OUT)/aba-lock-keeper $(BINDIR)/aba-lock-keeper
 	install -Dm755 $(SERVICE_OUT)/aba-lockd $(BINDIR)/aba-lockd
@@ -251,6 +255,17 @@ uninstall: ## Remove what `make install` put there
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7 $(MANDIR)/man7/aba-lock-machines.7
 	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
 	-rmdir $(LIBDIR) $(ARCHDIR) 2>/dev/null
+
+dist: all ## Write the packages into target/dist: an archive for any Linux, one for Debian, checksums, a bill of materials
+	@rm -rf target/dist
+	@$(MAKE) -s --no-print-directory install CARGO=true DESTDIR="$(CURDIR)/target/dist/usr" PREFIX=/usr
+	@$(MAKE) -s --no-print-directory install CARGO=true DESTDIR="$(CURDIR)/target/dist/usr-local" PREFIX=/usr/local
+	@mv target/dist/usr-local/usr/local target/dist/local
+	@rm -r target/dist/usr-local
+	@dist/package "$(VERSION)" "$(HELPER_TARGET)"
+
+test-dist: ## Build the packages twice, and install and remove them in empty systems (as root: also Debian stable); before a release
+	@dist/test "$(VERSION)" "$(HELPER_TARGET)"
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -100,7 +100,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "print the duration of each run, null if it is not known",
     ),
     ("log", "aba-lock log --enable", "begin to log the events of the locks in this directory"),
-    ("log", "aba-lock log --disable", "stop that, and keep the log"),
+    ("log", "aba-lock log --disable", "stop logging them, and keep the log"),
     ("list", "aba-lock list", "list all locks and tasks"),
     ("list", "aba-lock list --held", "list only locks that are held and tasks that are running"),
     ("list", "aba-lock list --json | jq -r '.locks[].name'", "print the names of all locks"),

@@ -47,7 +47,7 @@ pub(crate) const JSON: [(&str, &str); 15] = [
 /// The history comes from the event log. No log is kept unless you turn it on: with --enable, for all locks of this directory
 /// and all processes that use them, or with `ABA_LOCK_LOG`, for the processes that have this variable. --enable creates
 /// `events.jsonl` in `ABA_LOCK_DIR`. When this file has 1 MiB, it is renamed to `events.jsonl.1`, and the older one is removed. A lock
-/// that is not logged costs nothing more than without this function. While a lock is logged, `lock NAME -- CMD` waits for CMD, as
+/// that is not logged takes no more time. While a lock is logged, `lock NAME -- CMD` waits for CMD, as
 /// with --no-inherit, so that the log gets the exit status.
 ///
 /// The oldest holding comes first. If a script or another process ends while it holds a lock, the kernel releases it, and no process is
@@ -70,7 +70,7 @@ pub(crate) struct LogArgs {
     #[arg(long, value_name = "TEXT", conflicts_with = "name")]
     pub(crate) key: Option<OsString>,
 
-    /// Show only what was held within the last TIME: 30m, 12h, 7d
+    /// Show only the holdings within the last TIME: 30m, 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) since: Option<Duration>,
 
@@ -92,7 +92,7 @@ pub(crate) struct LogArgs {
     #[arg(long, conflicts_with_all = ["name", "key", "since", "follow", "json", "log"])]
     pub(crate) enable: bool,
 
-    /// Stop that; the present log is kept
+    /// Stop logging them; the present log is kept
     #[arg(long, conflicts_with_all = ["name", "key", "since", "follow", "json", "log", "enable"])]
     pub(crate) disable: bool,
 

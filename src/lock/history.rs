@@ -1,4 +1,4 @@
-//! The history of locks: what the event log says about past holdings, for `aba-lock log` and `status`.
+//! The history of locks: their past holdings, read from the event log, for `aba-lock log` and `status`.
 //!
 //! The log does not have the end of each holding, because the kernel releases the locks of processes that end. Then the end lies between
 //! the last event that proves the holding and the next event that proves its end.

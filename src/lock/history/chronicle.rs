@@ -50,12 +50,7 @@ impl Chronicle {
             "timed_out" => self.end_wait(event, &path, pid, PastOutcome::TimedOut(span_of(event))),
             "superseded" | "deadlock" | "covered" => self.end_wait(event, &path, pid, PastOutcome::GaveUp),
             "released" => {
-                let cause = match (event.text("cause"), event.members()["status"].as_i64()) {
-                    (Some("exit"), Some(status)) => Some(EndCause::Exited(status)),
-                    (Some("kill"), _) => Some(EndCause::Killed),
-                    (Some("release"), _) => Some(EndCause::Released),
-                    _ => None,
-                };
+                let cause = EndCause::from_release(event);
                 if let Some(at) = self.find_open(&path, pid) {
                     let holding = &mut self.holdings[at];
                     holding.ending = Ending::At(event.time.max(holding.since));
@@ -204,7 +199,7 @@ mod tests {
     use super::*;
 
     /// Builds the holdings of the lock `a` from events, each as `MINUTE EVENT PID MEMBERS`.
-    fn tell(events: &[&str]) -> Vec<PastHolding> {
+    fn build_holdings(events: &[&str]) -> Vec<PastHolding> {
         let mut chronicle = Chronicle::default();
         for event in events {
             let words: Vec<&str> = event.splitn(4, ' ').collect();
@@ -225,69 +220,72 @@ mod tests {
 
     #[test]
     fn the_end_is_the_time_of_a_release() {
-        let told = tell(&["10 acquired 1", r#"14 released 1 "cause":"exit","status":3"#]);
-        assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(14)), Some(EndCause::Exited(3))));
-        assert_eq!(told[0].duration(), Some(Duration::from_secs(240)));
+        let holdings = build_holdings(&["10 acquired 1", r#"14 released 1 "cause":"exit","status":3"#]);
+        assert_eq!((holdings[0].ending, holdings[0].cause), (Ending::At(at(14)), Some(EndCause::Exited(3))));
+        assert_eq!(holdings[0].duration(), Some(Duration::from_secs(240)));
     }
 
     #[test]
     fn an_end_without_a_line_lies_between_the_last_proof_and_the_next_acquisition() {
-        let told = tell(&[
+        let holdings = build_holdings(&[
             "10 acquired 1",
             r#"12 contended 2 "waits":false,"holder_pid":1"#,
             r#"13 contended 3 "waits":false,"holder_pid":9"#,
             "20 acquired 4",
         ]);
-        assert_eq!(told[0].ending, Ending::Between(at(12), at(20)));
-        assert_eq!(told[0].waits.len(), 1);
-        assert_eq!(told[1].ending, Ending::After(at(20)));
+        assert_eq!(holdings[0].ending, Ending::Between(at(12), at(20)));
+        assert_eq!(holdings[0].waits.len(), 1);
+        assert_eq!(holdings[1].ending, Ending::After(at(20)));
     }
 
     #[test]
     fn the_end_is_known_if_a_waiter_acquired_the_lock() {
-        let told = tell(&[
+        let holdings = build_holdings(&[
             "10 acquired 1",
             r#"12 contended 2 "waits":true,"holder_pid":1"#,
             r#"17 acquired 2 "waited_seconds":300.0"#,
         ]);
-        assert_eq!(told[0].ending, Ending::At(at(17)));
-        assert_eq!(told[0].waits[0].outcome, PastOutcome::Acquired(Duration::from_secs(300)));
+        assert_eq!(holdings[0].ending, Ending::At(at(17)));
+        assert_eq!(holdings[0].waits[0].outcome, PastOutcome::Acquired(Duration::from_secs(300)));
     }
 
     #[test]
     fn a_time_out_proves_that_the_holder_went_on() {
-        let told = tell(&[
+        let holdings = build_holdings(&[
             "10 acquired 1",
             r#"12 contended 2 "waits":true,"holder_pid":1"#,
             r#"15 timed_out 2 "waited_seconds":180"#,
             "30 acquired 3",
         ]);
-        assert_eq!(told[0].ending, Ending::Between(at(15), at(30)));
-        assert_eq!(told[0].waits[0].outcome, PastOutcome::TimedOut(Duration::from_secs(180)));
+        assert_eq!(holdings[0].ending, Ending::Between(at(15), at(30)));
+        assert_eq!(holdings[0].waits[0].outcome, PastOutcome::TimedOut(Duration::from_secs(180)));
     }
 
     #[test]
     fn shared_holders_and_slots_do_not_end_each_other() {
-        let told = tell(&[
+        let holdings = build_holdings(&[
             r#"10 acquired 1 "mode":"shared","slot":1,"slots":2"#,
             r#"11 acquired 2 "mode":"shared","slot":2,"slots":2"#,
             r#"12 acquired 3 "mode":"shared","slot":1,"slots":2"#,
             r#"13 released 2 "cause":"release""#,
         ]);
-        let endings: Vec<Ending> = told.iter().map(|holding| holding.ending).collect();
+        let endings: Vec<Ending> = holdings.iter().map(|holding| holding.ending).collect();
         assert_eq!(endings, [Ending::Between(at(10), at(12)), Ending::At(at(13)), Ending::After(at(12))]);
     }
 
     #[test]
     fn the_reason_for_an_end_is_kept() {
-        let told = tell(&[
+        let holdings = build_holdings(&[
             "10 acquired 1",
             "12 expired 1",
             "13 acquired 2",
             r#"14 taken_over 3 "holder_pid":2"#,
             "15 acquired 3",
         ]);
-        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(13)), Some(EndCause::Expired)));
-        assert_eq!((told[1].ending, told[1].cause), (Ending::Between(at(14), at(15)), Some(EndCause::Replaced(3))));
+        assert_eq!((holdings[0].ending, holdings[0].cause), (Ending::Between(at(12), at(13)), Some(EndCause::Expired)));
+        assert_eq!(
+            (holdings[1].ending, holdings[1].cause),
+            (Ending::Between(at(14), at(15)), Some(EndCause::Replaced(3)))
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! One past holding of a lock, as plain data.
 
+use super::logged_event::LoggedEvent;
 use jiff::Timestamp;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,6 +57,19 @@ pub enum EndCause {
     Expired,
     /// A call with `--replace`, of this process, has ended it.
     Replaced(u32),
+}
+
+impl EndCause {
+    /// Returns the reason in an event `released`, if it has one.
+    #[must_use]
+    pub fn from_release(event: &LoggedEvent) -> Option<Self> {
+        match (event.text("cause")?, event.members()["status"].as_i64()) {
+            ("exit", Some(status)) => Some(Self::Exited(status)),
+            ("kill", _) => Some(Self::Killed),
+            ("release", _) => Some(Self::Released),
+            _ => None,
+        }
+    }
 }
 
 /// A call that found the lock held.

@@ -250,9 +250,9 @@ pub(crate) fn format_event(event: &LoggedEvent) -> String {
         }
         "replaced" => format!("the lock file was replaced; {who}, opens it again"),
         "released" => {
-            let cause = match (event.text("cause"), event.members()["status"].as_i64()) {
-                (Some("exit"), Some(status)) => format!(", exit status {status}"),
-                (Some("kill"), _) => ", ended by `unlock --kill`".to_owned(),
+            let cause = match EndCause::from_release(event) {
+                Some(EndCause::Exited(status)) => format!(", exit status {status}"),
+                Some(EndCause::Killed) => ", ended by `unlock --kill`".to_owned(),
                 _ => String::new(),
             };
             let held =

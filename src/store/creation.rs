@@ -167,13 +167,18 @@ pub fn share_lock_file(file: &File, path: &Path) -> io::Result<()> {
     FileAccess { mode: access.mode | data.mode() & 0o7777, ..access }.apply(file)
 }
 
+/// Returns the reason why this user may not give a file to the group of its directory.
+#[must_use]
+pub fn explain_membership(group: u32) -> String {
+    let (user, group) = (process::user_name(os::user_id()), process::group_name(group));
+    format!("user {user} is not a member of group {group}, to which the directory belongs")
+}
+
 /// Replaces the error that this user may not give a file to the group of its directory.
 fn explain_group(error: io::Error, access: FileAccess) -> io::Error {
     match access.group {
         Some(group) if error.raw_os_error() == Some(libc::EPERM) => {
-            let (user, group) = (process::user_name(os::user_id()), process::group_name(group));
-            let what = format!("user {user} is not a member of group {group}, to which the directory belongs");
-            io::Error::new(io::ErrorKind::PermissionDenied, what)
+            io::Error::new(io::ErrorKind::PermissionDenied, explain_membership(group))
         }
         _ => error,
     }

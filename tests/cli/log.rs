@@ -52,8 +52,8 @@ fn the_log_has_the_duration_and_the_exit_status_of_a_command() {
     scene.aba(["lock", "a", "--", "sh", "-c", "exit 3"]).status(3).run();
     let said = scene.aba(["log", "a"]).out("(sh -c 'exit 3'), user ").run();
     assert!(said.out.contains("\n  held for 0s, until ") && said.out.ends_with("; exit status 3\n"), "{}", said.out);
-    let told = history(&scene, &["a"]);
-    let [holding] = &told[..] else { panic!("{told:?}") };
+    let holdings = history(&scene, &["a"]);
+    let [holding] = &holdings[..] else { panic!("{holdings:?}") };
     assert_eq!(
         (&holding["cause"], &holding["status"], &holding["state"]),
         (&"exit".into(), &3.into(), &"ended".into())
@@ -115,18 +115,18 @@ fn locks_of_scripts_are_logged_by_the_helper_and_by_the_library() {
     enable(&scene);
     let script = "aba_lock_operation a && aba_unlock_operation a && aba_lock_operation b; : \"$_\"";
     scene.bash_with_library(script).run();
-    let told = history(&scene, &[]);
-    let short: Vec<String> = told.iter().map(|one| format!("{} {}", one["lock"], one["cause"])).collect();
+    let holdings = history(&scene, &[]);
+    let short: Vec<String> = holdings.iter().map(|one| format!("{} {}", one["lock"], one["cause"])).collect();
     assert_eq!(short, ["\"a\" \"release\"", "\"b\" null"]);
     // The script has ended, and the kernel has released `b`.
-    assert_eq!(told[1]["state"], "ended");
-    assert!(told[1]["ended_after"].as_str() < told[1]["ended_before"].as_str());
+    assert_eq!(holdings[1]["state"], "ended");
+    assert!(holdings[1]["ended_after"].as_str() < holdings[1]["ended_before"].as_str());
     let said = scene.aba(["log", "b"]).out("ended between ").run();
     assert!(said.out.contains(&format!("(bash -c 'source '\\''{LIBRARY}")), "{}", said.out);
 }
 
 #[test]
-fn a_lock_that_is_held_and_its_waiters_are_told() {
+fn a_lock_that_is_held_and_its_waiters_are_shown() {
     let scene = Scene::new();
     scene.make_root();
     enable(&scene);
@@ -135,8 +135,8 @@ fn a_lock_that_is_held_and_its_waiters_are_told() {
     scene.aba(["lock", "-qt", "0.1", "a", "--", "true"]).status(124).run();
     let waiter = scene.aba(["lock", "-qw", "a", "--", "true"]).start();
     scene.wait_for_waiter("a");
-    let told = history(&scene, &["a"]);
-    let [holding] = &told[..] else { panic!("{told:?}") };
+    let holdings = history(&scene, &["a"]);
+    let [holding] = &holdings[..] else { panic!("{holdings:?}") };
     assert_eq!((&holding["state"], &holding["ended_before"]), (&"held".into(), &Value::Null));
     let outcomes: Vec<&str> =
         holding["waits"].as_array().unwrap().iter().map(|wait| wait["outcome"].as_str().unwrap()).collect();
@@ -144,14 +144,14 @@ fn a_lock_that_is_held_and_its_waiters_are_told() {
     scene.aba(["log", "a"]).out("still held, for ").out("refused: pid ").run();
     holder.release();
     waiter.finish();
-    let told = history(&scene, &["a"]);
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[0]["waits"][2]["outcome"], "acquired");
-    assert!(told[0]["waits"][2]["waited_seconds"].as_f64().unwrap() > 0.0);
+    let holdings = history(&scene, &["a"]);
+    assert_eq!(holdings.len(), 2);
+    assert_eq!(holdings[0]["waits"][2]["outcome"], "acquired");
+    assert!(holdings[0]["waits"][2]["waited_seconds"].as_f64().unwrap() > 0.0);
 }
 
 #[test]
-fn shared_locks_and_slots_are_told() {
+fn shared_locks_and_slots_are_shown() {
     let scene = Scene::new();
     scene.make_root();
     enable(&scene);
@@ -165,7 +165,7 @@ fn shared_locks_and_slots_are_told() {
 }
 
 #[test]
-fn ended_holders_are_told_with_the_cause() {
+fn ended_holders_are_shown_with_the_cause() {
     let scene = Scene::new();
     scene.make_root();
     enable(&scene);
@@ -174,10 +174,10 @@ fn ended_holders_are_told_with_the_cause() {
     let holder = scene.holder("b");
     scene.aba(["unlock", "b", "--kill"]).err("").run();
     drop(holder);
-    let told = history(&scene, &[]);
-    let causes: Vec<&Value> = told.iter().map(|one| &one["cause"]).collect();
+    let holdings = history(&scene, &[]);
+    let causes: Vec<&Value> = holdings.iter().map(|one| &one["cause"]).collect();
     assert_eq!(causes[0], "max-time");
-    assert_eq!(told.len(), 2);
+    assert_eq!(holdings.len(), 2);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn the_log_of_the_variable_has_precedence_and_is_read() {
 }
 
 #[test]
-fn only_what_was_held_within_the_time_is_told() {
+fn only_holdings_within_the_time_are_shown() {
     let scene = Scene::new();
     scene.make_root();
     enable(&scene);
@@ -209,9 +209,9 @@ fn only_what_was_held_within_the_time_is_told() {
     fs::write(log_file(&scene), line(1, "acquired") + &line(2, "released")).unwrap();
     scene.aba(["lock", "a", "--", "true"]).run();
     assert_eq!(history(&scene, &[]).len(), 2);
-    let told = history(&scene, &["--since", "1h"]);
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0]["lock"], "a");
+    let holdings = history(&scene, &["--since", "1h"]);
+    assert_eq!(holdings.len(), 1);
+    assert_eq!(holdings[0]["lock"], "a");
 }
 
 #[test]
@@ -280,7 +280,11 @@ fn a_link_in_the_place_of_the_log_is_not_followed() {
     fs::write(scene.path("victim"), "").unwrap();
     symlink(scene.path("victim"), log_file(&scene)).unwrap();
     let said = scene.aba(["lock", "a", "--", "true"]).err("cannot write to the event log ").run();
-    assert!(said.err.contains("locks are not affected\nhint: repair that, or turn the log off"), "{}", said.err);
+    assert!(
+        said.err.contains("locks are not affected\nhint: move that file away, or turn the log off"),
+        "{}",
+        said.err
+    );
     assert_eq!(fs::read_to_string(scene.path("victim")).unwrap(), "");
     scene.aba(["log", "--enable"]).status(125).err("cannot use the event log ").run();
 }
@@ -358,7 +362,7 @@ fn the_doctor_says_whether_events_are_logged() {
 }
 
 #[test]
-fn the_runs_of_a_task_are_told() {
+fn the_runs_of_a_task_are_shown() {
     let scene = Scene::new();
     scene.make_root();
     scene.once(["-w", "-i", "a", "--", "true"]).run();
@@ -370,8 +374,8 @@ fn the_runs_of_a_task_are_told() {
     scene.wait_for_task_release("c");
     let said = scene.aba(["log", "b"]).out("  run-once b: pid ").run();
     assert!(said.out.contains("(sh -c 'exit 4'), user ") && said.out.ends_with("; exit status 4\n"), "{}", said.out);
-    let told = history(&scene, &[]);
-    let short: Vec<String> = told.iter().map(|one| format!("{} {}", one["lock"], one["cause"])).collect();
+    let holdings = history(&scene, &[]);
+    let short: Vec<String> = holdings.iter().map(|one| format!("{} {}", one["lock"], one["cause"])).collect();
     assert_eq!(short, ["\"run-once b\" \"exit\"", "\"run-once c\" \"max-time\""]);
 }
 

@@ -361,8 +361,8 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
         "a hard link as the log of the directory",
         "ln $BASE/target events.jsonl; : >aba-a.lock; chmod 1666 aba-a.lock",
         &[
-            call("$H lock a -- echo ran", 0, "it has another name, which may be a file of a user"),
-            call("$H log --enable", 125, "it has another name, which may be a file of a user"),
+            call("$H lock a -- echo ran", 0, "it has another name (hard link), so it may be a file of another user"),
+            call("$H log --enable", 125, "it has another name (hard link), so it may be a file of another user"),
             unequal("$H log --disable", (125, "cannot unmark"), (0, "events are no longer logged")),
         ],
     ),

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 
 const EVENT_LOG: &str = "event log";
 
-/// Checks whether events are logged in the state root, and in which lock files that is missing.
+/// Checks that the log of the state root can be used, and counts the lock files without the mark, whose events are not logged.
 pub(super) fn check_root_log(store: &Store, report: Report) {
     let path = root_log_path(store);
     let size = match look_at_root_log(store) {
@@ -27,7 +27,8 @@ pub(super) fn check_root_log(store: &Store, report: Report) {
         Err(error) => {
             let found = format!("cannot use {}: {}: events are not logged", path.display(), format_io_error(&error));
             return report(
-                Finding::wrong(EVENT_LOG, found).hint("repair that, or turn the log off with `aba-lock log --disable`"),
+                Finding::wrong(EVENT_LOG, found)
+                    .hint("move that file away, or turn the log off with `aba-lock log --disable`"),
             );
         }
     };

@@ -8,7 +8,7 @@ use crate::base::environment::{SYSTEM_ROOT, root_source};
 use crate::base::text::format_io_error;
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
-use crate::store::creation::DirectoryUsers;
+use crate::store::creation::{DirectoryUsers, explain_membership};
 use crate::store::{Store, TaskRoot, name_of};
 use std::fs::{self, Metadata};
 use std::io;
@@ -83,7 +83,8 @@ fn describe_scope(store: &Store, from: &str) -> Finding {
         if store.is_system() {
             format!("system (from {from}): locks exclude processes of all users on this machine")
         } else if from == "ABA_LOCK_DIR" {
-            "directory (from ABA_LOCK_DIR): locks exclude processes of all users who set ABA_LOCK_DIR to it".to_owned()
+            "directory (from ABA_LOCK_DIR): locks exclude processes of all users who set it to the same directory"
+                .to_owned()
         } else {
             format!("user (the default): locks exclude only processes of user {me}; --system uses {SYSTEM_ROOT}")
         },
@@ -183,8 +184,7 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path)
             format!("{found}: all users share it, and each of them can block the locks of the others"),
         ),
         DirectoryUsers::Group(group) if !os::is_member(group) && data.mode() & 0o2000 == 0 => {
-            let (group, me) = (process::group_name(group), process::user_name(os::user_id()));
-            let cause = format!("user {me} is not a member of group {group}, to which the directory belongs");
+            let cause = explain_membership(group);
             Finding::wrong(check, format!("{found}: cannot create files in it: {cause}"))
                 .hint(format!("new files get the group of the directory after `chmod g+s {path}`"))
         }

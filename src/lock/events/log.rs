@@ -60,7 +60,7 @@ pub fn take_failure() -> Option<(PathBuf, io::Error)> {
 pub fn hint_after_failure() -> &'static str {
     match event_log() {
         Some(_) => "set ABA_LOCK_LOG to a file that you can write to, or unset it",
-        None => "repair that, or turn the log off with `aba-lock log --disable`",
+        None => "move that file away, or turn the log off with `aba-lock log --disable`",
     }
 }
 

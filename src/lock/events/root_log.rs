@@ -208,7 +208,7 @@ fn check_kind(data: Metadata) -> io::Result<Metadata> {
 /// Fails if another user could have chosen the file: a line must not get into a file that another user has linked there.
 fn check_trusted(data: Metadata, log: &Path) -> io::Result<Metadata> {
     if data.nlink() > 1 && !is_at(&older_log_path(log), &data) {
-        return Err(invalid("it has another name, which may be a file of a user"));
+        return Err(invalid("it has another name (hard link), so it may be a file of another user"));
     }
     if is_trusted(&data, log) { Ok(data) } else { Err(invalid("it belongs to a user who does not own the directory")) }
 }

@@ -73,7 +73,7 @@ pub(super) fn cannot_lock(target: &Target, source: io::Error) -> LockError {
     LockError::Fcntl { label: target.label.clone(), path: target.path.clone(), mistake }
 }
 
-/// Converts the error of a file that could not be opened. The general hint, to change the mode of the file, is none for a file of
+/// Converts the error of a file that could not be opened. The general hint, to change the mode of the file, does not fit a file of
 /// another program.
 pub(super) fn explain_open_error(error: LockError, target: &Target) -> LockError {
     match error {

@@ -1,4 +1,4 @@
-//! The mark of a lock file whose events go to the log of its state root: the sticky bit, which has no other effect on a regular
+//! The log mark of a lock file whose events go to the log of its state root: the sticky bit, which has no other effect on a regular
 //! file.
 //!
 //! Each acquisition and release reads the metadata of the lock file anyway, so a lock that is not logged costs no system call more.

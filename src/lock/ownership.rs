@@ -97,8 +97,8 @@ fn ancestors(process: u32) -> Vec<u32> {
 }
 
 /// Returns the lock that this very open file description already holds. Without `/proc` and on other systems, that is not shown,
-/// and the result is `None`. With `fcntl`, only a lock of fcntl(2) on the whole file counts. Any other error is returned: a caller that took the lock for one of another process would be
-/// refused by a lock of its own.
+/// and the result is `None`. With `fcntl`, only a lock of fcntl(2) on the whole file counts. Any other error is returned: a caller that
+/// took the lock for one of another process would be refused by a lock of its own.
 pub(super) fn find_held(file: &File, fcntl: bool) -> io::Result<Option<KernelLock>> {
     let fd = file.as_raw_fd();
     let found =

@@ -2,6 +2,7 @@
 //!
 //! The rules are those of `fs.protected_symlinks` and `fs.protected_hardlinks` (`proc_sys_fs(5)`), which not all machines set.
 
+use super::replace::parent_directory;
 use super::this_process::user_id;
 use std::fs::{self, Metadata};
 use std::io;
@@ -25,18 +26,14 @@ pub fn refuse_planted_link(path: &Path) -> io::Result<()> {
     Err(planted_error("a link"))
 }
 
-/// Fails if an open file with this metadata has another name than `path`, which another user may have planted in a sticky directory that all users may
-/// write to.
+/// Fails if an open file with this metadata has another name than `path`, which another user may have planted in a sticky directory
+/// that all users may write to.
 pub fn refuse_planted_name(path: &Path, file: &Metadata) -> io::Result<()> {
     if file.nlink() < 2 {
         return Ok(());
     }
     let directory = fs::metadata(parent_directory(path))?;
     if directory.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN { Err(planted_error("a hard link")) } else { Ok(()) }
-}
-
-fn parent_directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn planted_error(what: &str) -> io::Error {

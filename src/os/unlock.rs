@@ -30,8 +30,8 @@ pub struct UnlocksAtEnd {
 }
 
 impl UnlocksAtEnd {
-    /// Installs the signal handlers for the locks on these descriptors: those of flock(2), or those of fcntl(2) on whole files. Does nothing if there are none. An ignored signal
-    /// stays ignored.
+    /// Installs the signal handlers for the locks on these descriptors: those of flock(2), or those of fcntl(2) on whole files.
+    /// Does nothing if there are none. An ignored signal stays ignored.
     pub fn begin(taken: &[RawFd], are_ranges: bool) -> Self {
         extern "C" fn handle(signal: libc::c_int) {
             for fd in TAKEN.iter().map(|fd| fd.load(Ordering::Relaxed)).take_while(|fd| *fd >= 0) {

@@ -19,8 +19,8 @@ use aba_lock::lock::request::Acquired;
 use aba_lock::os::{Mode, TURNSTILE};
 use std::fmt::Write as _;
 
-/// Reports problems of a lock that was acquired, and with `verbose` the time that it took. With `trusts_files`, locks of fcntl(2) on files of the
-/// user are no problem.
+/// Reports problems of a lock that was acquired, and with `verbose` the time that it took. With `trusts_files`, locks of
+/// fcntl(2) on files of the user are no problem.
 pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, trusts_files: bool, verbose: bool) {
     if let Some((path, reason)) = &acquired.unrecorded {
         let (path, reason) = (path.display(), format_io_error(reason));

@@ -41,7 +41,7 @@ fn a_slot_that_a_subshell_took_on_a_descriptor_of_the_script_is_released_after_t
 }
 
 #[test]
-fn a_script_that_holds_a_slot_cannot_get_the_whole_lock_and_is_told_so() {
+fn a_script_that_holds_a_slot_cannot_get_the_whole_lock_and_gets_the_reason() {
     let scene = Scene::new();
     let script = r#"
         exec 9<>"$("$HELPER" path --create job)"

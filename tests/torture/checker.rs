@@ -147,7 +147,7 @@ impl Judge {
             }
             ("finished", [task]) => {
                 if !self.task(task).succeeded {
-                    self.breaks(format!("{actor} was told that {task} succeeded, which never did"), &[task]);
+                    self.breaks(format!("{actor} got a success of {task}, which never succeeded"), &[task]);
                 }
             }
             ("wants", _) => drop(self.wanting.insert(actor.to_owned(), line)),
@@ -193,11 +193,11 @@ impl Judge {
             match file.adds.get(*token) {
                 Some(adds) => {
                     if file.added.get(*token).is_some_and(|added| *added < begun) {
-                        self.breaks(format!("{token} is behind one that came after it in {name}"), &[name, token]);
+                        self.breaks(format!("{token} follows one that came after it in {name}"), &[name, token]);
                     }
                     begun = begun.max(*adds);
                 }
-                None => self.breaks(format!("nobody added {token} to {name}"), &[name, token]),
+                None => self.breaks(format!("no actor added {token} to {name}"), &[name, token]),
             }
             if file.refused.contains(*token) {
                 self.breaks(format!("{token} is in {name}, and its update failed"), &[name, token]);
@@ -251,7 +251,7 @@ impl Judge {
 
     fn end(&mut self, run: &str, name: &str, good: bool) {
         if self.locks.followed.contains(&(run.to_owned(), name.to_owned())) {
-            self.breaks(format!("{run} of {name} lived on beside the next"), &[name]);
+            self.breaks(format!("{run} of {name} lived on during the next"), &[name]);
             return;
         }
         let (line, doomed) = (self.locks.line, self.locks.doomed.contains(run));

@@ -6,7 +6,7 @@
     clippy::disallowed_macros,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "the walls are those of the program; tests set scenes and may break things"
+    reason = "these lints are for the program; tests may panic, print, and call the system directly"
 )]
 
 mod attack_table;

@@ -58,7 +58,7 @@ STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level
          -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)
 
 SHELL_FILES := shell/aba-lock.bash shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
-               dist/install.sh dist/package dist/test \
+               dist/install.sh dist/package dist/test dist/test-crate \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
@@ -266,6 +266,7 @@ dist: all ## Write the packages into target/dist: an archive for any Linux, one 
 
 test-dist: ## Build the packages twice, and install and remove them in empty systems (as root: also Debian stable); before a release
 	@dist/test "$(VERSION)" "$(HELPER_TARGET)"
+	@CARGO="$(CARGO)" dist/test-crate "$(VERSION)"
 
 clean: ## Remove what was built
 	$(CARGO) clean

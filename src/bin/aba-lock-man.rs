@@ -5,13 +5,13 @@
 
 #[path = "aba-lock/args/mod.rs"]
 mod args;
-#[path = "aba-lock-keeper/args.rs"]
+#[path = "definitions/keeper.rs"]
 mod keeper;
-#[path = "aba-lock-keeper/manual.rs"]
+#[path = "definitions/keeper_manual.rs"]
 mod keeper_manual;
-#[path = "aba-lockd/args.rs"]
+#[path = "definitions/service.rs"]
 mod lockd;
-#[path = "aba-lockd/manual.rs"]
+#[path = "definitions/service_manual.rs"]
 mod lockd_manual;
 
 use aba_lock::os::replace;

@@ -1,10 +1,10 @@
 //! Repeated options: the tests try every option of every command.
 
 #[allow(dead_code, reason = "the definitions of another program")]
-#[path = "../../src/bin/aba-lock-keeper/args.rs"]
+#[path = "../../src/bin/definitions/keeper.rs"]
 pub(crate) mod keeper;
 #[allow(dead_code, reason = "the definitions of another program")]
-#[path = "../../src/bin/aba-lockd/args.rs"]
+#[path = "../../src/bin/definitions/service.rs"]
 mod service;
 
 use crate::args::Cli;

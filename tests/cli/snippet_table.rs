@@ -262,7 +262,7 @@ pub(crate) fn read_snippets() -> Vec<String> {
     assert_eq!(lists.len(), LISTS.len(), "{lists:#?}");
     snippets.extend(lists.iter().flat_map(|list| list.lines()).map(str::to_owned));
     snippets.extend(args::examples::EXAMPLES.iter().map(|(_, typed, _)| (*typed).to_owned()));
-    for source in ["src/bin/aba-lockd/manual.rs", "src/bin/aba-lock-keeper/args.rs"] {
+    for source in ["src/bin/definitions/service_manual.rs", "src/bin/definitions/keeper.rs"] {
         snippets.extend(find_examples(&read_file(source)));
     }
     snippets

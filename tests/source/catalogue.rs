@@ -59,11 +59,11 @@ fn build() -> Vec<Part> {
         let program = Program::read(entry.name, entry.root, &files::read);
         let extent = |file: &str| {
             let names: Vec<&str> = file.split('/').map(|part| part.trim_end_matches(".rs")).collect();
-            // A file of another program can be a module of this one. The man pages show all text in `manual` and `args`,
-            // except the messages about values that are not valid.
+            // A file of another program can be a module of this one. The man pages show all text in `manual`, `args` and
+            // `definitions`, except the messages about values that are not valid.
             if programs::owner(file) != Some(name) || names.contains(&"manual") {
                 Extent::Nothing
-            } else if names.contains(&"args") {
+            } else if names.contains(&"args") || names.contains(&"definitions") {
                 Extent::Fallible
             } else {
                 Extent::All

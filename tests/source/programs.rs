@@ -114,6 +114,12 @@ pub(crate) fn is_alone(file: &str) -> bool {
 /// Returns the name of the program that a file belongs to. The root of that program is in the folder of the file, or in
 /// the nearest folder above that has a root.
 pub(crate) fn owner(file: &str) -> Option<&'static str> {
+    // The options of the keeper and the service, which the helper and the program for the man pages include, too.
+    match file.strip_prefix("src/bin/definitions/") {
+        Some("keeper.rs") => return Some("keeper"),
+        Some("service.rs") => return Some("service"),
+        _ => {}
+    }
     let folder_of = |entry: &Entry| entry.root.rsplit_once('/').map_or("", |(folder, _)| folder).len();
     let is_above = |entry: &&Entry| file.get(..=folder_of(entry)) == entry.root.get(..=folder_of(entry));
     let above: Vec<&Entry> = PROGRAMS.iter().filter(is_above).collect();
@@ -125,7 +131,9 @@ pub(crate) fn owner(file: &str) -> Option<&'static str> {
 
 #[test]
 fn a_file_belongs_to_the_program_in_the_nearest_folder() {
-    assert_eq!(owner("src/bin/aba-lock-keeper/args.rs"), Some("keeper"));
+    assert_eq!(owner("src/bin/aba-lock-keeper/settings.rs"), Some("keeper"));
+    assert_eq!(owner("src/bin/definitions/keeper.rs"), Some("keeper"));
+    assert_eq!(owner("src/bin/definitions/service_manual.rs"), Some("manual"));
     assert_eq!(owner("src/bin/aba-lock/args.rs"), Some("helper"));
     assert_eq!(owner("src/bin/aba-lock-man.rs"), Some("manual"));
     assert_eq!(owner("src/lock/wait.rs"), Some("library"));

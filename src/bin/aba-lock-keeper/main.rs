@@ -24,6 +24,7 @@
 #![no_main]
 
 mod address;
+#[path = "../definitions/keeper.rs"]
 mod args;
 mod binding;
 mod cancellation;
@@ -34,6 +35,7 @@ mod fault;
 mod keeper;
 mod lease;
 mod lease_note;
+#[path = "../aba-lock/output/misuse/clap_mistake.rs"]
 mod misuse;
 mod on_lost;
 mod os;

@@ -6,7 +6,7 @@
 //! script completes the command after `--`. The engine chooses the candidates. Only files and commands are completed by
 //! the shell, which knows `~`, quoting and aliases: for these the answer is [`FILES`] or [`COMMAND`].
 
-#[path = "../aba-lock-keeper/args.rs"]
+#[path = "../definitions/keeper.rs"]
 #[allow(dead_code, reason = "the keeper reads the values; only the definitions are needed here")]
 mod keeper_args;
 

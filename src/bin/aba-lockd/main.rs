@@ -18,6 +18,7 @@
 //! store. Start reading at `model`, `store/lock_store.rs` and `lock_manager`.
 
 mod access;
+#[path = "../definitions/service.rs"]
 mod args;
 mod connection;
 mod environment;
@@ -27,7 +28,7 @@ mod file_mode;
 mod grpc;
 mod lifecycle;
 mod lock_manager;
-#[path = "../aba-lock-keeper/misuse.rs"]
+#[path = "../aba-lock/output/misuse/clap_mistake.rs"]
 mod misuse;
 mod model;
 mod reload;

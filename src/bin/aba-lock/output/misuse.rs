@@ -1,6 +1,5 @@
 //! Reports a command line that cannot be parsed: the mistake in one line, and the line that the user probably meant.
 
-#[path = "../../aba-lock-keeper/misuse.rs"]
 mod clap_mistake;
 
 use self::clap_mistake::{find_context, find_similar};

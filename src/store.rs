@@ -70,6 +70,7 @@ impl Store {
     fn of_system() -> Result<Self, StoreError> {
         let root = PathBuf::from(SYSTEM_ROOT);
         let problem = match fs::symlink_metadata(&root) {
+            Ok(data) if data.is_file() => Some("it is a file, not a directory".to_owned()),
             Ok(data) if !data.is_dir() => Some(format!("it is a {}, not a directory", os::word_for(data.file_type()))),
             Ok(data) if data.uid() != 0 => Some(format!(
                 "it belongs to user {}, and that user could replace files in it",
@@ -144,14 +145,21 @@ impl Store {
             .map_err(|source| StoreError::StateRoot { path: self.root.clone(), source })
     }
 
+    /// The error if this is the store of the locks of all users, and only another user, root, can create it.
+    #[must_use]
+    pub fn missing_for_all_users(&self) -> Option<StoreError> {
+        let is_missing = self.is_system() && os::user_id() != 0 && fs::symlink_metadata(&self.root).is_err();
+        let problem = || "it does not exist, and only root may create it".to_owned();
+        is_missing.then(|| StoreError::System { path: self.root.clone(), problem: problem() })
+    }
+
     /// Creates the directory for the locks of all users, which only root can do.
     fn make_for_all_users(&self) -> Result<(), StoreError> {
+        if let Some(error) = self.missing_for_all_users() {
+            return Err(error);
+        }
         if fs::symlink_metadata(&self.root).is_ok() {
             return Ok(());
-        }
-        if os::user_id() != 0 {
-            let problem = "it does not exist, and only root may create it".to_owned();
-            return Err(StoreError::System { path: self.root.clone(), problem });
         }
         let made = os::create_directory_with(&self.root, os::FileAccess::with_mode(0o1777));
         match check_directory(&self.root, made) {

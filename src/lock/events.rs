@@ -39,6 +39,6 @@ pub use log::{check_writable, hint_after_failure, take_failure};
 pub use report::{TASK_PREFIX, log_event, log_released, log_task_event};
 pub(crate) use report::{log_acquired, log_release};
 pub use root_log::{
-    LIMIT, MarkedFiles, RootLogState, disable_root_log, enable_root_log, look_at_root_log, older_log_path,
-    root_log_path,
+    LIMIT, MarkedFiles, RootLogState, disable_root_log, enable_command, enable_root_log, look_at_root_log,
+    older_log_path, root_log_path,
 };

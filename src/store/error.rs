@@ -5,6 +5,7 @@ use crate::base::text::{format_io_error, quote_path};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Errors from finding or using the directories of locks and tasks.
@@ -57,6 +58,12 @@ impl StoreError {
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a writable directory on a local disk".to_owned(),
             Self::System { path, .. } if fs::symlink_metadata(path).is_err() => {
                 format!("run as root: `install -d -m 1777 {}`", quote_path(path))
+            }
+            // Another directory would not have the locks that are held in this one.
+            Self::System { path, .. }
+                if fs::symlink_metadata(path).is_ok_and(|data| data.is_dir() && data.uid() == 0) =>
+            {
+                format!("run as root: `chmod 1777 {}`", quote_path(path))
             }
             Self::System { path, .. } => {
                 format!("run as root: `mv {0} {0}.old; install -d -m 1777 {0}`", quote_path(path))

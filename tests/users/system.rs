@@ -37,6 +37,12 @@ fn root_creates_the_directory_and_all_users_share_its_locks() {
                             and only root may create it\nhint: run as root: `install -d -m 1777 /run/lock/aba-lock`\n";
             assert!(said.contains(sentence), "{said}");
         }
+        let said = text(&shell(user, &place, "aba-lock doctor --system"));
+        let found = "wrong  state root: cannot use the directory for locks of all users /run/lock/aba-lock: it does not exist, \
+                     and only root may create it\n";
+        assert!(said.contains(found) && !said.contains("compare ABA_LOCK_DIR and HOME"), "{said}");
+        let said = text(&shell(user, &place, "aba-lock log --system"));
+        assert!(said.contains("hint: turn it on with `aba-lock log --system --enable`\n"), "{said}");
         let said = text(&shell(user, &place, "aba-lock status --system a"));
         assert!(said.ends_with("\n  file: /run/lock/aba-lock/aba-a.lock\n"), "{said}");
     }
@@ -111,21 +117,26 @@ exit 0",
 fn a_directory_for_all_users_in_which_one_can_replace_files_is_refused() {
     let place = Place::with_own_run_lock();
     let makers = [
-        ("mkdir -m 1777 /run/lock/aba-lock", BOB, "it belongs to user 61002, and that user could replace files in it"),
-        ("ln -s /tmp /run/lock/aba-lock", BOB, "it is a symbolic link, not a directory"),
-        ("mkdir -m 777 /run/lock/aba-lock", ROOT, "its mode is 0777, and not 1777"),
+        (
+            "mkdir -m 1777 /run/lock/aba-lock",
+            BOB,
+            "it belongs to user 61002, and that user could replace files in it",
+            "mv /run/lock/aba-lock ",
+        ),
+        ("ln -s /tmp /run/lock/aba-lock", BOB, "it is a symbolic link, not a directory", "mv /run/lock/aba-lock "),
+        (": >/run/lock/aba-lock", BOB, "it is a file, not a directory", "mv /run/lock/aba-lock "),
+        // Another directory would not have the locks that are held in this one.
+        ("mkdir -m 777 /run/lock/aba-lock", ROOT, "its mode is 0777, and not 1777", "chmod 1777 /run/lock/aba-lock`"),
+        ("mkdir -m 755 /run/lock/aba-lock", ROOT, "its mode is 0755, and not 1777", "chmod 1777 /run/lock/aba-lock`"),
     ];
-    for (line, maker, problem) in makers {
+    for (line, maker, problem, step) in makers {
         assert!(shell(maker, &place, line).status.success());
         for user in USERS {
             for line in ["aba-lock lock --system a -- true", "aba-lock status --system a", "aba-lock list --system"] {
                 let output = shell(user, &place, line);
                 assert_eq!(output.status.code(), Some(125), "{}", text(&output));
                 let said = text(&output);
-                assert!(
-                    said.contains(problem) && said.contains("hint: run as root: `mv /run/lock/aba-lock "),
-                    "{said}"
-                );
+                assert!(said.contains(problem) && said.contains(&format!("hint: run as root: `{step}")), "{said}");
             }
             let output = script(user, &place, "aba_lock_operation --system a");
             assert!(output.status.code() == Some(125) && text(&output).contains(problem), "{}", text(&output));
@@ -151,4 +162,21 @@ fn doctor_says_which_scope_is_in_force_and_why() {
         let said = text(&shell(ROOT, &place, line));
         assert!(said.contains(found), "{line}: {said}");
     }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn only_root_turns_on_the_log_of_the_directory_for_all_users() {
+    let place = Place::with_own_run_lock();
+    assert!(shell(ROOT, &place, "aba-lock lock --system a -- true").status.success());
+    let output = shell(ALICE, &place, "aba-lock log --system --enable");
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("events.jsonl: only root and the owner of the directory can turn it on"), "{said}");
+    // Alice has left no file that would keep root from turning the log on.
+    assert_eq!(text(&shell(ROOT, &place, "ls /run/lock/aba-lock")), "aba-a.lock\n");
+    assert!(shell(ROOT, &place, "aba-lock log --system --enable").status.success());
+    assert!(shell(BOB, &place, "aba-lock lock --system a -- true").status.success());
+    let said = text(&shell(ALICE, &place, "aba-lock log --system"));
+    assert!(said.contains("a: pid ") && said.contains("exit status 0"), "{said}");
 }

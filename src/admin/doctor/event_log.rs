@@ -3,7 +3,7 @@
 use super::finding::{Finding, Report};
 use crate::base::environment::event_log;
 use crate::base::text::format_io_error;
-use crate::lock::events::{RootLogState, look_at_root_log, root_log_path};
+use crate::lock::events::{RootLogState, enable_command, look_at_root_log, root_log_path};
 use crate::lock::mark::is_marked;
 use crate::store::Store;
 use std::fs;
@@ -21,7 +21,7 @@ pub(super) fn check_root_log(store: &Store, report: Report) {
         }
         Ok(RootLogState::Missing) if event_log().is_some() => return,
         Ok(RootLogState::Missing) => {
-            let found = "no event is logged; `aba-lock log --enable` turns the log on";
+            let found = format!("no event is logged; `{}` turns the log on", enable_command());
             return report(Finding::fine(EVENT_LOG, found));
         }
         Err(error) => {
@@ -41,7 +41,7 @@ pub(super) fn check_root_log(store: &Store, report: Report) {
             let plural = if number == 1 { "" } else { "s" };
             let found =
                 format!("{found}; the events of {number} lock file{plural} are not logged: they are not marked");
-            Finding::note(EVENT_LOG, found).hint("run `aba-lock log --enable` again")
+            Finding::note(EVENT_LOG, found).hint(format!("run `{}` again", enable_command()))
         }
     });
 }

@@ -52,7 +52,13 @@ pub(super) fn check_root(report: Report) {
             report(describe_missing_parent(&store, from));
             None
         }
-        None => check_directory(ROOT, store.root(), &format!(" (from {from})"), report),
+        None => match store.missing_for_all_users() {
+            Some(error) => {
+                report(Finding::from_store_error(ROOT, &error));
+                None
+            }
+            None => check_directory(ROOT, store.root(), &format!(" (from {from})"), report),
+        },
     };
     let place = root.as_ref().map(|_| store.root().to_owned()).or_else(|| find_nearest(store.root()));
     if let Some(place) = place.and_then(|place| fs::canonicalize(place).ok()) {
@@ -145,6 +151,7 @@ fn describe_missing(check: &'static str, path: &Path, from: &str) -> Finding {
     let found = format!("{}{from} does not exist yet: the first lock creates it", path.display());
     let Some(above) = find_nearest(path) else { return Finding::note(check, found) };
     match os::may(Right::MakeIn, &above) {
+        Ok(()) if path.as_os_str() == SYSTEM_ROOT && above.is_dir() => Finding::note(check, found),
         Ok(()) if above.is_dir() => Finding::note(check, found)
             .hint("if you expect locks here, compare ABA_LOCK_DIR and HOME with those of the script"),
         Ok(()) => Finding::wrong(

@@ -31,6 +31,7 @@
 //! If a rotation is impossible, as in a sticky directory for users who do not own the log, the log grows to [`CAP`], and then
 //! gets no more lines.
 
+use crate::base::environment::is_system_requested;
 use crate::lock::mark::{LOG_NAME, is_trusted, mark_path};
 use crate::os::replace::rename_file;
 use crate::os::{self, Mode};
@@ -79,6 +80,12 @@ pub struct MarkedFiles {
 #[must_use]
 pub fn root_log_path(store: &Store) -> PathBuf {
     store.root().join(LOG_NAME)
+}
+
+/// The command that turns the log of the locks that this process uses on.
+#[must_use]
+pub fn enable_command() -> &'static str {
+    if is_system_requested() { "aba-lock log --system --enable" } else { "aba-lock log --enable" }
 }
 
 /// Returns the path of the log before the present one.
@@ -133,10 +140,28 @@ pub fn disable_root_log(store: &Store) -> Result<Option<MarkedFiles>, StoreError
     Ok(file.map(|_| marked))
 }
 
+/// Fails if other users would not trust a log that this user creates. Such a file would only keep the owner of the directory from
+/// turning the log on.
+fn check_owner(directory: &Path) -> io::Result<()> {
+    let (me, directory) = (os::user_id(), fs::metadata(directory)?);
+    if me == 0 || me == directory.uid() || directory.mode() & libc::S_ISVTX == 0 {
+        return Ok(());
+    }
+    Err(invalid(
+        "only root and the owner of the directory can turn it on, because other users do not trust a log of this user",
+    ))
+}
+
 fn turn_on(log: &Path) -> io::Result<()> {
-    let file = match create(log) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => os::open_unblocked(log)?,
-        created => created?,
+    let file = match check_owner(os::replace::parent_directory(log)) {
+        Ok(()) => match create(log) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => os::open_unblocked(log)?,
+            created => created?,
+        },
+        Err(refused) => match os::open_unblocked(log) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(refused),
+            opened => opened?,
+        },
     };
     let data = check_trusted(check_kind(file.metadata()?)?, log)?;
     let mode = data.mode() & 0o777 | creation::access_in(os::replace::parent_directory(log))?.mode;

@@ -330,7 +330,8 @@ pub(crate) struct LockArgs {
     /// Use the lock that all users of this machine share, in /run/lock/aba-lock
     ///
     /// Locks of root and of users with the same name exclude each other there. Every user can hold such a lock. The first call by root
-    /// creates the directory, with mode 1777. `ABA_LOCK_SCOPE=system` does the same for all commands.
+    /// creates the directory, with mode 1777. `ABA_LOCK_SCOPE=system` does the same for all commands, unless
+    /// `ABA_LOCK_DIR` is set. Tasks (`run-once`) and numbers (`reserve`) stay those of the user.
     #[arg(long, conflicts_with = "file")]
     pub(crate) system: bool,
 }

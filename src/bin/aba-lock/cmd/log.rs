@@ -4,8 +4,8 @@ use super::target::find_target;
 use crate::args::log::LogArgs;
 use crate::exit;
 use crate::output::log::{
-    format_event, print_event_json, print_holding_json, print_holdings, print_switched, report_missing_log,
-    report_not_a_file,
+    format_event, print_event_json, print_holding_json, print_holdings, print_switched, report_disabled_log,
+    report_missing_log, report_not_a_file,
 };
 use crate::output::stream;
 use aba_lock::base::environment::event_log;
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &LogArgs) -> Result<i32, Error> {
         print_holdings(&holdings);
     }
     if named.is_none() && look_at_root_log(&store).is_ok_and(|state| state == RootLogState::Off) {
-        stream::print_message("the log is turned off", Some("turn it on with `aba-lock log --enable`"));
+        report_disabled_log();
     }
     Ok(exit::DONE)
 }

@@ -4,6 +4,7 @@ use super::stream::{print, print_message};
 use super::text::{escape_controls, format_command, format_key};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::format_io_error;
+use aba_lock::lock::events::enable_command;
 use aba_lock::lock::history::{EndCause, Ending, LoggedEvent, PastHolding, PastOutcome, PastWait};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,8 +17,17 @@ use std::time::Duration;
 /// Reports that there is no log. `is_named` is true if the user has named it.
 pub(crate) fn report_missing_log(log: &Path, is_named: bool) {
     let text = format!("no event log: {} does not exist", log.display());
-    let hint = if is_named { "the first event creates it" } else { "turn it on with `aba-lock log --enable`" };
-    print_message(&text, Some(hint));
+    let hint = if is_named { "the first event creates it".to_owned() } else { hint_to_enable() };
+    print_message(&text, Some(&hint));
+}
+
+/// Reports that the log gets no events any more.
+pub(crate) fn report_disabled_log() {
+    print_message("the log is turned off", Some(&hint_to_enable()));
+}
+
+fn hint_to_enable() -> String {
+    format!("turn it on with `{}`", enable_command())
 }
 
 /// Reports that the log is a socket or a device, which keeps no lines.

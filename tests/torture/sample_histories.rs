@@ -243,7 +243,7 @@ const HISTORIES: &[(&str, &str, &str)] = &[
         "3 forgets t;3 doom;3 forgot t;1 begin t;1 end t 3;2 begin t;4 begin t",
         "twice at once",
     ),
-    ("a success that never was", "1 begin t;1 end t 3;2 finished t", "never did"),
+    ("a success that never was", "1 begin t;1 end t 3;2 finished t", "never succeeded"),
     ("two numbers", "1 wants p k;1 keeps p k 1;2 wants p l;2 keeps p l 2;3 wants p k;3 keeps p k 1", ""),
     ("a number twice", "1 wants p k;1 keeps p k 1;2 wants p l;2 keeps p l 1", "keeps it"),
     ("another number", "1 wants p k;1 keeps p k 1;2 wants p k;2 keeps p k 2", "was given 2"),

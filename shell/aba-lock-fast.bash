@@ -1,15 +1,12 @@
 # aba-lock.bash:
 __aba_version=0.1.0
-case ${BASH_VERSINFO-} in
-    ?*)
-        [[ ${BASH_SOURCE-} == /*/share/aba-lock/* && ${BASHOPTS-d_al}${__aba_loaded:+d_al} != *d_al* && $- != *i* && ! -o posix ]] || {
-            \. "${BASH_SOURCE%.bash}-whole.bash"
-            \return "$?" 2>&-
-        }
-        __aba_file=${BASH_SOURCE%.bash}-whole.bash __aba_name=${ABA_LOCK_BUILTIN:+${BASH_SOURCE%.bash}-builtin.bash}
-        ;;
-    *) ;;
-esac
+if \test -n "${BASH_VERSINFO-}"; then
+    [[ ${BASH_SOURCE-} == /*/share/aba-lock/* && ${BASHOPTS-d_al}${__aba_loaded:+d_al} != *d_al* && $- != *i* && ! -o posix ]] || {
+        \. "${BASH_SOURCE%.bash}-whole.bash"
+        \return "$?" 2>&-
+    }
+    __aba_file=${BASH_SOURCE%.bash}-whole.bash __aba_name=${ABA_LOCK_BUILTIN:+${BASH_SOURCE%.bash}-builtin.bash}
+fi
 aba_lock_held() { __aba_call aba_lock_held "$@"; }
 aba_lock_check() { __aba_call aba_lock_check "$@"; }
 aba_lock_detach() { __aba_call aba_lock_detach "$@"; }
@@ -52,7 +49,7 @@ __aba_call __aba_resume "$?" aba_unlock_operation "$@"
     __aba_call aba_unlock_operation "$@"
 }
 __aba_call() {
-    \local __aba_wanted
+    \builtin local __aba_wanted
     __aba_wanted=$__aba_version __aba_part=''
     [[ $1 != *_op* ]] || __aba_part=$__aba_version
     if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ -z $__aba_wanted ]]; then

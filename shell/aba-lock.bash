@@ -38,7 +38,7 @@ __aba_call() {
         __aba_try "$@" && builtin return 0
         builtin set -- __aba_resume "$?" "$@"
     fi
-    \local __aba_wanted
+    \builtin local __aba_wanted
     __aba_wanted=$__aba_version __aba_part=
     if [[ -r $__aba_file ]] && \. "$__aba_file" && [[ ${__aba_loaded-} == all ]]; then
         "$@"

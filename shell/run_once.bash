@@ -59,9 +59,10 @@ run_once() {
             'hint: turn it off: `set +k`' >&2
         \return 125
     fi
-    builtin local __run_once_bin='' __run_once_id='' __run_once_mode='' __run_once_quiet='' __run_once_message
+    builtin local __run_once_bin='' __run_once_id='' __run_once_mode='' __run_once_quiet='' __run_once_message=''
     builtin local __run_once_option='' __run_once_letters='' __run_once_index=0 __run_once_ignored=''
-    builtin local __run_once_key=''
+    # Whether the caller gives a message. Bash 3.2 cannot tell: `local NAME` sets NAME to the empty text.
+    builtin local __run_once_key='' __run_once_custom=''
     # Letters become long names, because under `nocasematch` a `case` cannot tell apart -w and -W.
     builtin local __run_once_table=' -i=--id -m=--message -t=--ttl -W=--timeout -c=--purge -q=--quiet -S=--no-validate
  -w=--wait -s=--start -p=--peek -A=--active -R=--running -o=--stdout -e=--stderr -E=--exit-status -r=--reset
@@ -109,7 +110,7 @@ run_once() {
                 *) ;;
             esac
             case ${__run_once_option} in
-                --message=*) __run_once_message=${__run_once_option#*=} ;;
+                --message=*) __run_once_message=${__run_once_option#*=} __run_once_custom=yes ;;
                 --id=* | --key=* | --ttl=* | --timeout=* | --max-time=* | --grace=* | --failure-note=*)
                     [[ ${__run_once_option} != --id=* ]] || __run_once_id=${__run_once_option#*=}
                     [[ ${__run_once_option} != --key=* ]] || __run_once_key=${__run_once_option}
@@ -142,7 +143,8 @@ run_once() {
             # The helper reports a wrong text below.
             __run_once_id=$(__run_once_run_helper path --name "${__run_once_key}" 2>/dev/null) || builtin true
         fi
-        __run_once_print_wait "${__run_once_message-Waiting for task: ${__run_once_id}}"
+        [[ -n ${__run_once_custom} ]] || __run_once_message="Waiting for task: ${__run_once_id}"
+        __run_once_print_wait "${__run_once_message}"
     fi
     # For the older function, an unknown task had no output, which was no failure.
     [[ ${__run_once_mode} != --std* ]] || __run_once_kept+=(--quiet)

@@ -471,6 +471,8 @@ echo right
 END
     for options in '' '-e' '-u' '-eu' '-eEuo pipefail' '--posix' '--posix -eu' '-f' '-C' '-a' '-o errtrace -o functrace' \
         '-O nullglob -O failglob' '-O extglob -O nocasematch' '-O expand_aliases' '-O inherit_errexit -e'; do
+        # An older bash does not know all of them.
+        bash ${options} -c : 2>/dev/null || continue
         run -0 bash ${options} ./tool
         [[ ${output} == right ]] || {
             printf 'with %s: %s\n' "${options}" "${output}"

@@ -22,7 +22,7 @@ compare() {
     printf '%s\n' 'state() {
     printf "%s\n" "status $? locks <${__aba_locks//$$/PID}> fds <${ABA_LOCK_FDS-unset}> dir <${ABA_LOCK_DIR-unset}>"
     local fd
-    for ((fd = 200; fd < 256; fd++)); do { true <&$fd; } 2>/dev/null && ((fd != 255)) && readlink /proc/$$/fd/$fd; done
+    for ((fd = 200; fd < 255; fd++)); do { true <&$fd; } 2>/dev/null && readlink /proc/$$/fd/$fd; done
     builtin trap -p; builtin export -p | grep -E "ABA_LOCK|HOME"; shopt; set -o; builtin declare -p IFS 2>/dev/null
     local name
     for name in save load bundle; do flock -n "${ABA_LOCK_DIR:-${HOME:-.}/.aba}/aba-$name.lock" true </dev/null || echo "$name is locked"; done 2>&1 | sort
@@ -31,7 +31,7 @@ compare() {
         [[ -n ${KEEP_FILES-} ]] || rm -rf "${ABA_LOCK_DIR}" "${HOME}/.aba" .aba
         create_files
         FORM=${form} timeout "${PATIENCE}" bash "${@:2}" ./script </dev/null 2>&1 |
-            sed -E "s/pid [0-9]+/pid N/g; s/[^ ]*(whole.bash|aba-lock.bash)/LIBRARY/g; s/since [0-9:]+ \([^)]*\)/since/g; s;(save/200|load/201)/[0-9]+;\1/N;g; s/running for [0-9]+s/running/g; s/line [0-9]+.*Killed .*/killed/; s/line [0-9]+/line N/g; s/by root, for [0-9]+s/by root/; s/kill [0-9]+/kill N/" >got
+            sed -E "s/pid [0-9]+/pid N/g; s/[^ ]*(whole.bash|aba-lock.bash)/LIBRARY/g; s/since [0-9:]+ \([^)]*\)/since/g; s;(save/200|load/201)/[0-9]+;\1/N;g; s/running for [0-9]+s/running/g; s/line [0-9]+.*(Killed|Terminated) .*/killed/; s/line [0-9]+/line N/g; s/by root, for [0-9]+s/by root/; s/kill [0-9]+/kill N/" >got
         printf 'ended with %s\n' "${PIPESTATUS[0]}" >>got
         if [[ ${form} == "${PWD}/whole.bash" ]]; then
             mv got expected

@@ -9,8 +9,8 @@ setup() {
     # Another name than aba-lock.bash loads everything at once.
     cp "${WHOLE_LIBRARY}" whole.bash
     create_files
-    # Bash before 4.0 always needs the rest.
-    ((${BASH_MAJOR:=$("${BASH_BIN}" -c 'echo "${BASH_VERSINFO[0]}"')} >= 4)) || skip 'bash 3.2 loads everything'
+    # Bash before 4.1 always needs the rest.
+    "${BASH_BIN}" -c '[[ -n ${BASHOPTS-} ]]' || skip 'bash before 4.1 loads everything'
 }
 
 # Usage: part SCRIPT: prints the part of the library that this script has loaded at its end: fast or all.

@@ -61,7 +61,7 @@ run_once() {
     fi
     builtin local __run_once_bin='' __run_once_id='' __run_once_mode='' __run_once_quiet='' __run_once_message=''
     builtin local __run_once_option='' __run_once_letters='' __run_once_index=0 __run_once_ignored=''
-    # Whether the caller gives a message. Bash 3.2 cannot tell: `local NAME` sets NAME to the empty text.
+    # `yes` if the caller gives a message. In bash 3.2, `local NAME` sets NAME to the empty text.
     builtin local __run_once_key='' __run_once_custom=''
     # Letters become long names, because under `nocasematch` a `case` cannot tell apart -w and -W.
     builtin local __run_once_table=' -i=--id -m=--message -t=--ttl -W=--timeout -c=--purge -q=--quiet -S=--no-validate

@@ -53,6 +53,8 @@ expect_word() {
     offered=$'--on-conflict\n--subshell\n--help\n'
     while read -r short long value; do
         while read -r form; do
+            # A call by root would create the directory of all users of the machine: tests/users/system.rs makes these calls.
+            [[ ${long} != --system ]] || continue
             rm -f words
             run ./tool aba_lock_operation ${form} save
             if [[ ${refused} == *" ${long} "* ]]; then
@@ -63,8 +65,7 @@ expect_word() {
                     "${long} 5") word=${long}=5 ;;
                     *) word=${form/ /} ;;
                 esac
-                # With --system, the helper gets the directory in ABA_LOCK_DIR. If it cannot be used, there is no call of `lock`.
-                [[ ${long} == --system ]] || expect_word "${word}" "aba_lock_operation ${form}"
+                expect_word "${word}" "aba_lock_operation ${form}"
             fi
         done < <(list_forms "${short}" "${long}" "${value}")
         if [[ ${refused} != *" ${long} "* ]]; then

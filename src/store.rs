@@ -87,6 +87,18 @@ impl Store {
         }
     }
 
+    /// The store of the locks that all users of the machine share, for output that shows it in addition to that of the user. `None` if
+    /// an option or a variable names the scope, or if the directory does not exist or is refused: then no process holds such a lock.
+    #[must_use]
+    pub fn of_other_scope() -> Option<Self> {
+        let is_named = ["ABA_LOCK_DIR", "ABA_LOCK_SCOPE"].into_iter().any(|name| value(name).is_some());
+        if is_named || environment::is_system_requested() {
+            return None;
+        }
+        fs::symlink_metadata(SYSTEM_ROOT).ok()?;
+        Self::of_system().ok()
+    }
+
     /// Returns true if this is the store of the locks that all users of the machine share.
     #[must_use]
     pub fn is_system(&self) -> bool {
@@ -343,6 +355,17 @@ impl TaskRoot {
             .collect();
         ids.sort();
         Ok(ids)
+    }
+}
+
+/// The scope of a lock that has a name: `user`, `system`, or `directory` if `ABA_LOCK_DIR` names the directory of another store.
+#[must_use]
+pub fn find_scope(target: &Target) -> Option<&'static str> {
+    match target.kind {
+        Kind::Named if target.path.starts_with(SYSTEM_ROOT) => Some("system"),
+        Kind::Named if value("ABA_LOCK_DIR").is_some() => Some("directory"),
+        Kind::Named => Some("user"),
+        Kind::Beside | Kind::Users => None,
     }
 }
 

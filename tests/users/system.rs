@@ -180,3 +180,67 @@ fn only_root_turns_on_the_log_of_the_directory_for_all_users() {
     let said = text(&shell(ALICE, &place, "aba-lock log --system"));
     assert!(said.contains("a: pid ") && said.contains("exit status 0"), "{said}");
 }
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn list_and_status_show_the_locks_of_the_user_and_of_the_system() {
+    let place = Place::with_own_run_lock();
+    let run = |line: &str| {
+        let output = shell(ALICE, &place, line);
+        (output.status.code().unwrap(), text(&output))
+    };
+    assert_eq!(run("aba-lock lock job -- true").0, 0);
+    // There is no directory of the system.
+    assert!(run("aba-lock list").1.starts_with("LOCK  STATE "));
+    let (status, said) = run("aba-lock status job");
+    assert!(status == 1 && said.starts_with("job: free\n") && !said.contains("scope"), "{said}");
+
+    assert!(shell(ROOT, &place, "aba-lock lock --system free -- true").status.success());
+    let holder = ROOT.hold_for_all(&place, Way::Helper, "job").unwrap();
+    let rows = |line: &str| -> Vec<String> {
+        let words = |line: &str| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        run(line).1.lines().map(words).collect()
+    };
+    assert_eq!(rows("aba-lock list"), ["LOCK SCOPE STATE", "job system held", "job user free", "free system free"]);
+    let held = rows("aba-lock list --held");
+    assert!(held.len() == 2 && held[0] == "LOCK STATE FOR" && held[1].starts_with("job held "), "{held:?}");
+    assert_eq!(rows("aba-lock list --system").len(), 3);
+    for line in ["ABA_LOCK_SCOPE=user aba-lock list", "ABA_LOCK_DIR=$HOME/.aba aba-lock list"] {
+        let rows = rows(line);
+        assert!(rows.len() == 2 && rows[0] == "LOCK STATE FOR" && rows[1].starts_with("job free"), "{rows:?}");
+    }
+    let scopes = "sed -n 's/^ *\"scope\": \"\\(.*\\)\",*$/\\1/p' | tr '\\n' ' '";
+    for (line, found) in [
+        ("aba-lock list --json", "user system system "),
+        ("aba-lock list --json --system", "system system "),
+        ("ABA_LOCK_DIR=$HOME/.aba aba-lock list --json", "directory "),
+        ("aba-lock status --json job", "system user "),
+        ("aba-lock status --json --system job", "system "),
+    ] {
+        assert_eq!(run(&format!("{line} | {scopes}")).1, found, "{line}");
+    }
+
+    // The scope in force decides the exit status.
+    let (status, said) = run("aba-lock status job");
+    assert_eq!(status, 1);
+    assert!(said.starts_with("job (scope user): free\n"), "{said}");
+    assert!(said.contains("\njob (scope system): held, exclusive"), "{said}");
+    assert_eq!(run("aba-lock status -q job"), (1, String::new()));
+    let (status, said) = run("aba-lock status free");
+    assert!(status == 1 && said.starts_with("free (scope user): free (no lock file"), "{said}");
+    let (status, said) = run("aba-lock status --system job");
+    assert!(status == 0 && said.starts_with("job: held, exclusive") && !said.contains("scope"), "{said}");
+    let (_, said) = run("ABA_LOCK_SCOPE=user aba-lock status job");
+    assert!(said.starts_with("job: free\n") && !said.contains("scope"), "{said}");
+    assert_eq!(
+        run("cd \"$HOME\" && aba-lock status --file .aba/aba-job.lock --json | grep '\"scope\"'").1,
+        "  \"scope\": null,\n"
+    );
+
+    // A file that another user puts there is no lock, and it does not change the output.
+    assert!(shell(BOB, &place, "mkfifo /run/lock/aba-lock/aba-own.lock").status.success());
+    assert_eq!(run("aba-lock lock own -- true; aba-lock status -q own").0, 1);
+    let (status, said) = run("aba-lock status own");
+    assert!(status == 1 && said.starts_with("own: free\n"), "{said}");
+    holder.release();
+}

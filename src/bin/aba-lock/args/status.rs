@@ -15,8 +15,13 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 24] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
     ("name, path", "the name of the lock, and the path of its file"),
+    ("scope", "user; system (--system); directory (ABA_LOCK_DIR names one for other users, too); null with --file"),
+    (
+        "other_scope",
+        "only in `status`: the object of the lock of the same name in /run/lock/aba-lock; null if it is not shown",
+    ),
     (
         "key",
         "the text from which the name was derived (--key); in the form $'...' for bash if it has control characters or is \
@@ -88,8 +93,9 @@ pub(crate) const STATUS_JSON: [(&str, &str); 24] = [
 
 /// Show whether a lock is held, and by which process
 ///
-/// The exit status is 0 if the lock is held and 1 if it is free. For a free lock, the process that acquired it last is shown, if
-/// its file has a record of that. If the lock is logged (`aba-lock log --enable`), its usual duration and the end of the last run
+/// The exit status is 0 if the lock is held and 1 if it is free. If a lock with the same name has a file in the system scope
+/// (--system), it is shown after that of the user, unless `ABA_LOCK_DIR` or `ABA_LOCK_SCOPE` is set; the exit status does not depend
+/// on it. For a free lock, the process that acquired it last is shown, if its file has a record of that. If the lock is logged (`aba-lock log --enable`), its usual duration and the end of the last run
 /// are shown, too. For a lock that is held, the processes below each holder are shown, down to those that do the
 /// work: at most 24 processes, and the function of the kernel in which the last ones sleep. A holder that is stopped, by Ctrl-Z for
 /// example, is called that, and the hint says how to continue it. The waiters follow in their order. Not shown are a stopped waiter of
@@ -131,14 +137,16 @@ pub(crate) struct StatusArgs {
     #[arg(long, conflicts_with_all = ["quiet", "fd"])]
     pub(crate) json: bool,
 
-    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    /// Show only the lock that all users of this machine share: see aba-lock-lock(1)
     #[arg(long, conflicts_with = "file")]
     pub(crate) system: bool,
 }
 
 /// List all locks and tasks, with holders, ages and waiters
 ///
-/// Held locks are printed first. The command acquires no lock.
+/// Held locks are printed first. The command acquires no lock. The locks that all users of this machine share (--system) are listed after
+/// those of the user, and if there are both, the column SCOPE says which is which. If `ABA_LOCK_DIR` or `ABA_LOCK_SCOPE` is set, only the
+/// locks of that directory or scope are listed.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// List only locks that are held and tasks that are running

@@ -3,7 +3,7 @@
 use super::keeper::{ask, has_server};
 use crate::args::status::ListArgs;
 use crate::exit;
-use crate::output::list::{Listing, print_list, print_list_json};
+use crate::output::list::{Listing, ScopeLocks, print_list, print_list_json};
 use crate::output::{stream, watch};
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability};
@@ -11,17 +11,26 @@ use aba_lock::os;
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
 use aba_lock::task::foreign::look_at_all;
+use std::iter;
 
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
+    let other = Store::of_other_scope();
     let read = || {
-        let observed = holders::observe_store(&store)?;
+        let mut scopes = Vec::new();
+        for store in iter::once(&store).chain(&other) {
+            scopes.push(ScopeLocks { store, locks: holders::observe_store(store)? });
+        }
         // The users of a machine share no tasks.
         let tasks = if store.is_system() { Vec::new() } else { Task::all(&root)? };
-        let mut listing = Listing { store: &store, locks: observed, tasks };
+        let mut listing = Listing { scopes, tasks };
         if args.held {
-            // A lock whose state is unknown may be held.
-            listing.locks.retain(|(_, state)| state.availability() != Availability::Free && state.wrong_type.is_none());
+            for scope in &mut listing.scopes {
+                // A lock whose state is unknown may be held.
+                scope
+                    .locks
+                    .retain(|(_, state)| state.availability() != Availability::Free && state.wrong_type.is_none());
+            }
             let looks = look_at_all(&listing.tasks.iter().collect::<Vec<_>>());
             let mut looks = looks.iter();
             listing.tasks.retain(|_| looks.next().is_some_and(|look| look.running.is_some()));

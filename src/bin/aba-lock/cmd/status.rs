@@ -5,12 +5,15 @@ use super::target::find_target;
 use crate::args::status::StatusArgs;
 use crate::exit;
 use crate::output::lock_json::OverallState;
-use crate::output::status::{print_descriptor_status, print_status, print_status_json};
-use aba_lock::base::target::Target;
+use crate::output::status::{LockView, print_descriptor_status, print_status, print_status_json};
+use aba_lock::base::target::{Kind, Target};
 use aba_lock::error::Error;
+use aba_lock::lock::history::LockPast;
 use aba_lock::lock::holders::{self, Availability, LockState, ranges};
 use aba_lock::lock::mark::is_marked;
 use aba_lock::lock::{history, keeper, open, promise, release};
+use aba_lock::store::Store;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
 pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
@@ -34,10 +37,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let mut here = if args.quiet {
         holders::find_availability(&target.path)
     } else {
-        state = holders::observe_lock(&target.path);
-        let here = state.availability();
-        state.promised = promise::find_promised_run(&target.path, here == Availability::Free);
-        here
+        state = observe(&target);
+        state.availability()
     };
     let is_decided = args.quiet && here == Availability::Held;
     if args.file.is_some() && !is_decided {
@@ -57,12 +58,14 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     };
     if !args.quiet {
         let elsewhere = elsewhere.as_ref().map(|answer| answer.text.as_str());
-        let is_logged = data.as_ref().is_some_and(|data| is_marked(data.mode()));
-        let past = target.name().filter(|_| is_logged).map(|name| history::find_past(&target.path, name));
+        let past = find_past(&target, data.as_ref());
+        let view = LockView { target: &target, has_file: data.is_some(), state: &state, overall, past };
+        let other = find_other(&target);
+        let other = other.as_ref().map(OtherLock::view);
         if args.json {
-            print_status_json(&target, &state, overall, past.as_ref(), elsewhere);
+            print_status_json(&view, elsewhere, other.as_ref());
         } else {
-            print_status(&target, data.is_some(), &state, overall, past.as_ref(), elsewhere);
+            print_status(&view, elsewhere, other.as_ref());
         }
     }
     Ok(match overall {
@@ -72,4 +75,49 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         OverallState::Unknown if here == Availability::Free => at_server,
         OverallState::Unknown => exit::FAILED,
     })
+}
+
+/// Observes a lock, its holders and its waiters.
+fn observe(target: &Target) -> LockState {
+    let mut state = holders::observe_lock(&target.path);
+    state.promised = promise::find_promised_run(&target.path, state.availability() == Availability::Free);
+    state
+}
+
+/// Returns the past of a lock that is logged. `data` is the metadata of its file.
+fn find_past(target: &Target, data: Option<&Metadata>) -> Option<LockPast> {
+    let name = target.name().filter(|_| data.is_some_and(|data| is_marked(data.mode())))?;
+    Some(history::find_past(&target.path, name))
+}
+
+/// The lock with the same name in the scope that is not in force.
+struct OtherLock {
+    target: Target,
+    data: Metadata,
+    state: LockState,
+}
+
+impl OtherLock {
+    fn view(&self) -> LockView<'_> {
+        LockView {
+            target: &self.target,
+            has_file: true,
+            state: &self.state,
+            overall: self.state.availability().into(),
+            past: find_past(&self.target, Some(&self.data)),
+        }
+    }
+}
+
+/// Finds the lock of the other scope, if it has a file there.
+fn find_other(target: &Target) -> Option<OtherLock> {
+    if target.kind != Kind::Named {
+        return None;
+    }
+    let store = Store::of_other_scope()?;
+    let target = Target { path: store.root().join(target.path.file_name()?), ..target.clone() };
+    // Any user can put a link there, which is no lock.
+    let data = open::check_lock_file(&target).ok()??;
+    let state = observe(&target);
+    Some(OtherLock { target, data, state })
 }

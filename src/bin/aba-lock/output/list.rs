@@ -21,9 +21,27 @@ use std::mem;
 
 /// The locks and tasks to list.
 pub(crate) struct Listing<'a> {
+    /// The locks of the scope in force, and then those of the other one, if it is shown.
+    pub(crate) scopes: Vec<ScopeLocks<'a>>,
+    pub(crate) tasks: Vec<Task<'a>>,
+}
+
+/// The locks of one scope.
+pub(crate) struct ScopeLocks<'a> {
     pub(crate) store: &'a Store,
     pub(crate) locks: Vec<(LockName, LockState)>,
-    pub(crate) tasks: Vec<Task<'a>>,
+}
+
+impl Listing<'_> {
+    /// The locks of all scopes, each with its store.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = (&Store, &LockName, &LockState)> {
+        self.scopes.iter().flat_map(|scope| scope.locks.iter().map(|(name, state)| (scope.store, name, state)))
+    }
+
+    /// Returns true if there are locks of more than one scope.
+    fn is_mixed(&self) -> bool {
+        self.scopes.iter().filter(|scope| !scope.locks.is_empty()).count() > 1
+    }
 }
 
 /// Prints `list --json`, and the answer of the lease server.
@@ -36,19 +54,19 @@ pub(crate) fn print_list_json(listing: &Listing, elsewhere: Option<&str>) {
         .filter(|lease| lease["state"] == "held")
         .filter_map(|lease| lease["name"].as_str())
         .collect();
-    let build = |(name, state): &(LockName, LockState)| {
+    let build = |(store, name, state): (&Store, &LockName, &LockState)| {
         let overall = match state.availability() {
             Availability::Held => OverallState::Held,
             _ if leased.contains(&name.as_str()) => OverallState::HeldElsewhere,
             Availability::Free if remote.as_ref().is_some_and(Value::is_null) => OverallState::Unknown,
             known => known.into(),
         };
-        build_lock(&listing.store.target(name), state, overall)
+        build_lock(&store.target(name), state, overall)
     };
     let mut printer = PiecePrinter::default();
     printer.put("{");
     printer.put_key("locks");
-    printer.put_array(listing.locks.iter().map(build), 1);
+    printer.put_array(listing.locks().map(build), 1);
     if let Some(remote) = &remote {
         printer.put(",");
         printer.put_key("remote");
@@ -123,6 +141,7 @@ enum Detail {
     Processes,
 }
 
+/// The columns of the list. That of the scope follows the first one, if there are locks of two scopes.
 const COLUMNS: [Column; 7] = [
     Column::Fit("LOCK"),
     Column::Left("STATE", 8),
@@ -132,6 +151,8 @@ const COLUMNS: [Column; 7] = [
     Column::Left("USER", 8),
     Column::Left("COMMAND", 0),
 ];
+
+const SCOPE: Column = Column::Left("SCOPE", 6);
 
 /// Returns the lines of the list, with one line for each holder and waiter.
 pub(crate) fn collect_lines(listing: &Listing) -> Vec<ListLine> {
@@ -150,16 +171,27 @@ fn format_lines(listing: &Listing, detail: Detail, leased: &[&str], mut put: imp
         Availability::Free if !state.removed.is_empty() => 2,
         Availability::Free => 3,
     };
-    let mut locks: Vec<&(LockName, LockState)> = listing.locks.iter().collect();
-    locks.sort_by_key(|(_, state)| rank(state));
-    let rows = locks.iter().map(|(name, state)| format_row(name, state, leased.contains(&name.as_str())));
+    let mut locks: Vec<_> = listing.locks().collect();
+    locks.sort_by_key(|(_, _, state)| rank(state));
+    let is_mixed = listing.is_mixed();
+    let mut columns = COLUMNS.to_vec();
+    if is_mixed {
+        columns.insert(1, SCOPE);
+    }
+    let rows = locks.iter().map(|(store, name, state)| {
+        let mut row = format_row(name, state, leased.contains(&name.as_str()));
+        if is_mixed {
+            row.insert(1, if store.is_system() { "system" } else { "user" }.into());
+        }
+        row
+    });
     let mut put = |colour, text: &str| put(colour, text.trim_end());
     let (mut shown, mut has_titles) = (locks.iter(), false);
-    format_table(&COLUMNS, rows, |text| {
+    format_table(&columns, rows, |text| {
         if !mem::replace(&mut has_titles, true) {
             return put(BOLD, text);
         }
-        let Some((_, state)) = shown.next() else { return };
+        let Some((_, _, state)) = shown.next() else { return };
         put(choose_colour(state), text);
         if detail == Detail::Processes {
             for holder in state.holding.iter().flat_map(|holding| holding.holders.iter().skip(1)) {
@@ -173,7 +205,7 @@ fn format_lines(listing: &Listing, detail: Detail, leased: &[&str], mut put: imp
     let mut has_titles = false;
     tasks::format_lines(&listing.tasks, |text, runs| {
         let is_first = !mem::replace(&mut has_titles, true);
-        if is_first && !listing.locks.is_empty() {
+        if is_first && !locks.is_empty() {
             put(None, "");
         }
         let colour = match (is_first, runs) {
@@ -196,7 +228,7 @@ fn choose_colour(state: &LockState) -> Colour {
     }
 }
 
-fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Cow<'a, str>; 7] {
+fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> Vec<Cow<'a, str>> {
     let holding = state.holding.as_ref();
     let holder = holding.and_then(|holding| holding.holders.first()).or(state.removed.first());
     let record = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
@@ -242,7 +274,7 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> [Co
     };
     let left = holding.and_then(find_limit).and_then(|(_, left)| left);
     let what = left.map_or(what.clone(), |left| format!("{what}, {} left", format_span(left)));
-    [format_name(name, state), shown.into(), age, waiting, pid, user, what.into()]
+    vec![format_name(name, state), shown.into(), age, waiting, pid, user, what.into()]
 }
 
 /// Returns the text of the key of a lock, otherwise its name.

@@ -6,6 +6,7 @@ use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, 
 use aba_lock::lock::promise::PromisedRun;
 use aba_lock::lock::record::Record;
 use aba_lock::os::proc::process::RunState;
+use aba_lock::store::find_scope;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallSta
         "name": target.name().unwrap_or(&target.label),
         "key": target.key.as_ref().or_else(|| state.record.as_ref()?.key.as_ref()),
         "path": target.path.to_string_lossy(),
+        "scope": find_scope(target),
         "state": overall.as_str(),
         "mode": holding.map(|holding| holding.mode.as_str()),
         "slots": holding.and_then(Holding::slots).map(|(_, capacity)| capacity),

@@ -15,7 +15,8 @@ use aba_lock::lock::history::LockPast;
 use aba_lock::lock::holders::{Availability, Belief, Holding, Kin, LockState, ProcessTree, find_process_trees};
 use aba_lock::os::Mode;
 use aba_lock::os::proc::process::RunState;
-use serde_json::json;
+use aba_lock::store::find_scope;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 /// Prints `status --fd N NAME`.
@@ -27,17 +28,36 @@ pub(crate) fn print_descriptor_status(target: &Target, fd: i32, held: Option<Mod
     });
 }
 
-/// Prints `status NAME`, and the answer of the lease server. `has_file` is true if the lock file exists. `past` is given if the lock is
-/// logged.
-pub(crate) fn print_status(
-    target: &Target,
-    has_file: bool,
-    state: &LockState,
-    overall: OverallState,
-    past: Option<&LockPast>,
-    elsewhere: Option<&str>,
-) {
-    let label = &escape_controls(&target.label);
+/// The state of a lock of one scope.
+pub(crate) struct LockView<'a> {
+    pub(crate) target: &'a Target,
+    /// True if the lock file exists.
+    pub(crate) has_file: bool,
+    pub(crate) state: &'a LockState,
+    pub(crate) overall: OverallState,
+    /// The past of the lock, if it is logged.
+    pub(crate) past: Option<LockPast>,
+}
+
+/// Prints `status NAME`, and the answer of the lease server. If the lock has a file in another scope, that lock follows.
+pub(crate) fn print_status(view: &LockView, elsewhere: Option<&str>, other: Option<&LockView>) {
+    let mut text = format_status(view, elsewhere, other.is_some());
+    text.push_str(elsewhere.unwrap_or_default());
+    if let Some(other) = other {
+        text.push_str(&format_status(other, None, true));
+    }
+    print(&text);
+}
+
+/// Formats the state of a lock. Its scope is named on request.
+fn format_status(view: &LockView, elsewhere: Option<&str>, names_scope: bool) -> String {
+    let LockView { target, has_file, state, overall, past } = view;
+    let (has_file, overall, past) = (*has_file, *overall, past.as_ref());
+    let mut label = escape_controls(&target.label);
+    if let Some(scope) = find_scope(target).filter(|_| names_scope) {
+        let _ = write!(label, " (scope {scope})");
+    }
+    let label = &label;
     let mut text = match (&state.holding, state.availability(), state.blind_spot) {
         (Some(holding), _, _) => format_holding(label, holding),
         (None, Availability::Held, _) => format!("{label}: free for flock(2), held by fcntl(2)\n"),
@@ -114,27 +134,27 @@ pub(crate) fn print_status(
         (None, None) => {}
     }
     let _ = writeln!(text, "  file: {}", escape_controls(&target.path.to_string_lossy()));
-    text.push_str(elsewhere.unwrap_or_default());
-    print(&text);
+    text
 }
 
-/// Prints `status --json`.
-pub(crate) fn print_status_json(
-    target: &Target,
-    state: &LockState,
-    overall: OverallState,
-    past: Option<&LockPast>,
-    elsewhere: Option<&str>,
-) {
-    let mut object = build_lock(target, state, overall);
-    let trees = state.holding.as_ref().map(find_process_trees).unwrap_or_default();
-    object["remedy"] = json!(find_remedy(target, state, &trees));
-    object["processes"] = build_process_trees(&trees);
-    object["usual_seconds"] = json!(past.and_then(|past| past.usual).map(|(time, _)| time.as_secs()));
+/// Prints `status --json`, with the object of the lock in another scope, if it has a file there.
+pub(crate) fn print_status_json(view: &LockView, elsewhere: Option<&str>, other: Option<&LockView>) {
+    let mut object = build_status(view);
+    object["other_scope"] = other.map_or(Value::Null, build_status);
     if let Some(text) = elsewhere {
         object["remote"] = parse_answer(text);
     }
     print(&format!("{object:#}\n"));
+}
+
+fn build_status(view: &LockView) -> Value {
+    let LockView { target, state, overall, past, .. } = view;
+    let mut object = build_lock(target, state, *overall);
+    let trees = state.holding.as_ref().map(find_process_trees).unwrap_or_default();
+    object["remedy"] = json!(find_remedy(target, state, &trees));
+    object["processes"] = build_process_trees(&trees);
+    object["usual_seconds"] = json!(past.as_ref().and_then(|past| past.usual).map(|(time, _)| time.as_secs()));
+    object
 }
 
 /// Returns the suggested next step. If a process below the holder is stopped, the step continues that one.

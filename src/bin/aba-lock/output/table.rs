@@ -1,6 +1,7 @@
 //! Tables with aligned columns, for `list`, `run-once --list` and `reserve --list`.
 
 /// A column and its title.
+#[derive(Clone, Copy)]
 pub(crate) enum Column {
     /// As wide as the longest cell.
     Fit(&'static str),

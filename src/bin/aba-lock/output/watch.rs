@@ -56,13 +56,14 @@ fn format_page(
     (columns, rows): (usize, usize),
     colours: bool,
 ) -> Vec<String> {
-    let held = listing.locks.iter().filter(|(_, state)| state.availability() == Availability::Held).count();
-    let waiting: usize = listing.locks.iter().map(|(_, state)| state.queue.len()).sum();
+    let held = listing.locks().filter(|(_, _, state)| state.availability() == Availability::Held).count();
+    let waiting: usize = listing.locks().map(|(_, _, state)| state.queue.len()).sum();
     let running = listing.tasks.iter().filter(|task| task.look().running.is_some()).count();
+    let roots: Vec<String> = listing.scopes.iter().map(|scope| scope.store.root().display().to_string()).collect();
     let title = format!(
         "{}  {held} held, {waiting} waiting, {running} running  {}  q quits",
         Zoned::now().strftime("%H:%M:%S"),
-        listing.store.root().display(),
+        roots.join(", "),
     );
     let cut = |text: &str| text.chars().take(columns).collect::<String>();
     let mut page = vec![cut(&title)];

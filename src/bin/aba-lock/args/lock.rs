@@ -254,8 +254,8 @@ pub(crate) struct LockArgs {
 
     /// Do not pass the lock to CMD: release it when CMD ends, even if its children still run
     ///
-    /// aba-lock holds the lock while CMD runs as its child. If aba-lock is killed with SIGKILL, CMD goes on without the lock. A script
-    /// uses `aba_lock_operation --no-inherit`.
+    /// aba-lock holds the lock while CMD runs as its child. If aba-lock is killed with SIGKILL, CMD is killed, too (Linux), but
+    /// processes that CMD started go on without the lock. A script uses `aba_lock_operation --no-inherit`.
     #[arg(short = 'o', long, conflicts_with = "fd")]
     pub(crate) no_inherit: bool,
 

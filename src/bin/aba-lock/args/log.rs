@@ -47,8 +47,8 @@ pub(crate) const JSON: [(&str, &str); 15] = [
 /// The history comes from the event log. No log is kept unless you turn it on: with --enable, for all locks of this directory
 /// and all processes that use them, or with `ABA_LOCK_LOG`, for the processes that have this variable. --enable creates
 /// `events.jsonl` in `ABA_LOCK_DIR`. When this file has 1 MiB, it is renamed to `events.jsonl.1`, and the older one is removed. A lock
-/// that is not logged takes no more time. While a lock is logged, `lock NAME -- CMD` waits for CMD, as
-/// with --no-inherit, so that the log gets the exit status.
+/// that is not logged takes no more time. While a lock is logged, `lock NAME -- CMD` waits for CMD, so
+/// that the log gets the exit status. If it is killed with SIGKILL, CMD is killed, too (Linux).
 ///
 /// The oldest holding comes first. If a script or another process ends while it holds a lock, the kernel releases it, and no process is
 /// left to log that. Then the end lies between two times: the last event that proves the holding, and the next event

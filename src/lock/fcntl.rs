@@ -63,6 +63,7 @@ pub(super) fn unlock(file: &File) -> io::Result<()> {
 /// Returns the error for a file that cannot be locked, because the call failed with `source`.
 pub(super) fn cannot_lock(target: &Target, source: io::Error) -> LockError {
     let mistake = match source.raw_os_error() {
+        Some(libc::EBADF) if target.path.is_dir() => FcntlMistake::Directory,
         Some(libc::EBADF) => FcntlMistake::NotWritable,
         Some(libc::EINVAL | libc::ENOSYS | libc::ENOLCK | libc::EOPNOTSUPP) => {
             FcntlMistake::FileSystem(os::file_system(&target.path))

@@ -242,6 +242,15 @@ fn a_wait_for_the_lock_of_a_process_that_waits_for_this_one_is_refused() {
 }
 
 #[test]
+fn a_command_that_holds_the_lock_itself_is_named_as_the_holder() {
+    let scene = new_scene();
+    let call = scene.aba(["lock", "--file", "f", "--fcntl", "--", HELPER, "status", "--file", "f"]);
+    let said = call.current_dir(scene.path("")).out("f: free for flock(2), held by fcntl(2)\n").run().out;
+    assert!(said.contains("\n  pid ") && said.contains("status --file f\n"), "{said}");
+    assert!(said.contains("hint: this command holds the lock itself: it is free when this command ends\n"), "{said}");
+}
+
+#[test]
 fn a_database_of_sqlite_is_locked_as_a_whole() {
     let scene = Scene::new();
     let program = "import sqlite3, sys
@@ -281,9 +290,10 @@ fn a_file_that_the_user_may_not_open_or_write_gets_a_sentence() {
         let call = scene.unprivileged().args(["lock", "--file"]).arg(&file).arg("--fcntl").args(options);
         call.args(["--", "echo", "ran"])
     };
-    scene.aba(["lock", "--fcntl", "--file", "/tmp", "--", "true"])
+    scene
+        .aba(["lock", "--fcntl", "--file", "/tmp", "--", "true"])
         .status(125)
-        .err("cannot lock /tmp with --fcntl: the file is not open for writing\nhint: use a file that you may write to, or wait")
+        .err("cannot lock /tmp with --fcntl: it is a directory\nhint: use a file in /tmp, or lock it without --fcntl\n")
         .run();
     scene
         .bash_here("exec 9<f; \"$HELPER\" lock --file f --fcntl --fd 9")

@@ -54,6 +54,11 @@ fn a_missing_separator_before_the_command_is_named() {
     refuse("lock /bin/cp echo hi", &["hint: name the lock: `aba-lock lock NAME -- /bin/cp echo hi`\n"]);
     refuse("lock -- ./backup.sh", &["hint: name the lock: `aba-lock lock NAME -- ./backup.sh`\n"]);
     refuse("run-once fetch -- make", &["hint: name the task with -i: `aba-lock run-once -i fetch -- make`\n"]);
+    refuse("lock -c true", &["hint: name the lock: `aba-lock lock NAME -c true`\n"]);
+    refuse(
+        "run-once -w -i z --grace 2 -- true",
+        &["run-once: missing argument: --max-time TIME\n", "hint: see `aba-lock run-once --help`\n"],
+    );
     for words in ["lock backup --", "lock backup -w --", "lock --file /tmp/f --"] {
         let hint = format!("hint: write the command to run after `--`: `aba-lock {words} COMMAND`\n");
         refuse(words, &["lock: missing argument: --fd N or CMD\n", &hint]);

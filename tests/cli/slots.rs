@@ -80,6 +80,18 @@ fn a_call_with_another_number_is_refused_until_the_lock_is_free() {
 }
 
 #[test]
+fn status_says_that_a_caller_waits_for_a_slot() {
+    let scene = Scene::new();
+    let first = holder(&scene, "1");
+    let waiter = scene.aba(["lock", "--slots", "1", "-qw", "job", "--", "true"]).start();
+    scene.wait_for_waiter("job");
+    let said = scene.aba(["status", "job"]).out("waits: pid ").run().out;
+    assert!(said.contains(" true, for a slot, for ") && !said.contains("for a shared lock"), "{said}");
+    first.release();
+    waiter.finish();
+}
+
+#[test]
 fn a_call_without_slots_waits_for_all_of_them() {
     let scene = Scene::new();
     let (first, second) = (holder(&scene, "2"), holder(&scene, "2"));

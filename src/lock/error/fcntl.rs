@@ -11,6 +11,8 @@ pub enum FcntlMistake {
     Denied { owner: String },
     /// The file is not open for writing, as an exclusive lock needs it.
     NotWritable,
+    /// The file is a directory, which no process can open for writing.
+    Directory,
     /// This file system has no locks that belong to an open file description.
     FileSystem(String),
 }
@@ -30,6 +32,7 @@ impl FcntlMistake {
                     quote_path(path)
                 )
             }
+            Self::Directory => format!("use a file in {}, or lock it without --fcntl", quote_path(path)),
             Self::FileSystem(_) => "use a file on a local disk".to_owned(),
         }
     }
@@ -40,6 +43,7 @@ impl fmt::Display for FcntlMistake {
         match self {
             Self::Denied { owner } => write!(f, "you may not open the file (owner: {owner})"),
             Self::NotWritable => f.write_str("the file is not open for writing"),
+            Self::Directory => f.write_str("it is a directory"),
             Self::FileSystem(name) => write!(f, "{name} has no locks for this"),
         }
     }

@@ -78,8 +78,12 @@ fn find_sharers(path: &Path, range: &RangeLock) -> Vec<u32> {
         let same = (descriptor.data.dev, descriptor.data.ino) == (file.dev, file.ino);
         (same && descriptor.has_range_lock(range)).then_some(descriptor.pid)
     };
-    let mut pids = openers::scan_descriptors(std::process::id(), &AtomicBool::new(false), find).found;
+    let mut pids = openers::scan_descriptors(0, &AtomicBool::new(false), find).found;
     pids.sort_unstable();
     pids.dedup();
+    // This process may have inherited the lock, too. It is named only if it is the last holder, as a command under `lock --fcntl` is.
+    if pids.len() > 1 {
+        pids.retain(|pid| *pid != std::process::id());
+    }
     pids
 }

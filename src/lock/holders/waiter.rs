@@ -2,8 +2,7 @@
 //! [`LockState::waiters`](super::LockState::waiters).
 
 use crate::lock::peer;
-use crate::os::proc::lock_table::KernelLock;
-use crate::os::proc::lock_table::WantedFile;
+use crate::os::proc::lock_table::{KernelLock, SlotUse, WantedFile};
 use crate::os::proc::openers;
 use crate::os::proc::process::{self, RunState};
 use crate::os::{Mode, Priority, QueuePlace};
@@ -19,6 +18,8 @@ pub struct Waiter {
     pub user: String,
     /// The mode that it asks for.
     pub mode: Mode,
+    /// True if it waits for a slot (`--slots`).
+    pub wants_slot: bool,
     /// Its level among the waiters.
     pub priority: Priority,
     /// True if it waits with `--replace`.
@@ -43,6 +44,7 @@ impl Waiter {
             command: process::command_line(pid),
             user: process::user_of(pid).map(process::user_name).unwrap_or_default(),
             mode: lock.mode(),
+            wants_slot: matches!(lock.slots, SlotUse::First | SlotUse::Queued),
             priority: lock.priority,
             replaces: matches!(lock.place, QueuePlace::Ticket(_)),
             state: seen.map(|seen| seen.state),

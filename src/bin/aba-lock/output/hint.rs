@@ -124,6 +124,9 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
         }
         (None, _) if state.blind_spot.is_some() => "run this command again".to_owned(),
         (None, Some(_)) => "run this command outside of this container, or in that of the holder".to_owned(),
+        (None, None) if state.range.as_ref().is_some_and(|range| holders::find_kin(&range.holders) == Some(Kin::Itself)) => {
+            "this command holds the lock itself: it is free when this command ends".to_owned()
+        }
         (None, None) if state.range.is_some() => {
             "locks of flock(2) and fcntl(2) do not exclude each other: `aba-lock lock` ignores this one, and `aba-lock lock --fcntl` does not"
                 .to_owned()

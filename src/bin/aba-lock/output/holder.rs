@@ -231,7 +231,9 @@ pub(crate) fn describe_waiter(waiter: &Waiter) -> String {
     if let Some(terminal) = &waiter.terminal {
         let _ = write!(text, ", on {}", escape_controls(terminal));
     }
-    if waiter.mode == Mode::Shared {
+    if waiter.wants_slot {
+        text.push_str(", for a slot");
+    } else if waiter.mode == Mode::Shared {
         text.push_str(", for a shared lock");
     }
     if waiter.priority != Priority::Normal {

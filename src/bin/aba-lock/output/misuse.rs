@@ -197,7 +197,7 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
             let line = insert(words, words.len(), "COMMAND");
             Some(format!("write the command to run after `--`: `{}`", join(name, &line)))
         }
-        ErrorKind::MissingRequiredArgument => find_hint_for_missing(name, words, has_dashes),
+        ErrorKind::MissingRequiredArgument => find_hint_for_missing(name, &word, words, has_dashes),
         ErrorKind::TooManyValues if name == "run-once" && word.starts_with("--wait") => {
             Some("give up after 60 seconds: `--wait --timeout 60`".to_owned())
         }
@@ -273,9 +273,13 @@ fn names_descriptor(words: &[String]) -> bool {
     words.iter().any(|word| ["--fd", "--bind"].contains(&word.split('=').next().unwrap_or_default()))
 }
 
-fn find_hint_for_missing(name: &str, words: &[String], has_dashes: bool) -> Option<String> {
+/// Returns the hint about an argument that the line needs. `missing` is the argument, as clap writes it.
+fn find_hint_for_missing(name: &str, missing: &str, words: &[String], has_dashes: bool) -> Option<String> {
     let positionals = find_positionals(name, words, false);
+    let named = insert(words, 0, "NAME");
     Some(match (name, positionals.as_slice()) {
+        // `lock -c './backup.sh'`
+        ("lock", []) if is_valid(name, &named) => format!("name the lock: `{}`", join(name, &named)),
         // `lock -- ./backup.sh`
         ("lock", []) if has_dashes => format!("name the lock: `{}`", join(name, &insert(words, 0, "NAME"))),
         ("lock", _) if !has_dashes && !words.is_empty() && !names_descriptor(words) => {
@@ -285,7 +289,7 @@ fn find_hint_for_missing(name: &str, words: &[String], has_dashes: bool) -> Opti
                 join(name, &line)
             )
         }
-        ("run-once", _) if !words.is_empty() => {
+        ("run-once", _) if !words.is_empty() && missing.contains("--id") => {
             let at = words.iter().position(|word| word == "--").unwrap_or(words.len());
             format!("name the task with -i: `{}`", join(name, &insert(&insert(words, at, "ID"), at, "-i")))
         }

@@ -1474,7 +1474,7 @@ __aba_remove_pid_file() {
 
 # ---- query ----
 
-# Usage: aba_lock_held OPERATION | --key TEXT
+# Usage: aba_lock_held [--system] OPERATION | --key TEXT
 #
 # Returns 0 if this script, or the one that started it, holds the lock; otherwise 1. It asks the kernel, because a child
 # may have released the lock with `flock -u`.
@@ -1483,7 +1483,7 @@ aba_lock_held() {
     __aba_query_lock aba_lock_held "$@"
 }
 
-# Usage: aba_lock_check OPERATION | --key TEXT
+# Usage: aba_lock_check [--system] OPERATION | --key TEXT
 #
 # As aba_lock_held, and if the lock has a lease for other machines, the server must confirm it. Returns 125 if that
 # cannot be known. For use before a step that must not be done twice.
@@ -1494,8 +1494,12 @@ aba_lock_check() {
 
 # Does the work of public function $1: asks the helper if the script holds lock $2, or the lock of `--key TEXT`.
 __aba_query_lock() {
-    builtin local __aba_key_name='' __aba_key_words=0 __aba_function="$1"
+    builtin local __aba_key_name='' __aba_key_words=0 __aba_function="$1" __aba_system=''
     builtin shift
+    if [[ ${1-} == --system ]]; then
+        __aba_system=yes
+        builtin shift
+    fi
     __aba_read_key "$@" || builtin return "$?"
     if ((__aba_key_words > 0)); then
         builtin shift "${__aba_key_words}"

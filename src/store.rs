@@ -39,10 +39,12 @@ impl Store {
         if environment::is_system_requested() {
             return Self::of_system();
         }
+        // A value that is not valid is refused, even if `ABA_LOCK_DIR` makes it irrelevant.
+        let scope = environment::default_scope()?;
         match value("ABA_LOCK_DIR") {
             Some(directory) if directory == SYSTEM_ROOT => Self::of_system(),
             Some(directory) => Self::in_directory("ABA_LOCK_DIR", PathBuf::from(directory)),
-            None if environment::default_scope()? == Scope::System => Self::of_system(),
+            None if scope == Scope::System => Self::of_system(),
             None => Self::in_home(),
         }
     }

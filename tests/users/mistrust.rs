@@ -115,3 +115,16 @@ fn numbers_are_shared_by_a_group_and_separate_where_all_users_share_the_director
         assert!(text(&output).contains("reserve-0: it belongs to user 61002"), "{}", text(&output));
     }
 }
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn a_member_of_a_group_turns_the_log_on_although_only_the_owners_can_mark_the_files_of_others() {
+    let place = Place::new(ROOT.id, STAFF, 0o2770);
+    assert!(BOB.call(&place, "022", &["lock", "a", "--", "true"]).status.success());
+    let output = ALICE.call(&place, "022", &["log", "--enable"]);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("events are logged in ") && said.contains("cannot mark "), "{said}");
+    assert!(ALICE.call(&place, "022", &["lock", "b", "--", "true"]).status.success());
+    assert!(text(&ALICE.call(&place, "022", &["log"])).contains("  b: pid "));
+}

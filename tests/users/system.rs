@@ -87,8 +87,10 @@ fn a_script_holds_locks_of_both_scopes_and_releases_each() {
     let free = "\"$ABA_LOCK_BIN\" status";
     let body = format!(
         "aba_lock_operation own; aba_lock_operation --system job; aba_lock_operation --system own
+aba_lock_held --system job && aba_lock_check --system own || exit 9
 aba_lock_held job && aba_lock_held own && {free} -q own && {free} -q --system own && {free} -q --system job || exit 10
 aba_unlock_operation own; {free} -q --system own && exit 11; {free} -q own || exit 12
+aba_lock_held --system own && exit 22
 aba_unlock_operation own; {free} -q own && exit 13; {free} -q --system job || exit 14
 bash -c 'source \"$0\"; aba_lock_operation --system job && aba_lock_held job' '{library}' || exit 15
 aba_unlock_operation; {free} -q --system job && exit 16
@@ -110,6 +112,8 @@ exit 0",
     assert!(said.contains("ABA_LOCK_SCOPE is \"group\", which is not user or system"), "{said}");
     let output = shell(ALICE, &place, "ABA_LOCK_SCOPE=group aba-lock lock a -- true");
     assert!(text(&output).contains("ABA_LOCK_SCOPE"), "{}", text(&output));
+    let output = shell(ALICE, &place, "ABA_LOCK_DIR=/tmp ABA_LOCK_SCOPE=group aba-lock status a");
+    assert!(!output.status.success() && text(&output).contains("ABA_LOCK_SCOPE"), "{}", text(&output));
 }
 
 #[test]

@@ -22,4 +22,4 @@ pub use follow::LogFollower;
 pub use holding::{EndCause, Ending, PastHolding, PastOutcome, PastWait};
 pub(crate) use logged_event::parse_events;
 pub use logged_event::{LoggedEvent, for_each_event, read_events};
-pub use present::{LockPast, find_past, settle_open_holdings};
+pub use present::{LockPast, find_past, reopen_inherited_holdings, settle_open_holdings};

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-fn enable(scene: &Scene) {
+pub(crate) fn enable(scene: &Scene) {
     scene.aba(["log", "--enable"]).out("events are logged in").run();
 }
 
@@ -15,14 +15,14 @@ fn log_file(scene: &Scene) -> PathBuf {
     scene.root().join("events.jsonl")
 }
 
-fn events(scene: &Scene) -> Vec<String> {
+pub(crate) fn events(scene: &Scene) -> Vec<String> {
     let text = fs::read_to_string(log_file(scene)).unwrap_or_default();
     let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
     text.lines().map(parse).map(|event| event["event"].as_str().unwrap().to_owned()).collect()
 }
 
 /// The holdings in the log.
-fn history(scene: &Scene, args: &[&str]) -> Vec<Value> {
+pub(crate) fn history(scene: &Scene, args: &[&str]) -> Vec<Value> {
     let said = scene.aba(["log", "--json"]).args(args).out("").run();
     said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -47,6 +47,7 @@ mod lock_contention;
 mod lock_descriptor;
 mod lock_replacement;
 mod log;
+mod log_ends;
 mod max_time;
 mod metrics;
 mod misuse;

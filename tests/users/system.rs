@@ -47,6 +47,8 @@ fn root_creates_the_directory_and_all_users_share_its_locks() {
         assert!(said.ends_with("\n  file: /run/lock/aba-lock/aba-a.lock\n"), "{said}");
     }
     assert!(shell(ROOT, &place, "umask 077; aba-lock lock --system a -- true").status.success());
+    let said = text(&shell(ROOT, &place, "aba-lock log --system"));
+    assert!(said.ends_with("hint: turn it on with `aba-lock log --system --enable`\n"), "{said}");
     let output = shell(ROOT, &place, "stat -c '%a %u' /run/lock/aba-lock; stat -c %a /run/lock/aba-lock/*");
     assert_eq!(text(&output), "1777 0\n666\n");
     for first in USERS {

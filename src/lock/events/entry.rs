@@ -65,6 +65,14 @@ pub enum LockEvent<'a> {
     },
     /// The path leads to another file than the one that was opened, so the file is opened again.
     Replaced,
+    /// The command for which the lock was acquired has ended, and a process that it started still holds the lock.
+    Inherited {
+        held: Duration,
+        status: i32,
+        /// One of the processes that still hold the lock.
+        pid: u32,
+        command: &'a str,
+    },
     /// The lock was released by this program, and not by the end of its holder.
     Released {
         /// The time for which the lock was held, if that is known.
@@ -100,6 +108,7 @@ impl LockEvent<'_> {
             Self::TakenOver { .. } => "taken_over",
             Self::Superseded { .. } => "superseded",
             Self::Replaced => "replaced",
+            Self::Inherited { .. } => "inherited",
             Self::Released { .. } => "released",
         }
     }
@@ -197,6 +206,12 @@ fn format_fields(
         LockEvent::Expired { held, limit } => {
             put("held_seconds", round_seconds(*held));
             put("max_seconds", round_seconds(*limit));
+        }
+        LockEvent::Inherited { held, status, pid, command } => {
+            put("held_seconds", round_seconds(*held));
+            put("status", (*status).into());
+            put("holder_pid", (*pid).into());
+            put("holder_command", cut(command, most).into());
         }
         LockEvent::Deadlock { circle } => put("circle", cut(circle, most).into()),
         LockEvent::Released { held, cause } => {

@@ -4,11 +4,12 @@ use super::entry::{LockEvent, ReleaseCause, format_line};
 use super::log::{LogPlace, write_line};
 use crate::base::environment::event_log;
 use crate::base::target::Target;
+use crate::lock::holders;
 use crate::lock::mark::{self, LOG_NAME};
 use crate::lock::record::{self, Content};
-use crate::lock::request::{Acquired, Request};
+use crate::lock::request::{Acquired, Guard, Request};
 use crate::os;
-use crate::os::proc::{lock_table, process};
+use crate::os::proc::{lock_table, openers, process};
 use crate::store;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -16,6 +17,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The text before the id of a task in the name of its lock. No other lock has a name with a blank.
@@ -69,14 +72,47 @@ pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str
     }
 }
 
-/// Logs that this process releases the fresh locks of `acquired`, because its command has ended with `status`. `None`: the command
-/// did not run.
+/// The pauses before the looks for processes that keep a lock after the command. Those that end together with the command are not
+/// meant.
+const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40)];
+
+/// Logs that this process releases the fresh locks of `acquired`, because its command has ended with `status`, or that a process that
+/// the command started still holds them. `None`: the command did not run.
 pub fn log_released(acquired: &Acquired, request: &Request, held: Duration, status: Option<i32>) {
+    if !acquired.is_marked && event_log().is_none() {
+        return;
+    }
     let cause = status.map_or(ReleaseCause::Release, ReleaseCause::Exit);
-    let event = LockEvent::Released { held: Some(held), cause: Some(cause) };
+    let released = LockEvent::Released { held: Some(held), cause: Some(cause) };
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
+        let heir = status.zip(find_heir(guard));
+        let heir = heir.map(|(status, pid)| (status, pid, process::local_command_line(pid)));
+        let event = heir.as_ref().map_or(released, |(status, pid, command)| LockEvent::Inherited {
+            held,
+            status: *status,
+            pid: *pid,
+            command,
+        });
         log_event(&event, &guard.target, request.holder, request.command.as_deref());
     }
+}
+
+/// Returns another process that holds the lock of `guard` through the same open file.
+fn find_heir(guard: &Guard) -> Option<u32> {
+    let file = guard.file();
+    let lock = lock_table::lock_of_descriptor(file.as_raw_fd())?;
+    let mut wanted = holders::identify_file(&guard.target.path);
+    let data = file.metadata().ok()?;
+    (wanted.dev, wanted.ino) = (data.dev(), data.ino());
+    let mut heir = None;
+    for pause in PAUSES {
+        thread::sleep(pause);
+        let scan = openers::find_locking_processes(&mut vec![wanted.clone()], None, &AtomicBool::new(false));
+        let mut others = scan.found.iter().filter(|opener| opener.pid != std::process::id());
+        heir = others.find(|opener| opener.lock.locker == lock.locker).map(|opener| opener.pid);
+        heir?;
+    }
+    heir
 }
 
 /// Logs that the lock on `file`, which has this metadata, is about to be released for its script.

@@ -7,6 +7,7 @@
 //! | `released` of the process of H | the end of H |
 //! | `contended` that names the process of H as the holder | H was held then |
 //! | `timed_out` of a waiter whose `contended` named H, without an acquisition in between | H was held then |
+//! | `inherited` | H is held on by a process that its command started |
 //! | `expired` and `taken_over` of the process of H | H was held then, and the reason for its end |
 //! | `acquired` that excludes H, after a wait for H | H ended then: the kernel wakes the waiter |
 //! | `acquired` that excludes H, without a wait | H had ended by then |
@@ -48,14 +49,29 @@ impl Chronicle {
             "acquired" => self.add_acquisition(event, path, pid),
             "contended" => self.add_contention(event, path, pid),
             "timed_out" => self.end_wait(event, &path, pid, PastOutcome::TimedOut(span_of(event))),
-            "superseded" | "deadlock" | "covered" => self.end_wait(event, &path, pid, PastOutcome::GaveUp),
+            "superseded" | "deadlock" => self.end_wait(event, &path, pid, PastOutcome::GaveUp),
+            "covered" => self.cover(event, &path, pid),
+            "inherited" => {
+                if let Some(at) = self.find_open(&path, pid) {
+                    let holding = &mut self.holdings[at];
+                    holding.prove(event);
+                    let status = event.members()["status"].as_i64().unwrap_or_default();
+                    holding.cause = holding.cause.or(Some(EndCause::Exited(status)));
+                    let command = event.text("holder_command").unwrap_or_default().to_owned();
+                    holding.heir = event.pid("holder_pid").map(|heir| (heir, command));
+                }
+            }
             "released" => {
                 let cause = EndCause::from_release(event);
                 if let Some(at) = self.find_open(&path, pid) {
                     let holding = &mut self.holdings[at];
                     holding.ending = Ending::At(event.time.max(holding.since));
-                    holding.cause = holding.cause.or(cause);
+                    // The command may have exited before the process that inherited the lock is ended.
+                    let exited = matches!(holding.cause, Some(EndCause::Exited(_)));
+                    holding.cause = holding.cause.filter(|_| !exited || cause != Some(EndCause::Killed)).or(cause);
                     self.close(&path, at);
+                } else if cause == Some(EndCause::Killed) {
+                    self.explain_exit(&path, pid, EndCause::Killed);
                 }
             }
             "expired" => self.note_cause(event, &path, pid, EndCause::Expired),
@@ -102,6 +118,7 @@ impl Chronicle {
             proved: event.time,
             ending: Ending::After(event.time),
             cause: None,
+            heir: None,
             waits: Vec::new(),
         });
     }
@@ -109,7 +126,11 @@ impl Chronicle {
     fn add_contention(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) {
         let open = self.open.get(&path).map_or(&[][..], Vec::as_slice);
         let named = event.pid("holder_pid");
-        let found = open.iter().rev().copied().find(|at| Some(self.holdings[*at].pid) == named);
+        let found = open.iter().rev().copied().find(|at| {
+            let holding = &self.holdings[*at];
+            // Any process that the command started may have inherited the lock.
+            named.is_some_and(|named| holding.has_holder(named) || (holding.heir.is_some() && !holding.is_shared))
+        });
         // A slot or a shared lock has several holders, of which the event names one.
         let Some(at) = found.or_else(|| open.last().copied().filter(|_| named.is_none())) else { return };
         let holding = &mut self.holdings[at];
@@ -139,16 +160,42 @@ impl Chronicle {
         }
     }
 
+    /// Notes that a run after this call covers it. The call may have been one that would not wait.
+    fn cover(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32) {
+        if self.waits.contains_key(&(path.clone(), pid)) {
+            self.end_wait(event, path, pid, PastOutcome::Covered);
+            return;
+        }
+        let open = self.open.get(path).map_or(&[][..], Vec::as_slice);
+        for at in open {
+            let wait = self.holdings[*at].waits.iter_mut().rev().find(|wait| wait.pid == pid);
+            if let Some(wait) = wait.filter(|wait| wait.outcome == PastOutcome::Refused) {
+                wait.outcome = PastOutcome::Covered;
+            }
+        }
+    }
+
     fn note_cause(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, cause: EndCause) {
         if let Some(at) = self.find_open(path, pid) {
             let holding = &mut self.holdings[at];
             holding.prove(event);
-            holding.cause = holding.cause.or(Some(cause));
+            holding.cause = holding.cause.filter(|cause| !matches!(cause, EndCause::Exited(_))).or(Some(cause));
+        } else {
+            self.explain_exit(path, pid, cause);
+        }
+    }
+
+    /// Notes the reason for which the command of the last holding of this process has exited. The process that ended the command logs
+    /// that after the exit.
+    fn explain_exit(&mut self, path: &PathBuf, pid: u32, cause: EndCause) {
+        let last = self.holdings.iter_mut().rev().find(|holding| holding.pid == pid && holding.path == *path);
+        if let Some(holding) = last.filter(|holding| matches!(holding.cause, Some(EndCause::Exited(_)))) {
+            holding.cause = Some(cause);
         }
     }
 
     fn find_open(&self, path: &PathBuf, pid: u32) -> Option<usize> {
-        self.open.get(path)?.iter().rev().copied().find(|at| self.holdings[*at].pid == pid)
+        self.open.get(path)?.iter().rev().copied().find(|at| self.holdings[*at].has_holder(pid))
     }
 
     fn close(&mut self, path: &PathBuf, at: usize) {
@@ -287,5 +334,48 @@ mod tests {
             (holdings[1].ending, holdings[1].cause),
             (Ending::Between(at(14), at(15)), Some(EndCause::Replaced(3)))
         );
+    }
+
+    #[test]
+    fn a_process_that_inherited_the_lock_holds_it_on() {
+        let inherited = r#"11 inherited 1 "status":3,"holder_pid":9,"holder_command":"c""#;
+        let told = build_holdings(&[
+            "10 acquired 1",
+            inherited,
+            r#"12 contended 2 "waits":false,"holder_pid":8"#,
+            "20 acquired 4",
+        ]);
+        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(20)), Some(EndCause::Exited(3))));
+        assert_eq!(told[0].heir, Some((9, "c".to_owned())));
+        let told = build_holdings(&["10 acquired 1", inherited, r#"12 released 9 "cause":"kill""#]);
+        assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(12)), Some(EndCause::Killed)));
+        let told = build_holdings(&["10 acquired 1", inherited, r#"12 taken_over 4 "holder_pid":9"#, "13 acquired 4"]);
+        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(13)), Some(EndCause::Replaced(4))));
+    }
+
+    #[test]
+    fn a_call_that_another_run_covers_is_told_as_that() {
+        for waits in ["true", "false"] {
+            let told = build_holdings(&[
+                "10 acquired 1",
+                &format!(r#"11 contended 2 "waits":{waits},"holder_pid":1"#),
+                "12 covered 2",
+            ]);
+            assert_eq!(told[0].waits[0].outcome, PastOutcome::Covered);
+        }
+    }
+
+    #[test]
+    fn the_reason_for_the_exit_of_a_command_may_follow_the_exit() {
+        let told = build_holdings(&[
+            "10 acquired 1",
+            r#"11 released 1 "cause":"exit","status":143"#,
+            r#"12 released 1 "cause":"kill""#,
+            "13 acquired 2",
+            r#"14 released 2 "cause":"exit","status":143"#,
+            r#"15 taken_over 3 "holder_pid":2"#,
+        ]);
+        assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(11)), Some(EndCause::Killed)));
+        assert_eq!((told[1].ending, told[1].cause), (Ending::At(at(14)), Some(EndCause::Replaced(3))));
     }
 }

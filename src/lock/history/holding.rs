@@ -28,6 +28,8 @@ pub struct PastHolding {
     pub ending: Ending,
     /// The reason for the end. `None`: its process has ended or closed the file, or the reason is not known.
     pub cause: Option<EndCause>,
+    /// A process that held the lock after the command had exited, and its command line.
+    pub heir: Option<(u32, String)>,
     /// The calls that found the lock held by it.
     pub waits: Vec<PastWait>,
 }
@@ -91,13 +93,20 @@ pub enum PastOutcome {
     Acquired(Duration),
     /// It waited for this time, and gave up.
     TimedOut(Duration),
-    /// It gave up for a newer call (`--replace`), relied on another one (`--coalesce`), or would have caused a deadlock.
+    /// It gave up for a newer call (`--replace`), or would have caused a deadlock.
     GaveUp,
+    /// A run after it made one of its own unnecessary (`--coalesce`).
+    Covered,
     /// It began to wait. The log does not say how that ended.
     Unknown,
 }
 
 impl PastHolding {
+    /// Returns true if this process held the lock: the one that acquired it, or one that inherited it.
+    pub(super) fn has_holder(&self, pid: u32) -> bool {
+        self.pid == pid || self.heir.as_ref().is_some_and(|(heir, _)| *heir == pid)
+    }
+
     /// Returns the time for which the lock was held, if it is known.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {

@@ -1,12 +1,13 @@
 //! Compares the last holdings of a log with the locks that are held now.
 
 use super::chronicle::Chronicle;
-use super::holding::{Ending, PastHolding};
+use super::holding::{EndCause, Ending, PastHolding};
 use super::logged_event::for_each_event;
 use crate::lock::events;
 use crate::lock::holders::{self, Availability, Belief, LockState};
 use crate::lock::mark::LOG_NAME;
 use jiff::Timestamp;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +41,27 @@ pub fn settle_open_holdings(holdings: &mut [PastHolding]) {
     }
 }
 
+/// Corrects the last holdings whose command has exited, but whose lock is still held by a process that the command started. The log does
+/// not have that if that process is one of another user.
+pub fn reopen_inherited_holdings(holdings: &mut [PastHolding]) {
+    let last: HashMap<PathBuf, usize> =
+        holdings.iter().enumerate().map(|(at, holding)| (holding.path.clone(), at)).collect();
+    let exited: Vec<(PathBuf, usize)> =
+        last.into_iter().filter(|(_, at)| matches!(holdings[*at].cause, Some(EndCause::Exited(_)))).collect();
+    if exited.is_empty() {
+        return;
+    }
+    let paths: Vec<PathBuf> = exited.iter().map(|(path, _)| path.clone()).collect();
+    for (state, (_, at)) in holders::observe_all(&paths).iter().zip(exited) {
+        let past = &mut holdings[at];
+        if let Some((record, Belief::Ended)) = state.holding.as_ref().and_then(|holding| holding.record.as_ref())
+            && (record.token, record.pid) == (past.token, past.pid)
+        {
+            past.ending = Ending::StillHeld;
+        }
+    }
+}
+
 /// Returns true if this is the present holding of the lock. `None`: that cannot be determined.
 fn is_held_now(past: &PastHolding, state: &LockState) -> Option<bool> {
     let Some(holding) = &state.holding else {
@@ -47,7 +69,9 @@ fn is_held_now(past: &PastHolding, state: &LockState) -> Option<bool> {
     };
     // All holders of a shared lock have one token, so the pid decides there.
     if past.is_shared {
-        return Some(holding.holders.iter().any(|holder| holder.pid == past.pid));
+        let is_seen = holding.holders.iter().any(|holder| past.has_holder(holder.pid));
+        // Another process that the command started may have inherited it, too.
+        return if is_seen || past.heir.is_none() { Some(is_seen) } else { None };
     }
     match &holding.record {
         Some((record, belief)) if *belief != Belief::Perhaps => {

@@ -1,10 +1,10 @@
 //! The members of a line of the event log, which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 20] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 21] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
     (
         "event",
-        "acquired, contended, covered, timed_out, expired, taken_over, superseded, deadlock, replaced, released or free",
+        "acquired, contended, covered, timed_out, expired, taken_over, superseded, deadlock, replaced, inherited, released or free",
     ),
     (
         "lock, path",
@@ -23,19 +23,28 @@ pub(crate) const EVENT_LOG: [(&str, &str); 20] = [
     ),
     (
         "holder_pid, holder_command",
-        "in contended: the holder, if it can be seen; in taken_over: the holder that was ended",
+        "in contended: the holder, if it can be seen; in taken_over: the holder that was ended; in inherited: a process that still holds \
+         the lock",
     ),
     ("circle", "in deadlock: the processes that wait for each other"),
-    ("held_seconds", "in released and expired: how long the lock was held; with unlock, the precision is one second"),
+    (
+        "held_seconds",
+        "in released, inherited and expired: how long the lock was held; with unlock, the precision is one second",
+    ),
     (
         "cause, status",
-        "in released: release (by the holder), exit (of the command, with its exit status), or kill (unlock --kill)",
+        "in released: release (by the holder), exit (of the command, with its exit status), or kill (unlock --kill); in \
+         inherited: the exit status of the command",
     ),
     ("max_seconds", "in expired: the maximum time (--max-time), after which the holders are ended"),
     (
         "(released)",
         "written only if aba-lock releases the lock: unlock, --no-inherit, update, write, and the end of a command in the log of \
          `log --enable`. If a script or command ends or is killed, the kernel releases the lock, and no line is written",
+    ),
+    (
+        "(inherited)",
+        "written in place of `released` if the command has ended, and a process that it started still holds the lock",
     ),
     ("(taken_over)", "written by a call with --replace for each process that it has signalled"),
     ("(superseded)", "written by a call with --replace that gives up because a newer one takes the lock"),

@@ -14,7 +14,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
 ];
 
 /// The members of a holding. Unknown values are null.
-pub(crate) const JSON: [(&str, &str); 15] = [
+pub(crate) const JSON: [(&str, &str); 16] = [
     (
         "lock, path",
         "the name of the lock (its path, with --file and update; `run-once ID` for a task), and the path of the lock file",
@@ -38,8 +38,9 @@ pub(crate) const JSON: [(&str, &str); 15] = [
          ended or closed the file, or if the cause is not known",
     ),
     ("status", "with exit: the exit status of the command"),
+    ("child_pid, child_command", "a process that held the lock after the command had exited"),
     ("waits", "the calls that found the lock held: pid, command, user, since, outcome, waited_seconds"),
-    ("waits.outcome", "refused, acquired, timed-out, gave-up, or unknown"),
+    ("waits.outcome", "refused, acquired, timed-out, gave-up, covered (--coalesce), or unknown"),
 ];
 
 /// Show which processes held a lock, for how long, and which ones waited
@@ -47,8 +48,9 @@ pub(crate) const JSON: [(&str, &str); 15] = [
 /// The history comes from the event log. No log is kept unless you turn it on: with --enable, for all locks of this directory
 /// and all processes that use them, or with `ABA_LOCK_LOG`, for the processes that have this variable. --enable creates
 /// `events.jsonl` in `ABA_LOCK_DIR`. When this file has 1 MiB, it is renamed to `events.jsonl.1`, and the older one is removed. A lock
-/// that is not logged takes no more time. While a lock is logged, `lock NAME -- CMD` waits for CMD, so
-/// that the log gets the exit status. If it is killed with SIGKILL, CMD is killed, too (Linux).
+/// that is not logged takes no more time. While a lock is logged, `lock NAME -- CMD` waits for CMD, so that the log gets the exit
+/// status. If it is killed with SIGKILL, CMD is killed, too (Linux). If a child of CMD keeps the lock, the holding goes on, and later
+/// its end lies between two times.
 ///
 /// The oldest holding comes first. If a script or another process ends while it holds a lock, the kernel releases it, and no process is
 /// left to log that. Then the end lies between two times: the last event that proves the holding, and the next event

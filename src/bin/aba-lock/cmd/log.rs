@@ -14,7 +14,9 @@ use aba_lock::lock::events::{
     MarkedFiles, RootLogState, TASK_PREFIX, disable_root_log, enable_root_log, look_at_root_log, older_log_path,
     root_log_path,
 };
-use aba_lock::lock::history::{Chronicle, LogFollower, LoggedEvent, for_each_event, settle_open_holdings};
+use aba_lock::lock::history::{
+    Chronicle, LogFollower, LoggedEvent, for_each_event, reopen_inherited_holdings, settle_open_holdings,
+};
 use aba_lock::store::Store;
 use aba_lock::store::error::StoreError;
 use jiff::Timestamp;
@@ -60,6 +62,7 @@ pub(crate) fn run(args: &LogArgs) -> Result<i32, Error> {
     }
     let mut holdings = chronicle.into_holdings();
     settle_open_holdings(&mut holdings);
+    reopen_inherited_holdings(&mut holdings);
     holdings.retain(|holding| from.is_none_or(|from| holding.latest_end().is_none_or(|end| end >= from)));
     if args.json {
         holdings.iter().for_each(print_holding_json);

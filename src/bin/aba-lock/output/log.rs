@@ -90,14 +90,26 @@ fn format_process(pid: u32, command: &str, user: &str) -> String {
 pub(crate) fn format_ending(holding: &PastHolding) -> String {
     let zone = TimeZone::system();
     let time = |at: Timestamp| format_time_after(holding.since, at, &zone);
-    let cause = describe_cause(holding.cause);
+    let cause = describe_cause(holding);
     match holding.ending {
         Ending::At(end) => {
             let held = format_span(holding.duration().unwrap_or_default());
             format!("held for {held}, until {}{cause}", time(end))
         }
         Ending::Between(after, before) => format!("ended between {} and {}{cause}", time(after), time(before)),
-        Ending::StillHeld => format!("still held, for {}", format_span(elapsed_since(holding.since))),
+        Ending::StillHeld => {
+            let held = format_span(elapsed_since(holding.since));
+            match (holding.cause, &holding.heir) {
+                (Some(EndCause::Exited(status)), Some((pid, command))) => format!(
+                    "still held, for {held}, by pid {pid} ({}); the command exited with status {status}",
+                    format_command(command)
+                ),
+                (Some(EndCause::Exited(status)), None) => format!(
+                    "still held, for {held}, by a process that the command started; the command exited with status {status}"
+                ),
+                _ => format!("still held, for {held}"),
+            }
+        }
         Ending::After(after) => format!("held at {}; it is unknown whether it has ended{cause}", time(after)),
     }
 }
@@ -110,8 +122,12 @@ pub(crate) fn format_usual_time(time: Duration, runs: usize) -> String {
     }
 }
 
-fn describe_cause(cause: Option<EndCause>) -> String {
-    match cause {
+fn describe_cause(holding: &PastHolding) -> String {
+    if let (Some(EndCause::Exited(status)), Some((pid, command))) = (holding.cause, &holding.heir) {
+        let command = format_command(command);
+        return format!("; held by pid {pid} ({command}) after the command exited with status {status}");
+    }
+    match holding.cause {
         None => String::new(),
         Some(EndCause::Released) => "; released".to_owned(),
         Some(EndCause::Exited(status)) => format!("; exit status {status}"),
@@ -128,6 +144,7 @@ fn format_wait(wait: &PastWait) -> String {
         PastOutcome::Acquired(span) => format!("waited: {process}, for {}", format_span(span)),
         PastOutcome::TimedOut(span) => format!("waited: {process}, for {}, and gave up", format_span(span)),
         PastOutcome::GaveUp => format!("waited: {process}, and gave up"),
+        PastOutcome::Covered => format!("covered: {process}, ended without the lock (--coalesce)"),
         PastOutcome::Unknown => format!("waited: {process}"),
     }
 }
@@ -183,6 +200,8 @@ pub(crate) fn print_holding_json(holding: &PastHolding) {
         "held_seconds": holding.duration().map(round_seconds),
         "cause": cause,
         "status": status,
+        "child_pid": holding.heir.as_ref().map(|(pid, _)| pid),
+        "child_command": holding.heir.as_ref().map(|(_, command)| command),
         "waits": holding.waits.iter().map(build_wait).collect::<Vec<_>>(),
     });
     print(&format!("{object}\n"));
@@ -194,6 +213,7 @@ fn build_wait(wait: &PastWait) -> Value {
         PastOutcome::Acquired(span) => ("acquired", Some(span)),
         PastOutcome::TimedOut(span) => ("timed-out", Some(span)),
         PastOutcome::GaveUp => ("gave-up", None),
+        PastOutcome::Covered => ("covered", None),
         PastOutcome::Unknown => ("unknown", None),
     };
     json!({
@@ -259,6 +279,10 @@ pub(crate) fn format_event(event: &LoggedEvent) -> String {
             format!("deadlock: {who}, would wait forever: {circle}")
         }
         "replaced" => format!("the lock file was replaced; {who}, opens it again"),
+        "inherited" => {
+            let status = event.members()["status"].as_i64().unwrap_or_default();
+            format!("still held{holder}; the command of {who}, exited with status {status}")
+        }
         "released" => {
             let cause = match EndCause::from_release(event) {
                 Some(EndCause::Exited(status)) => format!(", exit status {status}"),

@@ -1,0 +1,84 @@
+//! `aba-lock log`: the ends of holdings and of waits.
+
+use crate::log::{enable, events, history};
+use crate::process::{kill, wait_until};
+use crate::scene::Scene;
+use serde_json::Value;
+
+#[test]
+fn a_lock_that_a_child_of_an_ended_command_keeps_is_told_as_held() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    scene.aba(["lock", "a", "--", "sh", "-c", "sleep 600 >&- 2>&- & exit 3"]).status(3).run();
+    assert_eq!(events(&scene), ["acquired", "inherited"]);
+    let text = scene.aba(["log", "a"]).out("still held, for ").run().out;
+    assert!(text.ends_with(" (sleep 600); the command exited with status 3\n"), "{text}");
+    let held = &history(&scene, &["a"])[0];
+    assert_eq!((&held["state"], &held["cause"], &held["status"]), (&"held".into(), &"exit".into(), &3.into()));
+    // The child ends, and no process is left to log that.
+    kill(held["child_pid"].as_u64().unwrap().try_into().unwrap(), libc::SIGKILL);
+    wait_until("the lock is free", || history(&scene, &["a"])[0]["state"] == "ended");
+    let text = scene.aba(["log", "a"]).out("\n  ended between ").run().out;
+    assert!(text.ends_with(" (sleep 600) after the command exited with status 3\n"), "{text}");
+    assert!(scene.aba(["status", "a"]).status(1).out("\n  ended between ").run().out.contains("(sleep 600)"));
+}
+
+#[test]
+fn a_child_that_keeps_the_lock_and_is_killed_ends_the_holding() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    scene.aba(["lock", "-s", "a", "--", "sh", "-c", "sleep 600 >&- 2>&- &"]).run();
+    assert_eq!(history(&scene, &["a"])[0]["state"], "held");
+    scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
+    let told = &history(&scene, &["a"])[0];
+    assert_eq!((&told["state"], &told["cause"]), (&"ended".into(), &"kill".into()));
+    assert_eq!(told["ended_after"], told["ended_before"]);
+}
+
+#[test]
+fn a_command_that_a_newer_call_replaces_is_told_with_that_cause() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let holder = scene.aba(["lock", "a", "--", "sleep", "600"]).status(143).err("replaced by pid ").start();
+    wait_until("the lock is held", || !history(&scene, &["a"]).is_empty());
+    scene.aba(["lock", "-q", "--replace", "a", "--", "true"]).run();
+    holder.finish();
+    let told = history(&scene, &["a"]);
+    let causes: Vec<&Value> = told.iter().map(|one| &one["cause"]).collect();
+    assert_eq!(causes, ["replace", "exit"]);
+}
+
+#[test]
+fn a_call_that_another_one_covers_is_told_as_covered() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let holder = scene.holder_with(&["--coalesce", "a"]);
+    let waiter = scene.aba(["lock", "-qw", "--coalesce", "a", "--", "true"]).start();
+    scene.wait_for_waiter("a");
+    for option in ["-qw", "-qn"] {
+        scene.aba(["lock", option, "--coalesce", "a", "--", "true"]).run();
+    }
+    let told = history(&scene, &["a"]);
+    let outcomes: Vec<&Value> = told[0]["waits"].as_array().unwrap().iter().map(|wait| &wait["outcome"]).collect();
+    assert_eq!(outcomes, ["unknown", "covered", "covered"]);
+    let said = scene.aba(["log", "a"]).out("\n  covered: pid ").run();
+    assert!(!said.out.contains("gave up"), "{}", said.out);
+    holder.release();
+    waiter.finish();
+}
+
+#[test]
+fn a_command_that_another_call_ends_is_told_with_that_cause() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let holder = scene.aba(["lock", "a", "--", "sleep", "600"]).status(143).start();
+    wait_until("the lock is held", || !history(&scene, &["a"]).is_empty());
+    scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
+    holder.finish();
+    assert_eq!(history(&scene, &["a"])[0]["cause"], "kill");
+}

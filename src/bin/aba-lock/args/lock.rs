@@ -194,8 +194,9 @@ pub(crate) struct LockArgs {
     /// run. Each later caller ends with status 0, or 80 with --fd, because that run starts after its call. So of 50 calls during a
     /// run, one more run follows. All callers must do the same work. A run without --coalesce covers no call, but it is waited for.
     ///
-    /// A run that fails covers the calls before it. With --coalesce=strict, which needs -- CMD, a call waits in any case, and ends
-    /// with status 0 only after a run that started after it has succeeded; only runs of strict callers count. CMD then runs as a child.
+    /// A run that fails covers the calls before it (--coalesce=started, the default). With --coalesce=strict, which needs -- CMD, a
+    /// call waits in any case, and ends with status 0 only after a run that started after it has succeeded; only runs of strict callers
+    /// count. CMD then runs as a child.
     ///
     /// No caller relies on one with --timeout, which may give up. With -n, the call is refused with status 75 if the lock is held and
     /// no caller waits. A covered call does not run the command of --on-busy. If the waiter is killed, or its script ends, the promised
@@ -229,8 +230,7 @@ pub(crate) struct LockArgs {
     /// so it would end a holder and then not run, and a lease cannot be taken from its holder. -n is refused, because the end of a
     /// holder takes time, and so are --shared and --slots, which can hold the lock next to other holders, --coalesce, which leaves
     /// its work to a later run, and --priority, because the newest caller comes first. The file must be writable, and on a local
-    /// disk. The search for deadlocks begins only after the holder was asked to end. Until then, `status` does not list the call
-    /// as a waiter.
+    /// disk. The search for deadlocks begins only after the holder was asked to end.
     #[arg(long, conflicts_with_all = ["shared", "slots", "coalesce", "priority"])]
     pub(crate) replace: bool,
 

@@ -33,7 +33,7 @@ open_shell() {
             cat >"${HOME}/.bashrc" <<'END'
 PS1='ready> '
 load_completion() { source "${BATS_TEST_TMPDIR}/share/bash-completion/completions/$1" 2>/dev/null && return 124; }
-complete -D -F load_completion
+complete -D -F load_completion 2>/dev/null || load_completion aba-lock
 END
             printf '%s\n' "$@" >>"${HOME}/.bashrc"
             set -- bash --noprofile -i

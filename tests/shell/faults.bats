@@ -590,11 +590,14 @@ END
 @test "fault 15: a script that later uses descriptor 200 for something else has lost the lock, and keeps the descriptor" {
     script tool <<'END'
 aba_lock_operation save
+# Bash 3.2 would not replace the file of a descriptor above 9.
+exec 200>&-
 exec 200>mine
 aba_lock_held save && exit 91
 aba_unlock_operation save && exit 92
 echo text >&200
 aba_lock_operation save && aba_lock_held save || exit 93
+exec 201>&-
 exec 201>other
 aba_unlock_operation save && exit 94
 echo text >&201

@@ -15,6 +15,8 @@ hold
 END
     mkfifo gate
     aba-lock lock --slots 2 save -- sh -c 'echo begun >first; read _ <gate' &
+    # Bats may have other children, such as the clock of its time limit.
+    local first=$!
     until_true test -s first
     for signal in TERM KILL; do
         start ./holder
@@ -30,7 +32,7 @@ END
     done
     [[ $(<notes) == $'child 2\nchild 2' ]]
     echo >gate
-    wait
+    wait "${first}"
 }
 
 @test "--no-inherit --slots: a nested call keeps the slot, and each other call for the lock is refused with the reason" {
@@ -71,11 +73,12 @@ aba_lock_held save
 END
     mkfifo gate
     aba-lock lock save -- sh -c 'echo begun >first; read _ <gate' &
+    local first=$!
     until_true test -s first
     start ./holder
     until_true eval '[[ $(aba-lock status --json save | jq ".waiters | length") == 1 ]]'
     echo >gate
     expect_end 0
     [[ $(<output) == $'subshell 2\nbound subshell 2\nchild 2' ]]
-    wait
+    wait "${first}"
 }

@@ -680,10 +680,11 @@ __aba_open_lock_file() {
         fi
         __aba_find_free_fd "cannot open lock file ${__aba_path}" || builtin return "$?"
         # A file that is open for reading can be locked, except on NFS. Bash opens with O_CREAT for `<>`, which
-        # `fs.protected_regular` refuses for the file of another user in a sticky directory.
-        if [[ -w ${__aba_path} && ! -k ${__aba_directory} ]] && __aba_redirect_fd "${__aba_fd}" '<>' ||
+        # `fs.protected_regular` refuses for the file of another user in a sticky directory. Bash 3.2, which has no BASHPID,
+        # cannot open another file on an open descriptor above 9.
+        if [[ -w ${__aba_path} && (! -k ${__aba_directory} || (-z ${BASHPID-} && -O ${__aba_path})) ]] && __aba_redirect_fd "${__aba_fd}" '<>' ||
             __aba_redirect_fd "${__aba_fd}" '<'; then
-            if [[ -k ${__aba_directory} && -w ${__aba_path} ]]; then
+            if [[ -k ${__aba_directory} && -w ${__aba_path} && -n ${BASHPID-} ]]; then
                 # --slots, --coalesce and --replace need a file that is open for writing. Through this path, the kernel
                 # does not see the directory.
                 __aba_path=/proc/self/fd/${__aba_fd}

@@ -342,7 +342,9 @@ END
     chmod 1777 "${ABA_LOCK_DIR}"
     strace -f -o trace -e trace=openat ./tool
     run -0 grep -F 'aba-save.lock"' trace
-    [[ ${output} != *O_CREAT* && ${output} != *O_TRUNC* ]]
+    [[ ${output} != *O_TRUNC* ]]
+    # Bash 3.2 opens the files of its own user in the usual way.
+    [[ ${output} != *O_CREAT* || -z $(bash -c 'echo "${BASHPID-}"') ]]
 }
 
 @test "fault 10: in a sticky directory all policies work" {
@@ -634,6 +636,7 @@ aba_lock_operation save load && aba_lock_held save && aba_lock_held load || exit
 aba_unlock_operation save && exit 94
 aba-lock lock -q save -- true || exit 95
 aba_lock_held load && aba_lock_operation save || exit 96
+exec 200>&-
 exec 200>mine
 aba_unlock_operation save && exit 97
 echo text >&200

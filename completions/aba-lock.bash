@@ -61,9 +61,22 @@ _aba_lock_reply() {
     done <<<"$2"
 }
 
-# Offers the files that begin with $1. Bash 4.0 and newer does this itself if compopt asks for it.
+# Offers the files that begin with $1. Bash 4.1 and newer does this itself if compopt asks for it. For an older one, the names
+# are quoted here, unless a quote precedes them.
 _aba_lock_files() {
-    compopt -o bashdefault -o default 2>/dev/null || _aba_lock_reply '' "$(compgen -f -- "$1" || true)"
+    if [[ -z ${BASHOPTS-} ]] || ! builtin compopt -o bashdefault -o default 2>/dev/null; then
+        builtin local __aba_name='' __aba_quoted='' __aba_before="${COMP_LINE:0:COMP_POINT}"
+        __aba_before=${__aba_before%"$1"}
+        while IFS= builtin read -r __aba_name; do
+            if [[ -n ${__aba_name} && ${__aba_before} != *[\"\'] ]]; then
+                # Bash expands `~` only without quotes.
+                builtin printf -v __aba_quoted %q "${__aba_name#\~}"
+                [[ ${__aba_name} != \~* ]] || __aba_quoted=\~${__aba_quoted}
+                __aba_name=${__aba_quoted}
+            fi
+            [[ -z ${__aba_name} ]] || COMPREPLY+=("${__aba_name}")
+        done 2>/dev/null <<<"$(builtin compgen -f -- "$1" || builtin true)"
+    fi
 }
 
 # ---- the functions of aba-lock.bash and run_once.bash, whose __aba_complete and __run_once_complete call this ----
@@ -138,7 +151,7 @@ __aba_offer_answer() {
             builtin command "${__aba_bin}" -- "${__aba_words[@]}" 2>/dev/null
     ) || builtin return 0
     if [[ ${__aba_lines} == *'<files>' ]]; then
-        __aba_offer_files "$2"
+        _aba_lock_files "$2"
         builtin return "$?"
     fi
     while IFS= builtin read -r __aba_line; do
@@ -160,21 +173,12 @@ __aba_offer_lines() {
     done 2>/dev/null <<<"$1"
 }
 
-# Offers the files that begin with $1: see _aba_lock_files.
-__aba_offer_files() {
-    if ! builtin compopt -o bashdefault -o default 2>/dev/null; then
-        __aba_word=$1 __aba_cut=''
-        __aba_list=$(builtin compgen -f -- "$1") || builtin return 0
-        __aba_offer_lines "${__aba_list}"
-    fi
-}
-
 # Offers commands and their arguments, through bash-completion if it is installed.
 __aba_offer_commands() {
     if \builtin declare -F _command_offset >/dev/null; then
         _command_offset 1
     elif ((COMP_CWORD > 1)) || [[ $1 == */* ]]; then
-        __aba_offer_files "$1"
+        _aba_lock_files "$1"
     else
         __aba_list=$(builtin compgen -c -- "$1") || builtin return 0
         __aba_offer_lines "${__aba_list}"

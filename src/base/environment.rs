@@ -78,12 +78,17 @@ pub fn update_above(dev: u64, ino: u64) -> Option<UpdateAbove> {
 }
 
 /// Returns true if the environment holds a bash function of this name.
+///
+/// The name of the variable depends on the version of bash. Before the updates of 2014, it was that of the function.
 #[must_use]
 pub fn is_exported_function(name: &OsStr) -> bool {
-    let mut variable = OsString::from("BASH_FUNC_");
-    variable.push(name);
-    variable.push("%%");
-    env::var_os(variable).is_some()
+    let is_set = |end: &str| {
+        let mut variable = OsString::from("BASH_FUNC_");
+        variable.push(name);
+        variable.push(end);
+        env::var_os(variable).is_some()
+    };
+    is_set("%%") || is_set("()") || env::var_os(name).is_some_and(|text| text.as_encoded_bytes().starts_with(b"() {"))
 }
 
 /// Returns true if output should have colours. The rule is that of clap, so that all output is consistent.

@@ -256,8 +256,15 @@ fn a_command_that_cannot_be_run_has_a_hint_about_its_text_or_file() {
     write_program(&script, "#!/bin/no-such-shell\r\n");
     call(path, 127).err("hint: the file exists, but not the interpreter in its first line").run();
     call("cd", 127).err("command not found: cd\nhint: cd is a builtin of the shell, not a program: run it in a shell, as in `-- sh -c 'cd ...'`\n").run();
-    let function = call("deploy", 127).env("BASH_FUNC_deploy%%", "() {  true\n}");
-    function.err("hint: deploy is a function of the shell, not a program: `-- bash -c 'deploy \"$@\"' deploy`\n").run();
+    // The last two are of bash before 4.4.
+    for variable in ["BASH_FUNC_deploy%%", "BASH_FUNC_deploy()", "deploy"] {
+        let function = call("deploy", 127).env(variable, "() {  true\n}");
+        function
+            .err("hint: deploy is a function of the shell, not a program: `-- bash -c 'deploy \"$@\"' deploy`\n")
+            .run();
+    }
+    let said = call("deploy", 127).env("deploy", "yes").err("command not found: deploy\n").run().err;
+    assert!(!said.contains("hint"), "{said}");
     let said = call("no-such-program", 127).err("command not found: no-such-program\n").run().err;
     assert!(!said.contains("hint"), "{said}");
 }

@@ -1,10 +1,11 @@
 //! Hints about a command that cannot be run.
 
 use aba_lock::base::command_error::CommandError;
-use aba_lock::base::environment::value;
+use aba_lock::base::environment::is_exported_function;
 use aba_lock::base::programs::is_program;
 use aba_lock::base::text::quote_path;
 use aba_lock::error::Error;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -25,7 +26,7 @@ pub(super) fn find_command_hint(error: &Error) -> Option<String> {
         CommandError::NotFound { command } if BUILTINS.contains(&command.as_str()) => Some(format!(
             "{command} is a builtin of the shell, not a program: run it in a shell, as in `-- sh -c '{command} ...'`"
         )),
-        CommandError::NotFound { command } if value(&format!("BASH_FUNC_{command}%%")).is_some() => Some(format!(
+        CommandError::NotFound { command } if is_exported_function(OsStr::new(command)) => Some(format!(
             "{command} is a function of the shell, not a program: `-- bash -c '{command} \"$@\"' {command}`"
         )),
         CommandError::NotFound { command } if command.contains(' ') => {

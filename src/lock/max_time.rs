@@ -44,7 +44,6 @@ use crate::os::proc::lock_table::{self, WantedFile};
 use crate::os::proc::process;
 use crate::os::{self, WatcherAnswer, WatcherLink, WatcherSide};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
@@ -73,9 +72,6 @@ const LISTS: u32 = 5;
 
 /// Maximum number of characters of the names in the message. A longer message could block in a pipe that is nearly full.
 const MAX_LABELS: usize = 500;
-
-/// The status of a watcher that could not report its grant. No other end of a watcher has it.
-const UNREPORTED: i32 = 255;
 
 /// The first byte of a report.
 const ACQUIRED: u8 = b'A';
@@ -130,10 +126,6 @@ pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result
         WatcherSide::Caller(answer) => answer,
     };
     Ok(LimitedCall::Caller(match answer {
-        WatcherAnswer::Ended(UNREPORTED) => {
-            let source = io::Error::from_raw_os_error(libc::ECONNABORTED);
-            return Err(LockError::NoWatcher { label: label(), source });
-        }
         WatcherAnswer::Ended(status) => LimitedAnswer::Ended(status),
         WatcherAnswer::ScriptEnded => return Err(LockError::ScriptEnded { label: label() }),
         WatcherAnswer::Report(text, files) => match text.split_first() {
@@ -182,10 +174,10 @@ pub fn check_fresh(acquired: &Acquired) -> Result<(), LockError> {
 }
 
 /// Reports the grant to the caller, and then watches the locks until no process holds them through this
-/// acquisition. Returns the exit status. If the report cannot be sent, the locks are released, and the caller reports the error if it
+/// acquisition. Returns false if the grant could not be reported, so that the locks were released. The caller reports the error if it
 /// still runs.
 #[must_use]
-pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: TimeLimit) -> i32 {
+pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: TimeLimit) -> bool {
     let begin = Instant::now();
     let report = format_report(&acquired);
     let targets: Vec<Target> = acquired.guards.iter().map(|guard| guard.target.clone()).collect();
@@ -196,11 +188,12 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
     kept.push(link.descriptor());
     kept.extend(closes.descriptor());
     os::detach_from_caller(&kept);
-    if link.report(&report, &files.iter().map(AsFd::as_fd).collect::<Vec<_>>()).is_err() {
+    if let Err(error) = link.report(&report, &files.iter().map(AsFd::as_fd).collect::<Vec<_>>()) {
         for file in &files {
             let _ = os::unlock(file);
         }
-        return UNREPORTED;
+        link.report_failure(&error);
+        return false;
     }
     // The caller goes on when the connection is closed.
     drop(files);
@@ -218,7 +211,7 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
             }
         }
     }
-    0
+    true
 }
 
 fn identify_guard(guard: Guard) -> (WantedFile, File) {

@@ -32,7 +32,7 @@ const MAX_FILES: usize = 253;
 /// Maximum length of a report in bytes.
 const MAX_REPORT: usize = 1024;
 
-/// The first byte of a report that says why the watcher could not be forked. An errno follows.
+/// The first byte of a report that says why there is no watcher. An errno follows.
 const FAILED: u8 = 0;
 
 /// The side of [`start_watcher`] on which this process is.
@@ -89,8 +89,7 @@ pub fn start_watcher(script: Option<u32>) -> io::Result<WatcherSide> {
             end_as_child(watcher)
         }
         Err(error) => {
-            let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
-            let _ = link.report(&[&[FAILED][..], &errno.to_ne_bytes()].concat(), &[]);
+            link.report_failure(&error);
             // SAFETY: it does not return; the code of the caller must not run twice.
             unsafe { libc::_exit(125) }
         }
@@ -184,6 +183,12 @@ impl WatcherLink {
     #[must_use]
     pub fn parent(&self) -> u32 {
         self.parent
+    }
+
+    /// Makes the call of [`start_watcher`] fail with this error, unless the caller has ended.
+    pub fn report_failure(&self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
+        let _ = self.report(&[&[FAILED][..], &errno.to_ne_bytes()].concat(), &[]);
     }
 
     /// The descriptor of the connection.

@@ -330,3 +330,21 @@ fn a_message_about_many_locks_is_short() {
     let said = call.status(143).err("…: held for the maximum time").run();
     assert!(said.err.len() < 1000, "{}", said.err);
 }
+
+#[test]
+fn the_status_of_a_conflict_can_be_any_number_with_a_maximum_time() {
+    let scene = Scene::new();
+    let holder = scene.holder("a");
+    let call = scene.aba(["lock", "--max-time", "1h", "-n", "-E", "255", "a", "--", "true"]);
+    call.status(255).err("a is already running: ").run();
+    holder.release();
+}
+
+#[test]
+fn a_grant_that_cannot_be_reported_is_an_error_with_its_reason() {
+    let scene = Scene::new();
+    let call = scene.strace(["-f", "-e", "inject=sendmsg:error=ETOOMANYREFS:when=1"]);
+    let call = call.args([HELPER, "lock", "--max-time", "1h", "a", "--", "true"]).status(125);
+    call.err("cannot limit the time of a: ").run();
+    assert!(!is_locked(&scene.lock_file("a")));
+}

@@ -116,7 +116,8 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             if let (Some(link), Some(limit)) = (link, limit) {
                 max_time::check_fresh(&acquired).inspect_err(|_| release_locks(&args.fd, &acquired))?;
                 report_acquired(&acquired, &progress, args.quiet, args.verbose);
-                return Ok(max_time::watch(link, acquired, &request, limit));
+                let reported = max_time::watch(link, acquired, &request, limit);
+                return Ok(if reported { exit::DONE } else { exit::FAILED });
             }
             binding::bind_locks(&acquired, bindings)?;
             report_acquired(&acquired, &progress, args.quiet || args.fcntl, args.verbose);

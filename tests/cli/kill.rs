@@ -406,11 +406,11 @@ fn a_process_that_a_holder_starts_to_clean_up_gets_no_signal() {
     let gate = scene.gate("gate");
     let clean = scene.path("clean");
     let script = format!(
-        "trap 'sh -c \"echo begun >&2; read _ <{gate}; echo clean >$CLEAN\"; exit 3' TERM; echo ready >&2; sleep 1000 & wait"
+        "trap 'sh -c \"echo begun >&2; read _ <{gate}; echo clean >$CLEAN\"; exit 3' TERM; sh -c 'echo ready >&2; exec sleep 1000' & wait"
     );
     let call = scene.aba(["lock", "a", "--", "bash", "-c", &script]).env("CLEAN", &clean);
     let holder = call.status(3).err("ready\nbegun\n").start();
-    // Before that, SIGTERM would end the holder.
+    // Before that, SIGTERM would end the holder, or come too early for the process that sleeps.
     holder.wait_for_error("ready");
     let killer = scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").start();
     holder.wait_for_error("begun");

@@ -205,7 +205,7 @@ fn write_lease_page(directory: &Path) -> io::Result<()> {
     replace::replace_file(&directory.join("aba-lock-lease.1"), &text)
 }
 
-/// Writes the page of the service. It also describes the only command of that program.
+/// Writes the page of the service. It describes the command `serve`, and the command `token new` in a section.
 fn write_service_page(directory: &Path) -> io::Result<()> {
     let mut command = lockd::Cli::command();
     command.build();
@@ -224,6 +224,7 @@ fn write_service_page(directory: &Path) -> io::Result<()> {
     let mut roff = Roff::new();
     add_terms(&mut roff, "REST", &lockd_manual::REST);
     add_terms(&mut roff, "GRPC", &lockd_manual::GRPC);
+    add_terms(&mut roff, "TOKENS", &lockd_manual::TOKENS);
     add_terms(&mut roff, "TOKEN FILE", &lockd_manual::TOKEN_FILE);
     add_terms(&mut roff, "SIGNALS", &lockd_manual::SIGNALS);
     add_terms(&mut roff, "CONNECTIONS", &lockd_manual::CONNECTIONS);

@@ -15,6 +15,8 @@ pub const WAIT: &str = "wait";
 pub const CREATED_AT: &str = "createdAt";
 pub const EXPIRES_AT: &str = "expiresAt";
 pub const FENCING_TOKEN: &str = "fencingToken";
+/// In the answer to a request for a lock, if the service has a token file: permits other callers to release the lock.
+pub const SECRET: &str = "secret";
 /// The waiters of a lock, in their order.
 pub const QUEUE: &str = "queue";
 /// The locks of a list.

@@ -118,7 +118,8 @@ fn find_collecting_options(command: &Command, path: &[&str]) -> Vec<String> {
 #[test]
 fn the_keeper_and_the_service_drop_no_value() {
     assert_eq!(find_collecting_options(&keeper::Cli::command(), &["aba-lock-keeper"]), ["aba-lock-keeper hold --lock"]);
-    assert_eq!(find_collecting_options(&service::Cli::command(), &["aba-lockd"]), ["aba-lockd serve --allow-host"]);
+    let expected = ["aba-lockd serve --allow-host", "aba-lockd token new --permission"];
+    assert_eq!(find_collecting_options(&service::Cli::command(), &["aba-lockd"]), expected);
 }
 
 #[test]

@@ -120,7 +120,9 @@ fn with_a_token_file_each_call_needs_a_token_with_its_scope() {
     for path in ["/healthz", "/", "/openapi.json"] {
         assert_eq!(call("", "GET", path).status, 200);
     }
-    call("w", "GET", &unlock).ok();
+    // The lock belongs to another token.
+    call("w", "GET", &unlock).expect_refusal(403, 7);
+    call("secret", "GET", &unlock).ok();
     // The log names the owner of the token, and never contains the token.
     service.wait_for_log(&[r#""by":"writer""#]);
     assert!(service.log().iter().all(|line| !line.contains("secret")));
@@ -140,9 +142,11 @@ fn sighup_replaces_the_tokens_unless_the_new_token_file_is_unusable() {
     service.wait_for_log(&["\"event\":\"reloaded\"", "tokens"]);
     // The same connection is used before and after.
     assert_eq!((status("first"), status("second")), (401, 200));
-    for (broken, why) in
-        [(Some("new lock:all third\n"), "unknown scope lock:all"), (Some(""), "no token"), (None, "No such file")]
-    {
+    for (broken, why) in [
+        (Some("new lock:all third\n"), "line 1: unknown permission lock:all"),
+        (Some(""), "no token"),
+        (None, "No such file"),
+    ] {
         match broken {
             Some(text) => write_file(&file, text),
             None => std::fs::remove_file(&file).unwrap(),

@@ -90,3 +90,39 @@ fn only_clients_with_a_certificate_of_the_authority_are_accepted() {
     assert!(is_accepted("other.pem", "stranger"));
     assert!(!is_accepted("other.pem", "client"));
 }
+
+#[test]
+fn a_client_certificate_has_the_permissions_of_its_line() {
+    let start = Start::new().token_file("build cert:client lock:read\nci lock:read,lock:write secret\n");
+    let directory = start.directory().to_owned();
+    create_certificates(&directory);
+    let path = |name: &str| directory.join(name).to_str().unwrap().to_owned();
+    let options = [("--tls-cert", "server.pem"), ("--tls-key", "server.key"), ("--tls-client-ca", "ca.pem")];
+    let start = options.iter().fold(start, |start, (option, file)| start.args(&[option, &path(file)]));
+    let service = start.args(&["--log-all"]).start();
+    let status = |identity: &str, args: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "60", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", &path("ca.pem")]);
+        command.args(["--cert", &path(&format!("{identity}.pem")), "--key", &path(&format!("{identity}.key"))]);
+        command.env_remove("https_proxy").arg(format!("https://{}{}", service.rest, args[0])).args(&args[1..]);
+        run_program(&mut command)
+    };
+    let create = ["/api/v1alpha1/lock", "-d", r#"{"service":"web","who":"ann"}"#];
+    let with_token = |token: &'static str| [&create[..], &["-H", token]].concat();
+    assert_eq!(status("client", &["/api/v1alpha1/locks/list"]), "200");
+    service.wait_for_log(&["\"event\":\"list\"", "\"by\":\"build\"", "\"certificate\":\"client\""]);
+    assert_eq!(status("client", &create), "403");
+    service.wait_for_log(&["the certificate of build does not permit lock:write"]);
+    // A token has priority, also one that is wrong.
+    assert_eq!(status("client", &with_token("X-Api-Key: secret")), "200");
+    assert_eq!(status("client", &with_token("X-Api-Key: wrong")), "401");
+    // The certificate of the server itself has no line.
+    assert_eq!(status("server", &["/api/v1alpha1/locks/list"]), "401");
+}
+
+#[test]
+fn the_service_warns_about_a_certificate_in_the_token_file_that_it_never_asks_for() {
+    let start = Start::new().token_file("build cert:client lock:read\n");
+    let output = start.store(NO_STORE).run_and_expect(125);
+    assert!(output.contains("the line of build in ") && output.contains("--tls-client-ca"), "{output}");
+}

@@ -45,9 +45,10 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         layers: &[
             &["model", "args", "environment", "file_mode", "misuse", "shutdown"],
             &["error", "systemd"],
-            &["report"],
+            &["report", "credential"],
+            &["permission"],
             &["telemetry", "token_file", "tls", "exit"],
-            &["connection", "store", "access", "runtime"],
+            &["connection", "store", "access", "runtime", "token_command"],
             &["lock_manager", "reload"],
             &["rest", "grpc"],
             &["lifecycle"],

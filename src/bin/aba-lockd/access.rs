@@ -1,10 +1,13 @@
-//! The decision whether a call is permitted: by its token, and by the page that sent it.
+//! The decision whether a call is permitted: by its token or client certificate, and by the page that sent it.
 //!
-//! Both APIs check the token of each call. A page of another site can make a browser send requests, so REST also checks
+//! Both APIs identify the caller of each call. A page of another site can make a browser send requests, so REST also checks
 //! the headers with which browsers report where a request comes from.
 
+use crate::credential;
 use crate::error::CallError;
-use crate::token_file::{Scope, TokenTable};
+use crate::permission::{Caller, Scope};
+use crate::token_file::TokenTable;
+use axum::http::HeaderMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -35,20 +38,32 @@ impl AccessPolicy {
         }
     }
 
-    /// Returns the name of the token in the token file, if the token permits the call.
-    pub(crate) fn check_token(&self, authorization: Option<&str>, scope: Scope) -> Result<Option<String>, CallError> {
-        let Some(tokens) = &self.tokens else { return Ok(None) };
-        let tokens = Arc::clone(&tokens.read().unwrap_or_else(PoisonError::into_inner));
-        let (scheme, token) = authorization.and_then(|value| value.split_once(' ')).ok_or(CallError::NoToken)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(CallError::NoToken);
-        }
-        let owner = tokens.find_owner(token.trim()).ok_or(CallError::WrongToken)?;
-        if owner.scopes.contains(&scope) {
-            return Ok(Some(owner.name.clone()));
-        }
-        let scope = if scope == Scope::Read { "lock:read" } else { "lock:write" };
-        Err(CallError::NotAllowed(format!("the token of {} does not permit {scope}", owner.name)))
+    fn tokens(&self) -> Option<Arc<TokenTable>> {
+        self.tokens.as_ref().map(|tokens| Arc::clone(&tokens.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Returns the caller, if it has the scope for at least one service. `None`: the service has no token file.
+    ///
+    /// A client certificate counts only if the call has no token.
+    pub(crate) fn identify_caller(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&str>,
+        scope: Scope,
+    ) -> Result<Option<Caller>, CallError> {
+        let Some(tokens) = self.tokens() else { return Ok(None) };
+        let caller = match credential::read_token(headers)? {
+            Some(token) => tokens.find_token(&token).ok_or(CallError::WrongToken)?,
+            None => certificate.and_then(|name| tokens.find_certificate(name)).ok_or(CallError::NoToken)?,
+        };
+        caller.check_scope(scope)?;
+        Ok(Some(Caller { secret: credential::read_lock_secret(headers)?, ..caller.clone() }))
+    }
+
+    /// Refuses a caller whose credential or permission was removed from the token file during its call.
+    pub(crate) fn check_again(&self, caller: Option<&Caller>, scope: Scope, service: &str) -> Result<(), CallError> {
+        let (Some(caller), Some(tokens)) = (caller, self.tokens()) else { return Ok(()) };
+        tokens.find_credential(&caller.credential).ok_or(CallError::WrongToken)?.check_service(scope, service)
     }
 
     /// Refuses requests that a browser sends for a page of another site: a form, an image or a link that unlocks, or a
@@ -109,24 +124,30 @@ fn is_local_host(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::header;
 
     #[test]
-    fn a_token_permits_the_calls_of_its_scopes() {
-        let digest = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        let text = format!("# of the team\n\nci lock:read,lock:write secret\nboard lock:read {digest}\n");
+    fn a_call_with_a_token_or_a_certificate_has_the_permissions_of_its_line() {
+        let text = "ci lock:read,lock:write secret\nbuild cert:build lock:read\n";
         let access = AccessPolicy {
-            tokens: Some(RwLock::new(Arc::new(TokenTable::parse(&text).unwrap()))),
+            tokens: Some(RwLock::new(Arc::new(TokenTable::parse(text).unwrap()))),
             allowed_hosts: Vec::new(),
             checks_host: false,
         };
-        let name = |token, scope| access.check_token(token, scope).map(Option::unwrap).map_err(|error| error.label());
-        assert_eq!(name(Some("Bearer secret"), Scope::Write), Ok("ci".to_owned()));
-        assert_eq!(name(Some("bearer test"), Scope::Read), Ok("board".to_owned()));
-        assert_eq!(name(Some("Bearer test"), Scope::Write), Err("not_allowed"));
-        for none in [None, Some("Bearer"), Some("Basic secret"), Some("secret")] {
-            assert_eq!(name(none, Scope::Read), Err("no_token"), "{none:?}");
-        }
-        assert_eq!(name(Some("Bearer other"), Scope::Read), Err("wrong_token"));
+        let name = |token: Option<&str>, certificate, scope| {
+            let headers = token.map(|token| (header::AUTHORIZATION, token.parse().unwrap())).into_iter().collect();
+            let caller = access.identify_caller(&headers, certificate, scope);
+            caller.map(|caller| caller.unwrap().name.to_string()).map_err(|error| error.label())
+        };
+        assert_eq!(name(Some("Bearer secret"), None, Scope::Write), Ok("ci".to_owned()));
+        assert_eq!(name(Some("Bearer secret"), None, Scope::Admin), Err("not_allowed"));
+        assert_eq!(name(Some("Bearer secret"), Some("build"), Scope::Read), Ok("ci".to_owned()));
+        assert_eq!(name(None, Some("build"), Scope::Read), Ok("build".to_owned()));
+        assert_eq!(name(None, Some("build"), Scope::Write), Err("not_allowed"));
+        assert_eq!(name(None, Some("other"), Scope::Read), Err("no_token"));
+        assert_eq!(name(None, None, Scope::Read), Err("no_token"));
+        // A certificate does not replace a token that is wrong.
+        assert_eq!(name(Some("Bearer other"), Some("build"), Scope::Read), Err("wrong_token"));
     }
 
     #[test]

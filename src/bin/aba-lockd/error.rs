@@ -18,6 +18,8 @@ pub(crate) enum CallError {
     NoToken,
     /// The caller sent a token that is not in the token file.
     WrongToken,
+    /// The caller sent a token in a form that cannot be read.
+    BadCredential(String),
     TooLarge,
     /// The maximum number of waiters is reached.
     TooMany,
@@ -45,8 +47,10 @@ impl fmt::Display for CallError {
                 }
             }
             Self::Unknown(id) => write!(f, "there is no lock {id}"),
-            Self::Invalid(why) | Self::NotAllowed(why) => f.write_str(why),
-            Self::NoToken => f.write_str("a token is required: send the header Authorization: Bearer TOKEN"),
+            Self::Invalid(why) | Self::NotAllowed(why) | Self::BadCredential(why) => f.write_str(why),
+            Self::NoToken => {
+                f.write_str("a token is required: send the header Authorization: Bearer TOKEN, or X-Api-Key: TOKEN")
+            }
             Self::WrongToken => f.write_str("this token is not in the token file of the service"),
             Self::TooLarge => f.write_str("the body is longer than 64 KiB"),
             Self::TooMany => f.write_str("too many calls are waiting for locks; try again later"),
@@ -66,6 +70,7 @@ impl CallError {
             Self::NotAllowed(_) => "not_allowed",
             Self::NoToken => "no_token",
             Self::WrongToken => "wrong_token",
+            Self::BadCredential(_) => "bad_credential",
             Self::TooLarge => "too_large",
             Self::TooMany => "too_many",
             Self::Stopping => "stopping",

@@ -5,10 +5,10 @@ use crate::access::AccessPolicy;
 use crate::connection::listener::Listener;
 use crate::connection::peer::Peer;
 use crate::error::CallError;
-use crate::lock_manager::LockManager;
-use crate::model::{Lock, LockFields, LockKey, LockQuery, LockRequest};
+use crate::lock_manager::{GrantedLock, LockManager};
+use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockQuery, LockRequest};
+use crate::permission::Scope;
 use crate::telemetry::CallInfo;
-use crate::token_file::Scope;
 use aba_lock_protocol::span;
 use jiff::Timestamp;
 use std::future::Future;
@@ -70,8 +70,8 @@ impl GrpcService {
     fn authorize<T>(&self, request: &Request<T>, operation: &'static str, scope: Scope) -> Result<CallInfo, Status> {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let mut call = peer.describe_call("grpc", operation);
-        let authorization = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        call.by = self.record_refusal(&call, self.access.check_token(authorization, scope))?;
+        let caller = self.access.identify_caller(request.metadata().as_ref(), call.certificate.as_deref(), scope);
+        call.caller = self.record_refusal(&call, caller)?;
         peer.mark_permitted();
         Ok(call)
     }
@@ -94,9 +94,11 @@ impl LockService for GrpcService {
         let wire::CreateLockRequest { service, who, environment, resource, event_id, ttl, wait } = request.into_inner();
         let ttl = self.record_refusal(&call, parse_time_span("ttl", ttl))?;
         let wait = self.record_refusal(&call, parse_time_span("wait", wait))?;
-        let request = LockRequest { key: LockKey { service, environment, resource }, who, event_id, ttl, wait };
-        let lock = self.manager.create(&call, request).await?;
-        Ok(Response::new(wire::CreateLockResponse { lock: Some(lock.into()) }))
+        let key = LockKey { service, environment, resource };
+        let request = LockRequest { key, who, event_id, ttl, wait, origin: LockOrigin::default() };
+        let GrantedLock { lock, secret } = self.manager.create(&call, request).await?;
+        let secret = secret.unwrap_or_default();
+        Ok(Response::new(wire::CreateLockResponse { lock: Some(lock.into()), secret }))
     }
 
     async fn get_lock(
@@ -195,7 +197,7 @@ impl From<CallError> for Status {
             CallError::Unknown(_) => Code::NotFound,
             CallError::Invalid(_) => Code::InvalidArgument,
             CallError::NotAllowed(_) => Code::PermissionDenied,
-            CallError::NoToken | CallError::WrongToken => Code::Unauthenticated,
+            CallError::NoToken | CallError::WrongToken | CallError::BadCredential(_) => Code::Unauthenticated,
             CallError::TooMany | CallError::TooLarge => Code::ResourceExhausted,
             CallError::Stopping | CallError::Fault(_) => Code::Unavailable,
         };

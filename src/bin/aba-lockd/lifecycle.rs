@@ -52,7 +52,8 @@ fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
     let runtime = runtime::start_runtime()?;
     // The handler of SIGHUP is installed first, because a SIGHUP without a handler would end the process.
     let reloads = runtime.block_on(async { handle_signal(SignalKind::hangup()) })?;
-    let tokens = options.token_file.as_deref().map(token_file::read).transpose()?;
+    let tokens = options.token_file.as_deref();
+    let tokens = tokens.map(|file| token_file::read(file, options.tls_client_ca.is_some())).transpose()?;
     // The host name is checked only on a loopback address without tokens. Other machines may call the service by names
     // that it does not know; there, tokens or certificates protect it, unless --insecure is given.
     let checks_host = rest_address.ip().is_loopback() && tokens.is_none();
@@ -100,7 +101,7 @@ async fn serve(service: PreparedService, store: &OpenStore, telemetry: Arc<Telem
     let mut terminate = handle_signal(SignalKind::terminate())?;
     let mut interrupt = handle_signal(SignalKind::interrupt())?;
 
-    let manager = Arc::new(LockManager::new(Arc::clone(&store.backend), telemetry));
+    let manager = Arc::new(LockManager::new(Arc::clone(&store.backend), Arc::clone(&access), telemetry));
     let router = rest::handlers::build_router(RestState { manager: Arc::clone(&manager), access: Arc::clone(&access) });
     let rest_side = tokio::spawn(rest::server::serve(rest_in, router, access.tokens.is_none(), shutdown.clone()));
     let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&manager), access, shutdown.wait()));

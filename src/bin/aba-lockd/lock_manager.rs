@@ -1,8 +1,11 @@
 //! The operations of the service. REST and gRPC translate their requests into calls of [`LockManager`], which checks
 //! the arguments, passes the call to the store, and records the answer.
 
+use crate::access::AccessPolicy;
+use crate::credential;
 use crate::error::CallError;
-use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest};
+use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, LockRequest};
+use crate::permission::Scope;
 use crate::store::lock_store::LockStore;
 use crate::telemetry::{CallInfo, Telemetry};
 use std::sync::Arc;
@@ -21,15 +24,23 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct LockManager {
     store: Arc<dyn LockStore>,
+    access: Arc<AccessPolicy>,
     pub(crate) telemetry: Arc<Telemetry>,
     is_stopping: AtomicBool,
     /// The time and the result of the last health check.
     last_check: Mutex<Option<(Instant, Result<(), CallError>)>>,
 }
 
+/// A lock that a call has acquired.
+pub(crate) struct GrantedLock {
+    pub(crate) lock: Lock,
+    /// Permits other callers to change and release the lock. `None`: the service has no token file.
+    pub(crate) secret: Option<String>,
+}
+
 impl LockManager {
-    pub(crate) fn new(store: Arc<dyn LockStore>, telemetry: Arc<Telemetry>) -> Self {
-        Self { store, telemetry, is_stopping: AtomicBool::new(false), last_check: Mutex::default() }
+    pub(crate) fn new(store: Arc<dyn LockStore>, access: Arc<AccessPolicy>, telemetry: Arc<Telemetry>) -> Self {
+        Self { store, access, telemetry, is_stopping: AtomicBool::new(false), last_check: Mutex::default() }
     }
 
     /// Refuses new requests for locks and all waiters from now on. Locks can still be released and renewed.
@@ -38,48 +49,89 @@ impl LockManager {
         self.store.stop();
     }
 
-    pub(crate) async fn create(&self, call: &CallInfo, request: LockRequest) -> Result<Lock, CallError> {
-        let waits = request.wait.is_some();
+    pub(crate) async fn create(&self, call: &CallInfo, mut request: LockRequest) -> Result<GrantedLock, CallError> {
+        let (waits, mut secret) = (request.wait.is_some(), None);
         let work = async {
             let LockKey { service, environment, resource } = &request.key;
             check_not_empty("service", service)?;
             check_not_empty("who", &request.who)?;
             check_lengths(&[service, environment, resource, &request.who, &request.event_id])?;
+            if let Some(caller) = &call.caller {
+                caller.check_service(Scope::Write, service)?;
+                let new = credential::new_secret().map_err(CallError::Fault)?;
+                let digest = credential::format_digest(&credential::hash_token(&new));
+                request.origin = LockOrigin { name: caller.name.to_string(), secret: digest };
+                secret = Some(new);
+            }
             if self.is_stopping.load(Ordering::SeqCst) {
                 return Err(CallError::Stopping);
             }
-            self.store.create(request).await
+            let lock = self.store.create(request).await?;
+            let permitted = self.access.check_again(call.caller.as_ref(), Scope::Write, &lock.key.service);
+            if permitted.is_err() && waits {
+                self.store.remove(&lock.id).await?;
+                permitted?;
+            }
+            Ok(lock)
         };
         let begun = Instant::now();
         let result = work.await;
         let duration = (!waits).then(|| begun.elapsed());
         self.telemetry.record_call(call, result.as_ref().map(Some), duration);
-        result
+        result.map(|lock| GrantedLock { lock, secret })
     }
 
     pub(crate) async fn get(&self, call: &CallInfo, id: &str) -> Result<Lock, CallError> {
-        self.record(call, id, self.store.get(id)).await
+        let work = async {
+            let lock = self.store.get(id).await?;
+            call.caller.as_ref().map_or(Ok(()), |caller| caller.check_lock(Scope::Read, &lock)).map(|()| lock)
+        };
+        self.record(call, id, work).await
     }
 
     pub(crate) async fn update(&self, call: &CallInfo, id: &str, changes: LockFields) -> Result<Lock, CallError> {
         let work = async {
             let LockFields { service, environment, resource, who, event_id } = &changes;
             check_lengths(&[service, environment, resource, who, event_id])?;
+            self.check_change(call, id).await?;
+            if let Some(caller) = &call.caller
+                && !service.is_empty()
+            {
+                caller.check_service(Scope::Write, service)?;
+            }
             self.store.update(id, changes).await
         };
         self.record(call, id, work).await
     }
 
     pub(crate) async fn unlock(&self, call: &CallInfo, id: &str) -> Result<Lock, CallError> {
-        self.record(call, id, self.store.remove(id)).await
+        let work = async {
+            self.check_change(call, id).await?;
+            self.store.remove(id).await
+        };
+        self.record(call, id, work).await
     }
 
     pub(crate) async fn renew(&self, call: &CallInfo, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError> {
-        self.record(call, id, self.store.renew(id, ttl)).await
+        let work = async {
+            self.check_change(call, id).await?;
+            self.store.renew(id, ttl).await
+        };
+        self.record(call, id, work).await
     }
 
-    pub(crate) async fn list(&self, call: &CallInfo, query: LockQuery) -> Result<LockPage, CallError> {
+    /// Refuses a caller that may not change this lock. The owner of a lock never changes, so the check need not be a
+    /// part of the change.
+    async fn check_change(&self, call: &CallInfo, id: &str) -> Result<(), CallError> {
+        match &call.caller {
+            Some(caller) => caller.check_change(&self.store.get(id).await?),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn list(&self, call: &CallInfo, mut query: LockQuery) -> Result<LockPage, CallError> {
         let begun = Instant::now();
+        query.services = call.caller.as_ref().and_then(|caller| caller.list_services(Scope::Read));
         let result = match query {
             LockQuery { page: 0, .. } => Err(CallError::Invalid("page must be at least 1".to_owned())),
             LockQuery { per_page: Some(0), .. } => Err(CallError::Invalid("per_page must be at least 1".to_owned())),

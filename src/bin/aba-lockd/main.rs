@@ -4,12 +4,13 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 8 | `lifecycle`: starts, runs and stops the service |
-//! | 7 | `rest`, `grpc`: the two APIs |
-//! | 6 | `lock_manager`: validates the calls, passes them to the store and records them; `reload`: reads files again at SIGHUP |
-//! | 5 | `connection`: accepts connections, within limits; `store`: SQLite and etcd; `access`: permits or refuses calls; `runtime`: threads |
-//! | 4 | `telemetry`: log and metrics of calls; `token_file`, `tls`: the files of tokens and certificates; `exit`: exit statuses |
-//! | 3 | `report`: all output |
+//! | 9 | `lifecycle`: starts, runs and stops the service |
+//! | 8 | `rest`, `grpc`: the two APIs |
+//! | 7 | `lock_manager`: validates the calls, passes them to the store and records them; `reload`: reads files again at SIGHUP |
+//! | 6 | `connection`: accepts connections, within limits; `store`: SQLite and etcd; `access`: permits or refuses calls; `runtime`: threads; `token_command`: `aba-lockd token` |
+//! | 5 | `telemetry`: log and metrics of calls; `token_file`, `tls`: the files of tokens and certificates; `exit`: exit statuses |
+//! | 4 | `permission`: the permissions of a caller |
+//! | 3 | `report`: all output; `credential`: tokens in requests, and new ones |
 //! | 2 | `error`; `systemd`: notifications |
 //! | 1 | `model`: locks and requests; `args`, `environment`, `file_mode`, `misuse`, `shutdown` |
 //!
@@ -21,6 +22,7 @@ mod access;
 #[path = "../definitions/service.rs"]
 mod args;
 mod connection;
+mod credential;
 mod environment;
 mod error;
 mod exit;
@@ -31,6 +33,7 @@ mod lock_manager;
 #[path = "../aba-lock/output/misuse/clap_mistake.rs"]
 mod misuse;
 mod model;
+mod permission;
 mod reload;
 mod report;
 mod rest;
@@ -40,20 +43,25 @@ mod store;
 mod systemd;
 mod telemetry;
 mod tls;
+mod token_command;
 mod token_file;
 
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args::Cli { command: args::Command::Serve(options) } = match args::Cli::try_parse() {
-        Ok(cli) => cli,
+    let command = match args::Cli::try_parse() {
+        Ok(cli) => cli.command,
         Err(error) => {
             report::print_clap_error(&error);
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
         }
     };
-    match lifecycle::run(options) {
+    let result = match command {
+        args::Command::Serve(options) => lifecycle::run(options),
+        args::Command::Token(args::TokenCommand::New(options)) => token_command::create_token(&options).map(|()| true),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(exit::UNANSWERED),
         Err(error) => {

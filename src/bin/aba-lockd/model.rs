@@ -29,8 +29,18 @@ pub(crate) struct Lock {
     pub(crate) expires: Option<Timestamp>,
     /// The fencing token: greater than that of every lock that was granted before.
     pub(crate) token: u64,
+    pub(crate) origin: LockOrigin,
     /// The waiters in the order in which they will be served. Filled only by the calls that return the queue.
     pub(crate) queue: Vec<Waiter>,
+}
+
+/// The caller that created a lock. It never changes. Empty if the service had no token file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LockOrigin {
+    /// The name of the caller in the token file.
+    pub(crate) name: String,
+    /// The SHA-256 digest of the secret that the caller got, in hexadecimal.
+    pub(crate) secret: String,
 }
 
 /// A caller that waits for a lock.
@@ -49,6 +59,25 @@ pub(crate) struct LockRequest {
     pub(crate) ttl: Option<Duration>,
     /// The longest time that the caller waits while the lock is held. `None`: it does not wait.
     pub(crate) wait: Option<Duration>,
+    /// `lock_manager` fills it.
+    pub(crate) origin: LockOrigin,
+}
+
+/// The services for which a permission is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ServicePattern {
+    Exact(String),
+    /// All services whose names have this prefix.
+    Prefix(String),
+}
+
+impl ServicePattern {
+    pub(crate) fn matches(&self, service: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == service,
+            Self::Prefix(prefix) => service.starts_with(prefix.as_str()),
+        }
+    }
 }
 
 /// The fields of a lock that a caller can change or search for. An empty field changes nothing and matches every lock.
@@ -69,8 +98,10 @@ pub(crate) struct LockQuery {
     /// `None`: all locks are on one page.
     pub(crate) per_page: Option<u32>,
     pub(crate) fields: LockFields,
-    /// Lower-case words, all of which a lock must contain ([`Lock::contains_words`]).
+    /// Lower-case words, all of which a lock must contain ([`Lock::is_selected_by`]).
     pub(crate) words: Vec<String>,
+    /// The services that the caller may see. `None`: all of them.
+    pub(crate) services: Option<Vec<ServicePattern>>,
 }
 
 #[derive(Debug)]
@@ -92,9 +123,15 @@ impl Lock {
         self.expires = self.ttl.and_then(|ttl| now.checked_add(ttl).ok());
     }
 
+    /// Returns true if the lock contains the words of the query, and belongs to a service that the caller may see.
+    pub(crate) fn is_selected_by(&self, query: &LockQuery) -> bool {
+        let is_visible = |services: &Vec<ServicePattern>| services.iter().any(|one| one.matches(&self.key.service));
+        query.services.as_ref().is_none_or(is_visible) && (query.words.is_empty() || self.contains_words(&query.words))
+    }
+
     /// Returns true if each of these lower-case words occurs in a field of the lock, in its id, or in the name of a
     /// waiter.
-    pub(crate) fn contains_words(&self, words: &[String]) -> bool {
+    fn contains_words(&self, words: &[String]) -> bool {
         let LockKey { service, environment, resource } = &self.key;
         let texts = [service, environment, resource, &self.who, &self.event_id, &self.id];
         let waiters = self.queue.iter().map(|waiter| &waiter.who);
@@ -107,7 +144,11 @@ impl LockRequest {
     /// Returns true if `lock` was granted to an earlier request of the same caller for the same event: a caller that
     /// repeats a request because the answer was lost must not wait for its own lock.
     pub(crate) fn is_repeat_of(&self, lock: &Lock) -> bool {
-        !self.event_id.is_empty() && self.event_id == lock.event_id && self.who == lock.who && self.key == lock.key
+        !self.event_id.is_empty()
+            && self.event_id == lock.event_id
+            && self.who == lock.who
+            && self.key == lock.key
+            && self.origin.name == lock.origin.name
     }
 
     /// Returns the lock that this request asks for, still without a fencing token.
@@ -121,6 +162,7 @@ impl LockRequest {
             ttl: self.ttl,
             expires: None,
             token: 0,
+            origin: self.origin.clone(),
             queue: Vec::new(),
         };
         lock.restart_ttl(now);

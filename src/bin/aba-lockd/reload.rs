@@ -34,7 +34,7 @@ impl Reloader {
             );
         };
         if let Some(file) = &self.options.token_file {
-            match token_file::read(file) {
+            match token_file::read(file, self.options.tls_client_ca.is_some()) {
                 Ok(tokens) => {
                     self.access.replace_tokens(tokens);
                     done.push("tokens");

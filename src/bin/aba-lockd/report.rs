@@ -1,10 +1,11 @@
-//! All output of the service: the help, and on standard error usage errors, the message of a failed start, and the log,
+//! All output of the service: the help, a new token, and on standard error usage errors, the message of a failed start, and the log,
 //! which has one line of JSON for each event.
 //!
 //! A thread of its own writes the log, so that a reader which stops reading delays no call. No other module prints.
 
 use crate::error::StartError;
 use crate::misuse;
+use aba_lock::base::text::format_io_error;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use std::io::{self, Write};
@@ -36,9 +37,21 @@ pub(crate) fn print_clap_error(error: &clap::Error) {
         let _ = error.print();
         return;
     }
-    let hint = misuse::find_similar(error).unwrap_or_else(|| "see `aba-lockd serve --help`".to_owned());
+    let is_about_tokens = error.render().to_string().contains("Usage: aba-lockd token");
+    let command = if is_about_tokens { "token new" } else { "serve" };
+    let hint = misuse::find_similar(error).unwrap_or_else(|| format!("see `aba-lockd {command} --help`"));
     let text = misuse::describe(error);
     let _ = io::stderr().write_all(format!("aba-lockd: {text}\nhint: {hint}\n").as_bytes());
+}
+
+/// Prints a new token and its line for the token file to standard output, and what to do with them to standard error.
+pub(crate) fn print_token(token: &str, line: &str) -> Result<(), StartError> {
+    let written = writeln!(io::stdout(), "{token}\n{line}");
+    written.map_err(|error| StartError::new(format!("cannot print the token: {}", format_io_error(&error))))?;
+    let note = "the first line is the token, which is shown only now; add the second line to the token file, and \
+                reload the service";
+    let _ = io::stderr().write_all(format!("aba-lockd: {note}\n").as_bytes());
+    Ok(())
 }
 
 /// The thread that writes the log.

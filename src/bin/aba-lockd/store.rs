@@ -7,4 +7,5 @@ pub(crate) mod open;
 
 mod etcd;
 mod grant;
+mod origin;
 mod sqlite;

@@ -3,6 +3,7 @@
 
 use crate::error::CallError;
 use crate::model::Lock;
+use crate::permission::Caller;
 use crate::report;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -21,8 +22,8 @@ pub(crate) struct CallInfo {
     pub(crate) operation: &'static str,
     /// The address of the client.
     pub(crate) from: String,
-    /// The name of the caller's token in the token file.
-    pub(crate) by: Option<String>,
+    /// `None`: the service has no token file, or the caller is not identified yet.
+    pub(crate) caller: Option<Caller>,
     /// The name in the caller's certificate.
     pub(crate) certificate: Option<String>,
 }
@@ -87,14 +88,18 @@ impl Telemetry {
         let changes_locks = matches!(call.operation, "create" | "update" | "unlock");
         let is_error = matches!(
             result,
-            Err(CallError::Fault(_) | CallError::NotAllowed(_) | CallError::NoToken | CallError::WrongToken)
+            Err(CallError::Fault(_)
+                | CallError::NotAllowed(_)
+                | CallError::NoToken
+                | CallError::WrongToken
+                | CallError::BadCredential(_))
         );
         if !(self.logs_all || is_error || changes_locks && result.is_ok()) {
             return;
         }
         let mut members: Vec<(&str, Value)> =
             vec![("result", label.into()), ("api", call.api.into()), ("from", call.from.clone().into())];
-        members.extend(call.by.as_ref().map(|by| ("by", by.clone().into())));
+        members.extend(call.caller.as_ref().map(|caller| ("by", (*caller.name).into())));
         members.extend(call.certificate.as_ref().map(|name| ("certificate", name.clone().into())));
         match result {
             Ok(Some(lock)) => members.extend(describe_lock(lock)),
@@ -174,6 +179,9 @@ fn describe_lock(lock: &Lock) -> Vec<(&'static str, Value)> {
     ];
     if !lock.event_id.is_empty() {
         members.push(("event_id", json!(lock.event_id)));
+    }
+    if !lock.origin.name.is_empty() {
+        members.push(("owner", json!(lock.origin.name)));
     }
     members
 }

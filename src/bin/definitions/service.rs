@@ -47,9 +47,34 @@ pub(crate) enum Command {
     /// On SIGHUP, the service reads the token file and the certificates again. If a file cannot be used, its previous version
     /// stays in use, and the log names the reason.
     Serve(ServeOptions),
+    /// Create tokens for the token file.
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
-/// The options of the only command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Print a new random token, and the line for the token file.
+    ///
+    /// The first line of the output is the token, which is not stored anywhere, and the second one is the line for the token
+    /// file, which contains only the SHA-256 digest of the token. Add the line to the file, then send SIGHUP to the service
+    /// (`systemctl reload aba-lockd`).
+    New(NewTokenOptions),
+}
+
+/// The options of `token new`.
+#[derive(Debug, Args)]
+pub(crate) struct NewTokenOptions {
+    /// Name of the owner: in the log, and for the locks that the callers with this token create
+    pub(crate) name: String,
+    /// Permission of the token: lock:read, lock:write or lock:admin, or one of them for some services, such as
+    /// lock:write:shop or lock:write:team-a/* (repeatable) [default: lock:read,lock:write]
+    #[arg(long = "permission", value_name = "PERMISSION", value_delimiter = ',', hide_default_value = true,
+          default_values = ["lock:read", "lock:write"])]
+    pub(crate) permissions: Vec<String>,
+}
+
+/// The options of `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = exit_status())]
 pub(crate) struct ServeOptions {
@@ -69,11 +94,12 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true,
           value_parser = clap::value_parser!(u64).range(..=LARGEST_TOKEN_BASE))]
     pub(crate) token_base: u64,
-    /// Require a token of this file, which has a line NAME SCOPES TOKEN for each token
+    /// Require a token of this file, which has a line NAME sha256:DIGEST PERMISSIONS for each token
     ///
-    /// SCOPES is lock:read (get and list locks, read metrics), lock:write (all other calls), or both, separated by a comma.
-    /// TOKEN is the token, or sha256: followed by its digest. Callers send `Authorization: Bearer TOKEN`. On SIGHUP, the
-    /// service reads the file again.
+    /// `aba-lockd token new NAME` creates a token and its line. PERMISSIONS are lock:read (get and list locks, read metrics),
+    /// lock:write (create locks, and change those of NAME) and lock:admin (all calls), separated by commas. A service can follow
+    /// each, as in lock:write:shop, or a prefix, as in lock:write:team-a/*. Callers send `Authorization: Bearer TOKEN`, or
+    /// `X-Api-Key: TOKEN`. On SIGHUP, the service reads the file again.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) token_file: Option<PathBuf>,
     /// Use TLS, with this certificate and its chain (PEM)

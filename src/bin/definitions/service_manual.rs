@@ -42,25 +42,64 @@ pub(crate) const GRPC: [(&str, &str); 1] = [(
          all locks are in one message, and clients accept at most 4 MB by default.",
 )];
 
-pub(crate) const TOKEN_FILE: [(&str, &str); 4] = [
+pub(crate) const TOKENS: [(&str, &str); 2] = [
     (
-        "NAME SCOPES TOKEN",
+        "aba-lockd token new NAME [--permission PERMISSION]...",
+        "Print a new token of 256 random bits, and on the second line the line for the token file, which contains only \
+         the SHA-256 digest of the token. The token is not stored anywhere. Without --permission, the permissions are \
+         lock:read and lock:write. A slow hash, as for passwords, is not needed: nobody can guess a random token of \
+         this length.",
+    ),
+    (
+        "Authorization: Bearer TOKEN, X-Api-Key: TOKEN, Authorization: Basic BASE64",
+        "The headers with which a caller sends its token, in REST and (as metadata) in gRPC. If X-Api-Key is there, \
+         Authorization is not read. With Basic, the token is the password, and the user name may be any text. A \
+         repeated header is refused. Without a known token, the answer is 401 (gRPC: UNAUTHENTICATED). If the token \
+         does not permit the call, the answer is 403 (PERMISSION_DENIED), and the message names the missing permission.",
+    ),
+];
+
+pub(crate) const TOKEN_FILE: [(&str, &str); 6] = [
+    (
+        "NAME HASH PERMISSIONS",
         "One line for each token. Empty lines and lines that begin with # are ignored. The service reads the file \
          when it starts and on SIGHUP. After that, it refuses tokens that are not in the file any more. If the file \
          cannot be used, the previous tokens stay valid. The service warns if every user of the machine can change \
          the file, if every user can read it (unless all tokens are digests), and if other machines have to send \
          their tokens without TLS.",
     ),
-    ("NAME", "The name of the token's owner in the log."),
     (
-        "SCOPES",
-        "lock:read (get and list locks, read metrics), lock:write (create, update, renew and unlock), or \
-         lock:read,lock:write.",
+        "NAME",
+        "The owner of the locks that callers with this token create, and the name in the log (by, owner). Several \
+         lines may have the same name, for example while an old token is replaced by a new one.",
     ),
     (
-        "TOKEN",
-        "The token, or sha256: followed by the SHA-256 digest of the token in hexadecimal, as printed by: printf %s \
-         TOKEN | sha256sum",
+        "HASH",
+        "sha256: followed by the SHA-256 digest of the token in hexadecimal, as printed by aba-lockd token new. Or \
+         cert: followed by the name in a client certificate (--tls-client-ca): the common name, or the digest that \
+         the log shows. Write a blank in the name as %20 and a % as %25. A certificate counts only for calls without a \
+         token.",
+    ),
+    (
+        "PERMISSIONS",
+        "One or more of these, with commas between them: lock:read (get and list locks, read metrics), lock:write \
+         (create locks, and update, renew and unlock those of NAME), and lock:admin (all calls, for the locks of all \
+         owners). A colon and a service after it limit the permission to that service (lock:write:shop); with a * at \
+         its end, to all services whose names begin in this way (lock:write:team-a/*). In the name of a service, write \
+         a blank as %20, a comma as %2C, a * as %2A and a % as %25. A list contains only the locks that the caller may \
+         read.",
+    ),
+    (
+        "owner",
+        "Only callers with the same NAME as its creator may update, renew or unlock a lock, with two exceptions: \
+         callers with lock:admin for its service, and callers with lock:write for its service and the secret of the \
+         lock. The answer to the request for the lock contains this secret (member secret), and the callers send it in \
+         the header X-Lock-Secret. A lock that was created while the service had no token file has no owner.",
+    ),
+    (
+        "NAME PERMISSIONS TOKEN",
+        "An older form of the line, which is still accepted. TOKEN is the token in clear text, or sha256: and its \
+         digest.",
     ),
 ];
 

@@ -34,7 +34,7 @@ impl Peer {
             api,
             operation,
             from: peer.map_or_else(|| "unknown".to_owned(), |peer| peer.address.to_string()),
-            by: None,
+            caller: None,
             certificate: peer.and_then(|peer| peer.certificate.clone()),
         }
     }

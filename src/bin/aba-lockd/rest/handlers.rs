@@ -7,8 +7,8 @@ use super::request::RestCaller;
 use crate::access::AccessPolicy;
 use crate::error::CallError;
 use crate::lock_manager::LockManager;
+use crate::permission::Scope;
 use crate::telemetry::CallInfo;
-use crate::token_file::Scope;
 use aba_lock_protocol::{code, path};
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -95,7 +95,7 @@ async fn create_lock(State(state): SharedState, caller: RestCaller, body: Reques
         // In this order, a lock that is granted at the moment when the client goes is taken back.
         biased;
         () = gone => Ok(json::respond_with_refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "the caller closed the connection, or its side of it, before the answer")),
-        lock = state.manager.create(&call, request) => Ok(json::respond_with_lock(&lock?)),
+        granted = state.manager.create(&call, request) => Ok(json::respond_with_grant(&granted?)),
     }
 }
 
@@ -172,7 +172,9 @@ async fn check_health(State(state): SharedState, caller: RestCaller) -> Result<R
 }
 
 async fn show_metrics(State(state): SharedState, caller: RestCaller) -> Result<Response, CallError> {
-    state.authorize(&caller, "metrics", Scope::Read)?;
+    let call = state.authorize(&caller, "metrics", Scope::Read)?;
+    state
+        .record_invalid(&call, call.caller.as_ref().map_or(Ok(()), |caller| caller.check_all_services(Scope::Read)))?;
     let text = state.manager.collect_metrics().await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -5,7 +5,8 @@
 
 use super::body::RequestBody;
 use crate::error::CallError;
-use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest};
+use crate::lock_manager::GrantedLock;
+use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, LockRequest};
 use aba_lock_protocol::{code, member, span};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -96,7 +97,7 @@ pub(super) fn read_request(members: &Members) -> Result<LockRequest, CallError> 
     let LockFields { service, environment, resource, who, event_id } = read_fields(members)?;
     let key = LockKey { service, environment, resource };
     let (ttl, wait) = (read_time_span(members, member::TTL)?, read_time_span(members, member::WAIT)?);
-    Ok(LockRequest { key, who, event_id, ttl, wait })
+    Ok(LockRequest { key, who, event_id, ttl, wait, origin: LockOrigin::default() })
 }
 
 pub(super) fn read_changes(members: &Members) -> Result<LockFields, CallError> {
@@ -178,11 +179,24 @@ pub(super) fn respond(status: StatusCode, value: &Value) -> Response {
     (status, headers, format!("{value}\n")).into_response()
 }
 
-/// Responds with a lock: nested, for clients of the API, and flat, for scripts.
-pub(super) fn respond_with_lock(lock: &Lock) -> Response {
+/// Returns a lock twice: nested, for clients of the API, and flat, for scripts.
+fn to_answer(lock: &Lock) -> Members {
     let members = to_members(lock);
     let mut body = members.clone();
     body.insert("lock".to_owned(), Value::Object(members));
+    body
+}
+
+pub(super) fn respond_with_lock(lock: &Lock) -> Response {
+    respond(StatusCode::OK, &Value::Object(to_answer(lock)))
+}
+
+/// Responds with a new lock, and the secret with which another caller may release it.
+pub(super) fn respond_with_grant(granted: &GrantedLock) -> Response {
+    let mut body = to_answer(&granted.lock);
+    if let Some(secret) = &granted.secret {
+        body.insert(member::SECRET.to_owned(), json!(secret));
+    }
     respond(StatusCode::OK, &Value::Object(body))
 }
 
@@ -220,8 +234,12 @@ impl IntoResponse for CallError {
             Self::Unknown(_) => respond_with_refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, &message),
             Self::Invalid(_) => respond_with_refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, &message),
             Self::NotAllowed(_) => respond_with_refusal(StatusCode::FORBIDDEN, code::PERMISSION_DENIED, &message),
-            Self::NoToken | Self::WrongToken => {
-                let error = if matches!(self, Self::WrongToken) { ", error=\"invalid_token\"" } else { "" };
+            Self::NoToken | Self::WrongToken | Self::BadCredential(_) => {
+                let error = match self {
+                    Self::WrongToken => ", error=\"invalid_token\"",
+                    Self::BadCredential(_) => ", error=\"invalid_request\"",
+                    _ => "",
+                };
                 let challenge = [(header::WWW_AUTHENTICATE, format!("Bearer realm=\"aba-lockd\"{error}"))];
                 (challenge, respond_with_refusal(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, &message))
                     .into_response()

@@ -4,8 +4,8 @@
 use crate::access::{AccessPolicy, RequestOrigin};
 use crate::connection::peer::Peer;
 use crate::error::CallError;
+use crate::permission::Scope;
 use crate::telemetry::{CallInfo, Telemetry};
-use crate::token_file::Scope;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -51,13 +51,13 @@ impl RestCaller {
         scope: Scope,
     ) -> Result<CallInfo, CallError> {
         let mut call = self.peer.describe_call("rest", operation);
-        let token = self
+        let caller = self
             .check_origin(access, scope)
-            .and_then(|()| access.check_token(self.header(&header::AUTHORIZATION), scope));
-        match token {
-            Ok(by) => {
+            .and_then(|()| access.identify_caller(&self.headers, call.certificate.as_deref(), scope));
+        match caller {
+            Ok(caller) => {
                 self.peer.mark_permitted();
-                call.by = by;
+                call.caller = caller;
                 Ok(call)
             }
             Err(error) => {

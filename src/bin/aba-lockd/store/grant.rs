@@ -49,7 +49,7 @@ impl fmt::Debug for PendingGrant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LockKey, LockRequest};
+    use crate::model::{LockKey, LockOrigin, LockRequest};
     use jiff::Timestamp;
     use std::sync::mpsc;
 
@@ -57,7 +57,14 @@ mod tests {
     fn new_grant() -> (PendingGrant, mpsc::Receiver<String>) {
         let (sender, revoked) = mpsc::channel();
         let key = LockKey { service: "web".to_owned(), environment: String::new(), resource: String::new() };
-        let request = LockRequest { key, who: "ann".to_owned(), event_id: String::new(), ttl: None, wait: None };
+        let request = LockRequest {
+            key,
+            who: "ann".to_owned(),
+            event_id: String::new(),
+            ttl: None,
+            wait: None,
+            origin: LockOrigin::default(),
+        };
         let lock = request.to_lock("7".to_owned(), Timestamp::UNIX_EPOCH);
         let take_back = move |lock: Lock| sender.send(lock.id).expect("the test receives");
         (PendingGrant::new(lock, Some(Box::new(take_back))), revoked)

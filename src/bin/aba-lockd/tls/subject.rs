@@ -1,8 +1,8 @@
-//! The name of a client in its certificate, for the log. TLS has verified the certificate: this module parses only as
+//! The name of a client in its certificate, for the log and the token file. TLS has verified the certificate: this module parses only as
 //! much of its structure (DER, RFC 5280) as is needed to find the common name of the subject.
 
-use ring::digest::{SHA256, digest};
-use std::fmt::Write;
+use crate::credential::format_digest;
+use ring::digest::{Digest, SHA256, digest};
 
 const INTEGER: u8 = 0x02;
 const OBJECT_ID: u8 = 0x06;
@@ -13,17 +13,17 @@ const VERSION: u8 = 0xa0;
 /// `UTF8String`, `PrintableString`, `TeletexString` and `IA5String`: the texts that can be read as UTF-8.
 const TEXT_TAGS: [u8; 4] = [0x0c, 0x13, 0x14, 0x16];
 
+/// The start of a name that is a digest.
+const DIGEST_PREFIX: &str = "sha256:";
+
 /// The object id of the common name: 2.5.4.3.
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
-/// Returns the common name of the subject; if there is none, the SHA-256 digest of the certificate.
+/// Returns the common name of the subject. If there is none, or it cannot be used, returns the SHA-256 digest of the
+/// certificate.
 pub(crate) fn read_name(certificate: &[u8]) -> String {
-    find_common_name(certificate).unwrap_or_else(|| {
-        digest(&SHA256, certificate).as_ref().iter().fold("sha256:".to_owned(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    })
+    let format = |digest: Digest| format!("{DIGEST_PREFIX}{}", format_digest(digest.as_ref()));
+    find_common_name(certificate).unwrap_or_else(|| format(digest(&SHA256, certificate)))
 }
 
 fn find_common_name(certificate: &[u8]) -> Option<String> {
@@ -45,12 +45,15 @@ fn find_common_name(certificate: &[u8]) -> Option<String> {
             let is_common_name = attribute.read_content(OBJECT_ID)? == COMMON_NAME;
             let (tag, text) = attribute.read_element()?;
             // The last common name is the most specific one.
-            if is_common_name && TEXT_TAGS.contains(&tag) && !text.is_empty() {
-                found = Some(String::from_utf8_lossy(text).into_owned());
+            if is_common_name && TEXT_TAGS.contains(&tag) {
+                found = Some(text);
             }
         }
     }
-    found
+    // If unreadable bytes were replaced, different certificates would have the same name. A name that looks like a
+    // digest would be that of another certificate.
+    let name = str::from_utf8(found?).ok()?;
+    (!name.is_empty() && !name.starts_with(DIGEST_PREFIX)).then(|| name.to_owned())
 }
 
 /// The unread rest of a DER structure.
@@ -100,16 +103,16 @@ mod tests {
         new_element(0x30, &new_element(0x30, &parts.map(Vec::as_slice).concat()))
     }
 
-    fn new_attribute(id: &[u8], text: &str) -> Vec<u8> {
-        new_element(0x31, &new_element(0x30, &[new_element(0x06, id), new_element(0x0c, text.as_bytes())].concat()))
+    fn new_attribute(id: &[u8], text: &[u8]) -> Vec<u8> {
+        new_element(0x31, &new_element(0x30, &[new_element(0x06, id), new_element(0x0c, text)].concat()))
     }
 
     #[test]
     fn the_name_is_the_last_common_name_of_the_subject() {
-        let organisation = new_attribute(&[0x55, 0x04, 0x0a], "Example");
+        let organisation = new_attribute(&[0x55, 0x04, 0x0a], b"Example");
         let names = [
-            new_attribute(&[0x55, 0x04, 0x03], "team"),
-            new_attribute(&[0x55, 0x04, 0x03], "ci"),
+            new_attribute(&[0x55, 0x04, 0x03], b"team"),
+            new_attribute(&[0x55, 0x04, 0x03], b"ci"),
             organisation.clone(),
         ];
         assert_eq!(read_name(&new_certificate(&names.concat())), "ci");
@@ -117,8 +120,16 @@ mod tests {
     }
 
     #[test]
+    fn a_common_name_that_could_be_that_of_another_client_is_not_used() {
+        for name in [&b"ci\xff"[..], b"", b"sha256:00"] {
+            let found = read_name(&new_certificate(&new_attribute(&[0x55, 0x04, 0x03], name)));
+            assert_eq!(found.len(), "sha256:".len() + 64, "{found}");
+        }
+    }
+
+    #[test]
     fn a_certificate_that_cannot_be_parsed_is_named_by_its_digest() {
-        let whole = new_certificate(&new_attribute(&[0x55, 0x04, 0x03], "ci"));
+        let whole = new_certificate(&new_attribute(&[0x55, 0x04, 0x03], b"ci"));
         for length in 0..whole.len() {
             assert_eq!(read_name(&whole[..length]).len(), "sha256:".len() + 64);
         }

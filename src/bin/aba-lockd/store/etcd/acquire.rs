@@ -10,7 +10,7 @@ use super::record::{format_lock, format_waiter, parse_lock, parse_waiter};
 use super::request::{delete, is_absent, is_created_at, is_prefix_empty, put, read, read_results};
 use super::rpc::{KeyValue, TxnRequest};
 use crate::error::CallError;
-use crate::model::{Lock, LockRequest, Waiter, current_time};
+use crate::model::{Lock, LockOrigin, LockRequest, Waiter, current_time};
 use crate::store::grant::GrantSender;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -265,8 +265,14 @@ impl Cluster {
         Ok(first.map(|first| {
             let unknown = || Waiter { who: String::new(), since: current_time() };
             let Waiter { who, since } = parse_waiter(first).unwrap_or_else(unknown);
-            let expected =
-                LockRequest { key: request.key.clone(), who, event_id: String::new(), ttl: None, wait: None };
+            let expected = LockRequest {
+                key: request.key.clone(),
+                who,
+                event_id: String::new(),
+                ttl: None,
+                wait: None,
+                origin: LockOrigin::default(),
+            };
             Box::new(expected.to_lock(String::new(), since))
         }))
     }

@@ -3,7 +3,8 @@
 
 use super::rpc::KeyValue;
 use crate::error::CallError;
-use crate::model::{Lock, LockKey, Waiter};
+use crate::model::{Lock, LockKey, LockOrigin, Waiter};
+use crate::store::origin::{format_origin, parse_origin};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(super) fn format_lock(lock: &Lock, token_base: u64) -> Vec<u8> {
         "id": lock.id, "service": service, "environment": environment, "resource": resource, "who": lock.who,
         "eventId": lock.event_id, "created": lock.created.as_microsecond(),
         "ttl": lock.ttl.map(|ttl| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)),
-        "expires": lock.expires.map(Timestamp::as_microsecond), "base": token_base,
+        "expires": lock.expires.map(Timestamp::as_microsecond), "base": token_base, "origin": format_origin(&lock.origin),
     });
     value.to_string().into_bytes()
 }
@@ -49,6 +50,8 @@ fn try_parse_lock(found: &KeyValue) -> Option<StoredLock> {
         ttl: value["ttl"].as_u64().map(Duration::from_micros),
         expires: time("expires"),
         token: token_base.checked_add(found.create_revision.unsigned_abs())?,
+        // Earlier versions did not write it.
+        origin: value.get("origin").map_or(Some(LockOrigin::default()), |origin| parse_origin(origin.as_str()?))?,
         queue: Vec::new(),
     };
     Some(StoredLock { lock, token_base, lease: found.lease, revision: found.mod_revision })

@@ -112,9 +112,7 @@ impl LockStore for EtcdStore {
                 Lock { queue: queue.into_iter().map(|(_, waiter)| waiter).collect(), ..lock }
             })
             .collect();
-        if !query.words.is_empty() {
-            locks.retain(|lock| lock.contains_words(&query.words));
-        }
+        locks.retain(|lock| lock.is_selected_by(&query));
         let total = locks.len() as u64;
         let (offset, limit) = match query.per_page {
             Some(number) => ((number as usize).saturating_mul(query.page.saturating_sub(1) as usize), number as usize),

@@ -1,7 +1,8 @@
 //! The SQL of the store: the table of locks, and the counter of tokens. Times are microseconds since the Unix epoch.
 
 use super::file_lock::PERMISSION_HINT;
-use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, Waiter};
+use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, Waiter};
+use crate::store::origin;
 use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, params};
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Identifies a file of aba-lockd, in `application_id`.
 const APPLICATION_ID: i64 = 0x6162_6c6b;
@@ -27,6 +28,7 @@ CREATE TABLE lock (
     ttl         INTEGER,
     expires     INTEGER,
     token       INTEGER NOT NULL,
+    origin      TEXT NOT NULL DEFAULT '',
     UNIQUE (service, environment, resource)
 ) STRICT;
 CREATE TABLE counter (
@@ -35,7 +37,13 @@ CREATE TABLE counter (
     checks   INTEGER NOT NULL
 ) STRICT;
 INSERT INTO counter VALUES (1, 0, 0);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+";
+
+/// Turns a file of version 1 into one of version 2.
+const UPGRADE_FROM_1: &str = "
+ALTER TABLE lock ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 2;
 ";
 
 /// The reason why a file cannot be the store.
@@ -53,14 +61,14 @@ impl From<rusqlite::Error> for StoreFileError {
     }
 }
 
-const COLUMNS: &str = "id, service, environment, resource, who, event_id, created, ttl, expires, token";
+const COLUMNS: &str = "id, service, environment, resource, who, event_id, created, ttl, expires, token, origin";
 
 /// Opens the store for the writer thread. The caller holds the locks of [`super::file_lock`].
 pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
     let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     // This check comes first, because nothing may be changed in a file of another program.
-    let is_new = is_new(&connection)?;
+    let upgrade = find_upgrade(&connection)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
         return Err(StoreFileError {
@@ -70,38 +78,37 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
     }
     connection.pragma_update(None, "synchronous", "full")?;
     let transaction = connection.transaction()?;
-    if is_new {
-        transaction.execute_batch(TABLES)?;
-    }
+    transaction.execute_batch(upgrade)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.commit()?;
     Ok(connection)
 }
 
-/// Returns true if the file is empty. Refuses files of other programs, and of newer versions of this one.
-fn is_new(connection: &Connection) -> Result<bool, StoreFileError> {
+/// Returns the statements that give the file the format of this version. Refuses files of other programs, and of newer
+/// versions of this one.
+fn find_upgrade(connection: &Connection) -> Result<&'static str, StoreFileError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let count =
         |which| connection.query_row(&format!("SELECT count(*) FROM sqlite_schema{which}"), [], |row| row.get(0));
     let (version, owner, tables): (_, _, i64) = (number("user_version")?, number("application_id")?, count("")?);
     if version == 0 && owner == 0 && tables == 0 {
-        return Ok(true);
+        return Ok(TABLES);
     }
     // The first versions did not write the application id.
-    let is_own = owner == APPLICATION_ID
-        || owner == 0 && version == VERSION && count(" WHERE name IN ('lock', 'counter')")? == 2;
+    let is_own =
+        owner == APPLICATION_ID || owner == 0 && version == 1 && count(" WHERE name IN ('lock', 'counter')")? == 2;
     if !is_own {
         let why = "it is a database of another program".to_owned();
         return Err(StoreFileError { why, hint: Some("use the path of a new file with --store") });
     }
-    if version != VERSION {
-        let why = format!("its format has version {version}, but this aba-lockd supports version {VERSION}");
-        return Err(StoreFileError {
-            why,
+    match version {
+        1 => Ok(UPGRADE_FROM_1),
+        VERSION => Ok(""),
+        _ => Err(StoreFileError {
+            why: format!("its format has version {version}, but this aba-lockd supports version {VERSION}"),
             hint: Some("start the version of aba-lockd that wrote it, or use another file with --store"),
-        });
+        }),
     }
-    Ok(false)
 }
 
 /// Opens the store for reading while the writer thread uses it. Does not create the file: in an empty store, every lock
@@ -119,6 +126,12 @@ fn to_timestamp(column: usize, microseconds: i64) -> rusqlite::Result<Timestamp>
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, Box::new(error)))
 }
 
+/// Parses the origin of a lock. An unreadable one is an error: without an owner, any caller may release the lock.
+fn read_origin(column: usize, text: &str) -> rusqlite::Result<LockOrigin> {
+    let unreadable = || rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "unreadable origin".into());
+    origin::parse_origin(text).ok_or_else(unreadable)
+}
+
 fn read_lock(row: &Row) -> rusqlite::Result<Lock> {
     let expires: Option<i64> = row.get(8)?;
     Ok(Lock {
@@ -130,6 +143,7 @@ fn read_lock(row: &Row) -> rusqlite::Result<Lock> {
         ttl: row.get::<_, Option<i64>>(7)?.map(|micros| Duration::from_micros(micros.unsigned_abs())),
         expires: expires.map(|micros| to_timestamp(8, micros)).transpose()?,
         token: row.get::<_, i64>(9)?.unsigned_abs(),
+        origin: read_origin(10, row.get_ref(10)?.as_str()?)?,
         queue: Vec::new(),
     })
 }
@@ -179,12 +193,12 @@ pub(super) fn list_page(
         Some(per_page) => (i64::from(per_page), i64::from(per_page) * i64::from(query.page.saturating_sub(1))),
         None => (i64::MAX, 0),
     };
-    if !query.words.is_empty() {
+    if !query.words.is_empty() || query.services.is_some() {
         let (mut locks, mut total) = (Vec::new(), 0);
         let mut all = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM lock{condition} ORDER BY seq"))?;
         for lock in all.query_map(&values[..], with_queue)? {
             let lock = lock?;
-            if lock.contains_words(&query.words) {
+            if lock.is_selected_by(query) {
                 if (offset..offset.saturating_add(limit)).contains(&total) {
                     locks.push(lock);
                 }
@@ -225,14 +239,14 @@ pub(super) fn write_probe(connection: &Connection, now: Timestamp) -> rusqlite::
 
 /// Inserts a lock. The unique constraint refuses a second lock of the same key.
 pub(super) fn insert(connection: &Connection, lock: &Lock) -> rusqlite::Result<()> {
-    let sql = format!("INSERT INTO lock ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
+    let sql = format!("INSERT INTO lock ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
     execute_with(connection, &sql, lock)
 }
 
 /// Replaces the lock with the same id.
 pub(super) fn replace(connection: &Connection, lock: &Lock) -> rusqlite::Result<()> {
     let sql = "UPDATE lock SET service = ?2, environment = ?3, resource = ?4, who = ?5, event_id = ?6, created = ?7, \
-               ttl = ?8, expires = ?9, token = ?10 WHERE id = ?1";
+               ttl = ?8, expires = ?9, token = ?10, origin = ?11 WHERE id = ?1";
     execute_with(connection, sql, lock)
 }
 
@@ -251,6 +265,7 @@ fn execute_with(connection: &Connection, sql: &str, lock: &Lock) -> rusqlite::Re
         ttl,
         lock.expires.map(Timestamp::as_microsecond),
         lock.token.cast_signed(),
+        origin::format_origin(&lock.origin),
     ];
     connection.prepare_cached(sql)?.execute(parameters).map(drop)
 }

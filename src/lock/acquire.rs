@@ -224,6 +224,7 @@ impl<'a> Attempt<'a> {
             }
             // The file may have been removed since it was opened, and another process may hold the lock of the new one.
             if is_open_as(target, &file)? {
+                self.check_grant(&file, target)?;
                 return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
             }
             self.log(&LockEvent::Replaced, target);
@@ -274,7 +275,10 @@ impl<'a> Attempt<'a> {
             self.wait(&file, &target)?;
         }
         let error = match is_open_as(&target, &file) {
-            Ok(true) => return Ok(Guard { file, target, inherited: Some(fd), fresh: true }),
+            Ok(true) => {
+                self.check_grant(&file, &target)?;
+                return Ok(Guard { file, target, inherited: Some(fd), fresh: true });
+            }
             Ok(false) => {
                 self.log(&LockEvent::Replaced, &target);
                 LockError::Replaced { fd, path: target.path }
@@ -319,9 +323,10 @@ impl<'a> Attempt<'a> {
             Attempted::Granted(slot) => self.slot = slot.or(self.slot),
             Attempted::Busy => return Ok(false),
         }
-        self.check_grant(file, target).map(|()| true)
+        Ok(true)
     }
 
+    /// The last step of an acquisition. It may count a run of a file with `--coalesce`, so nothing that can fail comes after it.
     fn check_grant(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
         self.coalesced.as_mut().map_or(Ok(()), |call| call.check_grant(file, target, self.request))
     }
@@ -381,7 +386,7 @@ impl<'a> Attempt<'a> {
         }
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);
         match outcome.map_err(cannot)? {
-            WaitOutcome::Granted => self.check_grant(file, target),
+            WaitOutcome::Granted => Ok(()),
             WaitOutcome::Deadlock(circle) => {
                 self.log(&LockEvent::Deadlock { circle: &circle.to_string() }, target);
                 Err(LockError::Deadlock { label, circle: Box::new(circle) })

@@ -104,10 +104,11 @@ impl CoalescedCall {
         }
     }
 
-    /// Steps 4 to 6, after the lock was granted. If the call is covered, releases the lock, and fails with
+    /// Steps 4 to 6, after the lock was granted, if the file is still that of the target: the numbers of a file that was replaced are
+    /// not those of the lock. If the call is covered, releases the lock, and fails with
     /// [`LockError::Covered`].
     pub(super) fn check_grant(&mut self, file: &File, target: &Target, request: &Request) -> Result<(), LockError> {
-        let decided = self.decide(file, target);
+        let decided = self.decide(file);
         let error = match decided {
             Ok(false) => return Ok(()),
             Ok(true) => end_as_covered(CoveredBy::Run, target, request),
@@ -118,7 +119,7 @@ impl CoalescedCall {
     }
 
     /// Returns true if the call is covered. Otherwise, counts a run.
-    fn decide(&mut self, file: &File, target: &Target) -> io::Result<bool> {
+    fn decide(&mut self, file: &File) -> io::Result<bool> {
         let mut needed = None;
         if let Some(next) = self.next.take() {
             needed = with_short_lock(file, || {
@@ -128,10 +129,6 @@ impl CoalescedCall {
             needed = needed.or(Some(u64::MAX));
         }
         let needed = needed.map_or_else(|| RunNumber::Needed.read(file), Ok)?;
-        // The numbers of a file that was replaced are not those of the lock. The caller opens the new file.
-        if !target.is_open_as(file)? {
-            return Ok(false);
-        }
         let started = RunNumber::Started.read(file)?;
         let past = if self.kind == Coalescing::Strict { RunNumber::Completed.read(file)? } else { started };
         let is_covered = past > self.started && needed <= started;

@@ -38,7 +38,7 @@ pub(crate) fn is_owed(scene: &Scene) -> bool {
 }
 
 /// Makes the waiter of a promised run end, so that the run is owed. No process holds the lock afterwards.
-fn leave_debt(scene: &Scene) {
+pub(crate) fn leave_debt(scene: &Scene) {
     let holder = scene.holder_with(&["--coalesce", "job"]);
     let waiter = start_waiter(scene, &[]);
     call(scene, &[]).run();

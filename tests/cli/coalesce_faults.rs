@@ -1,6 +1,6 @@
 //! `lock --coalesce` when the system refuses something, and when a call is killed at any step.
 
-use crate::coalesce::{call, count_runs, is_owed, promised_run, start_waiter};
+use crate::coalesce::{call, count_runs, is_owed, leave_debt, promised_run, start_waiter};
 use crate::process::{count_waiters, is_locked, is_root, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
 use std::fs;
@@ -129,4 +129,22 @@ fn a_lock_file_of_another_user_that_cannot_be_written_is_refused() {
     set_mode(scene.lock_file("job"), 0o444);
     let call = scene.unprivileged().args(["lock", "--coalesce", "job", "--", "true"]);
     call.status(125).err("with --coalesce: the file is not open for writing\n").run();
+}
+
+#[test]
+fn a_run_that_is_owed_is_made_or_stays_owed_if_the_lock_file_cannot_be_examined() {
+    let scene = Scene::new();
+    for examine in ["statx", "/^(l|f|newf)?stat(at)?$"] {
+        for when in 1..=6 {
+            leave_debt(&scene);
+            let before = count_runs(&scene);
+            let mut command = scene.program("strace");
+            command.args(["-qq", "-o", "/dev/null", "-e", &format!("inject={examine}:error=EIO:when={when}"), "-P"]);
+            command.arg(scene.lock_file("job")).args([HELPER, "lock", "-q", "--coalesce", "job", "--"]);
+            command.args(["sh", "-c", "echo >>runs"]).current_dir(scene.path("")).stderr(Stdio::null());
+            command.status().unwrap();
+            assert!(is_owed(&scene) || count_runs(&scene) == before + 1, "{examine} {when}");
+            call(&scene, &[]).run();
+        }
+    }
 }

@@ -184,8 +184,8 @@ bench: build ## Compare the helper with flock(1), plain bash and the kernel [ONL
 fuzz: ## Fuzz what reads files: TARGET=all or one of tests/fuzz/targets, for SECONDS=60 each
 	@tests/fuzz/run "$(or $(TARGET),all)" "$(or $(SECONDS),60)"
 
-torture: build ## Kill and hinder the helper at every step, and judge random walks: MINUTES=60 [a short turn], SEED=N
-	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_TORTURE_MINUTES="$(MINUTES)" ABA_TORTURE_SEED="$(SEED)" \
+torture: build ## Kill and hinder the helper at every step, and judge random walks: MINUTES=60 [a short turn], SEED=N [random]
+	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" ABA_TORTURE_MINUTES="$(MINUTES)" ABA_TORTURE_SEED="$(or $(SEED),random)" \
 		$(CARGO) test --locked --quiet --test torture
 
 bench-cluster: build keeper ## Compare a lock over etcd with etcdctl's, on one node on loopback

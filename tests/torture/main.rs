@@ -1,7 +1,7 @@
 //! Torture tests of the helper: is every promise kept if the helper is killed, stopped, or refused a system call at any step?
 //!
-//! `make torture MINUTES=60 SEED=7` runs them; `make test` runs them for half a minute. They call the helper in `ABA_LOCK_BIN`
-//! (by default the one that cargo built) from outside, as scripts do. There are three parts:
+//! `make torture MINUTES=60 SEED=7` runs them; `make test` runs a short turn with a fixed seed. They call the helper in
+//! `ABA_LOCK_BIN` (by default the one that cargo built) from outside, as scripts do. There are three parts:
 //!
 //! 1. Wrong histories (`sample_histories`) are given to the checker, to show that it can fail.
 //! 2. Step by step (`steps`, `scenes`): each command is called when the lock is free, held and nested, and among the remains of a
@@ -19,8 +19,9 @@
 //!
 //! `ABA_TORTURE_ONLY=walk` runs the walks alone; any other value runs the scenes whose names contain it.
 //!
-//! The same seed makes the same choices, but the kernel decides which process is faster. If a rule is broken, the seed is printed
-//! and the history is kept in `target/tmp`.
+//! A short turn plays all scenes, but only some of the steps of each, and three short walks. The same seed makes the same choices, but the
+//! kernel decides which process is faster. Without `ABA_TORTURE_SEED`, the seed is always the same; `make torture` sets the variable
+//! to `random`. If a rule is broken, the seed is printed and the history is kept in `target/tmp`.
 //!
 //! The run takes place in new namespaces (pid and mount; for an ordinary user also user), in which the kernel ends all
 //! processes and mounts with the run, even if the run is killed. Where namespaces are not allowed, another process cleans

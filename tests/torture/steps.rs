@@ -1,6 +1,9 @@
 //! Plays the scenes step by step: each scene once to count the system calls of the helper, and then once for each of these calls
 //! and each fault: SIGKILL before the call, and each error that fits it. After each step, the scene says whether a rule
 //! was broken, and the exit status and messages of the call are checked against the manual.
+//!
+//! A short run plays all scenes, each with a few kills and a few errors. Which ones depends on the seed, and neither on the time nor
+//! on the number of workers.
 
 use crate::driver::{self, Fault, Outcome};
 use crate::place::Place;
@@ -12,32 +15,39 @@ use std::time::Instant;
 
 /// The description of a worker's share.
 pub(crate) struct StepPlan {
-    /// The number of the share, and the number of shares: each worker plays one.
+    /// The number of the share, and the number of shares: each worker plays one. A share is a part of the scenes in a short run, and
+    /// otherwise a part of the faults of each scene.
     pub(crate) share: (usize, usize),
     pub(crate) seed: u64,
-    /// Only one in `thin` errors is injected; with 1, all errors and all kills.
-    pub(crate) thin: u64,
+    /// `true` for a few faults of each scene, and `false` for all.
+    pub(crate) short: bool,
     pub(crate) until: Option<Instant>,
     /// The index of the first scene, so that a run can go on where an earlier one ran out of time.
     pub(crate) from: usize,
-    pub(crate) only: Option<String>,
+    pub(crate) only: String,
 }
 
-/// The number of kills of one scene in a short run; each seed chooses other calls. A command that looks at all processes of a
-/// machine makes thousands of calls.
-const KILLS_OF_SHORT_RUN: usize = 25;
+/// The number of kills of one scene in a short run, and the number of errors; each seed chooses other calls. A command that looks at
+/// all processes of a machine makes thousands of calls.
+const KILLS_OF_SHORT_RUN: usize = 8;
+const ERRORS_OF_SHORT_RUN: usize = 8;
+
+/// Returns the scenes with `only` in their names, and their numbers among all scenes.
+pub(crate) fn list_chosen_scenes(only: &str) -> Vec<(u64, Scene)> {
+    (0..).zip(scenes::list_scenes()).filter(|(_, scene)| scene.name.contains(only)).collect()
+}
 
 /// Plays all scenes in the directory, and passes each scene to `played` at its end, and each broken rule to `broken`. Returns the
 /// number of steps.
 pub(crate) fn play(directory: PathBuf, plan: &StepPlan, played: impl Fn(&str), broken: impl Fn(String)) -> usize {
     let place = Place::new(directory);
     let mut steps = 0;
-    let mut random = Random::new(plan.seed);
-    let mut scenes = scenes::list_scenes();
-    scenes.retain(|scene| plan.only.as_ref().is_none_or(|only| scene.name.contains(only.as_str())));
+    let mut scenes = list_chosen_scenes(&plan.only);
     let from = plan.from % scenes.len().max(1);
     scenes.rotate_left(from);
-    for scene in scenes {
+    let (whole, part) = ((0, 1), plan.share);
+    let (of_scenes, of_faults) = if plan.short { (part, whole) } else { (whole, part) };
+    for (number, scene) in scenes.into_iter().skip(of_scenes.0).step_by(of_scenes.1) {
         // Twice, because the first call creates files that the second one finds.
         let calls = match (play_step(&place, &scene, Fault::None), play_step(&place, &scene, Fault::None)) {
             (Ok(_), Ok(ended)) => ended.calls,
@@ -46,12 +56,15 @@ pub(crate) fn play(directory: PathBuf, plan: &StepPlan, played: impl Fn(&str), b
                 continue;
             }
         };
-        let mut faults = choose_faults(&calls, plan, &mut random);
+        let mut faults = list_faults(&calls);
         // A watcher that can open no file cannot see whether the lock is still held, so it goes on until it can.
         if scene.name.contains("--max-time") {
             faults.retain(|fault| !matches!(fault, Fault::FailOn(at, _) if is_open(calls[at - 1])));
         }
-        for fault in faults.into_iter().skip(plan.share.0).step_by(plan.share.1) {
+        if plan.short {
+            faults = choose_faults(faults, &mut Random::new(plan.seed.wrapping_mul(1000).wrapping_add(number)));
+        }
+        for fault in faults.into_iter().skip(of_faults.0).step_by(of_faults.1) {
             if plan.until.is_some_and(|until| Instant::now() > until) {
                 place.clear();
                 return steps;
@@ -67,30 +80,33 @@ pub(crate) fn play(directory: PathBuf, plan: &StepPlan, played: impl Fn(&str), b
     steps
 }
 
-/// Returns the faults for a scene that makes these system calls.
-fn choose_faults(calls: &[i64], plan: &StepPlan, random: &mut Random) -> Vec<Fault> {
+/// Returns all faults for a scene that makes these system calls.
+fn list_faults(calls: &[i64]) -> Vec<Fault> {
     let mut faults = Vec::new();
-    let stride = if plan.thin == 1 { 1 } else { calls.len().div_ceil(KILLS_OF_SHORT_RUN).max(1) };
-    let begin = usize::try_from(random.below(stride as u64)).unwrap();
-    let mut is_due = |thin: u64| plan.thin == 1 || random.below(thin) == 0;
-    for (before, call) in calls.iter().enumerate() {
-        let at = before + 1;
-        if before % stride == begin {
-            faults.push(Fault::Kill(at));
-        }
+    for (at, call) in (1..).zip(calls) {
+        faults.push(Fault::Kill(at));
         for errno in syscalls::list_errors(*call) {
-            if is_due(plan.thin) {
-                faults.push(Fault::Fail(at, *errno));
-            }
+            faults.push(Fault::Fail(at, *errno));
             // These errors last on a real machine, too.
             let no_threads = [libc::SYS_clone, libc::SYS_clone3].contains(call) && *errno == libc::EAGAIN;
-            let lasts = no_threads || [libc::ENOSPC, libc::EMFILE, libc::EIO].contains(errno);
-            if lasts && is_due(plan.thin * 2) {
+            if no_threads || [libc::ENOSPC, libc::EMFILE, libc::EIO].contains(errno) {
                 faults.push(Fault::FailOn(at, *errno));
             }
         }
     }
     faults
+}
+
+/// Chooses kills and errors that are spread evenly over the calls.
+fn choose_faults(faults: Vec<Fault>, random: &mut Random) -> Vec<Fault> {
+    let (kills, errors): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| matches!(fault, Fault::Kill(_)));
+    let mut chosen = Vec::new();
+    for (faults, number) in [(kills, KILLS_OF_SHORT_RUN), (errors, ERRORS_OF_SHORT_RUN)] {
+        let stride = faults.len().div_ceil(number).max(1);
+        let begin = usize::try_from(random.below(stride as u64)).unwrap();
+        chosen.extend(faults.into_iter().skip(begin).step_by(stride));
+    }
+    chosen
 }
 
 fn is_open(call: i64) -> bool {

@@ -3,7 +3,7 @@
 use crate::driver;
 use crate::place::{Place, tie_to_parent};
 use crate::steps::{self, StepPlan};
-use crate::{environment, isolation, kernel, sample_histories, scenes, walk};
+use crate::{environment, isolation, kernel, sample_histories, walk};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 /// The number of actors of a walk at the same time.
 const SLOTS: usize = 8;
 
-/// The time limit for the steps of a short run, and for its walks.
+/// The shortest time limit for steps, and for walks, except in a short run, which has no limit.
 const SHORT_TURN: Duration = Duration::from_secs(18);
+
+/// The seed of a run for which the user chose none, so that no run of `cargo test` or `make test` fails by chance.
+const FIXED_SEED: u64 = 1;
 
 /// The results so far.
 #[derive(Default)]
@@ -44,32 +47,30 @@ pub(crate) fn run() -> i32 {
     kernel::end_with_parent();
     let begin = Instant::now();
     let minutes = read_number("ABA_TORTURE_MINUTES").filter(|minutes| *minutes > 0.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a seed is a small number")]
-    let seed = read_number("ABA_TORTURE_SEED").map_or_else(|| kernel::monotonic() % 1_000_000, |seed| seed as u64);
+    let Some((seed, origin)) = choose_seed() else { return 2 };
     let only = std::env::var("ABA_TORTURE_ONLY").ok();
     let mut tally = Tally::default();
     let (tried, wrong) = sample_histories::check_samples();
     tally.add(tried - wrong.len(), 0, wrong);
     let until = minutes.map(|minutes| begin + Duration::from_secs_f64(minutes * 60.0));
     println!(
-        "torture: seed {seed}, {}",
+        "torture: seed {seed}{origin}, {}",
         minutes.map_or("a short turn".to_owned(), |minutes| format!("{minutes} minutes"))
     );
     let filters = driver::check_support(&Place::new(work_directory().join("trial")));
     if let Err(why) = &filters {
         println!("torture: no seccomp filter with a listener here ({why}): nothing step by step, no other clocks");
     }
-    // A short run may not reach all scenes, so each seed begins with another one.
-    let (mut round, mut scene) = (seed, if minutes.is_none() { usize::try_from(seed).unwrap_or(0) } else { 0 });
+    let (mut round, mut scene) = (seed, 0);
     loop {
         // Steps and walks alternate, so that a run of a few minutes has both.
         let turn = minutes.map_or(SHORT_TURN, |minutes| Duration::from_secs_f64(minutes * 60.0 / 8.0).max(SHORT_TURN));
-        let end = || until.map_or(Instant::now() + turn, |until| until.min(Instant::now() + turn));
+        let end = || until.map(|until| until.min(Instant::now() + turn));
         if only.as_deref() != Some("walk") && filters.is_ok() {
-            scene += run_steps(&mut tally, (round, scene), minutes.is_none(), end(), only.as_deref().unwrap_or(""));
+            scene += run_steps(&mut tally, (round, scene), end(), only.as_deref().unwrap_or(""));
         }
         if only.as_deref().is_none_or(|only| only == "walk") {
-            run_walks(&mut tally, &mut round, (minutes.is_none(), filters.is_ok()), end());
+            run_walks(&mut tally, &mut round, filters.is_ok(), end());
         }
         round += 1;
         if until.is_none_or(|until| Instant::now() > until) || !tally.broken.is_empty() {
@@ -77,6 +78,20 @@ pub(crate) fn run() -> i32 {
         }
     }
     report(&tally, seed, begin)
+}
+
+/// Returns the seed, and a word on it if the user did not choose it. Returns `None` after an error.
+fn choose_seed() -> Option<(u64, &'static str)> {
+    let chosen = std::env::var("ABA_TORTURE_SEED");
+    let seed = match chosen.as_deref() {
+        Err(_) => return Some((FIXED_SEED, " (fixed)")),
+        Ok("random") => return Some((kernel::monotonic() % 1_000_000, " (random)")),
+        Ok(text) => text.parse().ok().map(|seed| (seed, "")),
+    };
+    if seed.is_none() {
+        println!("torture: the seed is '{}', and must be a number", chosen.unwrap_or_default());
+    }
+    seed
 }
 
 fn report(tally: &Tally, seed: u64, begin: Instant) -> i32 {
@@ -99,37 +114,45 @@ pub(crate) fn report_nothing() -> i32 {
     0
 }
 
-/// Runs the steps in as many worker processes as there are processors, and returns how many scenes all workers finished. The
-/// workers are not threads, because a fork of one thread would inherit the locks of the other ones.
-fn run_steps(tally: &mut Tally, (seed, from): (u64, usize), short: bool, until: Instant, only: &str) -> usize {
+/// Runs the steps in as many worker processes as there are processors, and returns how many scenes all workers finished. Without
+/// `until`, a few faults of each scene are played, and all scenes. The workers are not threads, because a fork of one thread
+/// would inherit the locks of the other ones.
+fn run_steps(tally: &mut Tally, (seed, from): (u64, usize), until: Option<Instant>, only: &str) -> usize {
     let workers = std::thread::available_parallelism().map_or(2, usize::from).min(16);
-    let left = until.saturating_duration_since(Instant::now()).as_millis().to_string();
-    let thin = if short { "40" } else { "1" };
+    let left = until
+        .map_or("short".to_owned(), |until| until.saturating_duration_since(Instant::now()).as_millis().to_string());
     let start = |share: usize| {
         let mut command = Command::new(fs::read_link("/proc/self/exe").unwrap());
         let (share, workers, seed) = (share.to_string(), workers.to_string(), seed.to_string());
-        command.arg("worker").args([&share, &workers, &seed, thin, &left, &from.to_string(), only]);
+        command.arg("worker").args([&share, &workers, &seed, &left, &from.to_string(), only]);
         tie_to_parent(&mut command);
         command.stdout(Stdio::piped()).spawn().unwrap()
     };
     let started: Vec<_> = (0..workers).map(start).collect();
-    let (mut played, mut scenes, mut broken) = (0, usize::MAX, Vec::new());
+    let (mut played, mut finished, mut broken) = (0, Vec::new(), Vec::new());
     for mut worker in started {
-        let (mut done, mut all) = (false, 0);
+        let (mut done, mut scenes) = (false, 0);
         for line in BufReader::new(worker.stdout.take().unwrap()).lines().map_while(Result::ok) {
             match line.split_once('\t') {
                 Some(("broken", why)) => broken.push(why.replace('\t', "\n    ")),
-                Some(("scene", _)) => all += 1,
+                Some(("scene", _)) => scenes += 1,
                 Some(("steps", number)) => (played, done) = (played + number.parse::<usize>().unwrap_or(0), true),
                 _ => {}
             }
         }
-        scenes = scenes.min(all);
+        finished.push(scenes);
         if !worker.wait().unwrap().success() || !done {
             broken.push("a worker of the rack itself failed".to_owned());
         }
     }
-    let all = scenes::list_scenes().len();
+    let all = steps::list_chosen_scenes(only).len();
+    if all == 0 {
+        broken.push(format!("no scene has '{only}' in its name"));
+    }
+    let scenes = if until.is_none() { finished.iter().sum() } else { finished.into_iter().min().unwrap_or(0) };
+    if until.is_none() && scenes != all && broken.is_empty() {
+        broken.push(format!("{} of {all} scenes were not played", all - scenes));
+    }
     println!(
         "torture: step by step, seed {seed}: {played} steps, {scenes} of {all} scenes to their end, {} broken",
         broken.len()
@@ -145,10 +168,10 @@ pub(crate) fn run_worker(words: &[&str]) -> i32 {
     let plan = StepPlan {
         share: (small(0), small(1)),
         seed: number(2),
-        thin: number(3),
-        until: Some(Instant::now() + Duration::from_millis(number(4))),
-        from: small(5),
-        only: Some(words[6].to_owned()),
+        short: words[3] == "short",
+        until: words[3].parse().ok().map(|left| Instant::now() + Duration::from_millis(left)),
+        from: small(4),
+        only: words[5].to_owned(),
     };
     let directory = work_directory().join(format!("worker{}", words[0]));
     let said = |line: String| {
@@ -175,15 +198,15 @@ fn work_directory() -> PathBuf {
     }
 }
 
-fn run_walks(tally: &mut Tally, seed: &mut u64, (short, clocks): (bool, bool), until: Instant) {
+fn run_walks(tally: &mut Tally, seed: &mut u64, clocks: bool, until: Option<Instant>) {
     let mounts = environment::may_mount();
-    for _ in 0..if short { 3 } else { 20 } {
-        if Instant::now() > until {
+    for _ in 0..if until.is_none() { 3 } else { 20 } {
+        if until.is_some_and(|until| Instant::now() > until) {
             break;
         }
-        let turns = if short { 150 } else { 500 };
+        let turns = if until.is_none() { 150 } else { 500 };
         let directory = work_directory().join("walk");
-        let plan = walk::WalkPlan { seed: *seed, slots: SLOTS, turns, until: Some(until), mounts, clocks };
+        let plan = walk::WalkPlan { seed: *seed, slots: SLOTS, turns, until, mounts, clocks };
         let walked = walk::walk(&directory, &plan);
         let (steps, lines, deeds, broken) = (walked.steps, walked.lines, walked.disturbances, walked.broken);
         println!(

@@ -10,6 +10,7 @@ mod flock;
 mod key;
 mod limit;
 mod lock;
+mod logged;
 mod number;
 mod priority;
 mod replace;
@@ -23,6 +24,7 @@ use crate::scene::Scene;
 pub(crate) fn list_scenes() -> Vec<Scene> {
     [
         lock::scenes(),
+        logged::scenes(),
         alone::scenes(),
         flock::scenes(),
         file::scenes(),

@@ -57,7 +57,7 @@ LLD    = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n '
 STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 \
          -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)
 
-SHELL_FILES := shell/aba-lock.bash shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
                dist/install.sh dist/package dist/test dist/test-crate \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
@@ -227,6 +227,9 @@ endif
 	$(call replace,644,shell/aba-lock.bash,$(LIBDIR)/aba-lock-whole.bash)
 	$(call replace,644,shell/aba-lock-fast.bash,$(LIBDIR)/aba-lock.bash)
 	$(call replace,644,shell/run_once.bash,$(LIBDIR)/run_once.bash)
+	$(call replace,644,shell/aba-lock.sh,$(LIBDIR)/aba-lock.sh)
+	$(call replace,644,shell/aba-lock.zsh,$(LIBDIR)/aba-lock.zsh)
+	$(call replace,644,shell/aba-lock.fish,$(LIBDIR)/aba-lock.fish)
 	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
 	install -Dm644 completions/_aba-lock $(ZSHDIR)/_aba-lock
 	install -Dm644 completions/aba-lock.fish $(FISHDIR)/aba-lock.fish
@@ -251,8 +254,8 @@ endif
 uninstall: ## Remove what `make install` put there
 	@if $(FLOCK_IS_OURS); then rm -f "$(BINDIR)/flock"; fi
 	rm -f $(TMPFILESDIR)/aba-lock.conf $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
-	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/aba-lock-whole.bash $(LIBDIR)/aba-lock-builtin.bash $(LIBDIR)/run_once.bash $(ARCHDIR)/builtin.so $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
-	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7 $(MANDIR)/man7/aba-lock-machines.7
+	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/aba-lock-whole.bash $(LIBDIR)/aba-lock-builtin.bash $(LIBDIR)/run_once.bash $(LIBDIR)/aba-lock.sh $(LIBDIR)/aba-lock.zsh $(LIBDIR)/aba-lock.fish $(ARCHDIR)/builtin.so $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
+	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/aba-lock.sh.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7 $(MANDIR)/man7/aba-lock-machines.7
 	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
 	-rmdir $(LIBDIR) $(ARCHDIR) 2>/dev/null
 

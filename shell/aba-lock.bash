@@ -10,7 +10,7 @@ if [[ -n "${BASH_VERSINFO-}" ]] 2>&-; then
 else
     eval '__aba_call() {
 echo "aba-lock: $1 works only in bash
-hint: run the script with bash, or use \`aba-lock lock NAME -- CMD\`" >&2
+hint: use \`eval \"\$(aba-lock init sh)\"\`, or \`init zsh\` in zsh" >&2
 [ "${-#*i}" != "$-" ] || \exit 125
 \return 125
 }

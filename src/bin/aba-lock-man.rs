@@ -337,7 +337,7 @@ fn list_related_pages(subcommand: &str) -> &'static str {
         }
         "doctor" | "metrics" | "log" => "aba-lock(1), aba-lock-list(1), aba-lock-status(1), aba-lock.bash(7)",
         _ => {
-            "aba-lock.bash(7), run_once.bash(7), aba-lock-reserve(7), aba-lock-machines(7), aba-lockd(8), flock(1), flock(2)"
+            "aba-lock.bash(7), aba-lock.sh(7), run_once.bash(7), aba-lock-reserve(7), aba-lock-machines(7), aba-lockd(8), flock(1), flock(2)"
         }
     }
 }

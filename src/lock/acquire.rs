@@ -271,7 +271,16 @@ impl<'a> Attempt<'a> {
         if handed_down && !is_taker(&content, self.request.holder) {
             return Err(LockError::Replaced { fd, path: target.path });
         }
+        // The script may have inherited the lock on another descriptor than this one. Such a lock is never replaced.
+        if self.request.replace.is_some()
+            && let Some(guard) = self.find_inherited(&target)?
+        {
+            return Ok(guard);
+        }
         if !self.try_lock(&file, &target)? {
+            if let Some(guard) = self.find_inherited(&target)? {
+                return Ok(guard);
+            }
             self.wait(&file, &target)?;
         }
         let error = match is_open_as(&target, &file) {

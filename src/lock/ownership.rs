@@ -26,6 +26,7 @@ use std::fs::File;
 use std::io;
 use std::iter;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 /// Returns true if the kernel should be asked whether the descriptor of the script already holds its lock: if the process that
 /// took it last still runs, or if the description has an owner. Otherwise there is no lock that could be lost.
@@ -78,6 +79,16 @@ pub(super) fn is_held_from_above(file: &File, KernelLock { locker, .. }: KernelL
 /// Returns true if this program acquired `lock`, on a descriptor of `process` or of a living ancestor.
 pub(super) fn is_held_for_ancestor(file: &File, KernelLock { locker, .. }: KernelLock, process: u32) -> bool {
     matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if is_living_ancestor(pid, tick, process))
+}
+
+/// Returns the lock of the file at `path` if a process that started this one holds it, on a descriptor that this process inherited.
+pub(super) fn find_lock_of_ancestor(path: &Path) -> Option<KernelLock> {
+    os::inherited_descriptors().into_iter().find_map(|fd| {
+        let file = os::try_second_descriptor(fd).ok()?;
+        let leads_here = os::try_leads_to(path, &file).is_ok_and(|leads| leads);
+        let held = if leads_here { find_held(&file, false).ok()? } else { None };
+        held.filter(|held| is_held_for_ancestor(&file, *held, std::process::id()))
+    })
 }
 
 fn is_living_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {

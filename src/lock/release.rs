@@ -7,6 +7,7 @@ use crate::lock::binding;
 use crate::lock::error::LockError;
 use crate::lock::events;
 use crate::lock::fcntl;
+use crate::lock::ownership::find_lock_of_ancestor;
 use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::{self, Mode, try_leads_to};
 use crate::store;
@@ -67,7 +68,7 @@ fn is_users(path: &Path) -> bool {
 }
 
 /// Returns the mode in which descriptor `fd` of this process holds the lock at `path`. `None`: it does not hold it, or it is
-/// open on another file. Fails with [`LockError::Unknown`] or another error if the kernel cannot be asked.
+/// open on another file. If the script was granted a lock that it had inherited on another descriptor, that lock counts. Fails with [`LockError::Unknown`] or another error if the kernel cannot be asked.
 pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
     let file = match os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source)) {
         Err(LockError::BadDescriptor { .. }) => return Ok(None),
@@ -82,5 +83,5 @@ pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError>
     if lock.is_none() && is_users(path) {
         lock = lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)?;
     }
-    Ok(lock.map(KernelLock::mode))
+    Ok(lock.or_else(|| find_lock_of_ancestor(path)).map(KernelLock::mode))
 }

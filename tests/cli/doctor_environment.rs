@@ -85,6 +85,19 @@ fn a_shell_library_of_another_version_is_wrong_and_a_changed_one_is_worth_a_note
 }
 
 #[test]
+fn a_library_for_another_shell_that_is_not_of_this_version_is_wrong() {
+    let scene = Scene::new();
+    let library = install(&scene).join("share/aba-lock/aba-lock.sh");
+    let text = read_source("shell/aba-lock.sh");
+    fs::write(&library, &text).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    doctor(&scene).out(format!("fine   shell library: {} has version {version}", library.display())).run();
+    fs::write(&library, format!("{text}# changed\n")).unwrap();
+    let call = doctor(&scene).status(1);
+    call.out(format!("wrong  shell library: {} is not from this version", library.display())).run();
+}
+
+#[test]
 fn a_script_that_sourced_another_version_of_the_library_is_wrong() {
     let scene = Scene::new();
     install(&scene);

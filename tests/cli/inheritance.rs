@@ -83,6 +83,34 @@ fn a_command_shares_the_lock_on_a_descriptor_of_its_script() {
     scene.bash_here(script).run();
 }
 
+/// A script that does not know of `ABA_LOCK_FDS` opens the file of the lock that it has inherited again.
+#[test]
+fn a_script_that_inherited_the_lock_on_another_descriptor_is_granted_it() {
+    let scene = Scene::new();
+    let script = r#"exec 9<>"$("$HELPER" path --create a)"
+        "$HELPER" lock --fd 9 a && bash -c "$1" || exit
+        "$HELPER" status -q --fd 9 a && echo held"#;
+    let nested = r#"exec 8<>"$ABA_LOCK_DIR/aba-a.lock"
+        "$HELPER" lock -w -t 60 --fd 8 a && "$HELPER" status -q --fd 8 a || exit
+        bash -c '"$HELPER" lock --fd 8 a && "$HELPER" lock a -- true' || exit
+        "$HELPER" unlock --fd 8 a"#;
+    let call = |nested: &str| scene.call("bash").args(["-c", script, "bash", nested]);
+    call(nested).out("held\n").run();
+    // In a subshell, the helper is not a child of the holder.
+    call(&format!("( {nested} )")).out("held\n").run();
+    // The copy of the descriptor is closed, so the lock would end with the caller.
+    call(&format!("exec 9<&-; {nested}")).status(75).err("waiting for a would be a deadlock").run();
+    call(r#"exec 8<>"$ABA_LOCK_DIR/aba-a.lock"; exec 9<&-; ! "$HELPER" status -q --fd 8 a"#).out("held\n").run();
+}
+
+#[test]
+fn orphans_that_open_the_file_again_are_refused() {
+    let scene = Scene::new();
+    let lock = r#"exec 9<>"$("$HELPER" path --create a)"; "$HELPER" lock --fd 9 a && eval"#;
+    let ask = r#"exec 8<>"$ABA_LOCK_DIR/aba-a.lock"; "$HELPER" lock -q --fd 8 a"#;
+    assert_eq!(run_orphans(&scene, lock, ask), "75\n75\n");
+}
+
 #[test]
 fn a_descriptor_that_is_open_but_not_locked_grants_nothing() {
     let scene = Scene::new();

@@ -20,6 +20,9 @@ setup_file() {
 644 ./opt/aba/lib/tmpfiles.d/aba-lock.conf
 644 ./opt/aba/share/aba-lock/aba-lock-whole.bash
 644 ./opt/aba/share/aba-lock/aba-lock.bash
+644 ./opt/aba/share/aba-lock/aba-lock.fish
+644 ./opt/aba/share/aba-lock/aba-lock.sh
+644 ./opt/aba/share/aba-lock/aba-lock.zsh
 644 ./opt/aba/share/aba-lock/run_once.bash
 644 ./opt/aba/share/bash-completion/completions/aba-lock
 644 ./opt/aba/share/fish/vendor_completions.d/aba-lock.fish
@@ -47,6 +50,7 @@ setup_file() {
 644 ./opt/aba/share/man/man7/aba-lock-machines.7
 644 ./opt/aba/share/man/man7/aba-lock-reserve.7
 644 ./opt/aba/share/man/man7/aba-lock.bash.7
+644 ./opt/aba/share/man/man7/aba-lock.sh.7
 644 ./opt/aba/share/man/man7/run_once.bash.7
 644 ./opt/aba/share/zsh/site-functions/_aba-lock'
     [[ ${output} == "${expected}" ]] || {
@@ -64,7 +68,7 @@ setup_file() {
         run -0 strace -f -qq -o trace -e trace=unlink,unlinkat,rename,renameat,renameat2 \
             env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS HOME="${REAL_HOME}" make -s -C "${PROJECT}" install CARGO=true PREFIX="${PWD}/root"
     done
-    for file in bin/aba-lock share/aba-lock/aba-lock.bash share/aba-lock/aba-lock-whole.bash share/aba-lock/run_once.bash; do
+    for file in bin/aba-lock share/aba-lock/aba-lock.bash share/aba-lock/aba-lock.sh share/aba-lock/aba-lock-whole.bash share/aba-lock/run_once.bash; do
         run -1 grep -E "unlink.*/root/${file}\"" trace
         run -0 grep -E "rename.*/root/${file}\"" trace
     done

@@ -21,7 +21,7 @@ expect_refusal() {
             run -125 ${shell} -c '. "$0" 2>/dev/null
 if '"${function}"' --quiet save; then echo "went on"; else echo "went on: $?"; fi
 echo "went on"' "${file}"
-            [[ ${output} == "aba-lock: ${function} works only in bash"$'\nhint: run the script with bash'* ]] || {
+            [[ ${output} == "aba-lock: ${function} works only in bash"$'\nhint: '* ]] || {
                 printf '%s: %s\n' "${shell}" "${output}"
                 return 1
             }

@@ -24,7 +24,8 @@ const FOLDER: &str = "tests/messages";
 const PROGRAMS: &[&str] = &["helper", "library", "keeper", "service"];
 
 /// The scripts of the shell library.
-const SCRIPTS: &[&str] = &["shell/aba-lock.bash", "shell/aba-lock-builtin.bash", "shell/run_once.bash"];
+const SCRIPTS: &[&str] =
+    &["shell/aba-lock.bash", "shell/aba-lock-builtin.bash", "shell/aba-lock.sh", "shell/run_once.bash"];
 
 /// Functions and constants with text that is not for users: code, statements and protocols.
 const OTHER_TEXT: &[(&str, &str)] = &[

@@ -26,6 +26,8 @@ pub struct BundledFiles {
     pub fast_library: &'static str,
     /// The library as `init` prints it, in two parts.
     pub printed_library: (&'static str, &'static str),
+    /// For each of the libraries for other shells: the name of its file, and its text.
+    pub other_libraries: [(&'static str, &'static str); 3],
     /// For each shell: its name, the path of its completions in a data directory, and their text.
     pub completions: [(&'static str, &'static str, &'static str); 3],
 }
@@ -188,6 +190,12 @@ pub(super) fn check_library(bundled: &BundledFiles, library: ShellLibrary, repor
             reported.push(path);
             none = false;
         }
+        for (name, text) in bundled.other_libraries {
+            let found = directory.join("aba-lock").join(name);
+            if found.exists() {
+                report(compare_other_library(bundled.version, &found, text));
+            }
+        }
     }
     if none {
         report(Finding::note(LIBRARY, "none is installed next to this helper or in the usual directories").hint(
@@ -241,6 +249,15 @@ fn compare_library(bundled: &BundledFiles, path: &Path) -> Finding {
             Finding::wrong(LIBRARY, format!("{name} names no version, so it is older than this helper")).hint(install)
         }
     }
+}
+
+/// Checks an installed library for a shell other than bash.
+fn compare_other_library(version: &str, path: &Path, text: &str) -> Finding {
+    if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+        return Finding::fine(LIBRARY, format!("{} has version {version}, like this helper", path.display()));
+    }
+    Finding::wrong(LIBRARY, format!("{} is not from this version", path.display()))
+        .hint("install the helper and the library from one version")
 }
 
 /// Checks the installed completions of each shell.

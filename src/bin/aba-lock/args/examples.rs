@@ -280,6 +280,17 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
         "command -v aba-lock >/dev/null && eval \"$(aba-lock init bash)\"",
         "in ~/.bashrc, which may also be read on machines without aba-lock",
     ),
+    (
+        "init",
+        "eval \"$(aba-lock init sh)\" && aba_lock_operation backup || exit",
+        "the same in a script for dash, busybox ash, ksh, mksh or yash: see aba-lock.sh(7)",
+    ),
+    ("init", "eval \"$(aba-lock init zsh)\"", "in zsh"),
+    (
+        "init",
+        "aba-lock init fish | source",
+        "in fish, where the functions find locks of the caller: see aba-lock.sh(7)",
+    ),
     ("init", "aba-lock init bash >lib/aba-lock.bash", "keep the library in a project"),
     ("init", "eval \"$(aba-lock init bash)\"; compgen -A function aba_", "print the names of the functions"),
 ];

@@ -98,15 +98,19 @@ pub(crate) struct LeaseArgs {
     pub(crate) words: Vec<OsString>,
 }
 
-/// Print the shell library, for `eval "$(aba-lock init bash)"`
+/// Print the functions for a shell, for `eval "$(aba-lock init bash)"`
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// The shell for which the library is printed: bash
+    /// The shell that evaluates the output: bash, zsh, sh (also dash, busybox, ksh, mksh, yash) or fish
     #[arg(value_enum, hide_possible_values = true)]
     pub(crate) shell: ShellName,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShellName {
     Bash,
+    Zsh,
+    #[value(aliases = ["ash", "busybox", "dash", "ksh", "ksh93", "mksh", "yash"])]
+    Sh,
+    Fish,
 }

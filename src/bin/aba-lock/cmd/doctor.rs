@@ -1,6 +1,6 @@
 //! `doctor`: examines this machine and the installed files.
 
-use super::init::{FAST_LIBRARY, LIBRARY, split_library};
+use super::init::{FAST_LIBRARY, LIBRARY, OTHER_LIBRARIES, split_library};
 use crate::args::doctor::DoctorArgs;
 use crate::output::findings::Findings;
 use crate::{complete, exit};
@@ -13,6 +13,7 @@ pub(crate) fn run(args: &DoctorArgs) -> i32 {
         library: LIBRARY,
         fast_library: FAST_LIBRARY,
         printed_library: split_library(),
+        other_libraries: OTHER_LIBRARIES,
         completions: complete::INSTALLED,
     };
     let library = ShellLibrary { path: args.library.as_deref(), sourced: args.sourced.as_deref() };

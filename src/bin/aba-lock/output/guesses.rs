@@ -77,7 +77,7 @@ const COMMANDS: &[(&[&str], Advice)] = &[
     (&["serve", "server", "daemon"], Text("start the lock service: `aba-lockd serve`")),
     (
         &["shell", "bash", "source", "hook", "eval"],
-        Text("load the functions in a script: `eval \"$(aba-lock init bash)\"`"),
+        Text("load the functions in a script: `eval \"$(aba-lock init bash)\"`; also for zsh, sh and fish"),
     ),
     (
         &["completion", "completions", "complete"],

@@ -201,9 +201,9 @@ fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option
         ErrorKind::TooManyValues if name == "run-once" && word.starts_with("--wait") => {
             Some("give up after 60 seconds: `--wait --timeout 60`".to_owned())
         }
-        ErrorKind::InvalidValue if name == "init" => {
-            Some("only bash has functions; in another shell, run commands: `aba-lock lock NAME -- COMMAND`".to_owned())
-        }
+        ErrorKind::InvalidValue if name == "init" => Some(
+            "in another shell than bash, zsh, sh and fish, run commands: `aba-lock lock NAME -- COMMAND`".to_owned(),
+        ),
         _ => None,
     }
 }

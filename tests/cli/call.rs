@@ -78,6 +78,13 @@ impl Call {
         self.start().finish()
     }
 
+    /// Runs the program. Returns its exit status and its output, which the caller checks.
+    pub(crate) fn run_unchecked(self) -> (i32, CallOutput) {
+        let mut running = self.start();
+        let status = wait_for_exit(&mut running.child);
+        (status, CallOutput { out: running.out.read_to_end(), err: running.err.read_to_end() })
+    }
+
     /// Runs the program and parses its stdout.
     pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.out("").run().out).unwrap()

@@ -216,7 +216,10 @@ fn a_signal_during_the_wait_for_a_second_file_releases_the_first_one() {
     let waiter = scene.bash_here(script).err("waiting for g").start();
     waiter.wait_for_error("waiting for g");
     expect_posix(&scene, false);
-    kill(fs::read_to_string(scene.path("pid")).unwrap().trim().parse().unwrap(), libc::SIGTERM);
+    // The helper can say that before its parent has written the number.
+    let pid = || fs::read_to_string(scene.path("pid")).ok().filter(|text| text.ends_with('\n'));
+    wait_until("the pid is known", || pid().is_some());
+    kill(pid().unwrap().trim().parse().unwrap(), libc::SIGTERM);
     wait_until("the helper has ended", || fs::read_to_string(scene.path("said")).is_ok_and(|said| said == "143\n"));
     expect_posix(&scene, true);
     holder.release();

@@ -265,6 +265,7 @@ fn control_characters_in_user_names_do_not_reach_the_terminal() {
     // The name of root is not read from the file.
     let call = scene.call("unshare").args(["--user", "--map-user=1234", "--keep-caps", "--mount", "--"]);
     let said = call.args(["bash", "-c", &script]).out("").run().out;
-    assert_eq!(said.matches("a?[2Jb").count(), 4, "{said}");
+    // The waiter may hold the lock when `unlock` looks again, and is then named, too.
+    assert!(said.matches("a?[2Jb").count() >= 4, "{said}");
     assert!(!said.contains('\x1b'), "{said:?}");
 }

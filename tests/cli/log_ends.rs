@@ -5,6 +5,9 @@ use crate::process::{kill, wait_until};
 use crate::scene::Scene;
 use serde_json::Value;
 
+/// A command that says that it runs. The event of the acquisition is logged before the command begins.
+const RUN: &str = "echo runs >&2; exec sleep 600";
+
 #[test]
 fn a_lock_that_a_child_of_an_ended_command_keeps_is_told_as_held() {
     let scene = Scene::new();
@@ -42,8 +45,8 @@ fn a_command_that_a_newer_call_replaces_is_told_with_that_cause() {
     let scene = Scene::new();
     scene.make_root();
     enable(&scene);
-    let holder = scene.aba(["lock", "a", "--", "sleep", "600"]).status(143).err("replaced by pid ").start();
-    wait_until("the lock is held", || !history(&scene, &["a"]).is_empty());
+    let holder = scene.aba(["lock", "a", "--", "sh", "-c", RUN]).status(143).err("replaced by pid ").start();
+    holder.wait_for_error("runs");
     scene.aba(["lock", "-q", "--replace", "a", "--", "true"]).run();
     holder.finish();
     let told = history(&scene, &["a"]);
@@ -76,8 +79,8 @@ fn a_command_that_another_call_ends_is_told_with_that_cause() {
     let scene = Scene::new();
     scene.make_root();
     enable(&scene);
-    let holder = scene.aba(["lock", "a", "--", "sleep", "600"]).status(143).start();
-    wait_until("the lock is held", || !history(&scene, &["a"]).is_empty());
+    let holder = scene.aba(["lock", "a", "--", "sh", "-c", RUN]).status(143).err("runs").start();
+    holder.wait_for_error("runs");
     scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
     holder.finish();
     assert_eq!(history(&scene, &["a"])[0]["cause"], "kill");

@@ -94,6 +94,7 @@ mod status_oracle;
 mod status_shortcut;
 mod sudo;
 mod terminal;
+mod time_limit;
 mod turnstile;
 mod update;
 mod update_change;

@@ -2,6 +2,7 @@
 
 use crate::process::{exists, is_alive, is_locked, is_root, kill, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
+use crate::time_limit::with_enough_time;
 use serde_json::Value;
 use std::fs;
 
@@ -35,27 +36,36 @@ fn children_that_ignore_the_signal_and_left_the_session_are_killed_after_the_gra
     let scene = Scene::new();
     let script = "trap '' TERM; setsid sh -c 'echo $$; exec sleep 1000' & read _ < \"$GATE\"";
     let gate = scene.gate("gate");
-    let call = scene.aba(["lock", "--max-time", "1", "--grace", "0.2", "a", "--", "bash", "-c", script]);
-    let said = call.env("GATE", &gate.path).status(137).err("maximum time of 1s").out("").run();
-    let child: u32 = said.out.trim().parse().unwrap();
-    wait_until("the child has ended", || !is_alive(child));
-    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
+    with_enough_time(|limit| {
+        let call = scene.aba(["lock", "--max-time", limit, "--grace", "0.2", "a", "--", "bash", "-c", script]);
+        let (status, said) = call.env("GATE", &gate.path).run_unchecked();
+        wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
+        let Ok(child) = said.out.trim().parse() else { return false };
+        assert_eq!(status, 137, "{}", said.err);
+        assert!(said.err.contains(&format!("maximum time of {limit}s")), "{}", said.err);
+        wait_until("the child has ended", || !is_alive(child));
+        true
+    });
 }
 
 #[test]
 fn a_holder_that_is_left_after_the_command_is_ended() {
     let scene = Scene::new();
     let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $!";
-    let said = scene.aba(["lock", "--max-time", "1", "a", "--", "sh", "-c", script]).out("").run();
-    assert!(is_alive(said.out.trim().parse().unwrap()));
-    wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
-    wait_for_end(watcher(&scene, "a"));
+    with_enough_time(|limit| {
+        let call = scene.aba(["lock", "--max-time", limit, "a", "--", "sh", "-c", script]);
+        let (status, said) = call.run_unchecked();
+        let outlives_command = status == 0 && said.out.trim().parse().is_ok_and(is_alive);
+        wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
+        wait_for_end(watcher(&scene, "a"));
+        outlives_command
+    });
 }
 
 #[test]
 fn a_stopped_holder_is_ended() {
     let scene = Scene::new();
-    let mut holder = scene.aba(["lock", "--max-time", "1", "a", "--", "sh", "-c", "echo held; read _"]).hold();
+    let mut holder = scene.aba(["lock", "--max-time", "3", "a", "--", "sh", "-c", "echo held; read _"]).hold();
     holder.signal(libc::SIGSTOP);
     assert_eq!(holder.wait(), 143);
 }
@@ -123,14 +133,25 @@ fn a_watcher_that_cannot_be_started_is_reported_whichever_of_the_two_forks_fails
 fn the_lock_of_a_script_is_limited_with_its_children() {
     let scene = Scene::new();
     let script = "exec 9<>\"$(\"$HELPER\" path --create a)\"
-        \"$HELPER\" lock --max-time 1 --grace 0.2 --fd 9 a || exit
+        \"$HELPER\" lock --max-time $LIMIT --grace 0.2 --fd 9 a || exit
         (trap '' TERM; echo $BASHPID; while :; do read -t 1 _ <> \"$GATE\"; done) &
         wait; echo late";
     let gate = scene.gate("gate");
-    let said = scene.bash(script).env("GATE", &gate.path).status(143).err("aba-lock: a: held for the").out("").run();
-    assert!(!said.out.contains("late"), "{}", said.out);
-    let child: u32 = said.out.trim().parse().unwrap();
-    wait_until("the child has ended", || !is_alive(child));
+    with_enough_time(|limit| {
+        let (status, said) = scene.bash(script).env("GATE", &gate.path).env("LIMIT", limit).run_unchecked();
+        assert_eq!(status, 143, "{}", said.err);
+        assert!(
+            said.err.contains("aba-lock: a: held for the") && !said.out.contains("late"),
+            "{} {}",
+            said.out,
+            said.err
+        );
+        wait_until("the lock is free", || !is_locked(&scene.lock_file("a")));
+        said.out.trim().parse().is_ok_and(|child| {
+            wait_until("the child has ended", || !is_alive(child));
+            true
+        })
+    });
 }
 
 #[test]
@@ -144,8 +165,8 @@ fn a_program_that_replaces_the_script_is_ended() {
 fn a_script_that_acquires_the_lock_again_is_not_ended() {
     let scene = Scene::new();
     let script = "exec 9<>\"$(\"$HELPER\" path --create a)\"
-        \"$HELPER\" lock --max-time 0.3 --fd 9 a && sed -n 's/^locker=//p' <&9
-        \"$HELPER\" unlock --fd 9 && \"$HELPER\" lock --fd 9 a; read _";
+        \"$HELPER\" lock --max-time 3 --fd 9 a && watcher=$(sed -n 's/^locker=//p' <&9)
+        \"$HELPER\" unlock --fd 9 && \"$HELPER\" lock --fd 9 a && echo $watcher; read _";
     let mut holder = scene.bash(script).hold();
     let watcher: u32 = holder.first_line.parse().unwrap();
     wait_for_end(watcher);
@@ -265,14 +286,20 @@ fn a_limit_of_zero_and_a_grace_time_without_a_limit_are_refused() {
 fn the_first_process_of_a_container_is_ended() {
     let scene = Scene::new();
     scene.make_root();
-    let inside = |words: &[&str]| {
+    let inside = |limit: &str, words: &[&str]| {
         scene
             .in_pid_namespace()
-            .args(["--mount-proc", "--", HELPER, "lock", "--max-time", "0.3", "--grace", "0.3", "a", "--"])
+            .args(["--mount-proc", "--", HELPER, "lock", "--max-time", limit, "--grace", "0.3", "a", "--"])
             .args(words)
     };
-    inside(&["sleep", "1000"]).status(143).err("a: held for the maximum time").run();
-    inside(&["sh", "-c", "trap '' TERM; sleep 1000; sleep 1000"]).status(137).err("a: held for the maximum time").run();
+    inside("0.3", &["sleep", "1000"]).status(143).err("a: held for the maximum time").run();
+    with_enough_time(|limit| {
+        let deaf = ["sh", "-c", "trap '' TERM; echo deaf; sleep 1000; sleep 1000"];
+        let (status, said) = inside(limit, &deaf).run_unchecked();
+        assert!(said.err.contains("a: held for the maximum time"), "{}", said.err);
+        assert_eq!(status, if said.out.is_empty() { 143 } else { 137 });
+        !said.out.is_empty()
+    });
     // The pids of this /proc are those of another namespace.
     let call = scene.in_pid_namespace().args(["--", HELPER, "lock", "--max-time", "1", "a", "--", "echo", "x"]);
     call.status(125).err("/proc cannot be read").run();
@@ -303,10 +330,11 @@ fn a_holder_of_one_of_several_locks_gets_the_signal_with_the_others() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     // The child holds only the second lock, and its parent ignores the signal until the child has got it.
-    let script = "for fd in /proc/$$/fd/*; do [[ $(readlink $fd) != *aba-a.lock ]] || first=${fd##*/}; done
+    let script =
+        "trap '' TERM; for fd in /proc/$$/fd/*; do [[ $(readlink $fd) != *aba-a.lock ]] || first=${fd##*/}; done
         (eval \"exec $first>&-\"; trap 'echo >\"$GATE\"; exit' TERM; sleep 1000 & wait) &
-        trap '' TERM; read _ <\"$GATE\"; exit 7";
-    let call = scene.aba(["lock", "--max-time", "1", "--grace", "1000", "a", "b", "--", "bash", "-c", script]);
+        read _ <\"$GATE\"; exit 7";
+    let call = scene.aba(["lock", "--max-time", "3", "--grace", "1000", "a", "b", "--", "bash", "-c", script]);
     call.env("GATE", &gate.path).status(7).err("a, b: held for the maximum time").run();
 }
 

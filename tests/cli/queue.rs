@@ -100,8 +100,8 @@ fn a_very_short_wait_is_not_reported() {
 fn a_waiter_does_not_search_for_deadlocks_while_other_processes_acquire_the_lock() {
     let scene = Scene::new();
     let holder = scene.holder("a");
-    // The first look is at least a second later than usual.
-    let options = ["-f", "-qq", "-e", "trace=futex,open,openat", "-e", "inject=futex:delay_enter=1000000:when=1", "-o"];
+    // The first look is three seconds later than usual.
+    let options = ["-f", "-qq", "-e", "trace=futex,open,openat", "-e", "inject=futex:delay_enter=3000000:when=1", "-o"];
     let waiter = scene.call("strace").args(options).arg(scene.path("trace"));
     let waiter = waiter.args([HELPER, "lock", "-qw", "a", "--", "true"]).start();
     scene.wait_for_waiter("a");

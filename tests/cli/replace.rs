@@ -10,6 +10,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
+/// The time after which the first newcomer ends a stubborn holder. By then, the others must have a ticket.
+const GRACE: &str = "3";
+
 /// Prints `begun`, and runs until it is ended.
 const BEGIN: &str = "echo begun; exec sleep 1000";
 
@@ -84,7 +87,7 @@ fn of_several_newcomers_the_last_one_runs_and_the_others_end_with_75() {
     let scene = Scene::new();
     let mut holder = start_stubborn_holder(&scene);
     let newcomer = |number: usize, status: i32| {
-        let call = scene.aba(["lock", "--replace", "--grace=0.6", "job", "--", "echo", "last"]).err("");
+        let call = scene.aba(["lock", "--replace", "--grace", GRACE, "job", "--", "echo", "last"]).err("");
         let call = if status == 0 { call.out("last\n") } else { call.status(status) };
         start_newcomer(&scene, call, number)
     };
@@ -232,13 +235,13 @@ fn a_timeout_covers_the_end_of_the_holder_and_a_time_of_0_ends_no_process() {
     };
     call("0");
     assert!(is_alive(holder.pid()));
-    let said = call("0.3").err;
+    let said = call("1").err;
     assert!(said.contains(&format!("could not end pid {} (", holder.pid())), "{said}");
     assert!(is_alive(holder.pid()));
     // A newcomer in the queue has the same limit.
     let first = start_newcomer(
         &scene,
-        scene.aba(["lock", "--replace", "--grace=0.6", "job", "--", "true"]).err("with SIGKILL"),
+        scene.aba(["lock", "--replace", "--grace", GRACE, "job", "--", "true"]).err("with SIGKILL"),
         0,
     );
     call("0.2");
@@ -268,7 +271,7 @@ fn a_conflict_has_the_status_and_the_command_of_the_other_conflicts() {
     let scene = Scene::new();
     let mut holder = start_stubborn_holder(&scene);
     let call =
-        |options: &[&str]| scene.aba(["lock", "--replace", "--grace=0.6"]).args(options).args(["job", "--", "true"]);
+        |options: &[&str]| scene.aba(["lock", "--replace", "--grace", GRACE]).args(options).args(["job", "--", "true"]);
     let first = start_newcomer(&scene, call(&["-E", "9"]).status(9).err("gave up job"), 0);
     let busy = call(&["--on-busy", "echo \"busy $1\"; exit 3"]).status(3).out("busy job\n").err("; running `echo ");
     let second = start_newcomer(&scene, busy, 1);

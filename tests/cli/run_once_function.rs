@@ -1,7 +1,7 @@
 //! Tasks of the bash function that `run-once` replaces. The function holds `lock`, writes no record, and does not lock `pid`.
 //! To the function, a task runs while its `lock` is held.
 
-use crate::call::Call;
+use crate::call::{Call, CallOutput};
 use crate::process::{is_alive, is_watching, kill, parent_pid, wait_until, waiter_pids, write_program};
 use crate::scene::{Gate, Scene, with_command};
 use std::fs;
@@ -65,8 +65,13 @@ fn wait_for_start(scene: &Scene, id: &str) {
     wait_until("the task of the function runs", || scene.task_text(id, "log.out").contains("begun\n"));
 }
 
-/// Less than the time after which a call used to time out.
-const IMMEDIATELY: Duration = Duration::from_secs(8);
+/// Runs a call that must not wait: in less than the time after which such a call used to time out.
+fn run_at_once(call: Call) -> CallOutput {
+    let begin = Instant::now();
+    let said = call.run();
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    said
+}
 
 #[test]
 fn a_background_task_of_the_function_counts_as_running() {
@@ -75,18 +80,16 @@ fn a_background_task_of_the_function_counts_as_running() {
     let task = counting_task(&scene, &gate, 0);
     call_function(&scene, "background", "a", &task).run();
     wait_for_start(&scene, "a");
-    let begin = Instant::now();
-    scene.once(["-R", "-i", "a"]).run();
-    scene.once(["-A", "-i", "a"]).run();
-    scene.once(["-p", "-i", "a"]).status(1).run();
-    scene.once(["-E", "-i", "a"]).status(1).run();
-    scene.once(with_command(&["-i", "a"], &task)).run();
-    scene.once(["-F"]).run();
-    let listed = scene.once(["--list"]).out("running").run().out;
+    run_at_once(scene.once(["-R", "-i", "a"]));
+    run_at_once(scene.once(["-A", "-i", "a"]));
+    run_at_once(scene.once(["-p", "-i", "a"]).status(1));
+    run_at_once(scene.once(["-E", "-i", "a"]).status(1));
+    run_at_once(scene.once(with_command(&["-i", "a"], &task)));
+    run_at_once(scene.once(["-F"]));
+    let listed = run_at_once(scene.once(["--list"]).out("running")).out;
     assert!(listed.contains(&format!(" {} ", scene.task_pid("a"))), "{listed}");
-    scene.aba(["list", "--held"]).out("running").run();
-    scene.aba(["clean", "--tasks"]).status(0).out("").run();
-    assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
+    run_at_once(scene.aba(["list", "--held"]).out("running"));
+    run_at_once(scene.aba(["clean", "--tasks"]).status(0).out(""));
     let said = format!("Waiting for task: a (PID: {})\n", scene.task_pid("a"));
     let waiter = scene.once(["-wi", "a"]).err(&said).start();
     waiter.wait_for_error(&said);
@@ -106,11 +109,9 @@ fn a_foreground_task_of_the_function_counts_as_running() {
     let call =
         call_function(&scene, "foreground", "a", &counting_task(&scene, &gate, 3)).out("over").err("moaned").start();
     wait_for_start(&scene, "a");
-    let begin = Instant::now();
-    scene.once(["-R", "-i", "a"]).run();
-    scene.once(["-i", "a", "--", "false"]).err("keeps its first command").run();
-    scene.once(["-F"]).run();
-    assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
+    run_at_once(scene.once(["-R", "-i", "a"]));
+    run_at_once(scene.once(["-i", "a", "--", "false"]).err("keeps its first command"));
+    run_at_once(scene.once(["-F"]));
     let waiter = scene.once(["-qwi", "a", "--follow"]).status(3).out("begun\nover\n").err("moaned").start();
     wait_until("the waiter follows", || is_watching(waiter.pid()));
     gate.open();
@@ -142,11 +143,9 @@ fn a_reset_ends_a_task_of_the_function() {
         let call = call_function(&scene, mode, "a", &task);
         let call = if mode == "foreground" { call.out("begun").err("moaned") } else { call }.start();
         wait_for_start(&scene, "a");
-        let begin = Instant::now();
         let pid = find_task_pid(&scene);
-        scene.once(if reset == "-r" { vec!["-r", "-i", "a"] } else { vec!["-G"] }).run();
+        run_at_once(scene.once(if reset == "-r" { vec!["-r", "-i", "a"] } else { vec!["-G"] }));
         assert!(!is_alive(pid), "{mode} {reset}");
-        assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
         assert!(!scene.task_file("a", "exit").exists());
         call.finish();
     }
@@ -185,9 +184,7 @@ fn a_task_whose_lock_is_held_counts_as_running() {
     }
     fs::remove_file(scene.task_file("zombie", "exit")).unwrap();
     let held = ["zombie", "failed"].map(|id| scene.flock_holder(scene.task_file(id, "lock")));
-    let begin = Instant::now();
     scene.once(["-F"]).run();
-    assert!(begin.elapsed() < IMMEDIATELY, "{:?}", begin.elapsed());
     for id in ["zombie", "failed"] {
         assert!(scene.task_file(id, "cmd.sh").exists(), "{id} was removed");
     }

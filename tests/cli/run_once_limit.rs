@@ -2,6 +2,7 @@
 
 use crate::process::{child_pids, is_alive, kill, wait_until};
 use crate::scene::{Gate, Scene};
+use crate::time_limit::with_enough_time;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -11,19 +12,21 @@ fn a_run_is_ended_with_all_its_processes_when_its_time_is_over() {
     let scene = Scene::new();
     let script =
         "echo $$; (trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & wait); wait";
-    let call = scene.once(["-wi", "a", "--max-time", "1", "--grace", "0.3", "--", "bash", "-c", script]);
-    let line = "aba-lock: task a: ran for the maximum time of 1s: sending SIGTERM, and SIGKILL after 0.3s\n";
-    let said = call
-        .status(143)
-        .err(line)
-        .err("aba-lock: task a was ended after its maximum time of 1s (status 143): bash")
-        .out("")
-        .run();
-    let pids: Vec<u32> = said.out.lines().map(|line| line.parse().unwrap()).collect();
-    assert_eq!(pids.len(), 2);
-    wait_until("all processes have ended", || pids.iter().all(|pid| !is_alive(*pid)));
-    assert!(scene.task_text("a", "history").contains(" MAX_TIME 1s\n"), "{}", scene.task_text("a", "history"));
-    assert!(!scene.task_file("a", "pid").exists());
+    with_enough_time(|limit| {
+        scene.once(["-ri", "a"]).run();
+        let call = scene.once(["-wi", "a", "--max-time", limit, "--grace", "0.3", "--", "bash", "-c", script]);
+        let line = format!(
+            "aba-lock: task a: ran for the maximum time of {limit}s: sending SIGTERM, and SIGKILL after 0.3s\n"
+        );
+        let ended = format!("aba-lock: task a was ended after its maximum time of {limit}s (status 143): bash");
+        let said = call.status(143).err(line).err(ended).out("").run();
+        let pids: Vec<u32> = said.out.lines().map(|line| line.parse().unwrap()).collect();
+        wait_until("all processes have ended", || pids.iter().all(|pid| !is_alive(*pid)));
+        let history = scene.task_text("a", "history");
+        assert!(history.contains(&format!(" MAX_TIME {limit}s\n")), "{history}");
+        assert!(!scene.task_file("a", "pid").exists());
+        pids.len() == 2
+    });
 }
 
 /// A command that SIGTERM ends, but only after the gate was opened.
@@ -100,17 +103,23 @@ fn a_run_whose_time_was_over_has_failed_until_its_result_is_forgotten() {
 #[test]
 fn a_command_that_ignores_the_signal_is_killed_after_the_grace_time() {
     let scene = Scene::new();
-    let script = "trap '' TERM; while :; do sleep 1; done";
-    scene.once(["-si", "a", "--max-time", "0.2", "--grace", "0.2", "--", "bash", "-c", script]).run();
-    scene.once(["-qwi", "a"]).status(137).run();
+    // A signal that comes before the `trap` ends the command.
+    let is_ended = |id: &str, script: &str, expected: i32| {
+        with_enough_time(|limit| {
+            scene.once(["-ri", id]).run();
+            let call = scene.once(["-qwi", id, "--max-time", limit, "--grace", "0.2", "--", "bash", "-c", script]);
+            let (status, said) = call.run_unchecked();
+            assert!(said.err.contains("maximum time") && [143, expected].contains(&status), "{status} {}", said.err);
+            status == expected
+        });
+    };
+    is_ended("a", "trap '' TERM; while :; do sleep 1; done", 137);
     assert!(scene.task_text("a", "history").contains("SIGNAL rc=137\n"), "{}", scene.task_text("a", "history"));
     // A command that handles the signal has its own status.
-    let script = "trap 'exit 5' TERM; sleep 1000 & wait";
-    scene.once(["-qwi", "b", "--max-time", "1", "--", "bash", "-c", script]).status(5).err("maximum time").run();
-    scene.once(["-wi", "b"]).status(5).err("task b was ended after its maximum time of 1s (status 5)").run();
+    is_ended("b", "trap 'exit 5' TERM; sleep 1000 & wait", 5);
+    scene.once(["-wi", "b"]).status(5).err("task b was ended after its maximum time of ").err("s (status 5)").run();
     // A status of 0 is a success.
-    let script = "trap 'exit 0' TERM; sleep 1000 & wait";
-    scene.once(["-qwi", "c", "--max-time", "0.1", "--", "bash", "-c", script]).err("maximum time").run();
+    is_ended("c", "trap 'exit 0' TERM; sleep 1000 & wait", 0);
     let task = scene.once(["--json", "-i", "c"]).json()[0].clone();
     assert_eq!((&task["state"], &task["max_time_over"]), (&"succeeded".into(), &true.into()));
 }
@@ -163,9 +172,14 @@ fn processes_that_the_command_leaves_have_the_whole_grace_time() {
         asked.display()
     );
     let gate = scene.gate("gate");
-    let call = scene.once(["-wi", "a", "--max-time", "1", "--grace", "1000", "--", "bash", "-c", &script]);
-    call.env("GATE", &gate.path).status(143).err("maximum time").run();
-    assert_eq!(fs::read_to_string(&asked).unwrap(), "asked\nclean\n");
+    with_enough_time(|limit| {
+        scene.once(["-ri", "a"]).run();
+        let call = scene.once(["-wi", "a", "--max-time", limit, "--grace", "1000", "--", "bash", "-c", &script]);
+        call.env("GATE", &gate.path).status(143).err("maximum time").run();
+        let text = fs::read_to_string(&asked).unwrap_or_default();
+        assert!(["", "asked\nclean\n"].contains(&text.as_str()), "{text}");
+        !text.is_empty()
+    });
 }
 
 #[test]
@@ -184,7 +198,7 @@ fn a_log_that_cannot_be_written_does_not_end_the_supervisor() {
     scene.bash(script).status(143).err("").run();
     scene.once(["--list"]).out("failed (143)").run();
     // The process that copies stderr has been killed, so the pipe has no reader.
-    scene.once(["-si", "b", "--combined-log", "--max-time", "2", "--", "sleep", "1000"]).run();
+    scene.once(["-si", "b", "--combined-log", "--max-time", "5", "--", "sleep", "1000"]).run();
     let others = child_pids(scene.supervisor("b")).into_iter().filter(|pid| *pid != scene.task_pid("b"));
     let copiers: Vec<u32> = others.collect();
     assert_eq!(copiers.len(), 1);

@@ -131,7 +131,8 @@ fn the_processes_of_a_killed_supervisor_are_found_in_a_pid_namespace_below() {
     let script = r#"
 export -f until_gone
 unshare --pid --fork --kill-child --mount-proc -- bash -c '"$HELPER" run-once -i a -- bash -c "
-        setsid sleep 600 >/dev/null 2>&1 & echo \$PPID >supervisor; echo >here; wait" || exit 80
+        setsid sleep 600 >/dev/null 2>&1 & until [[ \$(</proc/\$!/comm) == sleep ]]; do :; done
+        echo \$PPID >supervisor; echo >here; wait" || exit 80
     read -r -t 60 _ <&7 || exit 81
     kill -KILL "$(<supervisor)"; until_gone "$(<supervisor)"; echo >ready; read -r _ <gate' &
 read -r -t 60 _ <&8 || exit 82
@@ -185,7 +186,7 @@ until_gone "$(<left)"
 fn without_proc_a_task_with_unknown_processes_is_not_run_again() {
     let scene = Scene::new();
     let script = r#"
-"$HELPER" run-once -i a -- bash -c 'setsid sleep 600 & echo $! >left; echo $PPID >supervisor; echo >ready; wait' || exit 80
+"$HELPER" run-once -i a -- bash -c 'echo $PPID >supervisor; setsid sh -c "echo \$\$ >left; echo >ready; exec sleep 600" & wait' || exit 80
 read -r -t 60 _ <&8 || exit 81
 kill -KILL "$(<supervisor)"
 until_gone "$(<supervisor)"

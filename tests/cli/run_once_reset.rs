@@ -227,7 +227,7 @@ fn a_reset_of_a_task_that_ignores_the_signal_leaves_no_outcome() {
 fn a_reset_ends_what_a_successful_task_left() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
-    let script = format!("(trap '' TERM; echo $BASHPID; read _ <{gate}; read _ <{gate}) & trap 'exit 0' TERM; wait");
+    let script = format!("trap 'exit 0' TERM; (trap '' TERM; echo $BASHPID; read _ <{gate}; read _ <{gate}) & wait");
     scene.once(["-i", "a", "--", "bash", "-c", &script]).run();
     let child = scene.wait_for_task_child("a");
     scene.once(["-r", "-i", "a"]).run();

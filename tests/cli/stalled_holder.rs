@@ -3,6 +3,7 @@
 use crate::call::Holder;
 use crate::process::{child_pids, kill, wait_until};
 use crate::scene::{HELPER, Scene};
+use crate::time_limit::AFTER_REPORT;
 use std::fs;
 
 const SIGSTOP: i32 = 19;
@@ -33,7 +34,8 @@ fn a_stopped_holder_is_called_stopped_with_the_command_that_continues_it() {
     let said =
         scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("a is already running: pid {pid} (")).run();
     assert!(said.err.contains(&format!("s, stopped\nhint: {hint}")), "{}", said.err);
-    let said = scene.aba(["lock", "-t", "0.3", "a", "--", "true"]).status(124).err("waiting for a, held by pid ").run();
+    let late = scene.aba(["lock", "-t", AFTER_REPORT.1, "a", "--", "true"]).status(124);
+    let said = late.err("waiting for a, held by pid ").run();
     assert_eq!(said.err.matches(&format!(", stopped\nhint: {hint}")).count(), 2, "{}", said.err);
     let said = scene.aba(["status", "a"]).out(format!("  hint: {hint}")).run();
     assert!(said.out.contains(", sh -c 'echo held; read _; exit 0', stopped\n"), "{}", said.out);
@@ -129,6 +131,7 @@ fn status_shows_the_processes_below_the_holder_down_to_the_one_that_is_stopped()
     });
     let [top, shell, bash, cat] = chain[..] else { unreachable!() };
     wait_until("cat to start", || fs::read_to_string(format!("/proc/{cat}/comm")).is_ok_and(|name| name == "cat\n"));
+    wait_for_state(cat, "S");
     let said = scene.aba(["status", "a"]).out("\n  processes of the holder:\n").run().out;
     let lines: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("  processes")).collect();
     assert!(lines[1].starts_with(&format!("    pid {top}, {HELPER} lock -o a -- sh -c ")), "{said}");

@@ -4,6 +4,7 @@ use crate::call::{Holder, RunningCall, finish_all};
 use crate::deadlock::{call_script, wait_for_look};
 use crate::process::{kill, set_mode, wait_until, waiter_pids};
 use crate::scene::{HELPER, Scene};
+use crate::time_limit::AFTER_REPORT;
 use std::fs;
 
 fn reader(scene: &Scene) -> Holder {
@@ -95,8 +96,9 @@ fn a_shared_call_that_does_not_wait_is_refused_while_a_writer_waits() {
         "{}",
         refused.err
     );
-    let late = scene.aba(["lock", "-s", "-t", "0.2", "job", "--", "true"]).status(124);
-    late.err("aba-lock: waiting for job").err("aba-lock: timed out after 0.2 s waiting for job, held by pid ").run();
+    let (_, limit) = AFTER_REPORT;
+    let late = scene.aba(["lock", "-s", "-t", limit, "job", "--", "true"]).status(124).err("aba-lock: waiting for job");
+    late.err(format!("aba-lock: timed out after {limit} s waiting for job, held by pid ")).run();
     holder.release();
     writer.finish();
     scene.aba(["lock", "-s", "-n", "job", "--", "true"]).run();

@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -50,22 +51,23 @@ pub(crate) struct Etcd {
     nodes: Vec<Option<Child>>,
 }
 
+/// The first of the ports for tests, and the number of them. The kernel gives higher ports to clients and to servers that do not
+/// choose one, so no other process takes a port between this choice and the start of the server.
+const FIRST_PORT: u16 = 10_000;
+const PORTS: u32 = 8_000;
+
 /// Chooses ports that no process uses now.
 pub(crate) fn choose_ports(number: usize) -> Vec<u16> {
     // Tests run in parallel, and must not choose the same port.
-    static CHOOSING: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut known = CHOOSING.lock().unwrap();
-    let mut chosen = Vec::new();
-    let mut open = Vec::new();
-    while chosen.len() < number {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        open.push(listener);
-        if !known.contains(&port) {
-            chosen.push(port);
-            known.push(port);
-        }
-    }
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    let next = |_| {
+        let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        FIRST_PORT + u16::try_from(offset).unwrap()
+    };
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let chosen: Vec<u16> = (0..PORTS).map(next).filter(is_free).take(number).collect();
+    assert_eq!(chosen.len(), number, "no port is free");
     chosen
 }
 

@@ -247,6 +247,8 @@ wait
 END
     start ./tool
     child=$(until_ready)
+    # It may report its child before that has become sleep(1).
+    until_true grep -qx sleep "/proc/${child}/comm"
     run -75 aba-lock lock save -- true
     expect_text "save was acquired by pid ${STARTED_PID} ("
     expect_text "which has closed the file; it is still held by pid ${child} (sleep 1000), by "

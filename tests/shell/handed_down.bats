@@ -96,7 +96,7 @@ END
             sed -i "s|^exec .*|exec bash ${options} ./second \"\$@\"|" first
             # The exit statuses above are those of conditions.
             start ./first ${how}
-            timeout 10 head -n 1 ready || {
+            until_ready || {
                 cat output
                 return 1
             }

@@ -51,7 +51,7 @@ END
     start ./holder
     until_ready >/dev/null
     script earlier <<'END'
-aba_lock_operation --replace --grace 2 --on-conflict return save
+aba_lock_operation --replace --grace 5 --on-conflict return save
 echo "status $?"
 aba_lock_held save || echo 'not held'
 END

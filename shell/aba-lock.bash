@@ -70,7 +70,7 @@ builtin return 0'
         else
             __aba_fd=200
             while builtin true <&"$__aba_fd"; do ((++__aba_fd)); done 2>&-
-            [[ " $__aba_fds 255 256 " == *" $__aba_fd "* ]] ||
+            [[ " $__aba_fds " == *" $__aba_fd "* || $__aba_fd -gt 254 ]] ||
                 builtin eval '! \exec '"$__aba_fd"'<>"$__aba_p"' 2>&- && builtin return 79
             __aba_new+="$1/$__aba_fd/$$ " __aba_fds+="${__aba_fds:+ }$__aba_fd"
         fi
@@ -110,6 +110,7 @@ __aba_locks+=''
 #
 # A private function puts its result into a variable that its caller has made local, because a command substitution
 # would start a process. A list is a string in which a blank follows each entry, because the script may have set IFS.
+# Programs other than the helper are in /bin or /usr/bin, because PATH may be empty, or lead to others of their names.
 #
 # The code runs in bash 3.2 (macOS) and newer, whatever options and functions the script has. So it calls builtins
 # through `builtin`, and does without `{fd}<>` (4.1), BASHPID without a fallback (4.0), `declare -A` and `mapfile`
@@ -1126,7 +1127,7 @@ __aba_become_helper() {
 
 # Ends the helper, __aba_job. It gets time to leave the queue of a server, and is killed if that takes too long.
 __aba_end_helper() {
-    (builtin exec sh -c 'kill -TERM "$1"; kill -CONT "$1"; n=0
+    (builtin exec /bin/sh -c 'kill -TERM "$1"; kill -CONT "$1"; n=0
         while kill -0 "$1" && [ "$n" -lt 250 ]; do sleep 0.02; n=$((n + 1)); done
         kill -KILL "$1"' sh "${__aba_job}") 2>/dev/null || builtin true
 }
@@ -1289,7 +1290,7 @@ __aba_is_acquirer() {
     builtin local __aba_path="${__aba_directory}/aba-${__aba_name}.lock"
     [[ /dev/fd/${__aba_fd} -ef ${__aba_path} ]] || builtin return 1
     # In a shared directory, another user may have made the file a gigabyte long.
-    __aba_record=$(builtin exec sh -c 'head -c 8192 <"$1" | tr -d "\\000"' sh "${__aba_path}" 2>/dev/null) || builtin return 1
+    __aba_record=$(builtin exec /bin/sh -c 'PATH=/bin:/usr/bin:$PATH; head -c 8192 <"$1" | tr -d "\\000"' sh "${__aba_path}" 2>/dev/null) || builtin return 1
     while IFS= builtin read -r __aba_line; do
         case ${__aba_line} in
             pid=*) __aba_record_pid=${__aba_record_pid:-${__aba_line#pid=}} ;;
@@ -1300,7 +1301,7 @@ __aba_is_acquirer() {
     done <<<"${__aba_record}" || builtin true
     [[ ${__aba_record_pid} == "${__aba_pid}" ]] || builtin return 1
     if [[ -n ${__aba_namespace} ]]; then
-        __aba_line=$(builtin exec readlink "/proc/${__aba_pid}/ns/pid" 2>/dev/null) || builtin return 1
+        __aba_line=$(builtin exec /bin/sh -c 'PATH=/bin:/usr/bin:$PATH; readlink "$1"' sh "/proc/${__aba_pid}/ns/pid" 2>/dev/null) || builtin return 1
         [[ ${__aba_line} == "pid:[${__aba_namespace}]" ]] || builtin return 1
     fi
     if [[ -n ${__aba_tick} ]]; then
@@ -1468,7 +1469,7 @@ __aba_remove_pid_file() {
     if [[ -f $1 && ! -L $1 ]]; then
         { IFS= builtin read -r __aba_word <"$1"; } 2>/dev/null || builtin true
         if [[ ${__aba_word} == "${__aba_pid}" ]]; then
-            (\exec rm -f -- "$1") 2>/dev/null || builtin true
+            (\exec /bin/sh -c 'PATH=/bin:/usr/bin:$PATH; rm -f -- "$1"' sh "$1") 2>/dev/null || builtin true
         fi
     fi
 }
@@ -1747,7 +1748,7 @@ __aba_find_pid() {
     __aba_pid=${BASHPID:-}
     if [[ -z ${__aba_pid} ]]; then
         # Bash before 4.0 has no BASHPID, but a child can print the pid of its parent.
-        __aba_pid=$(builtin exec sh -c 'echo "$PPID"')
+        __aba_pid=$(builtin exec /bin/sh -c 'echo "$PPID"')
     fi
 }
 

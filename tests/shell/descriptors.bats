@@ -97,3 +97,51 @@ END
     run -0 ./tool
     [[ ${output} == 'done' ]]
 }
+
+@test "a call is refused if descriptors 200 to 254 are all open, also if higher ones are open or free" {
+    aba-lock path --create save >/dev/null
+    for last in 254 255 256 300; do
+        cat >tool <<'END'
+source "$1"
+for ((fd = 200; fd <= $2; fd++)); do
+    eval "exec $fd</dev/null"
+done
+aba_lock_operation save
+echo "went on: $?"
+END
+        for library in "${LIBRARY}" "${WHOLE_LIBRARY}"; do
+            run -125 bash ./tool "${library}" "${last}"
+            [[ ${lines[0]} == "aba-lock: cannot open lock file ${ABA_LOCK_DIR}/aba-save.lock: descriptors 200 to 254 are all in use" ]] || {
+                printf 'with %s: %s\n' "${last}" "${output}"
+                return 1
+            }
+        done
+    done
+}
+
+@test "the library uses the programs of the system, and not those in PATH" {
+    mkdir own
+    for program in sh head tr readlink rm sleep; do
+        printf '#!/bin/sh\necho %s >>"%s/called"; exit 1\n' "${program}" "${PWD}" >"own/${program}"
+        chmod +x "own/${program}"
+    done
+    script second <<'END'
+PATH=$PWD/own
+# Its child has a copy of the descriptor, so the lock is only released if this script knows that it has acquired it.
+/bin/sleep 1000 3>&- &
+disown
+aba_unlock_operation save
+echo "released: $?"
+/usr/bin/flock --nonblock "$ABA_LOCK_DIR/aba-save.lock" /bin/true && echo free
+kill "$!"
+END
+    script first <<'END'
+aba_lock_operation --pid-file pid save
+exec bash ./second
+END
+    run -0 ./first
+    [[ ${output} == $'released: 0\nfree' && ! -e called ]] || {
+        cat called; echo "${output}"
+        return 1
+    }
+}

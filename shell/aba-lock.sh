@@ -312,6 +312,7 @@ __aba_acquire() {
                 return 125
             fi
             __aba_pending=''
+            __aba_note_call
             __aba_record_locks
             return 0
         fi
@@ -443,6 +444,7 @@ __aba_find_slot() {
 
 # Closes the lock files that this call has opened.
 __aba_discard_locks() {
+    __aba_undo_call
     __aba_list=${__aba_new_locks}
     __aba_pending=''
     while [ -n "${__aba_list}" ]; do
@@ -498,6 +500,12 @@ __aba_handle_conflict() {
     fi
     return 1
 }
+
+# These do the work of options that only some shells have. zsh replaces them: after a call has acquired its locks, after it has failed,
+# and before lock $1 (`NAME/FD`) is released.
+__aba_note_call() { :; }
+__aba_undo_call() { :; }
+__aba_forget_call() { :; }
 
 # Adds the locks of this call, acquired or inherited, to the variables of the library and to what children inherit.
 __aba_record_locks() {
@@ -570,6 +578,7 @@ __aba_unlock() {
         __aba_find_helper || return "$?"
         __aba_redirections=''
         __aba_pass_fd "${__aba_fd}"
+        __aba_forget_call "${__aba_name}/${__aba_fd}"
         # The helper unlocks the file, and so also the copies of children. It refuses if the descriptor is not on the lock
         # file any more: then the script uses it for something else, and it stays open.
         __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=$?
@@ -679,13 +688,8 @@ __aba_query() {
 # has ended: for daemons and background jobs. CMD runs in a subshell. With `aba_lock_detach exec CMD &` CMD takes the
 # place of that subshell, and `$!` is its pid.
 aba_lock_detach() {
-    if [ "$#" = 0 ]; then
-        __aba_print_message 'aba_lock_detach needs a command' 'for example: `aba_lock_detach exec mydaemon &`'
-        return 2
-    fi
-    __aba_find_pid
-    # A background job would keep its copies of the locks while it waits for CMD, so it closes them for good.
-    if [ "${__aba_pid}" != "$$" ] && ! __aba_holds_lock_of "${__aba_pid}"; then
+    __aba_prepare_detach "$@" || return "$?"
+    if [ -n "${__aba_detach_here}" ]; then
         __aba_drop_fds || return 125
         "$@"
         return "$?"
@@ -694,6 +698,20 @@ aba_lock_detach() {
         __aba_drop_fds || exit 125
         "$@"
     )
+}
+
+# Checks the arguments of aba_lock_detach. Sets __aba_detach_here to `yes` if this is a subshell that has not acquired a lock itself: a
+# background job would keep its copies of the locks while it waits for CMD, so it closes them for good.
+__aba_prepare_detach() {
+    if [ "$#" = 0 ]; then
+        __aba_print_message 'aba_lock_detach needs a command' 'for example: `aba_lock_detach exec mydaemon &`'
+        return 2
+    fi
+    __aba_find_pid
+    __aba_detach_here=''
+    if [ "${__aba_pid}" != "$$" ] && ! __aba_holds_lock_of "${__aba_pid}"; then
+        __aba_detach_here=yes
+    fi
 }
 
 # Returns 0 if process $1 has acquired one of the locks.
@@ -775,7 +793,7 @@ __aba_begin() {
         return 125
     fi
     __aba_running=$1
-    __aba_unusable='' __aba_redirections='' __aba_system='' __aba_on_conflict=''
+    __aba_unusable='' __aba_redirections='' __aba_system='' __aba_on_conflict='' __aba_pid_file=''
     while [ -n "${__aba_pending}" ]; do
         __aba_entry=${__aba_pending%% *}
         __aba_pending=${__aba_pending#* }

@@ -4,16 +4,16 @@
 #     aba_lock_operation mirror-save      # held until this script ends
 #
 # The functions are those of aba-lock.sh in the same directory. This file loads it, and replaces those of its functions for
-# which zsh has more: any number of descriptors, and functions of the script as commands of aba_update.
+# which zsh has more: any number of descriptors, pid files, and functions of the script as commands of aba_update.
 #
 # Aliases and options of the script must not change the code. A function that is defined during `emulate -c` keeps the emulation and
 # the options of that command. So the file reads itself again in this way, from the line below on.
 if 'builtin' 'test' -z "${__aba_zsh_source-}"; then
     __aba_zsh_source=${${(%):-%x}:A}
     if 'builtin' 'test' -r "${__aba_zsh_source%.zsh}.sh"; then
-        'builtin' 'emulate' -R sh -o no_aliases -c '. "${__aba_zsh_source%.zsh}.sh"'
-        'builtin' 'emulate' -R zsh -o no_aliases -c 'source "$__aba_zsh_source"'
+        'builtin' 'emulate' -R zsh -o no_aliases -c 'source "${__aba_zsh_source%.zsh}.sh"; source "$__aba_zsh_source"'
         __aba_zsh_source=''
+        'builtin' 'eval' "$__aba_detach"
         'builtin' 'return' 0
     fi
     'builtin' 'print' -ru2 -- "aba-lock: cannot load ${__aba_zsh_source%.zsh}.sh: it cannot be read
@@ -59,4 +59,108 @@ __aba_pass_fd() {
 __aba_find_pid() {
     zmodload zsh/system 2>/dev/null
     __aba_pid=${sysparams[pid]:-$$}
+}
+
+# aba_lock_detach, which is defined after `emulate`, so that a function of the script runs with the options of the script.
+__aba_detach='
+aba_lock_detach() {
+    __aba_prepare_detach "$@" || \builtin return "$?"
+    if [[ -n $__aba_detach_here ]]; then
+        __aba_drop_fds || \builtin return 125
+        "$@"
+        \builtin return "$?"
+    fi
+    (__aba_drop_fds || \builtin exit 125; "$@")
+}
+'
+
+# ---- pid files ----
+
+# For each pid file of this script, the locks of its call that are still held: `NAME/FD `.
+typeset -gA __aba_pid_files
+
+# Accepts --pid-file, in addition to the options of aba-lock.sh.
+__aba_accept_option() {
+    case $__aba_word in
+        --pid-file=*) __aba_pid_file=${${__aba_word#*=}:a} && return 0 ;;
+        -o | --no-inherit) ;;
+        --*=*) __aba_word=${__aba_word%%=*} ;;
+        *)
+            __aba_refuse_option
+            return 2
+            ;;
+    esac
+    __aba_print_message "aba_lock_operation: $__aba_word is not available in this shell" \
+        'run the script with bash, or use `aba-lock lock NAME -- CMD`'
+    return 2
+}
+
+# Notes the pid file of this call, which the helper has written.
+__aba_note_call() {
+    [[ -n $__aba_pid_file ]] || return 0
+    __aba_pid_files[$__aba_pid_file]=$__aba_new_locks$__aba_held_locks
+    typeset -ga zshexit_functions
+    zshexit_functions=(${zshexit_functions:#__aba_clean_up} __aba_clean_up)
+}
+
+# Removes the pid file of a call that has failed, if the helper has written it.
+__aba_undo_call() {
+    [[ -z $__aba_pid_file || -n ${__aba_pid_files[$__aba_pid_file]-} ]] || __aba_remove_pid_file $__aba_pid_file
+}
+
+# Removes the pid files that have no other lock than $1.
+__aba_forget_call() {
+    local file
+    for file in ${(k)__aba_pid_files}; do
+        __aba_contains "${__aba_pid_files[$file]}" "$1 " || continue
+        __aba_remove_entry '__aba_pid_files[$file]' "$1 "
+        [[ -n ${__aba_pid_files[$file]} ]] || __aba_remove_pid_file $file
+    done
+}
+
+# Removes all pid files at the end of the script.
+__aba_clean_up() {
+    local file
+    for file in ${(k)__aba_pid_files}; do
+        [[ -z ${__aba_pid_files[$file]} ]] || __aba_remove_pid_file $file
+    done
+}
+
+# Removes pid file $1 if it names this script.
+__aba_remove_pid_file() {
+    local line=''
+    [[ -f $1 && ! -L $1 ]] && IFS= read -r line <$1 2>/dev/null
+    [[ $line != $$ ]] || command rm -f -- $1
+}
+
+# ---- commands ----
+
+# Usage: aba_update [OPTIONS] FILE CMD [ARG]...
+#
+# `aba-lock update`. CMD may also be a function: it gets the old content on its input and prints the new one, in a zsh of its own with
+# the functions and variables of this one.
+aba_update() {
+    local word fd
+    __aba_find_helper || return "$?"
+    (
+        export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
+        for word; do
+            if (($+functions[$word])); then
+                exec {fd}< <(__aba_print_shell_state)
+                exec $__aba_bin update --shell zsh --state $fd "$@"
+            fi
+        done
+        exec $__aba_bin update "$@"
+    )
+}
+
+# Prints the commands that give another zsh the functions and variables of this one.
+__aba_print_shell_state() {
+    local name
+    typeset -f
+    # The others cannot be set, or are set by that zsh.
+    for name in ${(k)parameters}; do
+        [[ ${parameters[$name]} == *(special|readonly|local)* ]] || typeset -p -- $name
+    done
+    print -r -- "IFS=${(qqqq)IFS}"
 }

@@ -33,16 +33,23 @@ const LONG: usize = 1 << 20;
 const FILL_TIME: Duration = Duration::from_millis(1);
 
 /// Returns the words that run a command. If the command is a function in the environment, or if the descriptor `state`
-/// holds a description of the caller's shell to restore, then these words run bash: the program `shell`, if that is a
-/// bash. Without `shell`, they are only the command.
+/// holds a description of the caller's shell to restore, then these words run a shell: the program `shell`, if that is a bash or
+/// a zsh, and otherwise bash. Without `shell`, they are only the command.
 #[must_use]
 pub fn build_words(words: &[OsString], shell: Option<&OsStr>, state: Option<i32>) -> Vec<OsString> {
     let mut all = Vec::new();
     let is_function = state.is_some() || words.first().is_some_and(|name| is_exported_function(name));
     if let Some(shell) = shell.filter(|_| is_function) {
+        let is_named = |name: &str| Path::new(shell).file_name().is_some_and(|found| found == name);
+        if let (true, Some(state)) = (is_named("zsh"), state) {
+            // `-f`: without the startup files.
+            let script = build_zsh_script(state);
+            all.extend([shell, OsStr::new("-fc"), OsStr::new(&script), OsStr::new("zsh")].map(OsStr::to_owned));
+            all.extend_from_slice(words);
+            return all;
+        }
         // Under the name `sh`, bash does not import exported functions.
-        let is_bash = Path::new(shell).file_name().is_some_and(|name| name == "bash");
-        let shell = if is_bash { shell } else { OsStr::new("bash") };
+        let shell = if is_named("bash") { shell } else { OsStr::new("bash") };
         // `+m`: an interactive bash passes job control on, and then Ctrl-Z would stop only a part of the function.
         let script = state.map_or_else(|| "\"$@\"".to_owned(), build_restoring_script);
         let words = [shell, OsStr::new("+m"), OsStr::new("-c"), OsStr::new(&script), OsStr::new("bash")];
@@ -66,6 +73,18 @@ fn build_restoring_script(descriptor: i32) -> String {
         builtin eval \"$__aba_state\" 2>/dev/null
         builtin unset -v __aba_state
         if builtin declare -F -- \"$1\" >/dev/null; then \"$@\"; else builtin exec \"$@\"; fi"
+    )
+}
+
+/// Returns a script for zsh that does the same as [`build_restoring_script`].
+fn build_zsh_script(descriptor: i32) -> String {
+    format!(
+        "__aba_state=$(</dev/fd/{descriptor})
+        __aba_fd={descriptor}
+        exec {{__aba_fd}}<&-
+        eval \"$__aba_state\" 2>/dev/null
+        unset __aba_state __aba_fd
+        if (($+functions[$1])); then \"$@\"; else exec \"$@\"; fi"
     )
 }
 

@@ -109,8 +109,8 @@ done
 aba_lock_operation save
 echo "went on: $?"
 END
-        for library in "${LIBRARY}" "${WHOLE_LIBRARY}"; do
-            run -125 bash ./tool "${library}" "${last}"
+        for file in "${LIBRARY}" "${WHOLE_LIBRARY}"; do
+            run -125 bash ./tool "${file}" "${last}"
             [[ ${lines[0]} == "aba-lock: cannot open lock file ${ABA_LOCK_DIR}/aba-save.lock: descriptors 200 to 254 are all in use" ]] || {
                 printf 'with %s: %s\n' "${last}" "${output}"
                 return 1
@@ -141,7 +141,8 @@ exec bash ./second
 END
     run -0 ./first
     [[ ${output} == $'released: 0\nfree' && ! -e called ]] || {
-        cat called; echo "${output}"
+        cat called
+        echo "${output}"
         return 1
     }
 }

@@ -135,7 +135,7 @@ hint: see `aba_lock_operation --help`
 aba-lock: aba_lock_operation: no such option: --foo
 hint: see `aba_lock_operation --help`
 2
-aba-lock: aba_lock_operation: --pid-file is not available in this shell
+aba-lock: aba_lock_operation: --no-inherit is not available in this shell
 hint: run the script with bash, or use `aba-lock lock NAME -- CMD`
 2
 aba-lock: 60 would be the name of a lock, not a time to wait
@@ -146,7 +146,7 @@ hint: to lock 3, write it after the other names
 2
 aba-lock: --on-conflict is "maybe", which is not exit, return, ask or warn' <<'END'
 export ABA_LOCK_ON_CONFLICT=return
-for words in '' --who '--foo save' '--pid-file x save' '-w 60 save' '-n 3 save'; do
+for words in '' --who '--foo save' '--no-inherit save' '-w 60 save' '-n 3 save'; do
     eval "aba_lock_operation $words"
     echo "$?"
 done
@@ -334,6 +334,50 @@ aba_unlock_operation save
 END
     run -0 zsh ./tool
     [[ ${output} == $'held\nfree\nsame options' ]]
+}
+
+@test "zsh: a pid file is removed with the locks of its call, and at the end of the script" {
+    run -0 zsh -c 'source "$ZSH_LIBRARY"; cd /
+aba_lock_operation --pid-file "$BATS_TEST_TMPDIR/a b" save load
+[[ $(<"$BATS_TEST_TMPDIR/a b") == $$ ]] && echo written
+aba_unlock_operation save
+[[ -e "$BATS_TEST_TMPDIR/a b" ]] && echo "one lock is held"
+aba_unlock_operation load
+[[ -e "$BATS_TEST_TMPDIR/a b" ]] || echo removed
+aba_lock_operation --pid-file "$BATS_TEST_TMPDIR/pid" save
+aba_lock_operation --pid-file "$BATS_TEST_TMPDIR/other" other'
+    [[ ${output} == $'written\none lock is held\nremoved' && ! -e pid && ! -e other ]]
+    start_flock save
+    run -1 zsh -c 'source "$ZSH_LIBRARY"; aba_lock_operation -q --pid-file pid save'
+    [[ ! -e pid ]]
+}
+
+@test "zsh: aba_update runs a function of the script, which has its functions and variables" {
+    cat >tool <<'END'
+source "$ZSH_LIBRARY"
+typeset -A map=(a 1 'b c' $'2\n3')
+list=(x 'y z')
+suffix() { print -r -- "$1!" }
+add() { cat; suffix "$1"; print -r -- "${#list} ${map[b c]}"; return 0 }
+aba_update --create f add new && cat f
+aba_update f sed s/new/old/ && head -n 1 f
+aba_update f add_none 2>/dev/null || echo "none: $?"
+END
+    run -0 zsh ./tool
+    [[ ${output} == $'new!\n2 2\n3\nold!\nnone: 127' ]]
+}
+
+@test "zsh: aba_lock_detach runs a function with the options of the script" {
+    cat >tool <<'END'
+setopt sh_word_split
+source "$ZSH_LIBRARY"
+words='a b'
+show() { print -rl -- $words; [[ -z $ABA_LOCK_FDS ]] && echo detached }
+aba_lock_operation save
+aba_lock_detach show
+END
+    run -0 zsh ./tool
+    [[ ${output} == $'a\nb\ndetached' ]]
 }
 
 @test "posh, whose test has no -ef, ends with 125" {

@@ -37,6 +37,7 @@ const OTHER_TEXT: &[(&str, &str)] = &[
     ("src/bin/aba-lockd/telemetry.rs", "format_metrics"),
     ("src/admin/doctor/installed.rs", "FIRST_WORDS"),
     ("src/file/filter.rs", "build_restoring_script"),
+    ("src/file/filter.rs", "build_zsh_script"),
     ("src/number/contents.rs", "format_exclusion"),
     ("src/number/contents.rs", "to_bytes"),
     ("src/task/saved.rs", "to_script"),

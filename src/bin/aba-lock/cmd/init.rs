@@ -67,9 +67,8 @@ pub(crate) fn run(args: &InitArgs) -> i32 {
 /// Prints the functions as `aba-lock.zsh` loads them: with the emulation and the options that they need.
 fn print_library_for_zsh() {
     let functions = ZSH.1.split_once(ZSH_FUNCTIONS).map_or(ZSH.1, |(_, functions)| functions);
-    for (emulation, text) in [("sh", SH.1), ("zsh", functions)] {
-        stream::print(&format!("'builtin' 'emulate' -R {emulation} -o no_aliases -c {}\n", shell_words::quote(text)));
-    }
+    let text = shell_words::join([format!("{}\n{functions}", SH.1)]);
+    stream::print(&format!("'builtin' 'emulate' -R zsh -o no_aliases -c {text}\n'builtin' 'eval' \"$__aba_detach\"\n"));
 }
 
 /// Returns the text of the library in two parts, without the command between them that ends the fast part: it would end

@@ -174,6 +174,18 @@ fn completions_that_are_missing_or_of_another_version_are_worth_a_note() {
 }
 
 #[test]
+fn completions_for_zsh_are_found_where_zsh_of_debian_looks() {
+    let scene = Scene::new();
+    let prefix = install(&scene);
+    write_program(&prefix.join("bin/zsh"), "#!/bin/sh\n");
+    doctor(&scene).out("fine   completions: zsh: ").out("zsh/site-functions/_aba-lock").run();
+    fs::create_dir(prefix.join("share/zsh/vendor-completions")).unwrap();
+    let place = prefix.join("share/zsh/vendor-completions/_aba-lock");
+    fs::rename(prefix.join(INSTALLED[2].1), &place).unwrap();
+    doctor(&scene).out(format!("fine   completions: zsh: {}", place.display())).run();
+}
+
+#[test]
 fn invalid_environment_variables_are_wrong() {
     let scene = Scene::new();
     let call = doctor(&scene).env("ABA_LOCK_TIMEOUT", "soon").status(1);

@@ -28,8 +28,8 @@ pub struct BundledFiles {
     pub printed_library: (&'static str, &'static str),
     /// For each of the libraries for other shells: the name of its file, and its text.
     pub other_libraries: [(&'static str, &'static str); 3],
-    /// For each shell: its name, the path of its completions in a data directory, and their text.
-    pub completions: [(&'static str, &'static str, &'static str); 3],
+    /// For each shell: its name, the possible paths of its completions in a data directory, and their text.
+    pub completions: [(&'static str, &'static [&'static str], &'static str); 3],
 }
 
 /// The shell library that the caller uses, as the caller reports it.
@@ -262,12 +262,13 @@ fn compare_other_library(version: &str, path: &Path, text: &str) -> Finding {
 
 /// Checks the installed completions of each shell.
 pub(super) fn check_completions(bundled: &BundledFiles, report: Report) {
-    for (shell, below, text) in bundled.completions {
+    for (shell, paths, text) in bundled.completions {
         if all_on_path(shell).is_empty() {
             continue;
         }
-        let installed =
-            data_directories().into_iter().map(|directory| directory.join(below)).find(|path| path.exists());
+        let directories = data_directories();
+        let mut places = directories.iter().flat_map(|directory| paths.iter().map(|path| directory.join(path)));
+        let installed = places.find(|path| path.exists());
         report(match installed {
             Some(path) if fs::read(&path).is_ok_and(|there| there == text.as_bytes()) => {
                 let found = format!("{shell}: {}", path.display());

@@ -249,11 +249,15 @@ fn describe_lock(state: &LockState) -> Option<String> {
     })
 }
 
-/// The shells, with the path of the installed script below the data directory (see the Makefile), and the script. The
+/// The shells, with the paths of the installed script below the data directory (see the Makefile), and the script. The
 /// bash script is loaded by bash-completion at the first TAB, the others are loaded from `fpath` and
-/// `fish_complete_path`; all can be sourced.
-pub(crate) const INSTALLED: [(&str, &str, &str); 3] = [
-    ("bash", "bash-completion/completions/aba-lock", include_str!("../../../completions/aba-lock.bash")),
-    ("zsh", "zsh/site-functions/_aba-lock", include_str!("../../../completions/_aba-lock")),
-    ("fish", "fish/vendor_completions.d/aba-lock.fish", include_str!("../../../completions/aba-lock.fish")),
+/// `fish_complete_path`; all can be sourced. The package for Debian has the script for zsh at the second path.
+pub(crate) const INSTALLED: [(&str, &[&str], &str); 3] = [
+    ("bash", &["bash-completion/completions/aba-lock"], include_str!("../../../completions/aba-lock.bash")),
+    (
+        "zsh",
+        &["zsh/site-functions/_aba-lock", "zsh/vendor-completions/_aba-lock"],
+        include_str!("../../../completions/_aba-lock"),
+    ),
+    ("fish", &["fish/vendor_completions.d/aba-lock.fish"], include_str!("../../../completions/aba-lock.fish")),
 ];

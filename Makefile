@@ -141,6 +141,8 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin -p aba-lock-models -- -D warnings
 	@# The helper is shipped with musl, where some types of the C library differ.
 	$(CARGO) check --locked --quiet --lib --bin aba-lock --target $(HELPER_TARGET)
+	@# The licences of all crates that the programs use, and where the crates come from: .deny.toml
+	deny=$$(tests/tools deny) && "$$deny" --log-level error --locked --workspace --config .deny.toml check licenses bans sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin
 	@# Layers, import cycles, names, lengths of files, and the language of comments.

@@ -23,6 +23,7 @@ ZSHDIR  := $(DATADIR)/zsh/site-functions
 FISHDIR := $(DATADIR)/fish/vendor_completions.d
 MANDIR  := $(DATADIR)/man
 TMPFILESDIR := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+SYSUSERSDIR := $(DESTDIR)$(PREFIX)/lib/sysusers.d
 UNITDIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
 ARCHDIR := $(DESTDIR)$(PREFIX)/lib/aba-lock
 
@@ -53,12 +54,26 @@ KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE
 # most of the time of a call. It also runs on systems older than the one that built it. Without relro, a call has one page fault
 # less; musl does not protect those pages anyway. The linker wrapper places the functions that run at each start next to each other:
 # only lld can do that, which rustup installs, and only the names of the version 0 tell generic functions apart.
-LLD    = $(shell rustc --print sysroot)/lib/rustlib/$(shell rustc -vV | sed -n 's/^host: //p')/bin/gcc-ld
-STATIC = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 \
-         -C linker=src/bin/aba-lock/link/ordered-cc $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld)
+SYSROOT = $(shell rustc --print sysroot)
+HOST    = $(shell rustc -vV | sed -n 's/^host: //p')
+LLD     = $(SYSROOT)/lib/rustlib/$(HOST)/bin/gcc-ld
+STATIC  = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 $(LINKER) $(REMAP)
+# For another processor, cc of this system cannot link. With musl, the linker of Rust needs no other tool, but does not order functions.
+LINKER  = $(if $(filter $(MACHINE)-%,$(HOST)),-C linker=src/bin/aba-lock/link/ordered-cc \
+          $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld),-C linker=rust-lld)
+MACHINE = $(firstword $(subst -, ,$(HELPER_TARGET)))
+
+# No program contains a directory of its builder: two checkouts in two places give the same bytes. Cargo separates the flags at
+# blanks, so a directory with a blank is not replaced.
+replace_directory = $(if $(word 2,$(1)),,--remap-path-prefix=$(1)=$(2))
+REMAP = $(call replace_directory,$(or $(CARGO_HOME),$(HOME)/.cargo),/cargo) $(call replace_directory,$(CURDIR),/build) \
+        $(call replace_directory,$(SYSROOT)/lib/rustlib/src/rust,/rustc/$(shell rustc -vV | sed -n 's/^commit-hash: //p'))
+
+# A debug build has the flags that the tests have, so that it compiles no library a second time.
+REMAP_FLAGS = $(if $(filter dev,$(1)),,RUSTFLAGS="$(REMAP) $(RUSTFLAGS)")
 
 SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
-               dist/install.sh dist/package dist/test dist/test-crate \
+               dist/install.sh dist/check-release dist/package dist/test dist/test-crate dist/test-recipes dist/test-rust $(wildcard dist/debian/*.p*) \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
@@ -89,13 +104,13 @@ build: need-target ## Build the helper: static, stripped [HELPER_TARGET=x86_64-u
 	RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HELPER_TARGET) --bin aba-lock
 
 service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` installs it)
-	$(CARGO) build --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd
+	$(call REMAP_FLAGS,$(SERVICE_PROFILE)) $(CARGO) build --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd
 
 keeper: need-cargo ## Build the keeper of leases (`make install WITH_SERVICE=yes` installs it)
-	$(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
+	$(call REMAP_FLAGS,$(KEEPER_PROFILE)) $(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
 
 builtin: need-cargo ## Build the builtin for bash (`make install WITH_BUILTIN=yes` installs it)
-	$(CARGO) build --locked --quiet --profile $(BUILTIN_PROFILE) -p aba-lock-builtin
+	$(call REMAP_FLAGS,$(BUILTIN_PROFILE)) $(CARGO) build --locked --quiet --profile $(BUILTIN_PROFILE) -p aba-lock-builtin
 
 order: need-target ## Note anew which functions each call runs, for the linker (needs valgrind)
 	CARGO_PROFILE_RELEASE_STRIP=debuginfo RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HELPER_TARGET) \
@@ -245,6 +260,7 @@ ifeq (yes,$(WITH_SERVICE))
 	install -Dm755 $(KEEPER_OUT)/aba-lock-keeper $(BINDIR)/aba-lock-keeper
 	install -Dm755 $(SERVICE_OUT)/aba-lockd $(BINDIR)/aba-lockd
 	install -Dm644 $(MAN)/aba-lockd.8 $(MANDIR)/man8/aba-lockd.8
+	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.conf $(SYSUSERSDIR)/aba-lockd.conf
 	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.service $(UNITDIR)/aba-lockd.service
 	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITDIR)/aba-lockd.service
 endif
@@ -258,20 +274,28 @@ uninstall: ## Remove what `make install` put there
 	rm -f $(TMPFILESDIR)/aba-lock.conf $(BINDIR)/aba-lock $(BASHDIR)/aba-lock $(ZSHDIR)/_aba-lock $(FISHDIR)/aba-lock.fish
 	rm -f $(LIBDIR)/aba-lock.bash $(LIBDIR)/aba-lock-whole.bash $(LIBDIR)/aba-lock-builtin.bash $(LIBDIR)/run_once.bash $(LIBDIR)/aba-lock.sh $(LIBDIR)/aba-lock.zsh $(LIBDIR)/aba-lock.fish $(ARCHDIR)/builtin.so $(MANDIR)/man1/aba-lock.1 $(MANDIR)/man1/aba-lock-*.1
 	rm -f $(MANDIR)/man7/aba-lock.bash.7 $(MANDIR)/man7/aba-lock.sh.7 $(MANDIR)/man7/run_once.bash.7 $(MANDIR)/man7/aba-lock-reserve.7 $(MANDIR)/man7/aba-lock-machines.7
-	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service
+	rm -f $(BINDIR)/aba-lock-keeper $(BINDIR)/aba-lockd $(MANDIR)/man8/aba-lockd.8 $(UNITDIR)/aba-lockd.service $(SYSUSERSDIR)/aba-lockd.conf
 	-rmdir $(LIBDIR) $(ARCHDIR) 2>/dev/null
 
-dist: all ## Write the packages into target/dist: an archive for any Linux, one for Debian, checksums, a bill of materials
+# The service and the keeper use the C library of this system, and are in the packages for its kind of processor only.
+DIST_SERVICE = $(if $(filter $(MACHINE)-%,$(HOST)),yes)
+
+dist: need-target ## Write the packages into target/dist: an archive, .deb, .rpm, checksums, bills of materials [HELPER_TARGET, MAINTAINER, RELEASE=yes]
+	@$(if $(filter yes,$(RELEASE)),dist/check-release "$(VERSION)")
+	@$(MAKE) -s --no-print-directory all $(if $(DIST_SERVICE),service keeper) HELPER_TARGET=$(HELPER_TARGET)
 	@rm -rf target/dist
-	@$(MAKE) -s --no-print-directory install CARGO=true DESTDIR="$(CURDIR)/target/dist/usr" PREFIX=/usr
-	@$(MAKE) -s --no-print-directory install CARGO=true DESTDIR="$(CURDIR)/target/dist/usr-local" PREFIX=/usr/local
+	@$(MAKE) -s --no-print-directory install CARGO=true HELPER_TARGET=$(HELPER_TARGET) WITH_SERVICE=$(DIST_SERVICE) DESTDIR="$(CURDIR)/target/dist/usr" PREFIX=/usr
+	@$(MAKE) -s --no-print-directory install CARGO=true HELPER_TARGET=$(HELPER_TARGET) DESTDIR="$(CURDIR)/target/dist/usr-local" PREFIX=/usr/local
 	@mv target/dist/usr-local/usr/local target/dist/local
 	@rm -r target/dist/usr-local
 	@dist/package "$(VERSION)" "$(HELPER_TARGET)"
 
-test-dist: ## Build the packages twice, and install and remove them in empty systems (as root: also Debian stable); before a release
-	@dist/test "$(VERSION)" "$(HELPER_TARGET)"
+test-dist: ## Build the packages in two places, and install and remove them in empty systems (as root: also in two releases of Debian); before a release
+	@tests/tools install dist
+	@CARGO="$(CARGO)" dist/test "$(VERSION)" "$(HELPER_TARGET)"
 	@CARGO="$(CARGO)" dist/test-crate "$(VERSION)"
+	@CARGO="$(CARGO)" dist/test-rust
+	@dist/test-recipes "$(VERSION)"
 
 clean: ## Remove what was built
 	$(CARGO) clean

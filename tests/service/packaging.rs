@@ -33,14 +33,32 @@ fn expect_valid_arguments(words: &[&str]) {
 fn the_unit_starts_the_service_with_valid_arguments() {
     let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap();
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let words: Vec<&str> = line.split(' ').collect();
-    assert_eq!(words[0], "/usr/local/bin/aba-lockd");
-    expect_valid_arguments(&words[1..]);
+    let program = line.strip_suffix(" serve --store ${STORE} $OPTIONS").unwrap();
+    assert_eq!(program, "/usr/local/bin/aba-lockd");
+    // The store is in the state directory of the unit.
+    let store =
+        unit.lines().find_map(|line| line.strip_prefix("Environment=STORE=")?.strip_suffix(" OPTIONS=")).unwrap();
+    assert!(store.starts_with("sqlite:/var/lib/aba-lockd/"), "{store}");
+    expect_valid_arguments(&["serve", "--store", store]);
     for needed in ["[Unit]", "[Service]", "[Install]", "Type=notify", "DynamicUser=yes", "StateDirectory=aba-lockd"] {
         assert!(unit.lines().any(|line| line == needed), "{needed}");
     }
-    // The store is in the state directory of the unit.
-    assert!(line.contains("sqlite:/var/lib/aba-lockd/"));
+    assert!(unit.lines().any(|line| line == "EnvironmentFile=-/etc/aba-lockd/options"));
+}
+
+#[test]
+fn the_examples_in_the_file_of_settings_are_valid() {
+    let text = fs::read_to_string(dist("options")).unwrap();
+    let settings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix('#')).collect();
+    let read = |name: &str| settings.iter().copied().filter_map(|line| line.strip_prefix(name)).collect::<Vec<_>>();
+    let (stores, options) = (read("STORE="), read("OPTIONS="));
+    assert_eq!((stores.len(), options.len()), (2, 1));
+    // The first store is the one of the unit.
+    let unit = fs::read_to_string(dist("aba-lockd.service")).unwrap();
+    assert!(unit.contains(&format!("Environment=STORE={} ", stores[0])));
+    let mut words = vec!["serve", "--store", stores[0]];
+    words.extend(options[0].split(' '));
+    expect_valid_arguments(&words);
 }
 
 /// Returns the lines of the example in the comment of the unit.

@@ -107,6 +107,7 @@ setup_file() {
     run -0 bash -c 'cd root && find . -type f -name "*lockd*" -printf "%m %p\n" | sort -k 2'
     [[ ${output} == '755 ./opt/aba/bin/aba-lockd
 644 ./opt/aba/lib/systemd/system/aba-lockd.service
+644 ./opt/aba/lib/sysusers.d/aba-lockd.conf
 644 ./opt/aba/share/man/man8/aba-lockd.8' ]]
     run -0 root/opt/aba/bin/aba-lockd --version
     run -0 grep '^ExecStart=' root/opt/aba/lib/systemd/system/aba-lockd.service
@@ -134,6 +135,12 @@ setup_file() {
     touch "${PROJECT}/src/lib.rs"
     run -0 in_project build
     cmp before "${ABA_LOCK_BIN}"
+}
+
+@test "the helper contains no directory of the computer that built it" {
+    [[ ${ABA_LOCK_BIN} == */release/* ]] || skip 'debug builds contain the directory of the source, for debuggers'
+    run -1 grep -aoF -e "${PROJECT}/" -e "${CARGO_HOME:-${REAL_HOME}/.cargo}/" "${ABA_LOCK_BIN}"
+    expect_silence
 }
 
 @test "WITH_FLOCK=yes installs the name flock, make uninstall removes it, and another flock stays" {

@@ -186,7 +186,12 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 2] = [
     ),
 ];
 
-pub(crate) const FILES: [(&str, &str); 3] = [
+pub(crate) const FILES: [(&str, &str); 4] = [
+    (
+        "/etc/aba-lockd/options",
+        "Settings of the systemd unit: STORE= is the store, and OPTIONS= are more options. The unit runs the service as \
+         the user aba-lockd, so that user or its group must be able to read the files that the options name.",
+    ),
     (
         "$XDG_STATE_HOME/aba-lock/lockd.db, ~/.local/state/aba-lock/lockd.db",
         "The default store. The service does not create a home directory that does not exist.",

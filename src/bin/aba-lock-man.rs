@@ -224,6 +224,7 @@ fn write_service_page(directory: &Path) -> io::Result<()> {
     let mut roff = Roff::new();
     add_terms(&mut roff, "REST", &lockd_manual::REST);
     add_terms(&mut roff, "GRPC", &lockd_manual::GRPC);
+    add_terms(&mut roff, "TERRAFORM", &lockd_manual::TERRAFORM);
     add_terms(&mut roff, "TOKENS", &lockd_manual::TOKENS);
     add_terms(&mut roff, "TOKEN FILE", &lockd_manual::TOKEN_FILE);
     add_terms(&mut roff, "SIGNALS", &lockd_manual::SIGNALS);

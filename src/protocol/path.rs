@@ -23,3 +23,12 @@ pub fn renewal(id: &str) -> String {
 pub fn release(id: &str) -> String {
     format!("/api/v1alpha1/unlock/{id}")
 }
+
+/// The start of the paths for Terraform and `OpenTofu`.
+pub const TERRAFORM: &str = "/terraform/";
+
+/// The path of a lock of Terraform and `OpenTofu`. `name` must be escaped.
+#[must_use]
+pub fn terraform(name: &str) -> String {
+    format!("{TERRAFORM}{name}")
+}

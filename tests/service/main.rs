@@ -33,5 +33,6 @@ mod rest;
 mod scripts;
 mod startup;
 mod store_faults;
+mod terraform;
 mod tls;
 mod token_command;

@@ -11,7 +11,7 @@ fn the_description_and_the_service_have_the_same_paths_and_methods() {
     let mut known = Vec::new();
     for (path, methods) in description["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys().filter(|name| *name != "parameters") {
-            let at = path.replace("{id}", "no-such-lock");
+            let at = path.replace("{id}", "no-such-lock").replace("{name}", "no-such-lock");
             let answer = service.call(&method.to_ascii_uppercase(), &at, "");
             assert!(answer.status != 405, "{method} {path}: {answer:?}");
             let responses = &methods[method]["responses"];
@@ -24,7 +24,7 @@ fn the_description_and_the_service_have_the_same_paths_and_methods() {
             assert_eq!(methods[method].get("requestBody").is_some(), responses.get("413").is_some(), "{method} {path}");
             known.push(format!("{method} {path}"));
         }
-        let answer = service.call("PATCH", &path.replace("{id}", "no-such-lock"), "");
+        let answer = service.call("PATCH", &path.replace("{id}", "no-such-lock").replace("{name}", "no-such-lock"), "");
         answer.expect_refusal(405, 12);
         assert!(answer.headers.contains("allow: "), "{path}: {answer:?}");
     }
@@ -37,6 +37,9 @@ fn the_description_and_the_service_have_the_same_paths_and_methods() {
         "get /api/v1alpha1/unlock/{id}",
         "post /api/v1alpha1/unlock/{id}",
         "get /api/v1alpha1/locks/list",
+        "put /terraform/{name}",
+        "post /terraform/{name}",
+        "delete /terraform/{name}",
         "get /healthz",
         "get /metrics",
     ] {

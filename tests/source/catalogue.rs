@@ -33,6 +33,7 @@ const OTHER_TEXT: &[(&str, &str)] = &[
     ("src/bin/aba-lock-keeper/server/service/client.rs", "new"),
     ("src/bin/aba-lockd/rest/handlers.rs", "POLICY"),
     ("src/bin/aba-lockd/rest/json.rs", "into_response"),
+    ("src/bin/aba-lockd/rest/terraform.rs", "CHALLENGE"),
     ("src/bin/aba-lockd/store/sqlite/table.rs", "COLUMNS"),
     ("src/bin/aba-lockd/telemetry.rs", "format_metrics"),
     ("src/admin/doctor/installed.rs", "FIRST_WORDS"),

@@ -11,7 +11,7 @@ use crate::connection::listener::Listener;
 use crate::error::StartError;
 use crate::lock_manager::LockManager;
 use crate::reload::Reloader;
-use crate::rest::handlers::RestState;
+use crate::rest::state::RestState;
 use crate::store::open::{OpenStore, open_store};
 use crate::telemetry::Telemetry;
 use crate::{grpc, report, rest, runtime, shutdown, systemd, tls, token_file};

@@ -60,7 +60,7 @@ impl LockManager {
                 caller.check_service(Scope::Write, service)?;
                 let new = credential::new_secret().map_err(CallError::Fault)?;
                 let digest = credential::format_digest(&credential::hash_token(&new));
-                request.origin = LockOrigin { name: caller.name.to_string(), secret: digest };
+                request.origin = LockOrigin { name: caller.name.to_string(), secret: digest, ..request.origin };
                 secret = Some(new);
             }
             if self.is_stopping.load(Ordering::SeqCst) {
@@ -118,6 +118,25 @@ impl LockManager {
             self.store.renew(id, ttl).await
         };
         self.record(call, id, work).await
+    }
+
+    /// Returns the locks whose key has only this service. The caller may create such a lock.
+    pub(crate) async fn list_holders(&self, call: &CallInfo, service: &str) -> Result<Vec<Lock>, CallError> {
+        let work = async {
+            check_lengths(&[&service.to_owned()])?;
+            if let Some(caller) = &call.caller {
+                caller.check_service(Scope::Write, service)?;
+            }
+            let fields = LockFields { service: service.to_owned(), ..LockFields::default() };
+            let found = self.store.list(LockQuery { page: 1, fields, ..LockQuery::default() }).await?;
+            let has_no_more = |lock: &Lock| lock.key.environment.is_empty() && lock.key.resource.is_empty();
+            Ok(found.locks.into_iter().filter(has_no_more).collect())
+        };
+        let result = work.await;
+        if let Err(error) = &result {
+            self.telemetry.record_call(call, Err(error), None);
+        }
+        result
     }
 
     /// Refuses a caller that may not change this lock. The owner of a lock never changes, so the check need not be a

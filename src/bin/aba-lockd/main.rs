@@ -5,7 +5,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | 9 | `lifecycle`: starts, runs and stops the service |
-//! | 8 | `rest`, `grpc`: the two APIs |
+//! | 8 | `rest`, `grpc`: the two APIs; `rest` also has the locks of Terraform |
 //! | 7 | `lock_manager`: validates the calls, passes them to the store and records them; `reload`: reads files again at SIGHUP |
 //! | 6 | `connection`: accepts connections, within limits; `store`: SQLite and etcd; `access`: permits or refuses calls; `runtime`: threads; `token_command`: `aba-lockd token` |
 //! | 5 | `telemetry`: log and metrics of calls; `token_file`, `tls`: the files of tokens and certificates; `exit`: exit statuses |

@@ -34,13 +34,16 @@ pub(crate) struct Lock {
     pub(crate) queue: Vec<Waiter>,
 }
 
-/// The caller that created a lock. It never changes. Empty if the service had no token file.
+/// The caller that created a lock, and what it said about the lock. It never changes. `name` and `secret` are empty if
+/// the service had no token file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LockOrigin {
     /// The name of the caller in the token file.
     pub(crate) name: String,
     /// The SHA-256 digest of the secret that the caller got, in hexadecimal.
     pub(crate) secret: String,
+    /// The lock info of Terraform: a JSON object.
+    pub(crate) info: String,
 }
 
 /// A caller that waits for a lock.

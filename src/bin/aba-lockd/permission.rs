@@ -202,7 +202,7 @@ mod tests {
     }
 
     fn new_lock(service: &str, owner: &str, secret: &str) -> Lock {
-        let origin = LockOrigin { name: owner.to_owned(), secret: secret.to_owned() };
+        let origin = LockOrigin { name: owner.to_owned(), secret: secret.to_owned(), info: String::new() };
         let key = LockKey { service: service.to_owned(), environment: String::new(), resource: String::new() };
         let request =
             LockRequest { key, who: "ann".to_owned(), event_id: String::new(), ttl: None, wait: None, origin };

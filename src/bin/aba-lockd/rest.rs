@@ -1,9 +1,12 @@
 //! The REST API: `server` serves its connections, `handlers` routes and answers the calls, `request` identifies their
-//! callers, and `body` and `json` read requests and write answers.
+//! callers, `state` checks and records calls, `body` and `json` read requests and write answers, and `terraform` speaks
+//! the protocol of Terraform.
 
 pub(crate) mod handlers;
 pub(crate) mod server;
+pub(crate) mod state;
 
 mod body;
 mod json;
 mod request;
+mod terraform;

@@ -17,7 +17,7 @@ const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.
 /// The operation of a call, and its caller.
 #[derive(Debug)]
 pub(crate) struct CallInfo {
-    /// `rest` or `grpc`.
+    /// `rest`, `terraform` or `grpc`.
     pub(crate) api: &'static str,
     pub(crate) operation: &'static str,
     /// The address of the client.

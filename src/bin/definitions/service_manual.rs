@@ -35,6 +35,38 @@ pub(crate) const REST: [(&str, &str); 9] = [
     ("GET /", "A web page that shows the locks, their owners and waiters, with a button to unlock each lock."),
 ];
 
+pub(crate) const TERRAFORM: [(&str, &str); 5] = [
+    (
+        "lock_address, unlock_address",
+        "The backend http of Terraform and OpenTofu can lock a state in this service: set both to \
+         http://HOST:PORT/terraform/NAME, and password to the token (the user name may be any text, but not empty). The \
+         service stores no state: address must be that of another server, and must not be an address of this service. \
+         A request for a state is refused with 405.",
+    ),
+    (
+        "LOCK, PUT or POST /terraform/NAME",
+        "Acquire the lock of the service terraform/NAME, without an environment and a resource. The body is the lock \
+         info of the client, a JSON object with an ID. The answer is 200, or 423 with the lock info of the holder. A \
+         second request with the same ID succeeds. The parameters ttl and wait may follow, as in /terraform/NAME?wait=5m. \
+         The clients do not renew a lock, so a ttl must be longer than every run.",
+    ),
+    (
+        "UNLOCK or DELETE /terraform/NAME",
+        "Release the lock, if it has the ID of the body. The answer is 200; 409 with the lock info of the holder, if it \
+         is another one; or 404 if the lock was released or has expired.",
+    ),
+    (
+        "force-unlock ID",
+        "The clients send neither the ID nor a body, so the lock is released whatever its ID is. If the service has a \
+         token file, only the owner of the lock and callers with lock:admin may do this.",
+    ),
+    (
+        "permissions",
+        "The service of a lock is terraform/NAME: lock:write:terraform/net/* permits the states whose names begin with \
+         net/.",
+    ),
+];
+
 pub(crate) const GRPC: [(&str, &str); 1] = [(
     "tracker.lock.v1alpha1.LockService",
     "The calls are CreateLock, GetLock, UpdateLock, UnLock, ListLocks and RenewLock. Server reflection (v1 and \

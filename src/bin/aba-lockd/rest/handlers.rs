@@ -4,9 +4,9 @@
 use super::body::RequestBody;
 use super::json;
 use super::request::RestCaller;
-use crate::access::AccessPolicy;
+use super::state::{RestState, SharedState};
+use super::terraform;
 use crate::error::CallError;
-use crate::lock_manager::LockManager;
 use crate::permission::Scope;
 use crate::telemetry::CallInfo;
 use aba_lock_protocol::{code, path};
@@ -17,12 +17,6 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time;
-
-/// Time from the moment at which a caller that does not wait closes its sending side until it is treated as gone. A
-/// caller that still reads has usually got its answer much sooner.
-const GONE_DELAY: Duration = Duration::from_secs(1);
 
 const DESCRIPTION: &str = include_str!("openapi.json");
 const PAGE: &str = include_str!("page.html");
@@ -30,13 +24,6 @@ const PAGE: &str = include_str!("page.html");
 /// Content security policy of the page: it may load nothing but itself, and may connect to nothing but this service.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-pub(crate) struct RestState {
-    pub(crate) manager: Arc<LockManager>,
-    pub(crate) access: Arc<AccessPolicy>,
-}
-
-type SharedState = State<Arc<RestState>>;
 
 type IdPath = Result<Path<String>, PathRejection>;
 
@@ -51,6 +38,7 @@ pub(crate) fn build_router(state: RestState) -> Router {
         .route(&path::renewal("{id}"), put(renew_lock).merge(post(renew_lock)))
         .route(&path::release("{id}"), any(unlock_by_get_or_post))
         .route(path::LOCK_LIST, get(list_locks))
+        .route(&path::terraform("{*name}"), any(terraform::handle_call))
         .fallback(async || {
             json::respond_with_refusal(
                 StatusCode::NOT_FOUND,
@@ -62,46 +50,21 @@ pub(crate) fn build_router(state: RestState) -> Router {
         .with_state(Arc::new(state))
 }
 
-impl RestState {
-    fn authorize(&self, caller: &RestCaller, operation: &'static str, scope: Scope) -> Result<CallInfo, CallError> {
-        caller.authorize(&self.access, &self.manager.telemetry, operation, scope)
-    }
-
-    /// Records the refusal of a permitted call, for example because its arguments are invalid.
-    fn record_invalid<T>(&self, call: &CallInfo, parsed: Result<T, CallError>) -> Result<T, CallError> {
-        parsed.inspect_err(|error| self.manager.telemetry.record_call(call, Err(error), None))
-    }
-
-    fn parse_id(&self, call: &CallInfo, id: IdPath) -> Result<String, CallError> {
-        let id = id.map_err(|_| CallError::Invalid("the id in the path is not valid UTF-8".to_owned()));
-        self.record_invalid(call, id.map(|Path(id)| id))
-    }
+fn parse_id(state: &RestState, call: &CallInfo, id: IdPath) -> Result<String, CallError> {
+    let id = id.map_err(|_| CallError::Invalid("the id in the path is not valid UTF-8".to_owned()));
+    state.record_invalid(call, id.map(|Path(id)| id))
 }
 
 async fn create_lock(State(state): SharedState, caller: RestCaller, body: RequestBody) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "create", Scope::Write)?;
     let request = json::parse_object(body).and_then(|members| json::read_request(&members));
     let request = state.record_invalid(&call, request)?;
-    let permit = request.wait.map(|_| caller.peer.permit_wait()).transpose();
-    let _permit = state.record_invalid(&call, permit)?;
-    let waits = request.wait.is_some();
-    let gone = async {
-        caller.peer.wait_until_gone().await;
-        if !waits {
-            time::sleep(GONE_DELAY).await;
-        }
-    };
-    tokio::select! {
-        // In this order, a lock that is granted at the moment when the client goes is taken back.
-        biased;
-        () = gone => Ok(json::respond_with_refusal(StatusCode::BAD_REQUEST, code::INVALID_ARGUMENT, "the caller closed the connection, or its side of it, before the answer")),
-        granted = state.manager.create(&call, request) => Ok(json::respond_with_grant(&granted?)),
-    }
+    Ok(json::respond_with_grant(&state.acquire(&caller, &call, request).await?))
 }
 
 async fn get_lock(State(state): SharedState, caller: RestCaller, id: IdPath) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "get", Scope::Read)?;
-    let id = state.parse_id(&call, id)?;
+    let id = parse_id(&state, &call, id)?;
     Ok(json::respond_with_lock(&state.manager.get(&call, &id).await?))
 }
 
@@ -112,7 +75,7 @@ async fn update_lock(
     body: RequestBody,
 ) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "update", Scope::Write)?;
-    let id = state.parse_id(&call, id)?;
+    let id = parse_id(&state, &call, id)?;
     let changes = json::parse_object(body).and_then(|members| json::read_changes(&members));
     let changes = state.record_invalid(&call, changes)?;
     Ok(json::respond_with_lock(&state.manager.update(&call, &id, changes).await?))
@@ -125,7 +88,7 @@ async fn renew_lock(
     body: RequestBody,
 ) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "renew", Scope::Write)?;
-    let id = state.parse_id(&call, id)?;
+    let id = parse_id(&state, &call, id)?;
     let ttl = json::parse_optional_object(body).and_then(|members| json::read_renewal(&members));
     let ttl = state.record_invalid(&call, ttl)?;
     Ok(json::respond_with_lock(&state.manager.renew(&call, &id, ttl).await?))
@@ -133,7 +96,7 @@ async fn renew_lock(
 
 async fn unlock(State(state): SharedState, caller: RestCaller, id: IdPath) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "unlock", Scope::Write)?;
-    let id = state.parse_id(&call, id)?;
+    let id = parse_id(&state, &call, id)?;
     Ok(json::respond_with_release(&state.manager.unlock(&call, &id).await?))
 }
 

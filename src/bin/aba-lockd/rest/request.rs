@@ -6,6 +6,7 @@ use crate::connection::peer::Peer;
 use crate::error::CallError;
 use crate::permission::Scope;
 use crate::telemetry::{CallInfo, Telemetry};
+use aba_lock_protocol::path;
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -13,6 +14,8 @@ use std::convert::Infallible;
 
 pub(super) struct RestCaller {
     headers: HeaderMap,
+    /// The name of the API in the log and in the metrics.
+    api: &'static str,
     pub(super) peer: Peer,
 }
 
@@ -21,7 +24,8 @@ impl<S: Sync> FromRequestParts<S> for RestCaller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone());
-        Ok(Self { headers: parts.headers.clone(), peer: peer.unwrap_or_default() })
+        let api = if parts.uri.path().starts_with(path::TERRAFORM) { "terraform" } else { "rest" };
+        Ok(Self { headers: parts.headers.clone(), api, peer: peer.unwrap_or_default() })
     }
 }
 
@@ -50,7 +54,7 @@ impl RestCaller {
         operation: &'static str,
         scope: Scope,
     ) -> Result<CallInfo, CallError> {
-        let mut call = self.peer.describe_call("rest", operation);
+        let mut call = self.peer.describe_call(self.api, operation);
         let caller = self
             .check_origin(access, scope)
             .and_then(|()| access.identify_caller(&self.headers, call.certificate.as_deref(), scope));

@@ -7,7 +7,7 @@ pub(super) fn format_origin(origin: &LockOrigin) -> String {
     if *origin == LockOrigin::default() {
         return String::new();
     }
-    json!({"name": origin.name, "secret": origin.secret}).to_string()
+    json!({"name": origin.name, "secret": origin.secret, "info": origin.info}).to_string()
 }
 
 /// Parses an origin. `None`: the text is not an origin.
@@ -17,7 +17,7 @@ pub(super) fn parse_origin(text: &str) -> Option<LockOrigin> {
     }
     let value: Value = serde_json::from_str(text).ok()?;
     let text = |name: &str| value[name].as_str().map(str::to_owned);
-    Some(LockOrigin { name: text("name")?, secret: text("secret")? })
+    Some(LockOrigin { name: text("name")?, secret: text("secret")?, info: text("info").unwrap_or_default() })
 }
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn an_origin_survives_the_store() {
-        let origin = LockOrigin { name: "a \"b\"\n".to_owned(), secret: "00ff".to_owned() };
+        let origin = LockOrigin { name: "a \"b\"\n".to_owned(), secret: "00ff".to_owned(), info: "{}".to_owned() };
         for origin in [origin, LockOrigin::default()] {
             assert_eq!(parse_origin(&format_origin(&origin)), Some(origin));
         }

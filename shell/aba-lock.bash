@@ -462,7 +462,7 @@ Acquires one lock for each OPERATION, either all or none. The locks are held unt
       --slots N            Let up to N processes hold the lock at the same time; ABA_LOCK_SLOT becomes the number of
                            the slot, 1 to N
       --priority LEVEL     Wait with this priority: high, normal or low [default: normal]
-  -o, --no-inherit         Release the locks when this script ends, even if its children still run
+  -o, --no-inherit         Release the locks when this script ends, even if its children still run; not with --max-time
       --skip-ok            If another process holds a lock, end this script with status 0 and no message
   -q, --quiet              Print no messages about contention
   -v, --verbose            Print how long it took to acquire the locks

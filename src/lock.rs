@@ -11,7 +11,7 @@
 //! 4. [`holders`]: the processes that hold a lock or wait for it
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
 //!    [`history`]: past holdings, from the event log
-//! 6. `slots`, `replace`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
+//! 6. `unlock`, `slots`, `replace`, `ownership`, [`inherit`], [`keeper`], [`binding`], [`release`]: locks with slots, and locks on descriptors that several
 //!    processes share, or that only the holder has
 //! 7. `fcntl`, `priority`, `turnstile`, `lock_wait`: locks of fcntl(2) on whole files, the order of waiters, and the wait for a lock or for a slot
 //! 8. [`wait`], [`coalesce`], `grant`, [`acquire`]: blocking until a lock is granted, calls that end without it, and the steps of an
@@ -50,4 +50,5 @@ mod replace;
 pub mod request;
 mod slots;
 mod turnstile;
+mod unlock;
 pub mod wait;

@@ -18,6 +18,7 @@ use crate::base::target::Target;
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::request::{Acquired, Guard};
+use crate::lock::unlock::release_bytes;
 use crate::os;
 use crate::os::proc::process;
 use std::io;
@@ -82,7 +83,7 @@ fn hold_for_script(guard: &Guard, binding: &os::ScriptBinding) {
     let event = LockEvent::Released { held: Some(since.elapsed()), cause: None };
     events::log_event(&event, &guard.target, script, Some(&command));
     // The slot and the stamp belong to the lock. The pipe is closed after that, when this process ends.
-    let _ = os::unlock_range(guard.file(), os::TURNSTILE, 0);
+    let _ = release_bytes(guard.file());
     let _ = os::unlock(guard.file());
 }
 

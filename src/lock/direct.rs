@@ -14,7 +14,7 @@ use crate::base::names::LockName;
 use crate::lock::mark;
 use crate::lock::open::open_existing;
 use crate::lock::record::{self, RecordDraft, Taker};
-use crate::lock::release::unlock_description;
+use crate::lock::unlock::unlock_description;
 use crate::os::proc::{lock_table, process};
 use crate::os::{self, Mode};
 use crate::store::Store;

@@ -122,9 +122,11 @@ pub enum LockError {
     HeldWithoutLimit {
         label: String,
     },
-    /// The process that limits the time cannot be started.
+    /// The process that limits the time cannot be started, or cannot pass the lock to the caller.
     NoWatcher {
         label: String,
+        /// The step that fails, as a clause.
+        step: &'static str,
         source: io::Error,
     },
     /// The caller cannot get a slot (`--slots`), whatever it waits for.
@@ -375,8 +377,8 @@ impl fmt::Display for LockError {
                     "cannot limit the time of {label}: this process or one that started it already holds the lock"
                 )
             }
-            Self::NoWatcher { label, source } => {
-                write!(f, "cannot limit the time of {label}: cannot start a process: {}", format_io_error(source))
+            Self::NoWatcher { label, step, source } => {
+                write!(f, "cannot limit the time of {label}: {step}: {}", format_io_error(source))
             }
             Self::Slots { label, mistake } => mistake.write(label, f),
             Self::Covered { label, by } => write!(f, "{label}: {by}"),

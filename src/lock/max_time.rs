@@ -40,6 +40,7 @@ use crate::lock::holders;
 use crate::lock::kill::{self, KillPlan};
 use crate::lock::mark;
 use crate::lock::request::{Acquired, Guard, Request};
+use crate::lock::unlock::unlock_description;
 use crate::os::proc::lock_table::{self, WantedFile};
 use crate::os::proc::process;
 use crate::os::{self, WatcherAnswer, WatcherLink, WatcherSide};
@@ -121,12 +122,17 @@ pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result
         return Err(LockError::NoProc);
     }
     let label = || targets.first().map(|(target, _)| target.label.clone()).unwrap_or_default();
-    let answer = match os::start_watcher(script).map_err(|source| LockError::NoWatcher { label: label(), source })? {
+    let fail = |step, source| LockError::NoWatcher { label: label(), step, source };
+    let answer = match os::start_watcher(script).map_err(|source| fail("cannot start a process", source))? {
         WatcherSide::Watcher(link) => return Ok(LimitedCall::Watcher(link)),
         WatcherSide::Caller(answer) => answer,
     };
     Ok(LimitedCall::Caller(match answer {
         WatcherAnswer::Ended(status) => LimitedAnswer::Ended(status),
+        // The watcher holds the lock at that moment, and releases it.
+        WatcherAnswer::Unreported(source) => {
+            return Err(fail("cannot pass the open lock file from its watcher to this process", source));
+        }
         WatcherAnswer::ScriptEnded => return Err(LockError::ScriptEnded { label: label() }),
         WatcherAnswer::Report(text, files) => match text.split_first() {
             Some((&CONTENDED, label)) => LimitedAnswer::Contended(String::from_utf8_lossy(label).into_owned()),
@@ -190,7 +196,7 @@ pub fn watch(link: WatcherLink, acquired: Acquired, request: &Request, limit: Ti
     os::detach_from_caller(&kept);
     if let Err(error) = link.report(&report, &files.iter().map(AsFd::as_fd).collect::<Vec<_>>()) {
         for file in &files {
-            let _ = os::unlock(file);
+            let _ = unlock_description(file);
         }
         link.report_failure(&error);
         return false;

@@ -8,11 +8,10 @@ use crate::lock::error::LockError;
 use crate::lock::events;
 use crate::lock::fcntl;
 use crate::lock::ownership::find_lock_of_ancestor;
+use crate::lock::unlock::unlock_description;
 use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::{self, Mode, try_leads_to};
 use crate::store;
-use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -42,24 +41,6 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
     }
     unlock_description(&file)
         .map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
-}
-
-/// Releases the lock, the slot and the stamp of an open file description, and clears its owner: if another program, such as flock(1), locks
-/// the description next, the previous owner does not hold that lock.
-///
-/// Each acquisition of a slot, and each one with `--replace`, sets the owner. So a description that never had an owner has no slot and no
-/// stamp. The owner may have ended: a subshell can acquire the lock on a descriptor of its script.
-pub(super) fn unlock_description(file: &File) -> io::Result<()> {
-    if os::had_owner(file) {
-        os::set_owner(file, 0);
-        let _ = release_bytes(file);
-    }
-    os::unlock(file)
-}
-
-/// Releases the slot and the stamp of an open file description.
-pub(super) fn release_bytes(file: &File) -> io::Result<()> {
-    os::unlock_range(file, os::TURNSTILE, 0)
 }
 
 /// Returns true if the file at `path` is one of the user, which may be locked by fcntl(2) (`--fcntl`).

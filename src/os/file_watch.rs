@@ -69,22 +69,38 @@ impl FileWatch {
     /// Waits for an event or the end of one of the processes, for at most `limit`, or until a signal comes. Returns true if it
     /// knows of an event or an end.
     pub fn wait(&mut self, processes: &[Process], limit: Duration) -> bool {
+        self.wait_with(processes, limit, poll)
+    }
+
+    /// Waits with `poll`, which returns true if one of the descriptors is ready. The test passes another function.
+    fn wait_with(
+        &mut self,
+        processes: &[Process],
+        limit: Duration,
+        poll: impl FnOnce(&mut [libc::pollfd], Duration) -> bool,
+    ) -> bool {
         use std::os::fd::AsRawFd;
         // poll(2) ignores a descriptor of -1.
         let events = self.events.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let all = std::iter::once(events).chain(processes.iter().map(Process::descriptor));
         let mut polled: Vec<libc::pollfd> =
             all.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
-        let number = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
-        let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        // SAFETY: the vector has this many elements and lives until the call returns.
-        let happened = unsafe { libc::poll(polled.as_mut_ptr(), number, limit) } > 0;
+        let happened = poll(&mut polled, limit);
         // Without this condition, an event that comes just after the end of the time would be lost.
         if happened {
             self.clear();
         }
         happened
     }
+}
+
+/// Returns true if one of the descriptors is ready within the limit.
+#[cfg(target_os = "linux")]
+fn poll(polled: &mut [libc::pollfd], limit: Duration) -> bool {
+    let number = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
+    let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    // SAFETY: the slice has this many elements and lives until the call returns.
+    unsafe { libc::poll(polled.as_mut_ptr(), number, limit) > 0 }
 }
 
 /// Other systems cannot report the release of a lock, so the caller only looks again.
@@ -119,5 +135,25 @@ impl FileWatch {
 impl Default for FileWatch {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_just_after_the_end_of_the_time_is_reported_by_the_next_wait() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut watch = FileWatch::new();
+        assert!(watch.add(file.path()));
+        let is_reported = watch.wait_with(&[], Duration::ZERO, |polled, limit| {
+            let is_ready = poll(polled, limit);
+            drop(File::open(file.path()).unwrap());
+            is_ready
+        });
+        assert!(!is_reported);
+        assert!(watch.wait(&[], Duration::ZERO));
+        assert!(!watch.wait(&[], Duration::ZERO), "the event was reported");
     }
 }

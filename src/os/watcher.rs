@@ -35,6 +35,9 @@ const MAX_REPORT: usize = 1024;
 /// The first byte of a report that says why there is no watcher. An errno follows.
 const FAILED: u8 = 0;
 
+/// The first byte of a report that says why the watcher could not report. An errno follows.
+const UNREPORTED: u8 = 1;
+
 /// The side of [`start_watcher`] on which this process is.
 #[derive(Debug)]
 pub enum WatcherSide {
@@ -51,6 +54,8 @@ pub enum WatcherAnswer {
     Report(Vec<u8>, Vec<File>),
     /// It has ended with this status, or with 128 + n because of signal n.
     Ended(i32),
+    /// It could not report because of this error, and has ended.
+    Unreported(io::Error),
     /// The script for which the caller works has ended, and so the watcher ends.
     ScriptEnded,
 }
@@ -89,7 +94,7 @@ pub fn start_watcher(script: Option<u32>) -> io::Result<WatcherSide> {
             end_as_child(watcher)
         }
         Err(error) => {
-            link.report_failure(&error);
+            link.report_error(FAILED, &error);
             // SAFETY: it does not return; the code of the caller must not run twice.
             unsafe { libc::_exit(125) }
         }
@@ -153,12 +158,13 @@ fn wait_for_answer(between: libc::pid_t, socket: &OwnedFd, script: Option<u32>) 
             Ok((text, _)) if text.is_empty() => return Ok(WatcherAnswer::Ended(reap(between, 0).unwrap_or(127))),
             Ok((text, files)) => {
                 wait_for_close(socket.as_fd());
-                if let Some((&FAILED, errno)) = text.split_first() {
-                    reap(between, 0);
-                    let errno = errno.try_into().map_or(libc::EAGAIN, libc::c_int::from_ne_bytes);
-                    return Err(io::Error::from_raw_os_error(errno));
-                }
-                break WatcherAnswer::Report(text, files);
+                let Some((kind @ (&FAILED | &UNREPORTED), errno)) = text.split_first() else {
+                    break WatcherAnswer::Report(text, files);
+                };
+                reap(between, 0);
+                let errno = errno.try_into().map_or(libc::EAGAIN, libc::c_int::from_ne_bytes);
+                let error = io::Error::from_raw_os_error(errno);
+                return if *kind == FAILED { Err(error) } else { Ok(WatcherAnswer::Unreported(error)) };
             }
         }
     };
@@ -185,10 +191,14 @@ impl WatcherLink {
         self.parent
     }
 
-    /// Makes the call of [`start_watcher`] fail with this error, unless the caller has ended.
+    /// Tells the caller, unless it has ended, that [`Self::report`] has failed with this error.
     pub fn report_failure(&self, error: &io::Error) {
+        self.report_error(UNREPORTED, error);
+    }
+
+    fn report_error(&self, kind: u8, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(libc::EAGAIN);
-        let _ = self.report(&[&[FAILED][..], &errno.to_ne_bytes()].concat(), &[]);
+        let _ = self.report(&[&[kind][..], &errno.to_ne_bytes()].concat(), &[]);
     }
 
     /// The descriptor of the connection.

@@ -373,6 +373,7 @@ fn a_grant_that_cannot_be_reported_is_an_error_with_its_reason() {
     let scene = Scene::new();
     let call = scene.strace(["-f", "-e", "inject=sendmsg:error=ETOOMANYREFS:when=1"]);
     let call = call.args([HELPER, "lock", "--max-time", "1h", "a", "--", "true"]).status(125);
-    call.err("cannot limit the time of a: ").run();
+    call.err("cannot limit the time of a: cannot pass the open lock file from its watcher to this process: Too many")
+        .run();
     assert!(!is_locked(&scene.lock_file("a")));
 }

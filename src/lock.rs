@@ -6,7 +6,7 @@
 //! Start with [`acquire`], [`wait`] and [`holders`]. The modules in layers, each of which only imports from those above it:
 //!
 //! 1. [`request`], [`error`]: plain data. An error contains [`deadlock::circle`], which imports nothing of this folder.
-//! 2. [`mark`], [`open`], [`record`], [`flock`]: the lock file, its content, and locks as flock(1) takes them
+//! 2. [`log_flag`], [`open`], [`record`], [`flock`]: the lock file, its content, and locks as flock(1) takes them
 //! 3. `peer`: recognizes other programs that lock; [`promise`]: the numbers of runs in the attributes of the lock file
 //! 4. [`holders`]: the processes that hold a lock or wait for it
 //! 5. [`deadlock`], [`events`], [`clean`], [`kill`], [`pid_file`]: the users of this knowledge
@@ -36,7 +36,7 @@ pub mod inherit;
 pub mod keeper;
 pub mod kill;
 mod lock_wait;
-pub mod mark;
+pub mod log_flag;
 pub mod max_time;
 pub mod open;
 mod ownership;

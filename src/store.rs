@@ -3,6 +3,7 @@
 
 pub mod creation;
 pub mod error;
+pub mod scope;
 
 use crate::base::environment::{self, SYSTEM_ROOT, Scope, value};
 use crate::base::error::ContextError;
@@ -121,7 +122,7 @@ impl Store {
     /// The path of the lock file of `name`, which need not exist.
     #[must_use]
     pub fn lock_path(&self, name: &LockName) -> PathBuf {
-        self.root.join(format!("aba-{name}.lock"))
+        self.root.join(lock_file_name(name))
     }
 
     /// The lock of `name`.
@@ -360,15 +361,10 @@ impl TaskRoot {
     }
 }
 
-/// The scope of a lock that has a name: `user`, `system`, or `directory` if `ABA_LOCK_DIR` names the directory of another store.
+/// The name of the lock file of `name`.
 #[must_use]
-pub fn find_scope(target: &Target) -> Option<&'static str> {
-    match target.kind {
-        Kind::Named if target.path.starts_with(SYSTEM_ROOT) => Some("system"),
-        Kind::Named if value("ABA_LOCK_DIR").is_some() => Some("directory"),
-        Kind::Named => Some("user"),
-        Kind::Beside | Kind::Users => None,
-    }
+pub fn lock_file_name(name: &LockName) -> String {
+    format!("aba-{name}.lock")
 }
 
 /// The name of the lock of a file, if the file name has the form of a lock file.

@@ -6,14 +6,15 @@ pub mod properties;
 use crate::base::names::LockName;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
-use crate::lock::history::parse_events;
+use crate::lock::history::{for_each_line, parse_events};
 use crate::lock::holders::{self, Availability, Belief, BlindSpot, Holding, LockState};
 use crate::os::word_for;
 use crate::store::Store;
+use crate::store::scope::{find_scope_of_file, find_scope_of_root};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,8 @@ const CENTURY: f64 = 100.0 * 366.0 * 24.0 * 3600.0;
 #[derive(Debug)]
 pub struct LockMetrics {
     pub name: String,
+    /// `user`, `system` or `directory`.
+    pub scope: &'static str,
     /// `None` if that is unknown.
     pub held: Option<bool>,
     /// The time since the lock was acquired, if the record contains it.
@@ -34,6 +37,18 @@ pub struct LockMetrics {
     /// The number of waiters, or `None` if that is unknown.
     pub waiting: Option<usize>,
 }
+
+/// A lock in an event log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoggedLock {
+    /// The name of the lock, or the path of a lock file without a name.
+    pub lock: String,
+    /// The scope of a lock that has a name.
+    pub scope: Option<&'static str>,
+}
+
+/// The counts of events, by lock.
+pub type LockCounts = BTreeMap<LoggedLock, EventCounts>;
 
 /// The counts of a lock's events in the event log.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -61,6 +76,7 @@ pub struct EventCounts {
 pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     let measure = |(name, state): (LockName, LockState)| LockMetrics {
         name: name.to_string(),
+        scope: find_scope_of_root(store.root()),
         held: match state.availability() {
             Availability::Held => Some(true),
             Availability::Free => Some(false),
@@ -80,38 +96,33 @@ pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
     Ok(states.into_iter().map(measure).collect())
 }
 
-/// Counts the events in a log. The keys are the names of locks, or the paths of lock files without a name. Returns an
-/// empty map if the log does not exist.
-pub fn count_events(log: &Path) -> Result<BTreeMap<String, EventCounts>, FileError> {
+/// Adds the events in a log to `counts`. Does nothing if the log does not exist.
+pub fn count_events(log: &Path, counts: &mut LockCounts) -> Result<(), FileError> {
     let fail = |source| FileError::NoFile { label: log.display().to_string(), source };
     // Without O_NONBLOCK, opening a FIFO would block.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(fail)?,
     };
     let kind = file.metadata().map_err(fail)?.file_type();
     if !kind.is_file() {
         return Err(FileError::NotAFile { label: log.display().to_string(), kind: word_for(kind) });
     }
-    count_events_in(BufReader::new(file)).map_err(fail)
+    count_events_in(file, counts).map_err(fail)
 }
 
-fn count_events_in(log: impl BufRead) -> io::Result<BTreeMap<String, EventCounts>> {
-    let mut counts = BTreeMap::new();
-    for line in log.split(b'\n') {
-        for event in parse_events(&line?) {
-            count_event(&mut counts, &event);
+fn count_events_in(log: impl Read, counts: &mut LockCounts) -> io::Result<()> {
+    for_each_line(log, |line| {
+        for event in parse_events(line) {
+            count_event(counts, &event);
         }
-    }
-    Ok(counts)
+    })
 }
 
-fn count_event(counts: &mut BTreeMap<String, EventCounts>, event: &Value) {
+fn count_event(counts: &mut LockCounts, event: &Value) {
     let Some(lock) = event["lock"].as_str() else { return };
-    if !counts.contains_key(lock) {
-        counts.insert(lock.to_owned(), EventCounts::default());
-    }
-    let Some(counted) = counts.get_mut(lock) else { return };
+    let scope = event["path"].as_str().and_then(|path| find_scope_of_file(Path::new(path)));
+    let counted = counts.entry(LoggedLock { lock: lock.to_owned(), scope }).or_default();
     match event["event"].as_str() {
         Some("acquired") => counted.acquired += 1,
         Some("contended") => counted.contended += 1,

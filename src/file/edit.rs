@@ -162,8 +162,8 @@ impl Edit {
     /// The value of `ABA_LOCK_UPDATING` for the command of this update, whose output is read from the pipe with the inode
     /// `output`.
     #[must_use]
-    pub fn mark(&self, output: Option<u64>) -> String {
-        self.lock.mark(output)
+    pub fn format_entry(&self, output: Option<u64>) -> String {
+        self.lock.format_entry(output)
     }
 
     /// Returns a function that turns the error of a step into a [`FileError`]. `what` names the step: it stands between

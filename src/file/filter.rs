@@ -200,7 +200,7 @@ fn copy_content(
 /// Returns a command of an update, whose output is read from the pipe with the inode `output`.
 fn build_command(edit: &Edit, words: &[OsString], output: Option<u64>) -> Command {
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env(UPDATING, format!("{} {}", updates(), edit.mark(output)).trim());
+    command.args(&words[1..]).env(UPDATING, format!("{} {}", updates(), edit.format_entry(output)).trim());
     command.env(FILE, edit.path()).env_remove(COPY);
     command
 }

@@ -114,7 +114,7 @@ impl UpdateLock {
     /// Returns the value of `ABA_LOCK_UPDATING` for the command of this update: it identifies the lock file, this process, and
     /// the pipe with the inode `output`, from which this process reads the output of the command. If the command starts another
     /// update, that update reads the value in [`UpdateLock::acquire`].
-    pub(super) fn mark(&self, output: Option<u64>) -> String {
+    pub(super) fn format_entry(&self, output: Option<u64>) -> String {
         let lock = self.acquired.guards.first().and_then(|guard| guard.file().metadata().ok());
         let (pid, output) = (std::process::id(), output.map(|inode| inode.to_string()).unwrap_or_default());
         lock.map(|lock| format!("{}:{}:{pid}:{output}", lock.dev(), lock.ino())).unwrap_or_default()

@@ -343,7 +343,8 @@ impl<'a> Attempt<'a> {
     /// Logs the contention, and then blocks for as long as the request allows.
     fn wait(&mut self, file: &File, target: &Target) -> Result<(), LockError> {
         if self.request.logs_contention {
-            self.log(&LockEvent::Contended { waits: self.request.wait.blocks() }, target);
+            let waits = self.request.wait.blocks();
+            self.log(&LockEvent::Contended { waits, is_skipped: self.request.skips && !waits }, target);
         }
         if let Some(call) = &mut self.coalesced {
             call.join(file, target, self.request)?;
@@ -402,7 +403,8 @@ impl<'a> Attempt<'a> {
             }
             WaitOutcome::GivenUp if has_ended() => Err(LockError::ScriptEnded { label }),
             WaitOutcome::GivenUp => {
-                self.log(&LockEvent::TimedOut { waited: self.started.elapsed() }, target);
+                let event = LockEvent::TimedOut { waited: self.started.elapsed(), is_skipped: self.request.skips };
+                self.log(&event, target);
                 Err(LockError::TimedOut { label, path, kind, after: limit.unwrap_or_default() })
             }
         }

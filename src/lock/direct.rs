@@ -11,7 +11,7 @@
 
 use crate::base::key;
 use crate::base::names::LockName;
-use crate::lock::mark;
+use crate::lock::log_flag;
 use crate::lock::open::open_existing;
 use crate::lock::record::{self, RecordDraft, Taker};
 use crate::lock::unlock::unlock_description;
@@ -60,7 +60,7 @@ pub fn acquire(
     let is_same = |other: &Metadata| (other.dev(), other.ino()) == (opened.dev(), opened.ino());
     let is_open_on =
         |fd: &RawFd| os::callers_descriptor(*fd).is_some_and(|file| file.metadata().is_ok_and(|it| is_same(&it)));
-    let is_usual = opened.is_file() && opened.nlink() == 1 && !mark::is_marked(opened.mode());
+    let is_usual = opened.is_file() && opened.nlink() == 1 && !log_flag::is_logged(opened.mode());
     if !is_usual || inherited.iter().any(is_open_on) {
         return None;
     }
@@ -93,7 +93,7 @@ pub fn release(store: &Store, name: &LockName, fd: RawFd) -> Option<()> {
     let file = os::callers_descriptor(fd)?;
     let found = fs::symlink_metadata(store.lock_path(name)).ok()?;
     let opened = file.metadata().ok()?;
-    if (found.dev(), found.ino()) != (opened.dev(), opened.ino()) || mark::is_marked(opened.mode()) {
+    if (found.dev(), found.ino()) != (opened.dev(), opened.ino()) || log_flag::is_logged(opened.mode()) {
         return None;
     }
     unlock_description(&file).ok()?;

@@ -23,7 +23,8 @@
 //! The files, each of which only imports from those above it:
 //!
 //! - `entry`: an event, and its line
-//! - `root_log`: the log of a state root: turning it on and off, and rotation
+//! - `rotation`: appends lines to the log of a state root, and rotates it
+//! - `root_log`: the log of a state root: turning it on and off
 //! - `log`: the file or socket that gets the lines
 //! - `report`: the functions that log events
 
@@ -33,12 +34,14 @@ mod log;
 pub mod properties;
 mod report;
 mod root_log;
+mod rotation;
 
 pub use entry::{LockEvent, MAX_LINE, ReleaseCause};
 pub use log::{check_writable, hint_after_failure, take_failure};
-pub use report::{TASK_PREFIX, log_event, log_released, log_task_event};
+pub use report::{TASK_PREFIX, log_event, log_task_event, release_and_log};
 pub(crate) use report::{log_acquired, log_release};
 pub use root_log::{
-    LIMIT, MarkedFiles, RootLogState, disable_root_log, enable_command, enable_root_log, look_at_root_log,
-    older_log_path, root_log_path,
+    RootLogState, SwitchedLog, disable_root_log, enable_command, enable_root_log, find_trusted_log, look_at_root_log,
+    root_log_path,
 };
+pub use rotation::{LIMIT, older_log_path};

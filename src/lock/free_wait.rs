@@ -150,7 +150,7 @@ impl FreeWait {
                 return Ok(outcome);
             }
             if is_first {
-                let event = LockEvent::Contended { waits: deadline != Some(self.started) };
+                let event = LockEvent::Contended { is_skipped: false, waits: deadline != Some(self.started) };
                 for one in &held {
                     log(&event, one);
                 }
@@ -275,7 +275,7 @@ impl FreeWait {
     /// Returns the error for a wait that reached its limit. It names the first of the locks, of which there is one at least.
     fn time_out(&self, held: &[HeldTarget]) -> LockError {
         for one in held {
-            log(&LockEvent::TimedOut { waited: self.started.elapsed() }, one);
+            log(&LockEvent::TimedOut { waited: self.started.elapsed(), is_skipped: false }, one);
         }
         let target = &held[0].target;
         let (label, path, kind) = (target.label.clone(), target.path.clone(), target.kind);

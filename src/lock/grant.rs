@@ -3,7 +3,7 @@
 use super::request::{Acquired, Guard, Request};
 use crate::base::target::Kind;
 use crate::lock::events;
-use crate::lock::mark::{self, is_marked};
+use crate::lock::log_flag::{flag_new_file, is_logged};
 use crate::lock::record::{self, Content, RecordDraft};
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode, Slot};
@@ -32,7 +32,7 @@ pub(super) fn write_records(
     };
     let lasts: Vec<Option<u64>> = guards.iter().map(last_token).collect();
     let last = lasts.iter().flatten().copied().max().unwrap_or(0);
-    let mut acquired = Acquired { token: last, slot, is_marked: false, unrecorded: None, guards };
+    let mut acquired = Acquired { token: last, slot, is_logged: false, unrecorded: None, guards };
     if !acquired.guards.iter().any(|guard| guard.fresh) {
         return acquired;
     }
@@ -42,20 +42,20 @@ pub(super) fn write_records(
     let (record, text) = build_draft().finish(acquired.token);
     // No record is written into a file of the user (`--file`), even if it is empty, nor into a file with foreign
     // data.
-    let is_marked_file = |guard: &Guard| {
-        guard.target.kind == Kind::Named && guard.file.metadata().is_ok_and(|data| is_marked(data.mode()))
+    let is_logged_file = |guard: &Guard| {
+        guard.target.kind == Kind::Named && guard.file.metadata().is_ok_and(|data| is_logged(data.mode()))
     };
     let is_ours = |guard: &Guard, last: &Option<u64>| guard.target.kind != Kind::Users && last.is_some();
     for (guard, last) in acquired.guards.iter().zip(&lasts).filter(|(guard, _)| guard.fresh) {
         if !is_ours(guard, last) {
             os::set_owner(&guard.file, request.holder);
-            acquired.is_marked |= is_marked_file(guard);
+            acquired.is_logged |= is_logged_file(guard);
             continue;
         }
         if *last == Some(0) && guard.target.kind == Kind::Named {
             // Bash may have created the file. A failure changes nothing for this caller.
             let _ = creation::share_lock_file(&guard.file, &guard.target.path);
-            mark::mark_new_file(&guard.file, &guard.target.path);
+            flag_new_file(&guard.file, &guard.target.path);
         }
         // A file of another user may not be writable. That is not reported.
         let is_expected = |error: &io::Error| {
@@ -69,13 +69,13 @@ pub(super) fn write_records(
             // of a shared lock is replaced by the next holder. And in a pid namespace other than the first one, the
             // kernel does not name a locker that has ended, so the record proves nothing after that.
             Ok(mode) => {
-                acquired.is_marked |= is_marked(mode);
+                acquired.is_logged |= is_logged(mode);
                 if request.mode == Mode::Exclusive && record.ns == lock_table::FIRST_NAMESPACE {
                     continue;
                 }
             }
             Err(error) => {
-                acquired.is_marked |= is_marked_file(guard);
+                acquired.is_logged |= is_logged_file(guard);
                 if !is_expected(&error) {
                     acquired.unrecorded = Some((guard.target.path.clone(), error));
                 }

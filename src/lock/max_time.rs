@@ -38,7 +38,7 @@ use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::holders;
 use crate::lock::kill::{self, KillPlan};
-use crate::lock::mark;
+use crate::lock::log_flag;
 use crate::lock::request::{Acquired, Guard, Request};
 use crate::lock::unlock::unlock_description;
 use crate::os::proc::lock_table::{self, WantedFile};
@@ -160,8 +160,8 @@ fn parse_report(text: &[u8], files: Vec<File>, targets: &[(Target, Option<RawFd>
         fresh: *fresh == 1,
     });
     let guards: Vec<Guard> = guards.collect();
-    let is_marked = guards.iter().any(|guard| guard.file.metadata().is_ok_and(|data| mark::is_marked(data.mode())));
-    Acquired { token: u64::from_ne_bytes(*token), slot, is_marked, unrecorded: None, guards }
+    let is_logged = guards.iter().any(|guard| guard.file.metadata().is_ok_and(|data| log_flag::is_logged(data.mode())));
+    Acquired { token: u64::from_ne_bytes(*token), slot, is_logged, unrecorded: None, guards }
 }
 
 /// Reports to the caller that the lock with this label is held by another process.

@@ -6,7 +6,7 @@
 
 use crate::base::target::{Kind, Target};
 use crate::lock::error::LockError;
-use crate::lock::mark::mark_new_file;
+use crate::lock::log_flag::flag_new_file;
 use crate::os::proc::process;
 use crate::os::replace::parent_directory;
 use crate::os::{self, word_for};
@@ -50,7 +50,7 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
             }
             Ok(file) => {
                 if store.is_some() && target.kind == Kind::Named {
-                    mark_new_file(&file, path);
+                    flag_new_file(&file, path);
                 }
                 Ok(file)
             }

@@ -3,6 +3,7 @@
 //! `lock`, `unlock --fd`, `status --fd` and the keeper of leases call this. A lock on our own descriptors is released
 //! by dropping its [`Guard`](super::request::Guard).
 
+use crate::base::names::LockName;
 use crate::lock::binding;
 use crate::lock::error::LockError;
 use crate::lock::events;
@@ -10,16 +11,30 @@ use crate::lock::fcntl;
 use crate::lock::ownership::find_lock_of_ancestor;
 use crate::lock::unlock::unlock_description;
 use crate::os::proc::lock_table::{self, KernelLock};
-use crate::os::{self, Mode, try_leads_to};
-use crate::store;
+use crate::os::{self, Mode, leads_to, try_leads_to};
+use crate::store::{self, Store, lock_file_name};
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// Releases the lock `name` on descriptor `fd` of the script, as [`release_descriptor`] does.
+///
+/// The variables that name the state root may have changed since the acquisition. Even if they are not valid, the lock is released.
+pub fn release_named(fd: RawFd, name: &LockName) -> Result<(), LockError> {
+    let store = Store::from_env();
+    let no_root = || Path::new("/").join(lock_file_name(name));
+    let path = store.as_ref().map_or_else(|_| no_root(), |store| store.lock_path(name));
+    match (release_descriptor(fd, Some(&path)), store) {
+        (Err(LockError::Replaced { .. }), Err(error)) => Err(error.into()),
+        (released, _) => released,
+    }
+}
+
 /// Releases the lock on descriptor `fd` of the script, and with it the lock on all copies of that descriptor.
 ///
 /// Fails with [`LockError::Replaced`] if `fd` is open on another file than the one at `path`, unless that other file
-/// was removed. If `fd` is the pipe of a lock that is bound to the script, its holder releases the lock.
+/// was removed, or is the lock file of the same name in another state root. If `fd` is the pipe of a lock that is bound to the script, its holder releases the lock.
 pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockError> {
     let file = os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source))?;
     let data = file.metadata().ok();
@@ -27,7 +42,7 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
         // A removed file has no path any more, so it cannot be compared. Its lock is released like others.
         let removed = data.as_ref().is_some_and(|data| data.nlink() == 0);
         let leads_here = || try_leads_to(path, &file).map_err(|source| LockError::cannot_examine(path, source));
-        if !removed && !leads_here()? {
+        if !removed && !leads_here()? && !is_in_other_root(path, &file) {
             if let Some(released) = binding::release_bound(fd) {
                 return released;
             }
@@ -41,6 +56,13 @@ pub fn release_descriptor(fd: RawFd, path: Option<&Path>) -> Result<(), LockErro
     }
     unlock_description(&file)
         .map_err(|source| LockError::Lock { path: path.unwrap_or(Path::new("")).to_owned(), source })
+}
+
+/// Returns true if `file` is the lock file of the same name as the one at `path`, in another directory.
+fn is_in_other_root(path: &Path, file: &File) -> bool {
+    let Ok(own) = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) else { return false };
+    let name = store::name_of(path);
+    name.is_some() && name == store::name_of(&own) && own.parent() != path.parent() && leads_to(&own, file)
 }
 
 /// Returns true if the file at `path` is one of the user, which may be locked by fcntl(2) (`--fcntl`).

@@ -61,6 +61,8 @@ pub struct Request<'a> {
     pub max_time: Option<Duration>,
     /// The parent of this process, if the wait ends with it. `None`: the script, if there is one, is the parent.
     pub caller: Option<u32>,
+    /// True if the caller takes it for a success that another process holds the lock, for the event log (`--skip-ok`).
+    pub skips: bool,
     /// True if contention goes to the event log; otherwise another process of the same call writes it there.
     pub logs_contention: bool,
 }
@@ -85,6 +87,7 @@ impl Request<'_> {
             waited: Duration::ZERO,
             max_time: None,
             caller: None,
+            skips: false,
             logs_contention: true,
         }
     }
@@ -121,8 +124,8 @@ pub struct Acquired {
     pub token: u64,
     /// The slot of the caller, if it wanted one.
     pub slot: Option<Slot>,
-    /// True if one of the lock files is marked, so that its events go to the log of its state root.
-    pub is_marked: bool,
+    /// True if one of the lock files has the log flag, so that its events go to the log of its state root.
+    pub is_logged: bool,
     /// The file whose record could not be written, and the reason. The lock is held nevertheless.
     pub unrecorded: Option<(PathBuf, io::Error)>,
 }

@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 use super::directory::{Directory, EntryBuffer};
+use super::file::same_file;
 #[cfg(target_os = "linux")]
 use std::ffi::CStr;
 use std::fs::File;
@@ -92,6 +93,18 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
         }
     });
     inherited
+}
+
+/// Closes `file`, and all other descriptors above 2 of this process that are open on the same file.
+pub fn close_all_of(file: File) {
+    let mut others = Vec::new();
+    list_descriptors(|fd| others.extend((fd > 2 && fd != file.as_raw_fd()).then_some(fd)));
+    others.retain(|fd| callers_descriptor(*fd).is_some_and(|other| same_file(&file, &other).unwrap_or(false)));
+    for fd in others {
+        // SAFETY: the caller does not use them any more.
+        unsafe { libc::close(fd) };
+    }
+    drop(file);
 }
 
 /// Calls `visit` for each open descriptor, and for the one of the directory that lists them. A process that waits for a lock calls this,

@@ -22,16 +22,16 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const UNKNOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Returns the value of the variable [`TASK`] in the environment of all processes of one run.
-pub(super) fn build_run_mark(task: &Task, token: u64) -> String {
+pub(super) fn build_run_label(task: &Task, token: u64) -> String {
     format!("{}/{token}", task.id)
 }
 
-/// Kills the processes that are left of the run of `record`: those that have the mark of the run in their environment
+/// Kills the processes that are left of the run of `record`: those that have the label of the run in their environment
 /// or write to its logs, and the session of its command. The leader of the session or one of those processes must prove
 /// that it is the session of the command, because a pid may be reused. (The pid of a session is not reused as long as a
 /// process is in it.)
 ///
-/// If the run was in another PID namespace, its pids mean nothing here. Then only the mark and the logs identify its processes,
+/// If the run was in another PID namespace, its pids mean nothing here. Then only the label and the logs identify its processes,
 /// and only those that `/proc` shows are found.
 ///
 /// `has_end` is true if the supervisor noted the end of the run. If `pid` exists nevertheless, the supervisor may have left
@@ -56,9 +56,9 @@ pub(super) fn kill_leftovers(task: &Task, record: &Record, has_end: bool) -> Res
         if has_our_numbers { same } else { process::local_numbers(seen.pid) }
     };
     let ours = process::own_number().unwrap_or(0);
-    let mark = InitialVariable::Value(build_run_mark(task, record.token));
+    let label = InitialVariable::Value(build_run_label(task, record.token));
     // In a directory that users share, another user can have written the record, and put another file in the place of a log. Then
-    // only the mark, which a process has from its start, proves that it belongs to the run.
+    // only the label, which a process has from its start, proves that it belongs to the run.
     let is_trusted = task.is_private();
     // Only the processes of the run have these files open for writing.
     let logs: Vec<(u64, u64)> = Stream::BOTH
@@ -81,7 +81,7 @@ pub(super) fn kill_leftovers(task: &Task, record: &Record, has_end: bool) -> Res
             let is_leader = is_trusted && here.is_some_and(|here| here.pid == record.pid) && seen.start <= record.tick;
             let is_in_session = here.is_some_and(|here| here.session == record.pid);
             let given = process::initial_variable(seen.pid, TASK);
-            if given == mark || process::prints_to(seen.pid, &logs) {
+            if given == label || process::prints_to(seen.pid, &logs) {
                 is_proved |= is_in_session;
                 found.push(seen);
             } else if is_leader {

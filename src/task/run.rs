@@ -4,7 +4,7 @@
 use super::error::TaskError;
 use super::files;
 use super::guard::TaskGuard;
-use super::leftovers::build_run_mark;
+use super::leftovers::build_run_label;
 use super::saved::SavedCommand;
 use super::state::RunResult;
 use super::stream::Stream;
@@ -128,13 +128,13 @@ impl TaskGuard<'_> {
             Content::Record(record) => record.key,
             _ => None,
         });
-        let variables = [(TASK, build_run_mark(task, token))];
+        let variables = [(TASK, build_run_label(task, token))];
         let failed = |source| TaskError::Supervisor { id: task.id.to_string(), source: Some(source) };
         let command = os::PreparedCommand::new(&saved.words, &variables).map_err(failed)?.without(&[FDS, TOKEN]);
         let (mut here, there) = UnixStream::pair().map_err(failed)?;
         let supervisor =
             Supervisor { task, lock: &self.lock, token, key, saved, save, purpose, limit, command, starter: &there };
-        // The caller may be part of the run of another task. Without the mark of that run in TASK, the supervisor does
+        // The caller may be part of the run of another task. Without the label of that run in TASK, the supervisor does
         // not belong to it.
         os::detached(&[TASK], || supervisor.run(logs)).map_err(failed)?;
         drop(there);

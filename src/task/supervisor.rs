@@ -12,7 +12,7 @@
 
 use super::directory::Task;
 use super::files;
-use super::leftovers::{build_run_mark, signal_all, signal_process};
+use super::leftovers::{build_run_label, signal_all, signal_process};
 use super::run_end::RunEnd;
 use super::saved::SavedCommand;
 use super::state::{RunResult, is_signal};
@@ -160,9 +160,9 @@ impl Supervisor<'_> {
         }
         if result.may_leave_processes() {
             // The task may run again, and then no process of this run may be left.
-            let mark = build_run_mark(self.task, self.token);
+            let label = build_run_label(self.task, self.token);
             let ending = ending.unwrap_or_else(|| RunEnding::new(GRACE));
-            let is_alone = end_session(child.pid(), &mark, ending).unwrap_or_else(|| child.end_group(BLIND_GRACE));
+            let is_alone = end_session(child.pid(), &label, ending).unwrap_or_else(|| child.end_group(BLIND_GRACE));
             // A process may outlive SIGKILL: it waits for a disk, or belongs to another user. Without `pid`, the next run
             // would begin next to it:
             //
@@ -201,24 +201,24 @@ impl Supervisor<'_> {
         }
         self.task.add_event(&format!("MAX_TIME {time}"));
         self.log(&LockEvent::Expired { held: started.elapsed(), limit: limit.time }, child.pid());
-        let mark = build_run_mark(self.task, self.token);
+        let label = build_run_label(self.task, self.token);
         let mut ending = RunEnding::new(limit.grace);
         // Without a time in between, SIGKILL would come before a process can act on SIGTERM.
         let status = if limit.grace.is_zero() {
             None
         } else {
-            for asked in signal_run(child.pid(), &mark, libc::SIGTERM) {
+            for asked in signal_run(child.pid(), &label, libc::SIGTERM) {
                 ending.asked.add(&asked);
             }
             // A stopped process acts on the signal only after SIGCONT.
-            signal_run(child.pid(), &mark, libc::SIGCONT);
+            signal_run(child.pid(), &label, libc::SIGCONT);
             match ending.kill_at {
                 Some(kill_at) => child.wait_until(kill_at),
                 None => Some(child.wait()),
             }
         };
         let status = status.unwrap_or_else(|| {
-            signal_run(child.pid(), &mark, libc::SIGKILL);
+            signal_run(child.pid(), &label, libc::SIGKILL);
             child.wait()
         });
         (result(status, Some(limit.time)), Some(ending))
@@ -306,13 +306,13 @@ impl RunEnding {
 
 /// Sends a signal to a command that runs, to its session, and to its other descendants. Returns these processes, if `/proc` shows
 /// them.
-fn signal_run(leader: u32, mark: &str, signal: i32) -> Vec<ProcessStat> {
+fn signal_run(leader: u32, label: &str, signal: i32) -> Vec<ProcessStat> {
     let (Some(ours), Some(number)) = (process::own_number(), process::number_of(leader)) else {
         os::signal_group(leader.cast_signed(), signal);
         return Vec::new();
     };
     os::signal_child(leader.cast_signed(), signal);
-    let found = find_remaining((ours, number), mark, &process::read_all_stats());
+    let found = find_remaining((ours, number), label, &process::read_all_stats());
     signal_all(&found, signal);
     found
 }
@@ -320,14 +320,14 @@ fn signal_run(leader: u32, mark: &str, signal: i32) -> Vec<ProcessStat> {
 /// Ends the processes that a command left in its session and below. The command itself must not have been reaped, so
 /// that its pid still identifies the session. Returns `None` if `/proc` does not show this process and the command.
 /// Otherwise returns false if a process is left [`GRACE`] after SIGKILL.
-fn end_session(leader: u32, mark: &str, ending: RunEnding) -> Option<bool> {
+fn end_session(leader: u32, label: &str, ending: RunEnding) -> Option<bool> {
     let RunEnding { mut asked, kill_at } = ending;
     // The command may have ended only now.
     let give_up_at = kill_at.and_then(|at| at.max(Instant::now()).checked_add(GRACE));
     let has_come = |at: Option<Instant>| at.is_some_and(|at| Instant::now() > at);
     let (ours, leader) = (process::own_number()?, process::number_of(leader)?);
     loop {
-        let left = find_remaining((ours, leader), mark, &process::read_all_stats());
+        let left = find_remaining((ours, leader), label, &process::read_all_stats());
         if left.is_empty() || has_come(give_up_at) {
             return Some(left.is_empty());
         }
@@ -348,9 +348,9 @@ fn end_session(leader: u32, mark: &str, ending: RunEnding) -> Option<bool> {
 /// All pids are those of `/proc`.
 ///
 /// The tasks that the command started are not included, because they are independent. They are recognized by the value
-/// of [`TASK`]: in their supervisors it was overwritten, and their commands have the mark of another run.
-fn find_remaining((ours, leader): (u32, u32), mark: &str, all: &[ProcessStat]) -> Vec<ProcessStat> {
-    let is_task = |seen: &ProcessStat| matches!(process::initial_variable(seen.pid, TASK), InitialVariable::Value(other) if other != mark);
+/// of [`TASK`]: in their supervisors it was overwritten, and their commands have the label of another run.
+fn find_remaining((ours, leader): (u32, u32), label: &str, all: &[ProcessStat]) -> Vec<ProcessStat> {
+    let is_task = |seen: &ProcessStat| matches!(process::initial_variable(seen.pid, TASK), InitialVariable::Value(other) if other != label);
     let mut left: Vec<ProcessStat> =
         all.iter().filter(|seen| seen.session == leader && seen.pid != leader).copied().collect();
     let mut parents: Vec<u32> = left.iter().map(|seen| seen.pid).chain([ours, leader]).collect();

@@ -6,7 +6,7 @@ use super::files;
 use super::follow::{FollowEnd, TaskWaitObserver};
 use super::foreign::ForeignWatch;
 use super::guard::{LockAttempt, Pause, TaskGuard};
-use super::leftovers::build_run_mark;
+use super::leftovers::build_run_label;
 use super::logs::read_last_lines;
 use super::run::StartedRun;
 use super::run_end::RunEnd;
@@ -338,7 +338,7 @@ impl Task<'_> {
     fn check_not_own_task(&self) -> Result<(), TaskError> {
         let Some(ours) = task_of_this_process() else { return Ok(()) };
         let token = record::read_path(&self.file(files::LOCK)).token();
-        if ours == build_run_mark(self, token) {
+        if ours == build_run_label(self, token) {
             return Err(TaskError::WaitsForItself { id: self.id.to_string() });
         }
         Ok(())

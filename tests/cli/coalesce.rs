@@ -347,7 +347,11 @@ fn a_covered_call_is_an_event() {
     let text = fs::read_to_string(&log).unwrap();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["waiter_pid"]), (&"covered".into(), &waiter.pid().into()));
-    scene.aba(["metrics", "--log"]).arg(&log).out("\naba_lock_covered_total{lock=\"job\"} 1\n").run();
+    scene
+        .aba(["metrics", "--log"])
+        .arg(&log)
+        .out("\naba_lock_covered_total{lock=\"job\",scope=\"directory\"} 1\n")
+        .run();
     assert!(last["waiter_command"].as_str().unwrap().contains("--coalesce"));
     holder.release();
     waiter.finish();

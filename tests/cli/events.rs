@@ -383,7 +383,11 @@ fn a_deadlock_is_logged_with_its_circle() {
     assert_eq!(summary(&scene), ["acquired a", "contended a", "deadlock a", "released a"]);
     let circle = events(&scene)[2]["circle"].as_str().unwrap().to_owned();
     assert!(circle.starts_with("pid ") && circle.ends_with(" holds a and waits for it"), "{circle}");
-    scene.aba(["metrics"]).env(LOG, log(&scene)).out("aba_lock_deadlocks_total{lock=\"a\"} 1\n").run();
+    scene
+        .aba(["metrics"])
+        .env(LOG, log(&scene))
+        .out("aba_lock_deadlocks_total{lock=\"a\",scope=\"directory\"} 1\n")
+        .run();
 }
 
 #[test]

@@ -193,6 +193,7 @@ fn the_fields_of_events_and_the_metrics_are_documented() {
     call.status(75).err("would be a deadlock").run();
     let holder = scene.holder("a");
     scene.aba(["lock", "-qt", "0.1", "a", "--", "true"]).env("ABA_LOCK_LOG", &log).status(124).run();
+    scene.aba(["lock", "--skip-ok", "a", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
     let limited = scene.aba(["lock", "--max-time", "0.1", "b", "--", "sleep", "1000"]);
     limited.env("ABA_LOCK_LOG", &log).status(143).err("maximum time").run();
     scene.aba(["lock", "--key", "b c", "--", "true"]).env("ABA_LOCK_LOG", &log).run();

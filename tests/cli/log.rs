@@ -11,7 +11,7 @@ pub(crate) fn enable(scene: &Scene) {
     scene.aba(["log", "--enable"]).out("events are logged in").run();
 }
 
-fn log_file(scene: &Scene) -> PathBuf {
+pub(crate) fn log_file(scene: &Scene) -> PathBuf {
     scene.root().join("events.jsonl")
 }
 
@@ -23,11 +23,13 @@ pub(crate) fn events(scene: &Scene) -> Vec<String> {
 
 /// The holdings in the log.
 pub(crate) fn history(scene: &Scene, args: &[&str]) -> Vec<Value> {
-    let said = scene.aba(["log", "--json"]).args(args).out("").run();
-    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let output = scene.program(HELPER).args(["log", "--json"]).args(args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(i32::from(text.is_empty())), "{:?}", output.stderr);
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn is_marked(scene: &Scene, name: &str) -> bool {
+pub(crate) fn is_logged(scene: &Scene, name: &str) -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(scene.lock_file(name)).unwrap().mode() & 0o1000 != 0
 }
@@ -40,7 +42,7 @@ fn without_a_log_the_command_says_how_to_turn_it_on() {
     assert!(said.err.contains("hint: turn it on with `aba-lock log --enable`"), "{}", said.err);
     scene.aba(["log", "--disable"]).status(1).err("no event log: ").run();
     assert!(!log_file(&scene).exists());
-    assert!(!is_marked(&scene, "a"));
+    assert!(!is_logged(&scene, "a"));
 }
 
 #[test]
@@ -68,14 +70,14 @@ fn a_lock_file_that_exists_and_a_new_one_are_logged_until_the_log_is_turned_off(
     let scene = Scene::new();
     scene.aba(["lock", "old", "--", "true"]).run();
     enable(&scene);
-    assert!(is_marked(&scene, "old"));
+    assert!(is_logged(&scene, "old"));
     for name in ["old", "new"] {
         scene.aba(["lock", name, "--", "true"]).run();
-        assert!(is_marked(&scene, name), "{name}");
+        assert!(is_logged(&scene, name), "{name}");
     }
     assert_eq!(events(&scene), ["acquired", "released", "acquired", "released"]);
     scene.aba(["log", "--disable"]).out("no longer logged").run();
-    assert!(!is_marked(&scene, "old") && !is_marked(&scene, "new"));
+    assert!(!is_logged(&scene, "old") && !is_logged(&scene, "new"));
     scene.aba(["lock", "old", "--", "true"]).run();
     scene.aba(["lock", "newer", "--", "true"]).run();
     assert_eq!(events(&scene).len(), 4);
@@ -105,7 +107,7 @@ fn a_removed_log_gets_no_more_lines_and_is_not_created_again() {
     scene.aba(["lock", "a", "--", "true"]).run();
     fs::remove_file(log_file(&scene)).unwrap();
     scene.aba(["lock", "a", "--", "true"]).run();
-    assert!(is_marked(&scene, "a") && !log_file(&scene).exists());
+    assert!(is_logged(&scene, "a") && !log_file(&scene).exists());
 }
 
 #[test]
@@ -336,7 +338,7 @@ fn the_metrics_count_the_events_of_the_log() {
     scene.make_root();
     enable(&scene);
     scene.aba(["lock", "a", "--", "true"]).run();
-    scene.aba(["metrics"]).out("aba_lock_acquisitions_total{lock=\"a\"} 1\n").run();
+    scene.aba(["metrics"]).out("aba_lock_acquisitions_total{lock=\"a\",scope=\"directory\"} 1\n").run();
 }
 
 #[test]

@@ -28,7 +28,11 @@ fn the_command_is_ended_with_a_message_and_an_event_when_the_time_is_over() {
     assert_eq!((&event["event"], &event["lock"], &event["max_seconds"]), (&"expired".into(), &"a".into(), &0.2.into()));
     assert_eq!(event["command"], "sleep 1000");
     assert!(!is_locked(&scene.lock_file("a")));
-    scene.aba(["metrics", "--log"]).arg(&log).out("aba_lock_expirations_total{lock=\"a\"} 1\n").run();
+    scene
+        .aba(["metrics", "--log"])
+        .arg(&log)
+        .out("aba_lock_expirations_total{lock=\"a\",scope=\"directory\"} 1\n")
+        .run();
 }
 
 #[test]

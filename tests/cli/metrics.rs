@@ -9,6 +9,9 @@ use std::fs;
 
 const LOG: &str = "ABA_LOCK_LOG";
 
+/// The second label of a lock that has a name.
+const SCOPE: &str = ",scope=\"directory\"";
+
 /// Parses the text format and fails if the text does not follow the specification. Returns the samples by name and labels.
 fn parse_samples(text: &str) -> BTreeMap<String, f64> {
     let is_name = |name: &str| {
@@ -34,7 +37,8 @@ fn parse_samples(text: &str) -> BTreeMap<String, f64> {
             let (head, value) = line.rsplit_once(' ').unwrap();
             let (name, labels) = head.split_once('{').unwrap();
             assert_eq!(name, family, "{line}");
-            let (label, quoted) = labels.strip_suffix('}').unwrap().split_once('=').unwrap();
+            let labels = labels.strip_suffix('}').unwrap();
+            let (label, quoted) = labels.strip_suffix(SCOPE).unwrap_or(labels).split_once('=').unwrap();
             assert!(is_name(label), "{line}");
             let inside = quoted.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
             let bare = inside.replace("\\\\", "").replace("\\\"", "").replace("\\n", "");
@@ -50,8 +54,10 @@ fn read_metrics(scene: &Scene) -> BTreeMap<String, f64> {
 }
 
 fn find_sample(samples: &BTreeMap<String, f64>, name: &str, lock: &str) -> f64 {
-    let key = format!("aba_lock_{name}{{lock=\"{lock}\"}}");
-    *samples.get(&key).unwrap_or_else(|| panic!("no {key} in {samples:?}"))
+    // A lock of a file, and an event without the path of a lock file, have no scope.
+    let key = |scope: &str| format!("aba_lock_{name}{{lock=\"{lock}\"{scope}}}");
+    let sample = samples.get(&key(SCOPE)).or_else(|| samples.get(&key("")));
+    *sample.unwrap_or_else(|| panic!("no {} in {samples:?}", key(SCOPE)))
 }
 
 #[test]
@@ -75,7 +81,7 @@ fn held_and_waiting_show_the_current_state() {
     assert_eq!((find_sample(&now, "held", "a"), find_sample(&now, "waiting", "a")), (1.0, 2.0));
     assert_eq!((find_sample(&now, "held", "free"), find_sample(&now, "waiting", "free")), (0.0, 0.0));
     assert!(find_sample(&now, "held_seconds", "a") < PATIENCE.as_secs_f64());
-    assert!(!now.contains_key("aba_lock_held_seconds{lock=\"free\"}"));
+    assert!(!now.contains_key("aba_lock_held_seconds{lock=\"free\",scope=\"directory\"}"));
     holder.release();
     for waiter in waiters {
         waiter.finish();
@@ -92,7 +98,7 @@ fn the_slots_of_a_lock_are_shown_while_some_are_held() {
     let holders = [scene.holder_with(&options), scene.holder_with(&options)];
     let now = read_metrics(&scene);
     assert_eq!((find_sample(&now, "slots", "a"), find_sample(&now, "slots_held", "a")), (3.0, 2.0));
-    assert!(!now.contains_key("aba_lock_slots{lock=\"b\"}"));
+    assert!(!now.contains_key("aba_lock_slots{lock=\"b\",scope=\"directory\"}"));
     for holder in holders {
         holder.release();
     }

@@ -370,6 +370,10 @@ fn events_tell_which_holder_was_replaced_by_which_caller() {
     assert!(taken["holder_command"].as_str().unwrap().starts_with("bash -c "), "{taken}");
     assert_eq!(find("superseded")["pid"], first_pid);
     assert_eq!(find("acquired")["pid"], last_pid);
-    scene.aba(["metrics", "--log"]).arg(&log).out("aba_lock_takeovers_total{lock=\"job\"} 1\n").run();
+    scene
+        .aba(["metrics", "--log"])
+        .arg(&log)
+        .out("aba_lock_takeovers_total{lock=\"job\",scope=\"directory\"} 1\n")
+        .run();
     holder.wait();
 }

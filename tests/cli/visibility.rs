@@ -75,7 +75,7 @@ fn without_proc_locks_a_possibly_held_lock_is_not_reported_as_free() {
     let command = command.out("a: cannot determine whether it is held: /proc/locks cannot be read, ");
     command.out(format!("last acquired by pid {} (sh -c ", holder.pid())).run();
     let said = call_with_fault(&scene, ("/^open(at)?$", "EACCES"), &paths, &["metrics"]).out("aba_lock_info").run().out;
-    assert!(!said.contains("aba_lock_held{lock=\"a\"}"), "it is not known: {said}");
+    assert!(!said.contains("aba_lock_held{lock=\"a\",scope=\"directory\"}"), "it is not known: {said}");
     // A visible holder is shown nevertheless.
     call_with_fault(&scene, ("/^open(at)?$", "EACCES"), &paths[..1], &["status", "a"]).out("a: held, exclusive").run();
     holder.release();
@@ -204,7 +204,7 @@ fn lock_files_that_are_not_regular_are_never_reported_as_free() {
         let one = said["locks"].as_array().unwrap().iter().find(|lock| lock["name"] == name).unwrap();
         assert_eq!((&one["state"], one["remedy"].as_str().unwrap().contains(&sentence)), (&"unknown".into(), true));
         let metrics = scene.aba(["metrics"]).out("# HELP").run().out;
-        assert!(!metrics.contains(&format!("aba_lock_held{{lock=\"{name}\"}}")), "{metrics}");
+        assert!(!metrics.contains(&format!("aba_lock_held{{lock=\"{name}\",scope=\"directory\"}}")), "{metrics}");
     }
     // A directory of the user can be locked.
     let directory = scene.path("").display().to_string();
@@ -285,7 +285,7 @@ fn every_command_works_if_no_thread_can_be_created() {
     let threadless = |args: &[&str]| call_with_fault(&scene, ("clone,clone3", "EAGAIN"), &[], args);
     threadless(&["status", "a"]).out(format!("\n  pid {pid}, ")).run();
     threadless(&["list"]).out(format!(" {pid} ")).run();
-    threadless(&["metrics"]).out("aba_lock_held{lock=\"a\"} 1").run();
+    threadless(&["metrics"]).out("aba_lock_held{lock=\"a\",scope=\"directory\"} 1").run();
     threadless(&["lock", "a", "--", "true"]).status(75).err(&held_by).run();
     threadless(&["unlock", "a"]).status(75).err(&held_by).run();
     let waiter =

@@ -48,7 +48,7 @@ END
     until_ready >/dev/null
     printf '%s\n' 'source "$LIBRARY"' 'aba_lock_operation --skip-ok save' >tool
     run -0 bash ./tool
-    [[ $(aba-lock log --json save | jq -r '.state, .waits[].outcome' | tr '\n' ' ') == 'held refused ' ]]
+    [[ $(aba-lock log --json save | jq -r '.state, .waits[].outcome' | tr '\n' ' ') == 'held skipped ' ]]
     let_go
     until_true grep -q '"event":"released"' "${ABA_LOCK_DIR}/events.jsonl"
     [[ $(aba-lock log --json save | jq -r .state) == ended ]]

@@ -4,14 +4,14 @@ use super::finding::{Finding, Report};
 use crate::base::environment::event_log;
 use crate::base::text::format_io_error;
 use crate::lock::events::{RootLogState, enable_command, look_at_root_log, root_log_path};
-use crate::lock::mark::is_marked;
+use crate::lock::log_flag::is_logged;
 use crate::store::Store;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 const EVENT_LOG: &str = "event log";
 
-/// Checks that the log of the state root can be used, and counts the lock files without the mark, whose events are not logged.
+/// Checks that the log of the state root can be used, and counts the lock files without the log flag, whose events are not logged.
 pub(super) fn check_root_log(store: &Store, report: Report) {
     let path = root_log_path(store);
     let size = match look_at_root_log(store) {
@@ -32,15 +32,14 @@ pub(super) fn check_root_log(store: &Store, report: Report) {
             );
         }
     };
-    let is_unmarked = |path| fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && !is_marked(data.mode()));
-    let unmarked = store.names().iter().filter(|name| is_unmarked(store.lock_path(name))).count();
+    let is_left_out = |path| fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && !is_logged(data.mode()));
+    let left_out = store.names().iter().filter(|name| is_left_out(store.lock_path(name))).count();
     let found = format!("{} has the events, {} KiB with the older file", path.display(), size.div_ceil(1024));
-    report(match unmarked {
+    report(match left_out {
         0 => Finding::fine(EVENT_LOG, found),
         number => {
             let plural = if number == 1 { "" } else { "s" };
-            let found =
-                format!("{found}; the events of {number} lock file{plural} are not logged: they are not marked");
+            let found = format!("{found}; the events of {number} lock file{plural} are not logged");
             Finding::note(EVENT_LOG, found).hint(format!("run `{}` again", enable_command()))
         }
     });

@@ -1,10 +1,11 @@
 //! Properties of the event log that must hold for any input.
 
-use super::{EventCounts, count_events_in};
+use super::{LockCounts, LoggedLock, count_events_in};
 use crate::lock::events;
 use crate::lock::history::parse_events;
 use crate::properties::{somewhere, texts};
-use std::collections::BTreeMap;
+use crate::store::scope::find_scope_of_file;
+use std::path::Path;
 
 /// Checks the properties with `bytes` as a log, and as the values of an event.
 ///
@@ -25,7 +26,8 @@ pub fn check_event_log(bytes: &[u8]) {
         let read = event[key].as_str().expect("it is a string");
         assert!(read == text || read.strip_suffix('…').is_some_and(|begin| text.starts_with(begin)), "{read:?}");
     }
-    let read = event["lock"].as_str().expect("it is a string").to_owned();
+    let member = |key: &str| event[key].as_str().expect("it is a string");
+    let read = LoggedLock { lock: member("lock").to_owned(), scope: find_scope_of_file(Path::new(member("path"))) };
     // If a full disk truncates a line at any byte, the other lines are still read.
     let cut = &line.as_bytes()[..somewhere(bytes, line.len() + 1)];
     let log = [cut, line.as_bytes(), b"\n", line.as_bytes(), b"\n", cut].concat();
@@ -40,12 +42,14 @@ pub fn check_event_log(bytes: &[u8]) {
     assert_eq!(among[&read].acquired, 2 + alone.get(&read).map_or(0, |counts| counts.acquired));
 }
 
-fn count(log: &[u8]) -> BTreeMap<String, EventCounts> {
-    count_events_in(log).expect("it is in memory")
+fn count(log: &[u8]) -> LockCounts {
+    let mut counts = LockCounts::default();
+    count_events_in(log, &mut counts).expect("it is in memory");
+    counts
 }
 
 /// All counts are finite and plausible.
-fn check_counts(counts: &BTreeMap<String, EventCounts>, bytes: usize) {
+fn check_counts(counts: &LockCounts, bytes: usize) {
     let mut sum = 0;
     for lock in counts.values() {
         sum += lock.acquired + lock.contended + lock.covered + lock.timed_out + lock.deadlocks + lock.replaced;

@@ -50,7 +50,7 @@ impl Attempt<'_> {
         try_lock: &dyn Fn() -> Result<bool, LockError>,
     ) -> Result<bool, LockError> {
         if self.request.logs_contention {
-            self.log(&LockEvent::Contended { waits: true }, target);
+            self.log(&LockEvent::Contended { waits: true, is_skipped: false }, target);
         }
         let deadline = match self.request.wait {
             Wait::For(limit) => self.started.checked_add(limit),

@@ -25,6 +25,8 @@ pub enum LockEvent<'a> {
     Contended {
         /// True if the caller waits, false if it gives up at once.
         waits: bool,
+        /// True if the caller gives up at once, and takes that for a success (`--skip-ok`).
+        is_skipped: bool,
     },
     Acquired {
         waited: Duration,
@@ -35,6 +37,8 @@ pub enum LockEvent<'a> {
     /// Another process still held the lock when the time limit passed.
     TimedOut {
         waited: Duration,
+        /// True if the caller takes that for a success (`--skip-ok`).
+        is_skipped: bool,
     },
     /// The lock is free, after a wait of a process that did not ask for it.
     Free {
@@ -69,9 +73,8 @@ pub enum LockEvent<'a> {
     Inherited {
         held: Duration,
         status: i32,
-        /// One of the processes that still hold the lock.
-        pid: u32,
-        command: &'a str,
+        /// One of the processes that still hold the lock, and its command line. `None`: they cannot be seen from here.
+        heir: Option<(u32, &'a str)>,
     },
     /// The lock was released by this program, and not by the end of its holder.
     Released {
@@ -174,8 +177,11 @@ fn format_fields(
     put("user", process::user_name(os::user_id()).into());
     put("command", cut(command, most).into());
     match event {
-        LockEvent::Contended { waits } => {
+        LockEvent::Contended { waits, is_skipped } => {
             put("waits", (*waits).into());
+            if *is_skipped {
+                put("skipped", true.into());
+            }
             if let Some((pid, command)) = other {
                 put("holder_pid", (*pid).into());
                 put("holder_command", cut(command, most).into());
@@ -200,18 +206,26 @@ fn format_fields(
             put("holder_pid", (*pid).into());
             put("holder_command", cut(command, most).into());
         }
-        LockEvent::TimedOut { waited } | LockEvent::Free { waited } | LockEvent::Superseded { waited } => {
+        LockEvent::TimedOut { waited, is_skipped } => {
+            put("waited_seconds", round_seconds(*waited));
+            if *is_skipped {
+                put("skipped", true.into());
+            }
+        }
+        LockEvent::Free { waited } | LockEvent::Superseded { waited } => {
             put("waited_seconds", round_seconds(*waited));
         }
         LockEvent::Expired { held, limit } => {
             put("held_seconds", round_seconds(*held));
             put("max_seconds", round_seconds(*limit));
         }
-        LockEvent::Inherited { held, status, pid, command } => {
+        LockEvent::Inherited { held, status, heir } => {
             put("held_seconds", round_seconds(*held));
             put("status", (*status).into());
-            put("holder_pid", (*pid).into());
-            put("holder_command", cut(command, most).into());
+            if let Some((pid, command)) = heir {
+                put("holder_pid", (*pid).into());
+                put("holder_command", cut(command, most).into());
+            }
         }
         LockEvent::Deadlock { circle } => put("circle", cut(circle, most).into()),
         LockEvent::Released { held, cause } => {

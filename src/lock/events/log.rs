@@ -3,7 +3,7 @@
 //!
 //! `report` passes the lines to [`write_line`]; `doctor` calls [`check_writable`].
 
-use super::root_log;
+use super::rotation::append_line;
 use crate::base::environment::{EventLog, event_log};
 use crate::os;
 use std::fs::{self, File, OpenOptions};
@@ -68,7 +68,7 @@ pub fn hint_after_failure() -> &'static str {
 pub(super) fn write_line(place: &LogPlace, line: &str) {
     let (path, written) = match place {
         LogPlace::Named(log) => (&log.path, append(log, line)),
-        LogPlace::Root(log) => (log, root_log::append_line(log, format!("{line}\n").as_bytes()).map(drop)),
+        LogPlace::Root(log) => (log, append_line(log, format!("{line}\n").as_bytes()).map(drop)),
     };
     if let Err(error) = written
         && let Ok(mut failure) = FAILURE.lock()

@@ -5,11 +5,12 @@ use super::log::{LogPlace, write_line};
 use crate::base::environment::event_log;
 use crate::base::target::Target;
 use crate::lock::holders;
-use crate::lock::mark::{self, LOG_NAME};
+use crate::lock::log_flag::{self, LOG_NAME};
 use crate::lock::record::{self, Content};
 use crate::lock::request::{Acquired, Guard, Request};
 use crate::os;
-use crate::os::proc::{lock_table, openers, process};
+use crate::os::proc::lock_table::{self, FileId, KernelLock};
+use crate::os::proc::{openers, process};
 use crate::store;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
@@ -38,11 +39,11 @@ pub fn log_event(event: &LockEvent, target: &Target, holder: u32, command: Optio
 
 /// Returns the place to which the events of `target` go. `None`: they are not logged.
 fn find_log(target: &Target) -> Option<LogPlace> {
-    event_log().map(LogPlace::Named).or_else(|| mark::find_root_log(target).map(LogPlace::Root))
+    event_log().map(LogPlace::Named).or_else(|| log_flag::find_root_log(target).map(LogPlace::Root))
 }
 
 /// Logs an event of a run of the task `id`, whose command is process `pid`, and whose lock file is at `path`. The files of tasks have
-/// no mark, so this looks for the log of `state_root`. The log of `ABA_LOCK_LOG` has locks only.
+/// no log flag, so this looks for the log of `state_root`. The log of `ABA_LOCK_LOG` has locks only.
 pub fn log_task_event(
     event: &LockEvent,
     (id, key): (&str, Option<&str>),
@@ -58,7 +59,7 @@ pub fn log_task_event(
 
 /// Logs that the call that began at `started` acquired the fresh locks of `acquired`.
 pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str, started: Instant) {
-    if !acquired.is_marked && event_log().is_none() {
+    if !acquired.is_logged && event_log().is_none() {
         return;
     }
     let event = LockEvent::Acquired {
@@ -76,33 +77,46 @@ pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str
 /// meant.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40)];
 
-/// Logs that this process releases the fresh locks of `acquired`, because its command has ended with `status`, or that a process that
-/// the command started still holds them. `None`: the command did not run.
-pub fn log_released(acquired: &Acquired, request: &Request, held: Duration, status: Option<i32>) {
-    if !acquired.is_marked && event_log().is_none() {
+/// Releases the locks of `acquired`, and logs that: this process has acquired the fresh ones for a command, which has ended with `status`.
+/// If a process that the command started still holds such a lock, it logs that instead. `None`: the command did not run.
+///
+/// This process may see no process of another user. So it looks after the release whether the lock is still held. The line of the release
+/// is there already, because the next holder must come after it in the log. The line of the heir corrects it.
+pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, status: Option<i32>) {
+    if !acquired.is_logged && event_log().is_none() {
         return;
     }
     let cause = status.map_or(ReleaseCause::Release, ReleaseCause::Exit);
     let released = LockEvent::Released { held: Some(held), cause: Some(cause) };
+    let mut unseen = Vec::new();
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
-        let heir = status.zip(find_heir(guard));
-        let heir = heir.map(|(status, pid)| (status, pid, process::local_command_line(pid)));
-        let event = heir.as_ref().map_or(released, |(status, pid, command)| LockEvent::Inherited {
-            held,
-            status: *status,
-            pid: *pid,
-            command,
-        });
+        let lock = lock_table::file_and_lock_of_descriptor(guard.file().as_raw_fd());
+        let heir = lock.filter(|_| status.is_some()).and_then(|(_, lock)| find_heir(guard, lock));
+        let heir = heir.map(|pid| (pid, process::local_command_line(pid)));
+        let event = match (&heir, status) {
+            (Some((pid, command)), Some(status)) => LockEvent::Inherited { held, status, heir: Some((*pid, command)) },
+            _ => {
+                unseen.extend(lock.zip(status).map(|(lock, status)| (guard.target.clone(), lock, status)));
+                released
+            }
+        };
         log_event(&event, &guard.target, request.holder, request.command.as_deref());
+    }
+    for guard in acquired.guards {
+        os::close_all_of(guard.file);
+    }
+    for (target, lock, status) in unseen {
+        if is_still_held(lock) {
+            let event = LockEvent::Inherited { held, status, heir: None };
+            log_event(&event, &target, request.holder, request.command.as_deref());
+        }
     }
 }
 
-/// Returns another process that holds the lock of `guard` through the same open file.
-fn find_heir(guard: &Guard) -> Option<u32> {
-    let file = guard.file();
-    let lock = lock_table::lock_of_descriptor(file.as_raw_fd())?;
+/// Returns another process that holds `lock` through the open file of `guard`.
+fn find_heir(guard: &Guard, lock: KernelLock) -> Option<u32> {
     let mut wanted = holders::identify_file(&guard.target.path);
-    let data = file.metadata().ok()?;
+    let data = guard.file().metadata().ok()?;
     (wanted.dev, wanted.ino) = (data.dev(), data.ino());
     let mut heir = None;
     for pause in PAUSES {
@@ -115,10 +129,19 @@ fn find_heir(guard: &Guard) -> Option<u32> {
     heir
 }
 
+/// Returns true if a process holds this lock, which this process has acquired and released.
+fn is_still_held((file, lock): (FileId, KernelLock)) -> bool {
+    PAUSES.into_iter().all(|pause| {
+        thread::sleep(pause);
+        let listed = lock_table::list_held().unwrap_or_default();
+        listed.iter().any(|one| !one.waits && one.file == file && one.lock.locker == lock.locker)
+    })
+}
+
 /// Logs that the lock on `file`, which has this metadata, is about to be released for its script.
 pub(crate) fn log_release(file: &File, data: Option<&Metadata>) {
     let named = event_log();
-    if named.is_none() && !data.is_some_and(|data| mark::is_marked(data.mode())) {
+    if named.is_none() && !data.is_some_and(|data| log_flag::is_logged(data.mode())) {
         return;
     }
     let fcntl_lock = || lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).ok().flatten();
@@ -160,7 +183,14 @@ mod tests {
             let long = wild.repeat(5000);
             let file = tempfile::NamedTempFile::new().unwrap();
             let event_log = LogPlace::Named(EventLog { path: file.path().to_owned(), is_socket: false });
-            write(&event_log, &LockEvent::Contended { waits: true }, (&long, Some(&long)), Path::new(&long), 1, &long);
+            write(
+                &event_log,
+                &LockEvent::Contended { waits: true, is_skipped: false },
+                (&long, Some(&long)),
+                Path::new(&long),
+                1,
+                &long,
+            );
             let text = fs::read_to_string(file.path()).unwrap();
             assert!(text.len() <= MAX_LINE && text.ends_with("}\n"), "{}", text.len());
             let read: Value = serde_json::from_str(&text).unwrap();

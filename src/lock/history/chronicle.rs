@@ -7,13 +7,13 @@
 //! | `released` of the process of H | the end of H |
 //! | `contended` that names the process of H as the holder | H was held then |
 //! | `timed_out` of a waiter whose `contended` named H, without an acquisition in between | H was held then |
-//! | `inherited` | H is held on by a process that its command started |
+//! | `inherited` | H is held on by a process that its command started, also after `released` if that process could not be seen |
 //! | `expired` and `taken_over` of the process of H | H was held then, and the reason for its end |
 //! | `acquired` that excludes H, after a wait for H | H ended then: the kernel wakes the waiter |
 //! | `acquired` that excludes H, without a wait | H had ended by then |
 //! | `free` | H had ended by then, unless the observer waits for shared locks |
 
-use super::holding::{EndCause, Ending, PastHolding, PastOutcome, PastWait, elapsed_between};
+use super::holding::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait, elapsed_between};
 use super::logged_event::LoggedEvent;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -48,19 +48,16 @@ impl Chronicle {
         match event.name() {
             "acquired" => self.add_acquisition(event, path, pid),
             "contended" => self.add_contention(event, path, pid),
-            "timed_out" => self.end_wait(event, &path, pid, PastOutcome::TimedOut(span_of(event))),
+            "timed_out" => {
+                let waited = span_of(event);
+                let is_skipped = event.flag("skipped") == Some(true);
+                let outcome =
+                    if is_skipped { PastOutcome::Skipped(Some(waited)) } else { PastOutcome::TimedOut(waited) };
+                self.end_wait(event, &path, pid, outcome);
+            }
             "superseded" | "deadlock" => self.end_wait(event, &path, pid, PastOutcome::GaveUp),
             "covered" => self.cover(event, &path, pid),
-            "inherited" => {
-                if let Some(at) = self.find_open(&path, pid) {
-                    let holding = &mut self.holdings[at];
-                    holding.prove(event);
-                    let status = event.members()["status"].as_i64().unwrap_or_default();
-                    holding.cause = holding.cause.or(Some(EndCause::Exited(status)));
-                    let command = event.text("holder_command").unwrap_or_default().to_owned();
-                    holding.heir = event.pid("holder_pid").map(|heir| (heir, command));
-                }
-            }
+            "inherited" => self.bequeath(event, &path, pid),
             "released" => {
                 let cause = EndCause::from_release(event);
                 if let Some(at) = self.find_open(&path, pid) {
@@ -146,7 +143,11 @@ impl Chronicle {
             user: event.text("user").unwrap_or_default().to_owned(),
             command: event.text("command").unwrap_or_default().to_owned(),
             since: event.time,
-            outcome: if waits { PastOutcome::Unknown } else { PastOutcome::Refused },
+            outcome: match (waits, event.flag("skipped")) {
+                (true, _) => PastOutcome::Unknown,
+                (false, Some(true)) => PastOutcome::Skipped(None),
+                (false, _) => PastOutcome::Refused,
+            },
         });
     }
 
@@ -155,7 +156,7 @@ impl Chronicle {
         let holding = &mut self.holdings[at];
         holding.waits[number].outcome = outcome;
         let is_only = self.open.get(path).is_some_and(|open| open[..] == [at]);
-        if is_only && matches!(outcome, PastOutcome::TimedOut(_)) {
+        if is_only && matches!(outcome, PastOutcome::TimedOut(_) | PastOutcome::Skipped(_)) {
             holding.prove(event);
         }
     }
@@ -169,10 +170,34 @@ impl Chronicle {
         let open = self.open.get(path).map_or(&[][..], Vec::as_slice);
         for at in open {
             let wait = self.holdings[*at].waits.iter_mut().rev().find(|wait| wait.pid == pid);
-            if let Some(wait) = wait.filter(|wait| wait.outcome == PastOutcome::Refused) {
+            let ends_at_once =
+                |wait: &&mut PastWait| matches!(wait.outcome, PastOutcome::Refused | PastOutcome::Skipped(None));
+            if let Some(wait) = wait.filter(ends_at_once) {
                 wait.outcome = PastOutcome::Covered;
             }
         }
+    }
+
+    /// Notes that a process that the command started holds the lock on. If the process could not be seen, the line of the release was
+    /// written before, and the lock was not free in between.
+    fn bequeath(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32) {
+        let heir = event.pid("holder_pid");
+        let released = || {
+            let last = self.holdings.iter().rposition(|holding| holding.path == *path && holding.pid == pid)?;
+            let is_released = matches!(self.holdings[last].cause, Some(EndCause::Exited(_)));
+            (heir.is_none() && is_released).then_some(last)
+        };
+        let open = self.find_open(path, pid);
+        let Some(at) = open.or_else(released) else { return };
+        if open.is_none() {
+            self.open.entry(path.clone()).or_default().push(at);
+        }
+        let holding = &mut self.holdings[at];
+        holding.prove(event);
+        let status = event.members()["status"].as_i64().unwrap_or_default();
+        holding.cause = holding.cause.or(Some(EndCause::Exited(status)));
+        let command = event.text("holder_command").unwrap_or_default().to_owned();
+        holding.heir = Some(heir.map_or(Heir::Unseen, |heir| Heir::Seen(heir, command)));
     }
 
     fn note_cause(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, cause: EndCause) {
@@ -346,11 +371,41 @@ mod tests {
             "20 acquired 4",
         ]);
         assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(20)), Some(EndCause::Exited(3))));
-        assert_eq!(told[0].heir, Some((9, "c".to_owned())));
+        assert_eq!(told[0].heir, Some(Heir::Seen(9, "c".to_owned())));
         let told = build_holdings(&["10 acquired 1", inherited, r#"12 released 9 "cause":"kill""#]);
         assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(12)), Some(EndCause::Killed)));
         let told = build_holdings(&["10 acquired 1", inherited, r#"12 taken_over 4 "holder_pid":9"#, "13 acquired 4"]);
         assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(13)), Some(EndCause::Replaced(4))));
+    }
+
+    #[test]
+    fn a_process_that_could_not_be_seen_holds_the_lock_on_after_the_release() {
+        let told = build_holdings(&[
+            "10 acquired 1",
+            r#"11 released 1 "cause":"exit","status":3"#,
+            r#"11 inherited 1 "status":3"#,
+            r#"12 contended 2 "waits":false"#,
+            "20 acquired 4",
+        ]);
+        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(11), at(20)), Some(EndCause::Exited(3))));
+        assert_eq!((&told[0].heir, told[0].waits.len()), (&Some(Heir::Unseen), 1));
+        // The lock of another process with the same pid is not opened again.
+        let told = build_holdings(&["10 acquired 1", "11 acquired 2", r#"12 inherited 1 "status":3"#]);
+        assert_eq!((told[0].ending, &told[0].heir), (Ending::Between(at(10), at(11)), &None));
+    }
+
+    #[test]
+    fn a_skipped_call_is_no_refusal() {
+        let told = build_holdings(&[
+            "10 acquired 1",
+            r#"11 contended 2 "waits":false,"skipped":true,"holder_pid":1"#,
+            r#"12 contended 3 "waits":true,"holder_pid":1"#,
+            r#"14 timed_out 3 "waited_seconds":120,"skipped":true"#,
+            "20 acquired 4",
+        ]);
+        let outcomes: Vec<PastOutcome> = told[0].waits.iter().map(|wait| wait.outcome).collect();
+        assert_eq!(outcomes, [PastOutcome::Skipped(None), PastOutcome::Skipped(Some(Duration::from_secs(120)))]);
+        assert_eq!(told[0].ending, Ending::Between(at(14), at(20)));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Reads the lines that are added to a log, also after it was rotated.
+//! Reads the lines that are added to logs, also after one of them was rotated.
 
-use super::logged_event::{LoggedEvent, open_log, read_events};
+use super::logged_event::{LineBuffer, LoggedEvent, open_log, read_events};
 use crate::os::FileWatch;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,14 +11,16 @@ use std::time::Duration;
 /// The time after which the log is read again without a report of the system: a file system of another machine sends none.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The maximum number of bytes of a line that is not complete.
-const MAX_PART: usize = 64 << 10;
-
-/// A log that is read while other processes write to it.
+/// Reads logs while other processes write to them.
 #[derive(Debug)]
 pub struct LogFollower {
-    path: PathBuf,
+    logs: Vec<FollowedLog>,
     watch: FileWatch,
+}
+
+#[derive(Debug)]
+struct FollowedLog {
+    path: PathBuf,
     file: Option<LogFile>,
     /// The log before the last rotation, to which a slow writer may still append a line.
     older: Option<LogFile>,
@@ -27,21 +29,12 @@ pub struct LogFollower {
 #[derive(Debug)]
 struct LogFile {
     file: File,
-    /// The beginning of a line whose end is not there yet.
-    part: Vec<u8>,
+    lines: LineBuffer,
 }
 
 impl LogFile {
-    fn read_lines(&mut self, events: &mut Vec<LoggedEvent>) -> io::Result<()> {
-        self.file.read_to_end(&mut self.part)?;
-        while let Some(end) = self.part.iter().position(|byte| *byte == b'\n') {
-            events.extend(read_events(&self.part[..end]));
-            self.part.drain(..=end);
-        }
-        if self.part.len() > MAX_PART {
-            self.part.clear();
-        }
-        Ok(())
+    fn read_events(&mut self, take: &mut dyn FnMut(LoggedEvent)) -> io::Result<()> {
+        self.lines.read_lines(&self.file, &mut |line| read_events(line).into_iter().for_each(&mut *take))
     }
 
     fn is_at(&self, path: &PathBuf) -> bool {
@@ -51,33 +44,43 @@ impl LogFile {
 }
 
 impl LogFollower {
-    /// Begins to follow the log at `path`, from its beginning. It need not exist yet.
+    /// Begins to follow the logs at these paths, from their beginnings. They need not exist yet.
     #[must_use]
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, watch: FileWatch::new(), file: None, older: None }
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let logs = paths.into_iter().map(|path| FollowedLog { path, file: None, older: None });
+        Self { logs: logs.collect(), watch: FileWatch::new() }
     }
 
-    /// Returns the events that were added since the last call.
-    pub fn read_new_events(&mut self) -> io::Result<Vec<LoggedEvent>> {
-        let mut events = Vec::new();
-        loop {
-            for file in [&mut self.older, &mut self.file].into_iter().flatten() {
-                file.read_lines(&mut events)?;
-            }
-            if self.file.as_ref().is_some_and(|file| file.is_at(&self.path)) {
-                return Ok(events);
-            }
-            // The watch comes before the next read, so that no change is missed.
-            self.watch.add(&self.path);
-            let Some(file) = open_log(&self.path)? else { return Ok(events) };
-            let replaced = self.file.replace(LogFile { file, part: Vec::new() });
-            self.older = replaced.or(self.older.take());
+    /// Passes the events that were added since the last call to `take`, those of each log in the order of its lines. Fails with the path of a
+    /// log that cannot be read.
+    pub fn read_new_events(&mut self, mut take: impl FnMut(LoggedEvent)) -> Result<(), (PathBuf, io::Error)> {
+        for log in &mut self.logs {
+            log.read_new_events(&mut self.watch, &mut take).map_err(|error| (log.path.clone(), error))?;
         }
+        Ok(())
     }
 
-    /// Waits until the log may have changed.
+    /// Waits until a log may have changed.
     pub fn wait(&mut self) {
         self.watch.wait(&[], LOOK_AGAIN);
+    }
+}
+
+impl FollowedLog {
+    fn read_new_events(&mut self, watch: &mut FileWatch, take: &mut dyn FnMut(LoggedEvent)) -> io::Result<()> {
+        loop {
+            for file in [&mut self.older, &mut self.file].into_iter().flatten() {
+                file.read_events(take)?;
+            }
+            if self.file.as_ref().is_some_and(|file| file.is_at(&self.path)) {
+                return Ok(());
+            }
+            // The watch comes before the next read, so that no change is missed.
+            watch.add(&self.path);
+            let Some(file) = open_log(&self.path)? else { return Ok(()) };
+            let replaced = self.file.replace(LogFile { file, lines: LineBuffer::default() });
+            self.older = replaced.or(self.older.take());
+        }
     }
 }
 
@@ -93,20 +96,25 @@ mod tests {
     fn lines_are_read_once_and_also_after_a_rotation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let mut follower = LogFollower::new(path.clone());
-        assert!(follower.read_new_events().unwrap().is_empty());
+        let mut follower = LogFollower::new([path.clone()]);
+        let mut count = || {
+            let mut number = 0;
+            follower.read_new_events(|_| number += 1).unwrap();
+            number
+        };
+        assert_eq!(count(), 0);
         let mut first = File::create_new(&path).unwrap();
         first.write_all(&LINE[..20]).unwrap();
-        assert!(follower.read_new_events().unwrap().is_empty());
+        assert_eq!(count(), 0);
         first.write_all(&LINE[20..]).unwrap();
         first.write_all(LINE).unwrap();
-        assert_eq!(follower.read_new_events().unwrap().len(), 2);
+        assert_eq!(count(), 2);
         crate::os::replace::rename_file(&path, &directory.path().join("log.1")).unwrap();
         let mut second = File::create_new(&path).unwrap();
         second.write_all(LINE).unwrap();
-        assert_eq!(follower.read_new_events().unwrap().len(), 1);
+        assert_eq!(count(), 1);
         first.write_all(LINE).unwrap();
-        assert_eq!(follower.read_new_events().unwrap().len(), 1);
-        assert!(follower.read_new_events().unwrap().is_empty());
+        assert_eq!(count(), 1);
+        assert_eq!(count(), 0);
     }
 }

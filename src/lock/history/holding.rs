@@ -1,6 +1,7 @@
 //! One past holding of a lock, as plain data.
 
 use super::logged_event::LoggedEvent;
+use crate::store::scope::find_scope_of_file;
 use jiff::Timestamp;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,10 +29,19 @@ pub struct PastHolding {
     pub ending: Ending,
     /// The reason for the end. `None`: its process has ended or closed the file, or the reason is not known.
     pub cause: Option<EndCause>,
-    /// A process that held the lock after the command had exited, and its command line.
-    pub heir: Option<(u32, String)>,
+    /// The process that held the lock after the command had exited.
+    pub heir: Option<Heir>,
     /// The calls that found the lock held by it.
     pub waits: Vec<PastWait>,
+}
+
+/// A process that holds a lock after the command that acquired it has exited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heir {
+    /// Its pid and its command line.
+    Seen(u32, String),
+    /// A process that cannot be seen, such as one of another user.
+    Unseen,
 }
 
 /// The facts about the end of a holding.
@@ -89,6 +99,8 @@ pub struct PastWait {
 pub enum PastOutcome {
     /// It did not wait.
     Refused,
+    /// It skipped its run (`--skip-ok`), after this time if it waited.
+    Skipped(Option<Duration>),
     /// It waited for this time, and acquired the lock.
     Acquired(Duration),
     /// It waited for this time, and gave up.
@@ -104,7 +116,7 @@ pub enum PastOutcome {
 impl PastHolding {
     /// Returns true if this process held the lock: the one that acquired it, or one that inherited it.
     pub(super) fn has_holder(&self, pid: u32) -> bool {
-        self.pid == pid || self.heir.as_ref().is_some_and(|(heir, _)| *heir == pid)
+        self.pid == pid || matches!(&self.heir, Some(Heir::Seen(heir, _)) if *heir == pid)
     }
 
     /// Returns the time for which the lock was held, if it is known.
@@ -114,6 +126,12 @@ impl PastHolding {
             Ending::At(end) => Some(elapsed_between(self.since, end)),
             _ => None,
         }
+    }
+
+    /// Returns the scope of the lock. `None`: it is the lock of a file or of a task.
+    #[must_use]
+    pub fn scope(&self) -> Option<&'static str> {
+        find_scope_of_file(&self.path)
     }
 
     /// Returns the last time at which it may have been held. `None`: now.

@@ -1,15 +1,18 @@
 //! The events in the lines of a log. Another program, or another user, may have written a line, so nothing in it is trusted.
 
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use serde_json::{Deserializer, Value};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 /// The maximum number of bytes of a line. No event of aba-lock is longer.
-const MAX_LINE: u64 = 64 << 10;
+const MAX_LINE: usize = 64 << 10;
+
+/// The number of bytes that are read at once.
+const CHUNK: usize = 16 << 10;
 
 /// An upper limit for times in seconds. A line with a longer time was not written by aba-lock.
 const CENTURY: f64 = 100.0 * 366.0 * 24.0 * 3600.0;
@@ -102,17 +105,63 @@ pub fn read_events(line: &[u8]) -> Vec<LoggedEvent> {
 /// Passes each event of a log to `take`, in the order of the lines. Returns false if there is no such file.
 pub fn for_each_event(log: &Path, mut take: impl FnMut(LoggedEvent)) -> io::Result<bool> {
     let Some(file) = open_log(log)? else { return Ok(false) };
-    let mut lines = BufReader::new(file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        // A longer line is read in parts, none of which is an event.
-        if lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)? == 0 {
-            return Ok(true);
+    for_each_line(file, |line| read_events(line).into_iter().for_each(&mut take))?;
+    Ok(true)
+}
+
+/// Passes each line of a log to `take`, without its line feed. The last line may have none.
+pub(crate) fn for_each_line(log: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut lines = LineBuffer::default();
+    lines.read_lines(log, &mut take)?;
+    lines.end_line(&mut take);
+    Ok(())
+}
+
+/// Splits a log into lines. A line that is longer than [`MAX_LINE`] is skipped, because its writer decides about its length.
+#[derive(Debug, Default)]
+pub(super) struct LineBuffer {
+    /// The beginning of a line whose end is not there yet.
+    part: Vec<u8>,
+    /// True if that line is too long.
+    is_skipped: bool,
+}
+
+impl LineBuffer {
+    /// Reads to the end, and passes each complete line to `take`.
+    pub(super) fn read_lines(&mut self, mut log: impl Read, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+        let mut chunk = [0; CHUNK];
+        loop {
+            let mut rest = match log.read(&mut chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                number => &chunk[..number?],
+            };
+            if rest.is_empty() {
+                return Ok(());
+            }
+            while let Some(end) = memchr(b'\n', rest) {
+                self.add_part(&rest[..end]);
+                self.end_line(take);
+                rest = &rest[end + 1..];
+            }
+            self.add_part(rest);
         }
-        for event in read_events(line.strip_suffix(b"\n").unwrap_or(&line)) {
-            take(event);
+    }
+
+    fn add_part(&mut self, part: &[u8]) {
+        self.is_skipped |= self.part.len() + part.len() > MAX_LINE;
+        if self.is_skipped {
+            self.part.clear();
+        } else {
+            self.part.extend_from_slice(part);
         }
+    }
+
+    fn end_line(&mut self, take: &mut impl FnMut(&[u8])) {
+        if !self.is_skipped && !self.part.is_empty() {
+            take(&self.part);
+        }
+        self.part.clear();
+        self.is_skipped = false;
     }
 }
 
@@ -148,5 +197,14 @@ mod tests {
         ] {
             assert_eq!(read_events(line.as_bytes()).len(), count, "{line}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped_as_a_whole() {
+        let long = |number: usize| vec![b'x'; number];
+        let log = [b"a\n".to_vec(), long(MAX_LINE), long(1), b"{}\n\nb\n".to_vec(), long(MAX_LINE), b"\nc".to_vec()];
+        let mut lines = Vec::new();
+        for_each_line(log.concat().as_slice(), |line| lines.push(line.to_vec())).unwrap();
+        assert_eq!(lines, [b"a".to_vec(), b"b".to_vec(), long(MAX_LINE), b"c".to_vec()]);
     }
 }

@@ -1,11 +1,11 @@
 //! Compares the last holdings of a log with the locks that are held now.
 
 use super::chronicle::Chronicle;
-use super::holding::{EndCause, Ending, PastHolding};
+use super::holding::{EndCause, Ending, Heir, PastHolding};
 use super::logged_event::for_each_event;
 use crate::lock::events;
 use crate::lock::holders::{self, Availability, Belief, LockState};
-use crate::lock::mark::LOG_NAME;
+use crate::lock::log_flag::LOG_NAME;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,8 @@ pub fn settle_open_holdings(holdings: &mut [PastHolding]) {
     }
 }
 
-/// Corrects the last holdings whose command has exited, but whose lock is still held by a process that the command started. The log does
-/// not have that if that process is one of another user.
+/// Corrects the last holdings whose command has exited, but whose lock is still held by a process that the command started. The log may
+/// not have that if the call of `lock` was killed, or if an older version of it wrote the line.
 pub fn reopen_inherited_holdings(holdings: &mut [PastHolding]) {
     let last: HashMap<PathBuf, usize> =
         holdings.iter().enumerate().map(|(at, holding)| (holding.path.clone(), at)).collect();
@@ -58,6 +58,7 @@ pub fn reopen_inherited_holdings(holdings: &mut [PastHolding]) {
             && (record.token, record.pid) == (past.token, past.pid)
         {
             past.ending = Ending::StillHeld;
+            past.heir = past.heir.take().or(Some(Heir::Unseen));
         }
     }
 }

@@ -59,6 +59,12 @@ pub fn try_lock_of_descriptor(fd: i32) -> io::Result<Option<KernelLock>> {
     Ok(read_fdinfo_lock(&format!("/proc/self/fdinfo/{fd}"))?.map(|(_, lock)| lock))
 }
 
+/// The lock that this process holds through its descriptor `fd`, with its file as the kernel names it. `None` also if the kernel cannot be
+/// asked.
+pub(crate) fn file_and_lock_of_descriptor(fd: i32) -> Option<(FileId, KernelLock)> {
+    read_fdinfo_lock(&format!("/proc/self/fdinfo/{fd}")).ok().flatten()
+}
+
 /// The lock of fcntl(2) on the whole file that the open file description of our descriptor `fd` holds. The kernel names no locker
 /// of it, so the locker here is a number that no process has.
 pub fn try_fcntl_lock_of_descriptor(fd: i32) -> io::Result<Option<KernelLock>> {

@@ -12,6 +12,7 @@ use crate::{exit, output};
 use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
+use aba_lock::lock::release;
 use aba_lock::store::Store;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,9 +22,13 @@ use std::path::PathBuf;
 /// Releases a lock with a lease, for `aba-lock unlock --fd`: first the lease, then the local lock.
 pub(crate) fn release(args: &ScriptLockArgs) -> Result<i32, Fault> {
     let file = copy_descriptor(args.fd)?;
-    let path = args.name.as_deref().map(find_lock_file).transpose()?;
+    let name = args.name.as_deref().map(LockName::parse).transpose().map_err(convert_error)?;
     let _ = return_lease(&file);
-    match aba_lock::lock::release::release_descriptor(args.fd, path.as_deref()) {
+    let released = match &name {
+        Some(name) => release::release_named(args.fd, name),
+        None => release::release_descriptor(args.fd, None),
+    };
+    match released {
         Err(error @ LockError::Replaced { .. }) => {
             output::report_fault(&convert_error(error), None);
             Ok(exit::REPLACED)

@@ -20,6 +20,9 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 /// lock is taken. Each file that is kept is printed with the reason. (A plain flock(1) that opens a file at the moment of its
 /// removal locks the removed file.) A lock file that owes a run to calls with `lock --coalesce` is kept.
 ///
+/// The command cleans one scope: the locks of the user, or with --system those of all users. If there are locks of all users, too, the last
+/// line names the scope.
+///
 /// A new lock file has the mode that its directory decides. If the removed file was opened to other users (`chmod a+rw`), open the
 /// new one to them, too.
 #[derive(Debug, Args)]
@@ -55,7 +58,7 @@ pub(crate) struct CleanArgs {
     #[arg(short, long, conflicts_with = "dry_run")]
     pub(crate) quiet: bool,
 
-    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    /// Clean the locks that all users of this machine share: see aba-lock-lock(1)
     #[arg(long)]
     pub(crate) system: bool,
 }

@@ -1,6 +1,6 @@
 //! The members of a line of the event log, which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 21] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 22] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
     (
         "event",
@@ -17,6 +17,7 @@ pub(crate) const EVENT_LOG: [(&str, &str); 21] = [
     ("mode, token", "in acquired: exclusive or shared, and the fencing token"),
     ("slot, slots", "in acquired, with --slots: the number of the slot, and the number of slots of the lock"),
     ("waits", "in contended: true if the call waits, false if it failed at once"),
+    ("skipped", "in contended and timed_out: true if a call with --skip-ok gives up"),
     (
         "waiter_pid, waiter_command",
         "in covered (--coalesce): the process that waits for the lock, if the call relies on it",
@@ -24,7 +25,7 @@ pub(crate) const EVENT_LOG: [(&str, &str); 21] = [
     (
         "holder_pid, holder_command",
         "in contended: the holder, if it can be seen; in taken_over: the holder that was ended; in inherited: a process that still holds \
-         the lock",
+         the lock, if it can be seen",
     ),
     ("circle", "in deadlock: the processes that wait for each other"),
     (
@@ -44,7 +45,8 @@ pub(crate) const EVENT_LOG: [(&str, &str); 21] = [
     ),
     (
         "(inherited)",
-        "written in place of `released` if the command has ended, and a process that it started still holds the lock",
+        "written in place of `released` if the command has ended, and a process that it started still holds the lock; after \
+         `released` if that process cannot be seen",
     ),
     ("(taken_over)", "written by a call with --replace for each process that it has signalled"),
     ("(superseded)", "written by a call with --replace that gives up because a newer one takes the lock"),

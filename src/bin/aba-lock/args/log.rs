@@ -8,16 +8,20 @@ use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "the history was printed, or the log was turned on or off"),
-    ("1", "there is no log"),
+    ("1", "there is no log, or nothing to print: the lock was not held"),
     ("2", "wrong usage"),
     ("125", "the log cannot be read, or cannot be turned on or off"),
 ];
 
 /// The members of a holding. Unknown values are null.
-pub(crate) const JSON: [(&str, &str); 16] = [
+pub(crate) const JSON: [(&str, &str); 17] = [
     (
         "lock, path",
         "the name of the lock (its path, with --file and update; `run-once ID` for a task), and the path of the lock file",
+    ),
+    (
+        "scope",
+        "user; system (--system); directory (`ABA_LOCK_DIR` names one for other users, too); null for files and tasks",
     ),
     ("key", "the text from which the name was derived (--key)"),
     ("pid, command", "the script or command that held the lock"),
@@ -38,9 +42,9 @@ pub(crate) const JSON: [(&str, &str); 16] = [
          ended or closed the file, or if the cause is not known",
     ),
     ("status", "with exit: the exit status of the command"),
-    ("child_pid, child_command", "a process that held the lock after the command had exited"),
+    ("child_pid, child_command", "a process that held the lock after the command had exited, if it could be seen"),
     ("waits", "the calls that found the lock held: pid, command, user, since, outcome, waited_seconds"),
-    ("waits.outcome", "refused, acquired, timed-out, gave-up, covered (--coalesce), or unknown"),
+    ("waits.outcome", "refused, skipped (--skip-ok), acquired, timed-out, gave-up, covered (--coalesce), or unknown"),
 ];
 
 /// Show which processes held a lock, for how long, and which ones waited
@@ -59,9 +63,13 @@ pub(crate) const JSON: [(&str, &str); 16] = [
 /// The runs of tasks (`run-once`) are in the log of --enable, too, as `run-once ID`. NAME selects the lock and the task of this name.
 /// Locks of --file, `update` and leases of numbers are only in the log of `ABA_LOCK_LOG`, which has precedence. A rotated log FILE.1 is
 /// read, too.
+///
+/// The locks that all users of this machine share (--system) have a log of their own. Its holdings are shown among those of the user, and if
+/// there are both, each name is followed by its scope. If `ABA_LOCK_DIR`, `ABA_LOCK_SCOPE` or a log is given, only that one is read.
+/// --enable and --disable are for one scope.
 #[derive(Debug, Default, Args)]
 #[command(
-    override_usage = "aba-lock log [OPTIONS] [NAME]\n       aba-lock log [OPTIONS] --key TEXT\n       aba-lock log --enable|--disable"
+    override_usage = "aba-lock log [OPTIONS] [NAME]\n       aba-lock log [OPTIONS] --key TEXT|--file PATH\n       aba-lock log --enable|--disable"
 )]
 pub(crate) struct LogArgs {
     /// Show only this lock, and the task with this id [default: all of them]
@@ -71,6 +79,12 @@ pub(crate) struct LogArgs {
     /// Show only the lock of this text: see aba-lock-lock(1)
     #[arg(long, value_name = "TEXT", conflicts_with = "name")]
     pub(crate) key: Option<OsString>,
+
+    /// Show only the lock on this file or directory, in a log of `ABA_LOCK_LOG`
+    ///
+    /// The lock of `update FILE` is on FILE.lock.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["name", "key", "system"])]
+    pub(crate) file: Option<PathBuf>,
 
     /// Show only the holdings within the last TIME: 30m, 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
@@ -91,14 +105,14 @@ pub(crate) struct LogArgs {
     pub(crate) log: Option<PathBuf>,
 
     /// Log the events of the locks in `ABA_LOCK_DIR`, from now on
-    #[arg(long, conflicts_with_all = ["name", "key", "since", "follow", "json", "log"])]
+    #[arg(long, conflicts_with_all = ["name", "key", "file", "since", "follow", "json", "log"])]
     pub(crate) enable: bool,
 
     /// Stop logging them; the present log is kept
-    #[arg(long, conflicts_with_all = ["name", "key", "since", "follow", "json", "log", "enable"])]
+    #[arg(long, conflicts_with_all = ["name", "key", "file", "since", "follow", "json", "log", "enable"])]
     pub(crate) disable: bool,
 
-    /// Use the locks that all users of this machine share: see aba-lock-lock(1)
+    /// Use only the log of the locks that all users of this machine share: see aba-lock-lock(1)
     #[arg(long)]
     pub(crate) system: bool,
 }

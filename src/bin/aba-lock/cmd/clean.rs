@@ -21,7 +21,8 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
         names => names.iter().map(|name| LockName::parse(name)).collect::<Result<_, _>>()?,
     };
     let rule = CleanRule { older_than: args.older_than, dry_run: args.dry_run };
-    let mut report = CleanReport::new(args.dry_run, args.quiet);
+    let other = Store::of_other_scope().map(|other| other.names()).unwrap_or_default();
+    let mut report = CleanReport::new(args.dry_run, args.quiet).with_system_locks(other);
     let paths: Vec<PathBuf> = names.iter().map(|name| store.lock_path(name)).collect();
     for ((name, path), state) in names.iter().zip(&paths).zip(holders::observe_all(&paths)) {
         report.report_item("lock", name.as_str(), clean::clean_lock_file(path, state, &rule));

@@ -14,15 +14,16 @@ use aba_lock::task::foreign::look_at_all;
 use std::iter;
 
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
-    let (store, root) = (Store::from_env()?, TaskRoot::from_env()?);
+    let store = Store::from_env()?;
+    // The users of a machine share no tasks.
+    let root = if store.is_system() { None } else { Some(TaskRoot::from_env()?) };
     let other = Store::of_other_scope();
     let read = || {
         let mut scopes = Vec::new();
         for store in iter::once(&store).chain(&other) {
             scopes.push(ScopeLocks { store, locks: holders::observe_store(store)? });
         }
-        // The users of a machine share no tasks.
-        let tasks = if store.is_system() { Vec::new() } else { Task::all(&root)? };
+        let tasks = root.as_ref().map_or_else(|| Ok(Vec::new()), Task::all)?;
         let mut listing = Listing { scopes, tasks };
         if args.held {
             for scope in &mut listing.scopes {

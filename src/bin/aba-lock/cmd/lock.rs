@@ -83,6 +83,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         waited: args.waited.unwrap_or_default(),
         max_time: args.max_time,
         caller: (!args.bind.is_empty()).then(os::parent_id),
+        skips: args.skip_ok,
         logs_contention: !try_first && args.waited.is_none(),
     };
     let mut progress = LockProgress::resume(args.quiet || args.skip_ok, request.waited);
@@ -93,7 +94,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             LimitedCall::Caller(LimitedAnswer::Ended(status)) => return Ok(status),
             LimitedCall::Caller(LimitedAnswer::Contended(label)) => return become_busy_command(args, &label),
             LimitedCall::Caller(LimitedAnswer::Acquired(acquired)) => {
-                return go_on(args, keeper.as_ref(), &acquired, &request, &progress);
+                return go_on(args, keeper.as_ref(), acquired, &request, &progress);
             }
         },
     };
@@ -121,7 +122,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             }
             binding::bind_locks(&acquired, bindings)?;
             report_acquired(&acquired, &progress, args.quiet || args.fcntl, args.verbose);
-            go_on(args, keeper.as_ref(), &acquired, &request, &progress)
+            go_on(args, keeper.as_ref(), acquired, &request, &progress)
         }
         Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
         Err(error) => end_without_lock(args, error, link.as_ref()),
@@ -173,21 +174,21 @@ fn start_watcher(args: &LockArgs, targets: &[Target], request: &Request) -> Resu
 fn go_on(
     args: &LockArgs,
     keeper: Option<&Keeper>,
-    acquired: &Acquired,
+    acquired: Acquired,
     request: &Request,
     progress: &LockProgress,
 ) -> Result<i32, Error> {
     let Some(keeper) = keeper else { return hold(args, acquired, request) };
-    let error = hold_with_lease(args, keeper, acquired, request, progress.elapsed());
-    release_locks(&args.fd, acquired);
+    let error = hold_with_lease(args, keeper, &acquired, request, progress.elapsed());
+    release_locks(&args.fd, &acquired);
     Err(error)
 }
 
 /// Leaves the lock to the script, or runs the command while the lock is held.
-fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, Error> {
+fn hold(args: &LockArgs, acquired: Acquired, request: &Request) -> Result<i32, Error> {
     if args.command.is_empty() {
         if let Some(path) = &args.pid_file {
-            write_pid(path, request.holder).inspect_err(|_| release_locks(&args.fd, acquired))?;
+            write_pid(path, request.holder).inspect_err(|_| release_locks(&args.fd, &acquired))?;
         }
         return Ok(exit::DONE);
     }
@@ -197,7 +198,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
     // A signal from within a container has no effect on its process 1 without a handler, not even SIGKILL.
     let is_first = args.max_time.is_some() && std::process::id() == 1;
     // If the lock is logged in its state root, the log gets the exit status of the command.
-    let stays = is_strict(args) || acquired.is_marked || is_first;
+    let stays = is_strict(args) || acquired.is_logged || is_first;
     let (guards, pid_file) = (acquired.guards.iter(), args.pid_file.as_deref());
     let done = run_with_locks(&args.command, args.no_inherit, guards, variables, pid_file, stays);
     if is_strict(args) && matches!(done, Ok(exit::DONE)) {
@@ -209,7 +210,7 @@ fn hold(args: &LockArgs, acquired: &Acquired, request: &Request) -> Result<i32, 
         Err(Error::Command(CommandError::Signalled { signal })) => Some(128 + signal),
         Err(_) => None,
     };
-    events::log_released(acquired, request, since.elapsed(), status);
+    events::release_and_log(acquired, request, since.elapsed(), status);
     done
 }
 

@@ -1,121 +1,225 @@
 //! `log`: shows the history of locks, and turns the log of the state root on and off.
 
-use super::target::find_target;
 use crate::args::log::LogArgs;
 use crate::exit;
 use crate::output::log::{
-    format_event, print_event_json, print_holding_json, print_holdings, print_switched, report_disabled_log,
-    report_missing_log, report_not_a_file,
+    EmptyHistory, LogGap, print_holding_json, print_holdings, print_switched, report_disabled_log,
+    report_empty_history, report_missing_log, report_not_a_file,
 };
+use crate::output::log_event::{print_event, print_event_json};
 use crate::output::stream;
 use aba_lock::base::environment::event_log;
+use aba_lock::base::key::LockKey;
+use aba_lock::base::names::LockName;
+use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{
-    MarkedFiles, RootLogState, TASK_PREFIX, disable_root_log, enable_root_log, look_at_root_log, older_log_path,
+    RootLogState, TASK_PREFIX, disable_root_log, enable_root_log, find_trusted_log, look_at_root_log, older_log_path,
     root_log_path,
 };
 use aba_lock::lock::history::{
     Chronicle, LogFollower, LoggedEvent, for_each_event, reopen_inherited_holdings, settle_open_holdings,
 };
+use aba_lock::lock::log_flag::is_logged;
 use aba_lock::store::Store;
 use aba_lock::store::error::StoreError;
 use jiff::Timestamp;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// The number of events that `--follow` prints first.
 const LAST_EVENTS: usize = 10;
+
+/// The number of events above which those that `--follow` does not print first are dropped.
+const MAX_FIRST_EVENTS: usize = 1000;
 
 pub(crate) fn run(args: &LogArgs) -> Result<i32, Error> {
     if args.enable || args.disable {
         return switch(args.enable);
     }
-    let store = Store::from_env()?;
-    let target = find_target(args.name.as_deref(), args.key.as_deref())?;
-    let name = target.as_ref().and_then(|target| target.name());
-    let named = args.log.clone().or_else(|| event_log().map(|log| log.path));
-    let log = named.clone().unwrap_or_else(|| root_log_path(&store));
-    if named.is_some() && fs::metadata(&log).is_ok_and(|data| !data.is_file()) {
-        report_not_a_file(&log);
+    let wanted = WantedLock::from_args(args)?;
+    let logs = Logs::find(args)?;
+    if let Some(log) = logs.paths.first().filter(|log| logs.stores.is_empty() && is_no_file(log)) {
+        report_not_a_file(log);
         return Ok(exit::FAILED);
     }
     let from = args.since.and_then(|span| Timestamp::now().checked_sub(span).ok());
-    let is_of = |name: &str, lock: &str| lock == name || lock.strip_prefix(TASK_PREFIX) == Some(name);
-    let is_wanted = |event: &LoggedEvent| name.is_none_or(|name| is_of(name, event.lock()));
-    if args.follow {
-        return follow(&log, args.json, from, &is_wanted);
+    if args.follow { follow(&logs, args.json, from, &wanted) } else { print_history(args, &logs, from, &wanted) }
+}
+
+/// The lock whose history is wanted.
+enum WantedLock {
+    All,
+    /// The lock and the task with this name. `label` is the text that the user has given.
+    Named {
+        name: String,
+        label: String,
+    },
+    /// The lock of the file at this path.
+    File(PathBuf),
+}
+
+impl WantedLock {
+    fn from_args(args: &LogArgs) -> Result<Self, Error> {
+        Ok(match (&args.name, &args.key, &args.file) {
+            (Some(name), _, _) => Self::Named { name: LockName::parse(name)?.to_string(), label: name.clone() },
+            (_, Some(key), _) => {
+                let key = LockKey::parse(key)?;
+                Self::Named { name: key.name().to_string(), label: key.text().to_owned() }
+            }
+            (_, _, Some(path)) => Self::File(Target::file(path).path),
+            (None, None, None) => Self::All,
+        })
     }
-    let mut chronicle = Chronicle::default();
+
+    fn has(&self, event: &LoggedEvent) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named { name, .. } => {
+                event.lock() == name || event.lock().strip_prefix(TASK_PREFIX) == Some(name.as_str())
+            }
+            Self::File(path) => Path::new(event.path()) == path,
+        }
+    }
+
+    /// Returns the reason why the logs of these stores may have no event of the lock.
+    fn find_gap(&self, stores: &[Store]) -> Option<LogGap> {
+        match self {
+            Self::File(_) if !stores.is_empty() => Some(LogGap::OfFile),
+            Self::Named { name, .. } if !stores.is_empty() => {
+                let name = LockName::parse(name).ok()?;
+                let find_file = |store: &Store| fs::symlink_metadata(store.lock_path(&name)).ok();
+                let files: Vec<Metadata> = stores.iter().filter_map(find_file).collect();
+                match files.is_empty() {
+                    true => Some(LogGap::NoLockFile),
+                    false => (!files.iter().any(|data| is_logged(data.mode()))).then_some(LogGap::NotLogged),
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The logs to read.
+struct Logs {
+    paths: Vec<PathBuf>,
+    /// The stores whose logs they are: that of the scope in force, and then that of the system. Empty if the user has named the log.
+    stores: Vec<Store>,
+}
+
+impl Logs {
+    fn find(args: &LogArgs) -> Result<Self, Error> {
+        if let Some(log) = args.log.clone().or_else(|| event_log().map(|log| log.path)) {
+            return Ok(Self { paths: vec![log], stores: Vec::new() });
+        }
+        let store = Store::from_env()?;
+        let mut logs = Self { paths: vec![root_log_path(&store)], stores: vec![store] };
+        // In a directory that all users share, any of them can create a file in the place of the log.
+        if let Some(other) = Store::of_other_scope()
+            && let Some(log) = find_trusted_log(&other)
+        {
+            logs.paths.push(log);
+            logs.stores.push(other);
+        }
+        Ok(logs)
+    }
+}
+
+fn is_no_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| !data.is_file())
+}
+
+fn cannot_read(log: &Path, source: io::Error) -> Error {
+    StoreError::EventLog { path: log.to_owned(), source }.into()
+}
+
+fn print_history(args: &LogArgs, logs: &Logs, from: Option<Timestamp>, wanted: &WantedLock) -> Result<i32, Error> {
+    let (mut chronicle, mut beginning) = (Chronicle::default(), None);
     let mut take = |event: LoggedEvent| {
-        if is_wanted(&event) {
+        beginning = beginning.map_or(Some(event.time), |first: Timestamp| Some(first.min(event.time)));
+        if wanted.has(&event) {
             chronicle.add(&event);
         }
     };
-    let mut found = false;
-    for log in [older_log_path(&log), log.clone()] {
-        found |= read_log(&log, &mut take)?;
+    let mut first = None;
+    for log in &logs.paths {
+        for part in [&older_log_path(log), log] {
+            if for_each_event(part, &mut take).map_err(|source| cannot_read(part, source))? {
+                first = first.or(Some(log));
+            }
+        }
     }
-    if !found {
-        report_missing_log(&log, named.is_some());
+    let Some(first) = first else {
+        report_missing_log(&logs.paths[0], logs.stores.is_empty());
         return Ok(exit::NO);
-    }
+    };
     let mut holdings = chronicle.into_holdings();
     settle_open_holdings(&mut holdings);
     reopen_inherited_holdings(&mut holdings);
     holdings.retain(|holding| from.is_none_or(|from| holding.latest_end().is_none_or(|end| end >= from)));
-    if args.json {
+    if holdings.is_empty() {
+        let file = args.file.as_ref().map(|path| path.display().to_string());
+        let label = if let WantedLock::Named { label, .. } = wanted { Some(label.as_str()) } else { file.as_deref() };
+        let gap = wanted.find_gap(&logs.stores);
+        report_empty_history(&EmptyHistory { label, since: args.since, log: first, beginning, gap });
+    } else if args.json {
         holdings.iter().for_each(print_holding_json);
     } else {
         print_holdings(&holdings);
     }
-    if named.is_none() && look_at_root_log(&store).is_ok_and(|state| state == RootLogState::Off) {
+    let is_off = |store: &Store| look_at_root_log(store).is_ok_and(|state| state == RootLogState::Off);
+    if logs.stores.first().is_some_and(is_off) {
         report_disabled_log();
     }
-    Ok(exit::DONE)
-}
-
-fn read_log(log: &Path, take: impl FnMut(LoggedEvent)) -> Result<bool, Error> {
-    let fail = |source| StoreError::EventLog { path: log.to_owned(), source };
-    Ok(for_each_event(log, take).map_err(fail)?)
+    Ok(if holdings.is_empty() { exit::NO } else { exit::DONE })
 }
 
 /// Turns the log of the state root on or off.
 fn switch(on: bool) -> Result<i32, Error> {
     let store = Store::from_env()?;
     let switched = if on { Some(enable_root_log(&store)?) } else { disable_root_log(&store)? };
-    let Some(MarkedFiles { log, failed }) = switched else {
+    let Some(switched) = switched else {
         report_missing_log(&root_log_path(&store), false);
         return Ok(exit::NO);
     };
-    print_switched(&log, on, &failed);
-    // A member of a group turns the log on, although only their owners can mark the files of others.
+    print_switched(&switched, on);
+    let failed = &switched.failed;
+    // A member of a group turns the log on, although only their owners can change the lock files of others.
     let is_minor = on && failed.iter().all(|(_, error)| error.kind() == io::ErrorKind::PermissionDenied);
     Ok(if failed.is_empty() || is_minor { exit::DONE } else { exit::FAILED })
 }
 
-/// Prints the last events of a log, and those that are added to it.
-fn follow(
-    log: &Path,
-    json: bool,
-    from: Option<Timestamp>,
-    is_wanted: &dyn Fn(&LoggedEvent) -> bool,
-) -> Result<i32, Error> {
-    let fail = |source| StoreError::EventLog { path: log.to_owned(), source };
-    let mut follower = LogFollower::new(log.to_owned());
+/// Prints the last events of the logs, and those that are added to them.
+fn follow(logs: &Logs, json: bool, from: Option<Timestamp>, wanted: &WantedLock) -> Result<i32, Error> {
+    let names_scope = logs.stores.len() > 1;
+    let mut follower = LogFollower::new(logs.paths.iter().cloned());
     let mut is_first = true;
     loop {
-        let mut events = follower.read_new_events().map_err(fail)?;
-        events.retain(|event| is_wanted(event) && from.is_none_or(|from| event.time >= from));
-        if is_first && from.is_none() {
+        let mut events: Vec<LoggedEvent> = Vec::new();
+        let keep_last = |events: &mut Vec<LoggedEvent>| {
+            events.sort_by_key(|event| event.time);
             events.drain(..events.len().saturating_sub(LAST_EVENTS));
+        };
+        let is_wanted = |event: &LoggedEvent| wanted.has(event) && from.is_none_or(|from| event.time >= from);
+        let read = follower.read_new_events(|event| {
+            events.extend(Some(event).filter(is_wanted));
+            if is_first && from.is_none() && events.len() > MAX_FIRST_EVENTS {
+                keep_last(&mut events);
+            }
+        });
+        read.map_err(|(log, source)| cannot_read(&log, source))?;
+        if is_first && from.is_none() {
+            keep_last(&mut events);
         }
         is_first = false;
+        events.sort_by_key(|event| event.time);
         for event in &events {
             if json {
                 print_event_json(event);
             } else {
-                stream::print(&format_event(event));
+                print_event(event, names_scope);
             }
         }
         if !stream::can_print() {

@@ -3,27 +3,42 @@
 use crate::args::metrics::MetricsArgs;
 use crate::exit;
 use crate::output::metrics::print_metrics;
-use aba_lock::admin::metrics::{count_events, measure_locks};
+use aba_lock::admin::metrics::{LockCounts, count_events, measure_locks};
 use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
-use aba_lock::lock::events::root_log_path;
+use aba_lock::lock::events::{find_trusted_log, root_log_path};
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
 use std::fs;
+use std::path::PathBuf;
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
-    let locks = measure_locks(&store)?;
-    // Only a file keeps the events: a socket or a terminal has none to count.
-    let own = || event_log().map(|log| log.path).filter(|log| fs::metadata(log).map_or(true, |data| data.is_file()));
-    let in_root = || Some(root_log_path(&store)).filter(|log| log.is_file());
-    let events = args
-        .log
-        .clone()
-        .or_else(|| if event_log().is_some() { own() } else { in_root() })
-        .map(|log| count_events(&log))
-        .transpose()?;
+    let other = Store::of_other_scope();
+    let mut locks = measure_locks(&store)?;
+    if let Some(other) = &other {
+        locks.extend(measure_locks(other)?);
+    }
+    let logs = find_logs(args, &store, other.as_ref());
+    let mut counts = (!logs.is_empty()).then(LockCounts::default);
+    for log in logs {
+        count_events(&log, counts.get_or_insert_default())?;
+    }
     let root = TaskRoot::from_env()?;
-    print_metrics(&locks, events.as_ref(), &Task::all(&root)?);
+    print_metrics(&locks, counts.as_ref(), &Task::all(&root)?);
     Ok(exit::DONE)
+}
+
+/// Returns the logs whose events are counted: one that the user has named, otherwise those of both scopes.
+fn find_logs(args: &MetricsArgs, store: &Store, other: Option<&Store>) -> Vec<PathBuf> {
+    if let Some(log) = &args.log {
+        return vec![log.clone()];
+    }
+    if let Some(log) = event_log() {
+        // Only a file keeps the events: a socket or a terminal has none to count.
+        let is_file = fs::metadata(&log.path).map_or(true, |data| data.is_file());
+        return Some(log.path).filter(|_| is_file).into_iter().collect();
+    }
+    let own = Some(root_log_path(store)).filter(|log| log.is_file());
+    own.into_iter().chain(other.and_then(find_trusted_log)).collect()
 }

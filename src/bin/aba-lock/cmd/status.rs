@@ -10,7 +10,7 @@ use aba_lock::base::target::{Kind, Target};
 use aba_lock::error::Error;
 use aba_lock::lock::history::LockPast;
 use aba_lock::lock::holders::{self, Availability, LockState, ranges};
-use aba_lock::lock::mark::is_marked;
+use aba_lock::lock::log_flag::is_logged;
 use aba_lock::lock::{history, keeper, open, promise, release};
 use aba_lock::store::Store;
 use std::fs::Metadata;
@@ -86,7 +86,7 @@ fn observe(target: &Target) -> LockState {
 
 /// Returns the past of a lock that is logged. `data` is the metadata of its file.
 fn find_past(target: &Target, data: Option<&Metadata>) -> Option<LockPast> {
-    let name = target.name().filter(|_| data.is_some_and(|data| is_marked(data.mode())))?;
+    let name = target.name().filter(|_| data.is_some_and(|data| is_logged(data.mode())))?;
     Some(history::find_past(&target.path, name))
 }
 

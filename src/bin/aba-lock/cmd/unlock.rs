@@ -7,32 +7,30 @@ use crate::exit;
 use crate::output::contention::{report_foreign_lock, report_unknown_state};
 use crate::output::force::report_forced_release;
 use crate::output::stream;
+use aba_lock::base::key::LockKey;
+use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{self, LockEvent, ReleaseCause};
 use aba_lock::lock::holders::{self, Availability};
 use aba_lock::lock::kill::{self, KillPlan, ReleaseOutcome};
-use aba_lock::lock::{open, release};
+use aba_lock::lock::{keeper, open, release};
 use std::time::Duration;
 
 /// The time between the first signal and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
+    if let Some(fd) = args.fd {
+        return release_for_script(args, fd);
+    }
     let target = match &args.file {
         Some(path) => Some(Target::file(path)),
         None => find_target(args.name.as_deref(), args.key.as_deref())?,
     };
-    match (args.fd, target) {
-        (Some(fd), target) if args.file.is_none() && has_server(args.server.as_deref()) => {
-            become_keeper(&["release"], fd, target.as_ref().and_then(Target::name))
-        }
-        (Some(fd), target) => {
-            release::release_descriptor(fd, target.as_ref().map(|target| target.path.as_path()))?;
-            Ok(exit::DONE)
-        }
-        (None, Some(target)) if args.kill.is_some() => kill_holders(args, &target),
-        (None, Some(target)) => {
+    match target {
+        Some(target) if args.kill.is_some() => kill_holders(args, &target),
+        Some(target) => {
             open::check_lock_file(&target)?;
             let state = holders::observe_lock(&target.path);
             Ok(match (state.availability(), &state.holding) {
@@ -47,8 +45,30 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
                 }
             })
         }
-        (None, None) => Ok(exit::USAGE),
+        None => Ok(exit::USAGE),
     }
+}
+
+/// Releases the lock that the calling script holds on descriptor `fd`.
+fn release_for_script(args: &UnlockArgs, fd: i32) -> Result<i32, Error> {
+    if let Some(path) = &args.file {
+        release::release_descriptor(fd, Some(&Target::file(path).path))?;
+        return Ok(exit::DONE);
+    }
+    let name = match (&args.name, &args.key) {
+        (Some(name), _) => Some(LockName::parse(name)?),
+        (None, Some(key)) => Some(LockKey::parse(key)?.name().clone()),
+        (None, None) => None,
+    };
+    // The variable may have been set after the acquisition of a lock that has no lease.
+    if has_server(args.server.as_deref()) && (args.server.is_some() || keeper::has_lease(fd)) {
+        return become_keeper(&["release"], fd, name.as_ref().map(LockName::as_str));
+    }
+    match &name {
+        Some(name) => release::release_named(fd, name)?,
+        None => release::release_descriptor(fd, None)?,
+    }
+    Ok(exit::DONE)
 }
 
 fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {

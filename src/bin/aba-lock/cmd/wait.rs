@@ -22,5 +22,6 @@ pub(super) fn choose_wait(args: &LockArgs) -> Result<Wait, Error> {
 /// Returns the wait for a lock that is only held while a file is changed. Without a limit, the call waits until the
 /// lock is free.
 pub(super) fn choose_short_wait(timeout: Option<Duration>) -> Result<Wait, Error> {
-    Ok(timeout.or(default_timeout()?).map_or(Wait::Forever, Wait::For))
+    let limit = if timeout.is_some() { timeout } else { default_timeout()? };
+    Ok(limit.map_or(Wait::Forever, Wait::For))
 }

@@ -4,8 +4,8 @@ use super::holder::{describe_holder, describe_last_taker};
 use super::stream::{print, print_error};
 use super::text::{describe_file_type, escape_controls};
 use aba_lock::base::duration::format_span;
+use aba_lock::base::names::LockName;
 use aba_lock::base::text::format_io_error;
-
 use aba_lock::error::Error;
 use aba_lock::lock::clean::{Fate, KeepReason};
 
@@ -17,11 +17,18 @@ pub(crate) struct CleanReport {
     removed: u32,
     left: u32,
     failed: u32,
+    /// The locks of all users, if they are not cleaned although the user has chosen no scope.
+    system_locks: Vec<LockName>,
 }
 
 impl CleanReport {
     pub(crate) fn new(dry_run: bool, quiet: bool) -> Self {
-        Self { dry_run, quiet, removed: 0, left: 0, failed: 0 }
+        Self { dry_run, quiet, removed: 0, left: 0, failed: 0, system_locks: Vec::new() }
+    }
+
+    /// Makes the report say that these locks of all users are not cleaned.
+    pub(crate) fn with_system_locks(self, system_locks: Vec<LockName>) -> Self {
+        Self { system_locks, ..self }
     }
 
     /// Prints the fate of one item. `what` is its kind.
@@ -41,7 +48,11 @@ impl CleanReport {
             Fate::Left(why) => {
                 self.left += 1;
                 let would = if self.dry_run { "would leave" } else { "left" };
-                format!("{would} {what} {name}: {}\n", describe_reason(&why))
+                let is_of_system =
+                    matches!(why, KeepReason::Missing) && self.system_locks.iter().any(|lock| lock.as_str() == name);
+                let elsewhere =
+                    if is_of_system { " in the scope user; add --system for that of all users" } else { "" };
+                format!("{would} {what} {name}: {}{elsewhere}\n", describe_reason(&why))
             }
             Fate::Failed(error) => {
                 self.failed += 1;
@@ -58,7 +69,12 @@ impl CleanReport {
         if !self.quiet {
             let failed = if self.failed > 0 { format!(", {} failed", self.failed) } else { String::new() };
             let (removed, left) = if self.dry_run { ("to remove", "to leave") } else { ("removed", "left") };
-            print(&format!("{} {removed}, {} {left}{failed}\n", self.removed, self.left));
+            let scope = if self.system_locks.is_empty() {
+                ""
+            } else {
+                " (scope user; for the locks of all users, add --system)"
+            };
+            print(&format!("{} {removed}, {} {left}{failed}{scope}\n", self.removed, self.left));
         }
         self.failed == 0
     }

@@ -6,7 +6,7 @@ use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, 
 use aba_lock::lock::promise::PromisedRun;
 use aba_lock::lock::record::Record;
 use aba_lock::os::proc::process::RunState;
-use aba_lock::store::find_scope;
+use aba_lock::store::scope::find_scope;
 use serde_json::{Value, json};
 use std::time::Duration;
 

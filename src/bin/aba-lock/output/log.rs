@@ -4,14 +4,14 @@ use super::stream::{print, print_message};
 use super::text::{escape_controls, format_command, format_key};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::format_io_error;
-use aba_lock::lock::events::enable_command;
-use aba_lock::lock::history::{EndCause, Ending, LoggedEvent, PastHolding, PastOutcome, PastWait};
+use aba_lock::lock::events::{SwitchedLog, enable_command};
+use aba_lock::lock::history::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait};
+use aba_lock::store::scope::find_scope_of_file;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// Reports that there is no log. `is_named` is true if the user has named it.
@@ -19,6 +19,53 @@ pub(crate) fn report_missing_log(log: &Path, is_named: bool) {
     let text = format!("no event log: {} does not exist", log.display());
     let hint = if is_named { "the first event creates it".to_owned() } else { hint_to_enable() };
     print_message(&text, Some(&hint));
+}
+
+/// The facts about a history in which nothing was found.
+#[derive(Debug)]
+pub(crate) struct EmptyHistory<'a> {
+    /// The lock or the file that the user has named.
+    pub(crate) label: Option<&'a str>,
+    pub(crate) since: Option<Duration>,
+    /// The first log that was read.
+    pub(crate) log: &'a Path,
+    /// The time of its first event.
+    pub(crate) beginning: Option<Timestamp>,
+    /// The reason why the log may have no event of this lock.
+    pub(crate) gap: Option<LogGap>,
+}
+
+/// The reason why a log has no event of a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogGap {
+    /// There is no lock file of this name.
+    NoLockFile,
+    /// The log was turned on before a shell created the lock file.
+    NotLogged,
+    /// Only the log of `ABA_LOCK_LOG` has locks of files.
+    OfFile,
+}
+
+/// Reports that no holding was found.
+pub(crate) fn report_empty_history(empty: &EmptyHistory) {
+    let what = empty.label.map_or_else(|| "no lock was held".to_owned(), |label| format!("{label}: not held"));
+    let log = empty.log.display();
+    let text = match (empty.beginning.map(|time| format_time(time, &TimeZone::system())), empty.since) {
+        (None, _) => format!("{what}: the log {log} has no events yet"),
+        (Some(beginning), Some(since)) => {
+            format!(
+                "{what} in the last {}, according to the log {log}, which begins at {beginning}",
+                format_limit(since)
+            )
+        }
+        (Some(beginning), None) => format!("{what} since {beginning}, when the log {log} begins"),
+    };
+    let hint = empty.gap.map(|gap| match gap {
+        LogGap::NoLockFile => "no lock file has this name: `aba-lock list` shows all locks".to_owned(),
+        LogGap::NotLogged => format!("the events of this lock are not logged: run `{}` again", enable_command()),
+        LogGap::OfFile => "locks of files are only in the log of ABA_LOCK_LOG".to_owned(),
+    });
+    print_message(&text, hint.as_deref());
 }
 
 /// Reports that the log gets no events any more.
@@ -37,34 +84,47 @@ pub(crate) fn report_not_a_file(log: &Path) {
 }
 
 /// Prints that the log was turned on or off, and reports the lock files for which that failed.
-pub(crate) fn print_switched(log: &Path, on: bool, failed: &[(PathBuf, io::Error)]) {
-    let path = escape_controls(&log.to_string_lossy());
-    print(&if on {
-        format!("events are logged in {path}\n")
-    } else {
-        format!("events are no longer logged; the earlier ones are in {path}\n")
+pub(crate) fn print_switched(switched: &SwitchedLog, on: bool) {
+    let path = escape_controls(&switched.log.to_string_lossy());
+    print(&match switched.obstacle {
+        _ if on => format!("events are logged in {path}\n"),
+        Some(kind) => format!("events are no longer logged; {path} is a {kind}, and is left as it is\n"),
+        None => format!("events are no longer logged; the earlier ones are in {path}\n"),
     });
+    let failed = &switched.failed;
     if let Some((file, error)) = failed.first() {
         let more = match failed.len() {
             1 => String::new(),
             number => format!(", and {} more files", number - 1),
         };
-        let what = if on { "mark" } else { "unmark" };
-        let text = format!("cannot {what} {}{more}: {}", file.display(), format_io_error(error));
+        let what = if on { "on" } else { "off" };
+        let text = format!("cannot turn logging {what} for {}{more}: {}", file.display(), format_io_error(error));
         print_message(&text, Some("run this command as root, or as the user who owns these files"));
     }
 }
 
-/// Prints the holdings as text.
+/// Prints the holdings as text. If there are locks of two scopes, each label names its scope.
 pub(crate) fn print_holdings(holdings: &[PastHolding]) {
     let zone = TimeZone::system();
+    let is_of_system = |holding: &PastHolding| holding.scope().map(|scope| scope == "system");
+    let has = |wanted: bool| holdings.iter().any(|holding| is_of_system(holding) == Some(wanted));
+    let names_scope = has(true) && has(false);
     for holding in holdings {
-        print(&format_holding(holding, &zone));
+        print(&format_holding(holding, &zone, names_scope));
     }
 }
 
-fn format_holding(holding: &PastHolding, zone: &TimeZone) -> String {
-    let label = holding.key.as_deref().map_or_else(|| escape_controls(&holding.lock), format_key);
+/// Formats the name of a lock, or the text of its key. The scope is named on request.
+pub(super) fn format_label(lock: &str, key: Option<&str>, path: &Path, names_scope: bool) -> String {
+    let label = key.map_or_else(|| escape_controls(lock), format_key);
+    match find_scope_of_file(path).filter(|_| names_scope) {
+        Some(scope) => format!("{label} (scope {scope})"),
+        None => label,
+    }
+}
+
+fn format_holding(holding: &PastHolding, zone: &TimeZone, names_scope: bool) -> String {
+    let label = format_label(&holding.lock, holding.key.as_deref(), &holding.path, names_scope);
     let process = format_process(holding.pid, &holding.command, &holding.user);
     let mut text = format!("{}  {label}: {process}", format_time(holding.since, zone));
     match holding.slot {
@@ -76,8 +136,17 @@ fn format_holding(holding: &PastHolding, zone: &TimeZone) -> String {
         let _ = write!(text, ", after a wait of {}", format_span(holding.waited));
     }
     let _ = writeln!(text, "\n  {}", format_ending(holding));
-    for wait in &holding.waits {
-        let _ = writeln!(text, "  {}", format_wait(wait));
+    for waits in holding.waits.chunk_by(is_repetition) {
+        let time = |wait: &PastWait| format_time_after(holding.since, wait.since, zone);
+        let _ = writeln!(
+            text,
+            "  {}",
+            match waits {
+                [wait] => format_wait(wait, &time(wait)),
+                [first, .., last] => format_waits(last, waits.len(), &time(first), &time(last)),
+                [] => String::new(),
+            }
+        );
     }
     text
 }
@@ -100,12 +169,9 @@ pub(crate) fn format_ending(holding: &PastHolding) -> String {
         Ending::StillHeld => {
             let held = format_span(elapsed_since(holding.since));
             match (holding.cause, &holding.heir) {
-                (Some(EndCause::Exited(status)), Some((pid, command))) => format!(
-                    "still held, for {held}, by pid {pid} ({}); the command exited with status {status}",
-                    format_command(command)
-                ),
-                (Some(EndCause::Exited(status)), None) => format!(
-                    "still held, for {held}, by a process that the command started; the command exited with status {status}"
+                (Some(EndCause::Exited(status)), Some(heir)) => format!(
+                    "still held, for {held}, by {}; the command exited with status {status}",
+                    describe_heir(heir)
                 ),
                 _ => format!("still held, for {held}"),
             }
@@ -122,10 +188,16 @@ pub(crate) fn format_usual_time(time: Duration, runs: usize) -> String {
     }
 }
 
+fn describe_heir(heir: &Heir) -> String {
+    match heir {
+        Heir::Seen(pid, command) => format!("pid {pid} ({})", format_command(command)),
+        Heir::Unseen => "a process that the command started".to_owned(),
+    }
+}
+
 fn describe_cause(holding: &PastHolding) -> String {
-    if let (Some(EndCause::Exited(status)), Some((pid, command))) = (holding.cause, &holding.heir) {
-        let command = format_command(command);
-        return format!("; held by pid {pid} ({command}) after the command exited with status {status}");
+    if let (Some(EndCause::Exited(status)), Some(heir)) = (holding.cause, &holding.heir) {
+        return format!("; held by {} after the command exited with status {status}", describe_heir(heir));
     }
     match holding.cause {
         None => String::new(),
@@ -137,20 +209,39 @@ fn describe_cause(holding: &PastHolding) -> String {
     }
 }
 
-fn format_wait(wait: &PastWait) -> String {
+/// Returns true if both calls are of one job, and were refused or skipped, as those of cron during a run that hangs.
+fn is_repetition(one: &PastWait, other: &PastWait) -> bool {
+    let ends_at_once = matches!(one.outcome, PastOutcome::Refused | PastOutcome::Skipped(None));
+    ends_at_once && one.outcome == other.outcome && (&one.command, &one.user) == (&other.command, &other.user)
+}
+
+/// Formats several such calls, of which `last` is the last one.
+fn format_waits(last: &PastWait, number: usize, from: &str, to: &str) -> String {
+    let what = if last.outcome == PastOutcome::Refused { "refused" } else { "skipped" };
+    let (command, user) = (format_command(&last.command), escape_controls(&last.user));
+    format!("{what}: {number} calls ({command}), user {user}, from {from} to {to}")
+}
+
+fn format_wait(wait: &PastWait, time: &str) -> String {
     let process = format_process(wait.pid, &wait.command, &wait.user);
     match wait.outcome {
-        PastOutcome::Refused => format!("refused: {process}"),
-        PastOutcome::Acquired(span) => format!("waited: {process}, for {}", format_span(span)),
-        PastOutcome::TimedOut(span) => format!("waited: {process}, for {}, and gave up", format_span(span)),
-        PastOutcome::GaveUp => format!("waited: {process}, and gave up"),
-        PastOutcome::Covered => format!("covered: {process}, ended without the lock (--coalesce)"),
-        PastOutcome::Unknown => format!("waited: {process}"),
+        PastOutcome::Refused => format!("refused: {process}, at {time}"),
+        PastOutcome::Skipped(None) => format!("skipped: {process}, at {time}"),
+        PastOutcome::Skipped(Some(span)) => {
+            format!("skipped: {process}, from {time}, after a wait of {}", format_span(span))
+        }
+        PastOutcome::Acquired(span) => format!("waited: {process}, from {time}, for {}", format_span(span)),
+        PastOutcome::TimedOut(span) => {
+            format!("waited: {process}, from {time}, for {}, and gave up", format_span(span))
+        }
+        PastOutcome::GaveUp => format!("waited: {process}, from {time}, and gave up"),
+        PastOutcome::Covered => format!("covered: {process}, at {time}, ended without the lock (--coalesce)"),
+        PastOutcome::Unknown => format!("waited: {process}, from {time}; it still waits, or was ended"),
     }
 }
 
 /// Formats a time in the zone of the user.
-fn format_time(time: Timestamp, zone: &TimeZone) -> String {
+pub(super) fn format_time(time: Timestamp, zone: &TimeZone) -> String {
     time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
@@ -181,8 +272,13 @@ pub(crate) fn print_holding_json(holding: &PastHolding) {
         Some(EndCause::Expired) => (Some("max-time"), None),
         Some(EndCause::Replaced(_)) => (Some("replace"), None),
     };
+    let child = match &holding.heir {
+        Some(Heir::Seen(pid, command)) => Some((pid, command)),
+        Some(Heir::Unseen) | None => None,
+    };
     let object = json!({
         "lock": holding.lock,
+        "scope": holding.scope(),
         "key": holding.key,
         "path": holding.path.to_string_lossy(),
         "pid": holding.pid,
@@ -200,8 +296,8 @@ pub(crate) fn print_holding_json(holding: &PastHolding) {
         "held_seconds": holding.duration().map(round_seconds),
         "cause": cause,
         "status": status,
-        "child_pid": holding.heir.as_ref().map(|(pid, _)| pid),
-        "child_command": holding.heir.as_ref().map(|(_, command)| command),
+        "child_pid": child.map(|(pid, _)| pid),
+        "child_command": child.map(|(_, command)| command),
         "waits": holding.waits.iter().map(build_wait).collect::<Vec<_>>(),
     });
     print(&format!("{object}\n"));
@@ -210,6 +306,7 @@ pub(crate) fn print_holding_json(holding: &PastHolding) {
 fn build_wait(wait: &PastWait) -> Value {
     let (outcome, waited) = match wait.outcome {
         PastOutcome::Refused => ("refused", None),
+        PastOutcome::Skipped(span) => ("skipped", span),
         PastOutcome::Acquired(span) => ("acquired", Some(span)),
         PastOutcome::TimedOut(span) => ("timed-out", Some(span)),
         PastOutcome::GaveUp => ("gave-up", None),
@@ -232,72 +329,4 @@ fn format_json_time(time: Timestamp) -> String {
 
 fn round_seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-/// Prints an event as a line of JSON.
-pub(crate) fn print_event_json(event: &LoggedEvent) {
-    print(&format!("{}\n", event.members()));
-}
-
-/// Formats an event as a line of text.
-pub(crate) fn format_event(event: &LoggedEvent) -> String {
-    let label = event.text("key").map_or_else(|| escape_controls(event.lock()), format_key);
-    let process = |pid: &str, command: &str| {
-        let pid = event.number(pid)?;
-        Some(format!("pid {pid} ({})", format_command(event.text(command).unwrap_or_default())))
-    };
-    let who = format!(
-        "{}, user {}",
-        process("pid", "command").unwrap_or_default(),
-        escape_controls(event.text("user").unwrap_or_default())
-    );
-    let holder = process("holder_pid", "holder_command").map(|holder| format!(" by {holder}")).unwrap_or_default();
-    let after =
-        |member: &str| event.span(member).map(|span| format!(" after {}", format_span(span))).unwrap_or_default();
-    let what = match event.name() {
-        "acquired" => {
-            let slot = event.number("slot").zip(event.number("slots"));
-            let slot = slot.map(|(number, slots)| format!(", slot {number} of {slots}")).unwrap_or_default();
-            let shared = if slot.is_empty() && event.text("mode") == Some("shared") { ", shared" } else { "" };
-            let waited = event.span("waited_seconds").filter(|span| *span >= Duration::from_secs(1));
-            let waited = waited.map(|span| format!(", after a wait of {}", format_span(span))).unwrap_or_default();
-            format!("acquired by {who}{slot}{shared}{waited}")
-        }
-        "contended" if event.flag("waits") == Some(true) => format!("held{holder}; {who}, waits"),
-        "contended" => format!("held{holder}; {who}, was refused"),
-        "covered" => format!("{who}, ended without the lock (--coalesce)"),
-        "timed_out" => format!("{who}, gave up{}", after("waited_seconds")),
-        "superseded" => format!("{who}, gave up for a newer call (--replace){}", after("waited_seconds")),
-        "free" => format!("free{}, for {who}", after("waited_seconds")),
-        "expired" => {
-            let limit = event.span("max_seconds").map(format_limit).unwrap_or_default();
-            format!("held by {who}, for the maximum time of {limit}")
-        }
-        "taken_over" => format!("replaced by {who}, which has signalled the holder{}", format_signalled(event)),
-        "deadlock" => {
-            let circle = escape_controls(event.text("circle").unwrap_or_default());
-            format!("deadlock: {who}, would wait forever: {circle}")
-        }
-        "replaced" => format!("the lock file was replaced; {who}, opens it again"),
-        "inherited" => {
-            let status = event.members()["status"].as_i64().unwrap_or_default();
-            format!("still held{holder}; the command of {who}, exited with status {status}")
-        }
-        "released" => {
-            let cause = match EndCause::from_release(event) {
-                Some(EndCause::Exited(status)) => format!(", exit status {status}"),
-                Some(EndCause::Killed) => ", ended by `unlock --kill`".to_owned(),
-                _ => String::new(),
-            };
-            let held =
-                event.span("held_seconds").map(|span| format!(", after {}", format_span(span))).unwrap_or_default();
-            format!("released by {who}{held}{cause}")
-        }
-        other => format!("{} by {who}", escape_controls(other)),
-    };
-    format!("{}  {label}: {what}\n", format_time(event.time, &TimeZone::system()))
-}
-
-fn format_signalled(event: &LoggedEvent) -> String {
-    event.number("holder_pid").map(|pid| format!(", pid {pid}")).unwrap_or_default()
 }

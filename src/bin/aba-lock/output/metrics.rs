@@ -2,25 +2,25 @@
 
 use super::stream::print;
 use crate::args::metrics::METRICS;
-use aba_lock::admin::metrics::{EventCounts, LockMetrics};
+use aba_lock::admin::metrics::{EventCounts, LockCounts, LockMetrics, LoggedLock};
 use aba_lock::task::Task;
 use aba_lock::task::state::TaskState;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-pub(crate) fn print_metrics(locks: &[LockMetrics], events: Option<&BTreeMap<String, EventCounts>>, tasks: &[Task]) {
+pub(crate) fn print_metrics(locks: &[LockMetrics], counts: Option<&LockCounts>, tasks: &[Task]) {
     // A lock without events has counters, too: Prometheus sees the first event as an increase only after a zero.
-    let events = events.map(|events| {
-        let mut all: BTreeMap<&str, EventCounts> =
-            locks.iter().map(|lock| (lock.name.as_str(), EventCounts::default())).collect();
-        all.extend(events.iter().map(|(lock, counts)| (lock.as_str(), *counts)));
+    let events = counts.map(|counts| {
+        let logged = |lock: &LockMetrics| LoggedLock { lock: lock.name.clone(), scope: Some(lock.scope) };
+        let mut all: LockCounts = locks.iter().map(|lock| (logged(lock), EventCounts::default())).collect();
+        all.extend(counts.iter().map(|(lock, counts)| (lock.clone(), *counts)));
         all
     });
     let sample_locks = |value: &dyn Fn(&LockMetrics) -> Option<String>| -> Vec<(String, String)> {
-        locks.iter().filter_map(|lock| Some((format_label("lock", &lock.name), value(lock)?))).collect()
+        locks.iter().filter_map(|lock| Some((format_labels(&lock.name, Some(lock.scope)), value(lock)?))).collect()
     };
     let sample_events = |value: &dyn Fn(&EventCounts) -> String| -> Vec<(String, String)> {
-        events.iter().flatten().map(|(lock, counts)| (format_label("lock", lock), value(counts))).collect()
+        let samples = events.iter().flatten();
+        samples.map(|(logged, counts)| (format_labels(&logged.lock, logged.scope), value(counts))).collect()
     };
     let mut text = String::new();
     for (name, help) in METRICS {
@@ -60,6 +60,12 @@ fn count_tasks(tasks: &[Task]) -> Vec<(String, String)> {
     let all = [TaskState::New, TaskState::Running, TaskState::Succeeded, TaskState::Failed, TaskState::Interrupted];
     let count = |state: TaskState| states.iter().filter(|other| **other == state).count().to_string();
     all.into_iter().map(|state| (format_label("state", state.as_str()), count(state))).collect()
+}
+
+/// Formats the labels of a lock. A lock of a file has no scope.
+fn format_labels(lock: &str, scope: Option<&str>) -> String {
+    let scope = scope.map(|scope| format!(",{}", format_label("scope", scope))).unwrap_or_default();
+    format!("{}{scope}", format_label("lock", lock))
 }
 
 fn format_label(name: &str, value: &str) -> String {

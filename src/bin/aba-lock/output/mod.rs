@@ -4,7 +4,7 @@
 //! process that took a lock, a process that inherited it, and what only the record says are distinguished.
 //!
 //! The files in their order; each file imports only from those before it: `text`, `command_hint`, `stream`, `pieces`, `table`, `holder`, `hint`,
-//! `progress`, `contention`, `lock_json`, `log`, then one file for each group of commands (`list` uses `tasks`, and `watch`
+//! `progress`, `contention`, `lock_json`, `log`, `log_event`, then one file for each group of commands (`list` uses `tasks`, and `watch`
 //! uses `list`).
 
 pub(crate) mod clean;
@@ -19,6 +19,7 @@ mod holder;
 pub(crate) mod list;
 pub(crate) mod lock_json;
 pub(crate) mod log;
+pub(crate) mod log_event;
 mod meant_line;
 pub(crate) mod metrics;
 pub(crate) mod misuse;

@@ -15,7 +15,7 @@ use aba_lock::lock::history::LockPast;
 use aba_lock::lock::holders::{Availability, Belief, Holding, Kin, LockState, ProcessTree, find_process_trees};
 use aba_lock::os::Mode;
 use aba_lock::os::proc::process::RunState;
-use aba_lock::store::find_scope;
+use aba_lock::store::scope::find_scope;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 

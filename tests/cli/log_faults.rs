@@ -28,7 +28,7 @@ fn a_full_disk_changes_nothing_for_the_locks_and_later_events_are_read() {
     let full = "No space left on device; locks are not affected\nhint: ";
     assert!(said.err.contains(full), "{}", said.err);
     // One message for each call that could not write.
-    assert!(said.err.lines().count() <= 60 && said.err.lines().count() % 2 == 0, "{}", said.err);
+    assert!(said.err.lines().count() <= 60 && said.err.lines().count().is_multiple_of(2), "{}", said.err);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 mod attack_table;
 mod attacks;
+mod history;
 mod mistrust;
 mod place;
 mod sharing;

@@ -93,12 +93,11 @@ pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, st
         let lock = lock_table::file_and_lock_of_descriptor(guard.file().as_raw_fd());
         let heir = lock.filter(|_| status.is_some()).and_then(|(_, lock)| find_heir(guard, lock));
         let heir = heir.map(|pid| (pid, process::local_command_line(pid)));
-        let event = match (&heir, status) {
-            (Some((pid, command)), Some(status)) => LockEvent::Inherited { held, status, heir: Some((*pid, command)) },
-            _ => {
-                unseen.extend(lock.zip(status).map(|(lock, status)| (guard.target.clone(), lock, status)));
-                released
-            }
+        let event = if let (Some((pid, command)), Some(status)) = (&heir, status) {
+            LockEvent::Inherited { held, status, heir: Some((*pid, command)) }
+        } else {
+            unseen.extend(lock.zip(status).map(|(lock, status)| (guard.target.clone(), lock, status)));
+            released
         };
         log_event(&event, &guard.target, request.holder, request.command.as_deref());
     }

@@ -180,6 +180,7 @@ fn remove_if_exists(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::log_flag::LOG_NAME;
     use std::collections::BTreeSet;
     use tempfile::TempDir;
 

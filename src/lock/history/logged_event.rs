@@ -201,10 +201,11 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_is_skipped_as_a_whole() {
-        let long = |number: usize| vec![b'x'; number];
-        let log = [b"a\n".to_vec(), long(MAX_LINE), long(1), b"{}\n\nb\n".to_vec(), long(MAX_LINE), b"\nc".to_vec()];
+        let repeat = |number: usize| vec![b'x'; number];
+        let log =
+            [b"a\n".to_vec(), repeat(MAX_LINE), repeat(1), b"{}\n\nb\n".to_vec(), repeat(MAX_LINE), b"\nc".to_vec()];
         let mut lines = Vec::new();
         for_each_line(log.concat().as_slice(), |line| lines.push(line.to_vec())).unwrap();
-        assert_eq!(lines, [b"a".to_vec(), b"b".to_vec(), long(MAX_LINE), b"c".to_vec()]);
+        assert_eq!(lines, [b"a".to_vec(), b"b".to_vec(), repeat(MAX_LINE), b"c".to_vec()]);
     }
 }

@@ -92,10 +92,10 @@ impl WantedLock {
                 let name = LockName::parse(name).ok()?;
                 let find_file = |store: &Store| fs::symlink_metadata(store.lock_path(&name)).ok();
                 let files: Vec<Metadata> = stores.iter().filter_map(find_file).collect();
-                match files.is_empty() {
-                    true => Some(LogGap::NoLockFile),
-                    false => (!files.iter().any(|data| is_logged(data.mode()))).then_some(LogGap::NotLogged),
+                if files.is_empty() {
+                    return Some(LogGap::NoLockFile);
                 }
+                (!files.iter().any(|data| is_logged(data.mode()))).then_some(LogGap::NotLogged)
             }
             _ => None,
         }

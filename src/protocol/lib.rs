@@ -4,11 +4,13 @@
 //! Both programs read and write with these constants. Each side has its own types and its own rules for input: the
 //! service accepts more spellings than it writes, and the keeper checks an answer before it trusts it.
 //!
-//! The two programs share no knowledge of etcd. The service stores its locks below the prefix `aba-lockd/`, through
-//! gRPC. The keeper uses the keys of `etcdctl lock`, through the JSON gateway. The only part of this package that the
-//! keeper uses for etcd is [`code`].
+//! [`sharing`] is the rule for locks with more than one holder. Both programs decide with it, also about locks in etcd.
+//!
+//! The two programs have no other knowledge of etcd in common. The service stores its locks below the prefix `aba-lockd/`,
+//! through gRPC. The keeper uses the keys of `etcdctl lock`, through the JSON gateway.
 
 pub mod code;
 pub mod member;
 pub mod path;
+pub mod sharing;
 pub mod span;

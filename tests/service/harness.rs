@@ -26,6 +26,8 @@ pub(crate) struct Service {
     log_reader: Option<JoinHandle<ChildStderr>>,
     /// The log after the start, if [`Start::without_log_reader`] was called.
     pub(crate) unread_log: Option<ChildStderr>,
+    /// The value of `--store`, if it was given.
+    store_name: Option<String>,
     /// The address of REST, HOST:PORT.
     pub(crate) rest: String,
     pub(crate) grpc: String,
@@ -37,6 +39,7 @@ pub(crate) struct Start {
     command: Command,
     listen: (String, String),
     reads_log: bool,
+    store_name: Option<String>,
 }
 
 impl Start {
@@ -48,7 +51,13 @@ impl Start {
     pub(crate) fn with_command(mut command: Command) -> Self {
         let directory = Rc::new(tempfile::tempdir().unwrap());
         command.arg("serve").env("HOME", directory.path()).env_remove("XDG_STATE_HOME").env_remove("NOTIFY_SOCKET");
-        Self { directory, command, listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()), reads_log: true }
+        Self {
+            directory,
+            command,
+            listen: ("127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()),
+            reads_log: true,
+            store_name: None,
+        }
     }
 
     /// Starts the service through a bash script that ends with `exec "$0" "$@"`.
@@ -64,7 +73,7 @@ impl Start {
     }
 
     pub(crate) fn store(self, store: &str) -> Self {
-        self.args(&["--store", store])
+        Self { store_name: Some(store.to_owned()), ..self.args(&["--store", store]) }
     }
 
     /// Uses a file in the directory of the test, with this text, as the token file.
@@ -119,7 +128,8 @@ impl Start {
             _ => (Some(log_reader), None),
         };
         let (rest, grpc) = (String::new(), String::new());
-        let mut service = Service { directory: self.directory, child, log, log_reader, unread_log, rest, grpc };
+        let (directory, store_name) = (self.directory, self.store_name);
+        let mut service = Service { directory, child, log, log_reader, unread_log, store_name, rest, grpc };
         [service.rest, service.grpc] =
             listens.unwrap_or_else(|_| panic!("the service does not start: {:?}", service.kill()));
         service
@@ -200,6 +210,15 @@ impl Service {
         start.directory = Rc::clone(&self.directory);
         start.listen = (self.rest.clone(), self.grpc.clone());
         start.start()
+    }
+
+    /// As [`Self::restart`], with the value of `--store` of this service.
+    pub(crate) fn restart_with_its_store(self) -> Self {
+        let store = self.store_name.clone();
+        let args: Vec<&str> = store.iter().flat_map(|store| ["--store", store]).collect();
+        let mut service = self.restart(&args);
+        service.store_name.clone_from(&store);
+        service
     }
 
     pub(crate) fn log(&self) -> Vec<String> {

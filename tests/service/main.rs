@@ -31,6 +31,8 @@ mod reflection;
 mod relay;
 mod rest;
 mod scripts;
+mod sharing;
+mod sharing_faults;
 mod startup;
 mod store_faults;
 mod terraform;

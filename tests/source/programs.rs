@@ -22,7 +22,11 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         root: "src/bin/aba-lock/main.rs",
         layers: &[&["args"], &["parse"], &["exit"], &["output"], &["complete"], &["cmd"]],
     },
-    Entry { name: "protocol", root: "src/protocol/lib.rs", layers: &[&["code", "path", "span"], &["member"]] },
+    Entry {
+        name: "protocol",
+        root: "src/protocol/lib.rs",
+        layers: &[&["code", "path", "sharing", "span"], &["member"]],
+    },
     Entry { name: "builtin", root: "src/bin/aba-lock-builtin/lib.rs", layers: &[&["bash"], &["call"]] },
     Entry { name: "manual", root: "src/bin/aba-lock-man.rs", layers: &[] },
     Entry {

@@ -2,6 +2,7 @@
 //! cannot start.
 
 use crate::model::{Lock, LockKey};
+use aba_lock_protocol::sharing::Sharing;
 use std::fmt;
 
 /// An error of a call, with one variant for each cause that a caller can act on. The REST and gRPC sides translate it
@@ -10,6 +11,12 @@ use std::fmt;
 pub(crate) enum CallError {
     /// Another caller holds the lock.
     Held(Box<Lock>),
+    /// The lock is held with another number of slots than this request wants. A wait would not help.
+    OtherSlots {
+        holder: Box<Lock>,
+        held: u32,
+        wanted: u32,
+    },
     /// No lock has this id: it was released, has expired, or never existed.
     Unknown(String),
     Invalid(String),
@@ -32,19 +39,20 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held(lock) => {
-                let LockKey { service, environment, resource } = &lock.key;
-                write!(f, "service {service} is already locked")?;
-                if !resource.is_empty() {
-                    write!(f, " for {resource}")?;
-                }
-                if !environment.is_empty() {
-                    write!(f, " in {environment}")?;
-                }
+                write_place(lock, f)?;
                 write!(f, " by {} ", lock.who)?;
                 match lock.id.as_str() {
                     "" => f.write_str("(it is being handed over)"),
                     id => write!(f, "(lock_id: {id})"),
                 }
+            }
+            Self::OtherSlots { holder, held, wanted } => {
+                write_place(holder, f)?;
+                write!(
+                    f,
+                    " with {held} slots by {}, so {wanted} slots are refused (lock_id: {})",
+                    holder.who, holder.id
+                )
             }
             Self::Unknown(id) => write!(f, "there is no lock {id}"),
             Self::Invalid(why) | Self::NotAllowed(why) | Self::BadCredential(why) => f.write_str(why),
@@ -60,11 +68,36 @@ impl fmt::Display for CallError {
     }
 }
 
+/// Writes the beginning of the message about a lock that is held.
+fn write_place(lock: &Lock, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let LockKey { service, environment, resource } = &lock.key;
+    write!(f, "service {service} is already locked")?;
+    if !resource.is_empty() {
+        write!(f, " for {resource}")?;
+    }
+    if !environment.is_empty() {
+        write!(f, " in {environment}")?;
+    }
+    Ok(())
+}
+
 impl CallError {
+    /// The refusal of a request for slots while `holders` have this other number of slots.
+    pub(crate) fn other_slots(holders: &[Lock], held: u32, wanted: Sharing) -> Self {
+        let holder = holders.iter().find(|lock| lock.sharing == Sharing::Slots(held));
+        match holder {
+            Some(holder) => {
+                Self::OtherSlots { holder: Box::new(holder.clone()), held, wanted: wanted.slots().unwrap_or_default() }
+            }
+            None => Self::Fault(format!("no holder has {held} slots")),
+        }
+    }
+
     /// Returns the name of the variant in the log and in the metrics.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Held(_) => "held",
+            Self::OtherSlots { .. } => "other_slots",
             Self::Unknown(_) => "unknown",
             Self::Invalid(_) => "invalid",
             Self::NotAllowed(_) => "not_allowed",

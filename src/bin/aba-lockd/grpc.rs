@@ -9,6 +9,7 @@ use crate::lock_manager::{GrantedLock, LockManager};
 use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockQuery, LockRequest};
 use crate::permission::Scope;
 use crate::telemetry::CallInfo;
+use aba_lock_protocol::sharing::{SLOTS_RULE, Sharing, check_slots};
 use aba_lock_protocol::span;
 use jiff::Timestamp;
 use std::future::Future;
@@ -91,11 +92,13 @@ impl LockService for GrpcService {
         request: Request<wire::CreateLockRequest>,
     ) -> Result<Response<wire::CreateLockResponse>, Status> {
         let call = self.authorize(&request, "create", Scope::Write)?;
-        let wire::CreateLockRequest { service, who, environment, resource, event_id, ttl, wait } = request.into_inner();
+        let wire::CreateLockRequest { service, who, environment, resource, event_id, ttl, wait, mode, slots } =
+            request.into_inner();
         let ttl = self.record_refusal(&call, parse_time_span("ttl", ttl))?;
         let wait = self.record_refusal(&call, parse_time_span("wait", wait))?;
+        let sharing = self.record_refusal(&call, parse_sharing(mode, slots))?;
         let key = LockKey { service, environment, resource };
-        let request = LockRequest { key, who, event_id, ttl, wait, origin: LockOrigin::default() };
+        let request = LockRequest { key, who, event_id, ttl, wait, sharing, origin: LockOrigin::default() };
         let GrantedLock { lock, secret } = self.manager.create(&call, request).await?;
         let secret = secret.unwrap_or_default();
         Ok(Response::new(wire::CreateLockResponse { lock: Some(lock.into()), secret }))
@@ -163,17 +166,42 @@ fn parse_time_span(name: &str, value: Option<prost_types::Duration>) -> Result<O
     span.ok_or_else(|| CallError::Invalid(format!("{name} is not a valid time span")))
 }
 
+/// Reads the mode of a request. Without the fields, the lock is exclusive, as in the original API.
+fn parse_sharing(mode: i32, slots: Option<u32>) -> Result<Sharing, CallError> {
+    use wire::LockMode;
+    let mode = LockMode::try_from(mode).map_err(|_| CallError::Invalid(format!("{mode} is not a valid mode")))?;
+    match (mode, slots) {
+        (LockMode::Unspecified | LockMode::Exclusive, None) => Ok(Sharing::Exclusive),
+        (LockMode::Shared, None) => Ok(Sharing::Shared),
+        (LockMode::Unspecified, Some(slots)) => {
+            let slots = check_slots(slots.into()).ok_or_else(|| CallError::Invalid(SLOTS_RULE.to_owned()))?;
+            Ok(Sharing::Slots(slots))
+        }
+        (_, Some(_)) => Err(CallError::Invalid("give either mode or slots, not both".to_owned())),
+    }
+}
+
+/// Returns the fields `mode` and `slots` of a lock or a waiter. An exclusive lock has neither, as in the original API.
+fn format_sharing(sharing: Sharing) -> (i32, u32) {
+    match sharing {
+        Sharing::Exclusive => (wire::LockMode::Unspecified.into(), 0),
+        Sharing::Shared => (wire::LockMode::Shared.into(), 0),
+        Sharing::Slots(number) => (wire::LockMode::Unspecified.into(), number),
+    }
+}
+
 fn to_timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
 }
 
 impl From<Lock> for wire::Lock {
     fn from(lock: Lock) -> Self {
-        let queue = (1..).zip(lock.queue).map(|(queue_position, waiter)| wire::Waiter {
-            who: waiter.who,
-            since: Some(to_timestamp(waiter.since)),
-            queue_position,
+        let queue = (1..).zip(lock.queue).map(|(queue_position, waiter)| {
+            let (mode, slots) = format_sharing(waiter.sharing);
+            let since = Some(to_timestamp(waiter.since));
+            wire::Waiter { who: waiter.who, since, queue_position, mode, slots }
         });
+        let (mode, slots) = format_sharing(lock.sharing);
         Self {
             id: lock.id,
             service: lock.key.service,
@@ -186,6 +214,9 @@ impl From<Lock> for wire::Lock {
             expires_at: lock.expires.map(to_timestamp),
             fencing_token: lock.token,
             queue: queue.collect(),
+            mode,
+            slots,
+            slot: lock.slot.unwrap_or_default(),
         }
     }
 }
@@ -194,6 +225,7 @@ impl From<CallError> for Status {
     fn from(error: CallError) -> Self {
         let code = match &error {
             CallError::Held(_) => Code::AlreadyExists,
+            CallError::OtherSlots { .. } => Code::FailedPrecondition,
             CallError::Unknown(_) => Code::NotFound,
             CallError::Invalid(_) => Code::InvalidArgument,
             CallError::NotAllowed(_) => Code::PermissionDenied,

@@ -3,10 +3,11 @@
 //! This module holds plain data and the rules that follow from it alone. It knows neither HTTP nor a database; the APIs
 //! (`rest`, `grpc`) create these values from requests, and the stores keep them.
 
+use aba_lock_protocol::sharing::Sharing;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// The name of a lock. At most one lock exists for a key.
+/// The name of a lock. At most one exclusive lock exists for a key, or several locks that share it ([`Sharing`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LockKey {
     pub(crate) service: String,
@@ -29,6 +30,9 @@ pub(crate) struct Lock {
     pub(crate) expires: Option<Timestamp>,
     /// The fencing token: greater than that of every lock that was granted before.
     pub(crate) token: u64,
+    pub(crate) sharing: Sharing,
+    /// The number of the slot, if the lock has slots.
+    pub(crate) slot: Option<u32>,
     pub(crate) origin: LockOrigin,
     /// The waiters in the order in which they will be served. Filled only by the calls that return the queue.
     pub(crate) queue: Vec<Waiter>,
@@ -50,6 +54,7 @@ pub(crate) struct LockOrigin {
 #[derive(Debug, Clone)]
 pub(crate) struct Waiter {
     pub(crate) who: String,
+    pub(crate) sharing: Sharing,
     pub(crate) since: Timestamp,
 }
 
@@ -62,6 +67,7 @@ pub(crate) struct LockRequest {
     pub(crate) ttl: Option<Duration>,
     /// The longest time that the caller waits while the lock is held. `None`: it does not wait.
     pub(crate) wait: Option<Duration>,
+    pub(crate) sharing: Sharing,
     /// `lock_manager` fills it.
     pub(crate) origin: LockOrigin,
 }
@@ -154,7 +160,7 @@ impl LockRequest {
             && self.origin.name == lock.origin.name
     }
 
-    /// Returns the lock that this request asks for, still without a fencing token.
+    /// Returns the lock that this request asks for, still without a fencing token and without a slot.
     pub(crate) fn to_lock(&self, id: String, now: Timestamp) -> Lock {
         let mut lock = Lock {
             id,
@@ -165,6 +171,8 @@ impl LockRequest {
             ttl: self.ttl,
             expires: None,
             token: 0,
+            sharing: self.sharing,
+            slot: None,
             origin: self.origin.clone(),
             queue: Vec::new(),
         };

@@ -194,6 +194,7 @@ mod tests {
     use super::*;
     use crate::credential::hash_token;
     use crate::model::{LockKey, LockOrigin, LockRequest};
+    use aba_lock_protocol::sharing::Sharing;
     use jiff::Timestamp;
 
     fn new_caller(name: &str, permissions: &[&str]) -> Caller {
@@ -204,8 +205,8 @@ mod tests {
     fn new_lock(service: &str, owner: &str, secret: &str) -> Lock {
         let origin = LockOrigin { name: owner.to_owned(), secret: secret.to_owned(), info: String::new() };
         let key = LockKey { service: service.to_owned(), environment: String::new(), resource: String::new() };
-        let request =
-            LockRequest { key, who: "ann".to_owned(), event_id: String::new(), ttl: None, wait: None, origin };
+        let (who, event_id, sharing) = ("ann".to_owned(), String::new(), Sharing::Exclusive);
+        let request = LockRequest { key, who, event_id, ttl: None, wait: None, sharing, origin };
         request.to_lock("7".to_owned(), Timestamp::UNIX_EPOCH)
     }
 

@@ -7,7 +7,10 @@ pub(crate) const REST: [(&str, &str); 9] = [
         "Acquire a lock. The body is a JSON object with the members service and who (both required), environment, \
          resource, eventId, ttl and wait. The values of ttl and wait are time spans such as \"90s\" or \"30m\", or \
          numbers of seconds. The answer is 200 with the lock (its members are both in the object lock and at the top \
-         level), or 409 without an id and with existingLock if another caller holds the lock. Unknown members are \
+         level), or 409 without an id and with existingLock if another caller holds the lock. With \"mode\":\"shared\", any \
+         number of callers hold the lock together. With \"slots\":N (1 to 1024), up to N callers do, and slot in the answer is \
+         the number of the caller's slot; a request with another N is refused with 409 and the code 9 while a slot is held. \
+         Without these members, the lock is exclusive. Unknown members are \
          ignored, with two exceptions that are refused with 400: a name that differs from a known one only by case or \
          separators, such as TTL, and a name that begins with ttl or wait, such as ttlSeconds. A body over 64 KiB is \
          refused with 413.",
@@ -173,8 +176,8 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     ),
     (
         "fairness",
-        "Waiters are served in the order of arrival. A waiter that closes its connection, or the sending side of it, \
-         leaves the queue. When the service stops, all waiters get 503 and should try again.",
+        "Waiters are served in the order of arrival, whatever their modes: a shared request does not overtake an exclusive \
+         one. A waiter that closes its connection, or the sending side of it, leaves the queue. When the service stops, all waiters get 503 and should try again.",
     ),
     (
         "time to live",
@@ -198,7 +201,8 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     (
         "etcd cluster",
         "All guarantees hold for all services that share the cluster. Times to live are etcd leases: whole seconds, \
-         and at least two. If a service is killed, its waiters lose their places in the queue within some seconds. \
+         and at least two. While an aba-lockd that does not know mode and slots uses the cluster, requests with them are \
+         refused. If a service is killed, its waiters lose their places in the queue within some seconds. \
          After a change of the etcd leader, each lock gets its full time to live again.",
     ),
     (

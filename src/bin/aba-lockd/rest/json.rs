@@ -7,6 +7,7 @@ use super::body::RequestBody;
 use crate::error::CallError;
 use crate::lock_manager::GrantedLock;
 use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, LockRequest};
+use aba_lock_protocol::sharing::{SLOTS_RULE, Sharing, check_slots};
 use aba_lock_protocol::{code, member, span};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -54,7 +55,7 @@ fn read_time_span(members: &Members, name: &str) -> Result<Option<Duration>, Cal
 }
 
 /// The known members of a request.
-const MEMBERS: [&str; 8] = [
+const MEMBERS: [&str; 10] = [
     member::SERVICE,
     member::ENVIRONMENT,
     member::RESOURCE,
@@ -63,6 +64,8 @@ const MEMBERS: [&str; 8] = [
     "event_id",
     member::TTL,
     member::WAIT,
+    member::MODE,
+    member::SLOTS,
 ];
 
 /// The known parameters of a list.
@@ -97,7 +100,37 @@ pub(super) fn read_request(members: &Members) -> Result<LockRequest, CallError> 
     let LockFields { service, environment, resource, who, event_id } = read_fields(members)?;
     let key = LockKey { service, environment, resource };
     let (ttl, wait) = (read_time_span(members, member::TTL)?, read_time_span(members, member::WAIT)?);
-    Ok(LockRequest { key, who, event_id, ttl, wait, origin: LockOrigin::default() })
+    let sharing = read_sharing(members)?;
+    Ok(LockRequest { key, who, event_id, ttl, wait, sharing, origin: LockOrigin::default() })
+}
+
+/// Reads the mode of a request. Without the members, the lock is exclusive, as in the original API.
+fn read_sharing(members: &Members) -> Result<Sharing, CallError> {
+    let mode = match &*read_text(members, &[member::MODE])? {
+        "" => None,
+        member::EXCLUSIVE => Some(Sharing::Exclusive),
+        member::SHARED => Some(Sharing::Shared),
+        other => {
+            return Err(CallError::Invalid(format!("mode must be \"shared\" or \"exclusive\", not {other:?}")));
+        }
+    };
+    match (members.get(member::SLOTS), mode) {
+        (None | Some(Value::Null), mode) => Ok(mode.unwrap_or_default()),
+        (Some(_), Some(_)) => Err(CallError::Invalid("give either mode or slots, not both".to_owned())),
+        (Some(slots), None) => {
+            let slots = slots.as_u64().and_then(check_slots);
+            slots.map(Sharing::Slots).ok_or_else(|| CallError::Invalid(SLOTS_RULE.to_owned()))
+        }
+    }
+}
+
+/// Adds the members of a lock or a waiter that has another mode than those of the original API.
+fn put_sharing(members: &mut Members, sharing: Sharing) {
+    match sharing {
+        Sharing::Exclusive => (),
+        Sharing::Shared => drop(members.insert(member::MODE.to_owned(), json!(member::SHARED))),
+        Sharing::Slots(number) => drop(members.insert(member::SLOTS.to_owned(), json!(number))),
+    }
 }
 
 pub(super) fn read_changes(members: &Members) -> Result<LockFields, CallError> {
@@ -105,6 +138,11 @@ pub(super) fn read_changes(members: &Members) -> Result<LockFields, CallError> {
     for name in [member::TTL, member::WAIT] {
         if read_time_span(members, name)?.is_some() {
             return Err(CallError::Invalid(format!("an update cannot change {name}: renew the lock instead")));
+        }
+    }
+    for name in [member::MODE, member::SLOTS] {
+        if members.get(name).is_some_and(|value| !value.is_null()) {
+            return Err(CallError::Invalid(format!("an update cannot change {name}: unlock, and create another lock")));
         }
     }
     Ok(changes)
@@ -165,11 +203,20 @@ fn to_members(lock: &Lock) -> Members {
     if let Some(expires) = lock.expires {
         put(member::EXPIRES_AT, json!(expires.to_string()));
     }
+    if let Some(slot) = lock.slot {
+        put(member::SLOT, json!(slot));
+    }
+    put_sharing(&mut members, lock.sharing);
     if !lock.queue.is_empty() {
         let queue = (1..).zip(&lock.queue).map(|(position, waiter)| {
-            json!({(member::WHO): waiter.who, "since": waiter.since.to_string(), "queuePosition": position})
+            let mut entry = Members::new();
+            entry.insert(member::WHO.to_owned(), json!(waiter.who));
+            entry.insert("since".to_owned(), json!(waiter.since.to_string()));
+            entry.insert("queuePosition".to_owned(), json!(position));
+            put_sharing(&mut entry, waiter.sharing);
+            Value::Object(entry)
         });
-        put(member::QUEUE, queue.collect());
+        members.insert(member::QUEUE.to_owned(), queue.collect());
     }
     members
 }
@@ -228,6 +275,13 @@ impl IntoResponse for CallError {
                 let body = json!({
                     (member::CODE): code::ALREADY_EXISTS, (member::MESSAGE): message, "details": [], "error": error,
                     (member::EXISTING_LOCK): lock,
+                });
+                respond(StatusCode::CONFLICT, &body)
+            }
+            Self::OtherSlots { holder, .. } => {
+                let body = json!({
+                    (member::CODE): code::FAILED_PRECONDITION, (member::MESSAGE): message, "details": [],
+                    "error": message, (member::EXISTING_LOCK): to_members(&holder),
                 });
                 respond(StatusCode::CONFLICT, &body)
             }

@@ -1,8 +1,12 @@
 //! The store in an etcd cluster, which several services share. Each of them may be killed at any time: everything that
 //! must survive a service is in etcd, and the services do not know each other.
 //!
-//! A lock is granted by one transaction, which fails if the lock is held or if another caller waits for it. A
-//! waiter has a key of its own in the queue of the lock; the order in which etcd created these keys is the order of the
+//! A lock is granted by one transaction, which fails if the lock is held or if another caller waits for it. A lock that
+//! shares its name with others (`mode`, `slots`) has a key of its own: the service reads the holders, decides with the rule
+//! in `aba_lock_protocol::sharing`, and the transaction fails if a holder was added since. Holders that were removed since
+//! leave more room, so they do no harm.
+//!
+//! A waiter has a key of its own in the queue of the lock; the order in which etcd created these keys is the order of the
 //! queue. The first waiter acquires the lock and leaves the queue in one transaction. Leases of etcd end locks with a
 //! time to live, and the queue entries of a service that has gone.
 //!
@@ -20,6 +24,18 @@
 //! | etcd's leader | a request is not answered | the service asks the next endpoint, and a late execution of the first request fails (`epoch`); a caller that finds its own id in the key holds the lock |
 //! | all of etcd | no request is answered | callers get 503; locks that may have been granted are taken back as soon as etcd answers |
 //! | etcd's leader, while leases run | | the new leader gives each lease its full time to live |
+//!
+//! # Interleavings of shared locks and slots
+//!
+//! | event | consequence |
+//! |---|---|
+//! | A and B read that one slot is free, and both send their transactions | etcd executes one first, which creates a key. The other transaction fails its comparison, and its service reads again |
+//! | a service is killed between the read and the transaction | as before the read: nothing was written |
+//! | a transaction is in doubt, is sent again, and has been executed | it fails, because its own key exists; the read shows that key, with the slot that it got |
+//! | a holder expires between the read and the transaction | the request was decided with one holder too many: at worst it waits, and the deletion of the key wakes it |
+//! | a shared lock is granted while an exclusive waiter joins the queue | the order of etcd decides: the grant fails if the queue entry came first |
+//! | a client is stopped, its lock expires, and it continues | its id does not exist any more, so its renewal and its release get 404, also if the slot has another holder |
+//! | an older service, which does not know keys of shared locks, uses the same cluster | a shared lock is refused while such a service runs (`epoch`). Do not start an older one while shared locks are held |
 //!
 //! # Modules
 //!

@@ -50,6 +50,7 @@ impl fmt::Debug for PendingGrant {
 mod tests {
     use super::*;
     use crate::model::{LockKey, LockOrigin, LockRequest};
+    use aba_lock_protocol::sharing::Sharing;
     use jiff::Timestamp;
     use std::sync::mpsc;
 
@@ -63,6 +64,7 @@ mod tests {
             event_id: String::new(),
             ttl: None,
             wait: None,
+            sharing: Sharing::Exclusive,
             origin: LockOrigin::default(),
         };
         let lock = request.to_lock("7".to_owned(), Timestamp::UNIX_EPOCH);

@@ -5,6 +5,11 @@
 //! gets an answer, and all commands that arrived during the last sync share the next one. A unique constraint
 //! guarantees mutual exclusion. Other threads only read.
 //!
+//! A key has one exclusive lock, or several locks that share it: the writer thread decides about each request with the rule in
+//! `aba_lock_protocol::sharing`, from the locks that are in the table at that moment. The table is the only memory of the
+//! holders, so a decision and its effect are one transaction. The queue is in memory, because it ends with the connections of
+//! the waiters.
+//!
 //! Two services on one file would have two queues, so `file_lock` excludes a second one. A file that is removed or
 //! replaced while it is in use is a fault (`store_files`).
 //!
@@ -15,7 +20,19 @@
 //! | before the commit | the lock is free, and no caller got an answer | none is needed |
 //! | after the commit, before the answer | the caller does not know that it holds the lock | the lock expires if it has a time to live; otherwise `list` shows it with its `eventId` |
 //! | while callers wait | their connections are closed | they ask again |
+//! | while one of several holders releases a slot | before the commit, the slot is held; after it, the first waiters hold their locks, too, because the release and the grants are one transaction | as above |
 //! | while locks with a time to live are held | their expiry is on disk, in the time of day | the next service gives the unexpired ones their full time to live, because they could not be renewed in between |
+//!
+//! # Other interleavings
+//!
+//! | event | consequence |
+//! |---|---|
+//! | a lock expires while a request for its key arrives | a batch expires locks before it executes commands, so the first waiters get the slot or the key, and the request is decided after them |
+//! | a client is stopped, its lock expires, and it continues | its token is smaller than those that were granted since; its renewal and its release get 404, also if its slot has another holder by now, because each acquisition has an id of its own |
+//! | the first waiter gives up or disconnects, and the next one could run next to the holders | the departure sends a command to the writer thread, which decides on the queue again |
+//! | a waiter disconnects while it is granted | the grant is taken back, which is a release |
+//! | a request with another number of slots waits, and the lock is free when its turn comes | it is granted, and its number counts from then on |
+//! | the same, and the lock is held with the first number | it is refused when its turn comes, so that it does not delay the others |
 
 pub(crate) mod file_lock;
 
@@ -128,7 +145,12 @@ impl LockStore for Arc<SqliteStore> {
         let Some(deadline) = deadline else {
             return self.run_command(|reply| WriterCommand::Create { request, number, reply }).await;
         };
-        let guard = QueueGuard { queues: Arc::clone(&self.queues), key: request.key.clone(), number };
+        let guard = QueueGuard {
+            queues: Arc::clone(&self.queues),
+            key: request.key.clone(),
+            number,
+            commands: self.commands.clone(),
+        };
         let last_try = LockRequest { wait: None, ..request.clone() };
         // The receiver is declared after the guard, so it is dropped before the guard.
         let (reply, mut answer) = oneshot::channel();

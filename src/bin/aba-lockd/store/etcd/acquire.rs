@@ -6,12 +6,16 @@ use super::cleanup::Leftovers;
 use super::cluster::{ANY_NAME, CONTENTION_PAUSE, CONTENTION_TIMEOUT, Cluster};
 use super::epoch::Epoch;
 use super::keys;
-use super::record::{format_lock, format_waiter, parse_lock, parse_waiter};
-use super::request::{delete, is_absent, is_created_at, is_prefix_empty, put, read, read_results};
-use super::rpc::{KeyValue, TxnRequest};
+use super::record::{format_lock, format_waiter, parse_holders, parse_waiter};
+use super::request::{
+    delete, has_no_key_after, is_absent, is_created_at, is_prefix_empty, is_range_empty, put, range_of_key,
+    range_of_prefix, read, read_all_results, read_range,
+};
+use super::rpc::{Compare, KeyValue, RangeRequest, TxnRequest};
 use crate::error::CallError;
 use crate::model::{Lock, LockOrigin, LockRequest, Waiter, current_time};
 use crate::store::grant::GrantSender;
+use aba_lock_protocol::sharing::{Admission, Sharing};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time;
@@ -58,6 +62,9 @@ impl Cluster {
         leftovers: &mut Leftovers,
         reply: &mut GrantSender,
     ) -> Result<Lock, CallError> {
+        if request.sharing != Sharing::Exclusive {
+            self.epochs.check_services().await?;
+        }
         let begun = Instant::now();
         let wait = loop {
             match (self.try_acquire(request, leftovers, None).await?, request.wait) {
@@ -87,18 +94,18 @@ impl Cluster {
         let name = keys::encode_name(&request.key);
         let entry = keys::queue_entry_key(&name, &leftovers.id);
         leftovers.queue_entry = Some(entry.clone());
-        self.join_queue(&entry, &request.who, leftovers).await?;
+        self.join_queue(&entry, request, leftovers).await?;
         loop {
             let queue = self.read_queue(&name).await?;
             let position = queue.iter().position(|other| other.key == entry).ok_or_else(|| {
                 // The lease of the service has ended, and its queue entries with it.
                 CallError::Fault("etcd: the service has lost the place in the queue; try again".to_owned())
             })?;
-            if !request.event_id.is_empty()
-                && let Some(stored) = self.find_by_name(&name).await?
-                && request.is_repeat_of(&stored.lock)
-            {
-                return Err(CallError::Held(Box::new(stored.lock)));
+            if !request.event_id.is_empty() {
+                let (holders, _) = self.find_holders(&name).await?;
+                if let Some(own) = holders.into_iter().find(|holder| request.is_repeat_of(holder)) {
+                    return Err(CallError::Held(Box::new(own)));
+                }
             }
             let mut holder = None;
             if position == 0 {
@@ -144,7 +151,13 @@ impl Cluster {
         own_entry: Option<(&[u8], i64)>,
     ) -> Result<Attempt, CallError> {
         let name = keys::encode_name(&request.key);
-        let (lock_key, id_key) = (keys::lock_key(&name), keys::id_key(&leftovers.id));
+        let holders = keys::holders_range(&name);
+        let key = keys::holder_key(&name, &leftovers.id, request.sharing);
+        // The read that shows why the transaction has failed: the own queue entry has gone, or another caller waits.
+        let waiter = match own_entry {
+            Some((entry, _)) => range_of_key(entry),
+            None => RangeRequest { limit: 1, ..range_of_prefix(&keys::queue_prefix(&name)) },
+        };
         let lease = match request.ttl {
             Some(ttl) => Some(self.etcd.grant_lease(ttl).await?),
             None => None,
@@ -156,11 +169,18 @@ impl Cluster {
         leftovers.lease = lease.map_or(0, |(id, _)| id);
         let begun = Instant::now();
         while begun.elapsed() < CONTENTION_TIMEOUT {
+            let allowed = match self.check_holders(request, &name, &mut lock).await? {
+                Ok(compare) => compare,
+                Err(holder) => {
+                    self.drop_lease(std::mem::take(&mut leftovers.lease));
+                    return Ok(Attempt::Held(holder));
+                }
+            };
             let (epoch, base) = (self.epochs.current(), self.token_base.current());
-            let mut compare = vec![is_absent(&lock_key), base.compare(), self.epochs.compare(epoch)];
+            let mut compare = vec![is_absent(&key), allowed, base.compare(), self.epochs.compare(epoch)];
             let mut success = vec![
-                put(&lock_key, format_lock(&lock, base.value), leftovers.lease),
-                put(&id_key, name.clone().into_bytes(), leftovers.lease),
+                put(&key, format_lock(&lock, base.value), leftovers.lease),
+                put(&keys::id_key(&leftovers.id), keys::format_place(&name, request.sharing), leftovers.lease),
             ];
             match own_entry {
                 Some((entry, revision)) => {
@@ -169,24 +189,77 @@ impl Cluster {
                 }
                 None => compare.push(is_prefix_empty(&keys::queue_prefix(&name))),
             }
-            let reads = [read(&lock_key), read(keys::TOKEN_BASE), read(self.epochs.key())];
+            let reads = [read(keys::TOKEN_BASE), read_range(waiter.clone()), read(self.epochs.key())];
+            success.push(read(&key));
             success.extend(reads.clone());
-            let transaction = TxnRequest { compare, success, failure: reads.to_vec() };
+            let failure = [read_range(holders.clone())].into_iter().chain(reads).collect();
+            let transaction = TxnRequest { compare, success, failure };
             let Some(results) = self.run_in_epoch(epoch, transaction, leftovers).await? else { continue };
             let mut results = results.into_iter();
-            let found = results.next().flatten().as_ref().map(parse_lock).transpose()?;
-            match found {
-                Some(found) if found.lock.id == leftovers.id => return Ok(Attempt::Granted(Box::new(found.lock))),
-                None if results.next().flatten().is_none_or(|found| found.mod_revision != base.revision) => {
-                    self.token_base.refresh().await?;
-                }
-                found => {
+            let mut found = parse_holders(&results.next().unwrap_or_default())?;
+            if let Some(at) = found.iter().position(|holder| holder.id == leftovers.id) {
+                return Ok(Attempt::Granted(Box::new(found.swap_remove(at))));
+            }
+            let has_base =
+                |found: Vec<KeyValue>| found.first().is_some_and(|found| found.mod_revision == base.revision);
+            let has_base = results.next().is_some_and(has_base);
+            let has_waiter = results.next().is_some_and(|found| !found.is_empty());
+            let is_first = has_waiter == own_entry.is_some();
+            // If there is an exclusive holder, it is the only one.
+            let is_in_the_way =
+                |holder: &Lock| Sharing::Exclusive == request.sharing || Sharing::Exclusive == holder.sharing;
+            match found.into_iter().next() {
+                Some(holder) if is_in_the_way(&holder) || !is_first => {
                     self.drop_lease(std::mem::take(&mut leftovers.lease));
-                    return Ok(found.map_or(Attempt::NotFirst, |found| Attempt::Held(Box::new(found.lock))));
+                    return Ok(Attempt::Held(Box::new(holder)));
                 }
+                _ if !has_base => self.token_base.refresh().await?,
+                None if !is_first => {
+                    self.drop_lease(std::mem::take(&mut leftovers.lease));
+                    return Ok(Attempt::NotFirst);
+                }
+                // A holder has come or gone since the check, so the decision is made again.
+                _ => (),
             }
         }
         Err(cannot_acquire())
+    }
+
+    /// Decides whether the holders of a name leave room for a lock, and gives the lock its slot. Returns the comparison that
+    /// makes a transaction fail unless they still do, or the holder that is in the way.
+    ///
+    /// An exclusive lock needs no holder at all, which the transaction itself can compare. Without slots, a shared one needs
+    /// only that there is no exclusive lock, unless the request is repeated (the earlier one may have been granted).
+    async fn check_holders(
+        &self,
+        request: &LockRequest,
+        name: &str,
+        lock: &mut Lock,
+    ) -> Result<Result<Compare, Box<Lock>>, CallError> {
+        match request.sharing {
+            Sharing::Exclusive => return Ok(Ok(is_range_empty(&keys::holders_range(name)))),
+            Sharing::Shared if request.event_id.is_empty() => {
+                return Ok(Ok(is_absent(&keys::holder_key(name, "", Sharing::Exclusive))));
+            }
+            Sharing::Shared | Sharing::Slots(_) => (),
+        }
+        let (mut holders, revision) = self.find_holders(name).await?;
+        // A transaction in doubt may have granted the lock.
+        let own = holders.iter().position(|holder| holder.id == lock.id);
+        if own.is_some() {
+            return Ok(Ok(has_no_key_after(&keys::holders_range(name), revision)));
+        }
+        if let Some(at) = holders.iter().position(|holder| request.is_repeat_of(holder)) {
+            return Ok(Err(Box::new(holders.swap_remove(at))));
+        }
+        match request.sharing.admit(holders.iter().map(|holder| (holder.sharing, holder.slot))) {
+            Admission::Granted(slot) => {
+                lock.slot = slot;
+                Ok(Ok(has_no_key_after(&keys::holders_range(name), revision)))
+            }
+            Admission::Busy => Ok(Err(Box::new(holders.swap_remove(0)))),
+            Admission::OtherNumber(held) => Err(CallError::other_slots(&holders, held, request.sharing)),
+        }
     }
 
     /// Runs a transaction that compares this epoch, and whose last read is that of the epoch key. Returns the results
@@ -199,7 +272,7 @@ impl Cluster {
         epoch: Epoch,
         transaction: TxnRequest,
         leftovers: &mut Leftovers,
-    ) -> Result<Option<Vec<Option<KeyValue>>>, CallError> {
+    ) -> Result<Option<Vec<Vec<KeyValue>>>, CallError> {
         let latest = self.latest_revision.load(Ordering::SeqCst);
         let (answer, is_in_doubt) = match self.etcd.run_with_doubt(transaction).await {
             Ok(answer) => answer,
@@ -220,10 +293,10 @@ impl Cluster {
         }
         self.latest_revision.fetch_max(revision, Ordering::SeqCst);
         let succeeded = answer.succeeded;
-        let results = read_results(answer);
+        let results = read_all_results(answer);
         if is_in_doubt {
             leftovers.in_doubt = Some(epoch);
-        } else if succeeded || epoch.is_current_in(results.last().and_then(Option::as_ref)) {
+        } else if succeeded || epoch.is_current_in(results.last().and_then(|found| found.first())) {
             return Ok(Some(results));
         }
         self.epochs.try_end(epoch).await?;
@@ -231,8 +304,14 @@ impl Cluster {
         Ok(None)
     }
 
-    async fn join_queue(&self, entry: &[u8], who: &str, leftovers: &mut Leftovers) -> Result<(), CallError> {
-        let value = format_waiter(&Waiter { who: who.to_owned(), since: current_time() });
+    async fn join_queue(
+        &self,
+        entry: &[u8],
+        request: &LockRequest,
+        leftovers: &mut Leftovers,
+    ) -> Result<(), CallError> {
+        let LockRequest { who, sharing, .. } = request;
+        let value = format_waiter(&Waiter { who: who.clone(), sharing: *sharing, since: current_time() });
         let begun = Instant::now();
         while begun.elapsed() < CONTENTION_TIMEOUT {
             let epoch = self.epochs.current();
@@ -249,7 +328,7 @@ impl Cluster {
         Err(CallError::Fault("etcd: cannot join the queue".to_owned()))
     }
 
-    /// Returns the lock that another caller holds. If the lock is free, returns the lock that the first waiter is about
+    /// Returns the oldest lock that another caller holds. If the lock is free, returns the lock that the first waiter is about
     /// to acquire, which has no id yet, unless that waiter is this caller.
     async fn find_next_holder(
         &self,
@@ -257,20 +336,21 @@ impl Cluster {
         own_entry: Option<&[u8]>,
     ) -> Result<Option<Box<Lock>>, CallError> {
         let name = keys::encode_name(&request.key);
-        if let Some(stored) = self.find_by_name(&name).await? {
-            return Ok(Some(Box::new(stored.lock)));
+        if let Some(holder) = self.find_holders(&name).await?.0.into_iter().next() {
+            return Ok(Some(Box::new(holder)));
         }
         let queue = self.read_queue(&name).await?;
         let first = queue.first().filter(|first| own_entry != Some(&first.key));
         Ok(first.map(|first| {
-            let unknown = || Waiter { who: String::new(), since: current_time() };
-            let Waiter { who, since } = parse_waiter(first).unwrap_or_else(unknown);
+            let unknown = || Waiter { who: String::new(), sharing: Sharing::Exclusive, since: current_time() };
+            let Waiter { who, sharing, since } = parse_waiter(first).unwrap_or_else(unknown);
             let expected = LockRequest {
                 key: request.key.clone(),
                 who,
                 event_id: String::new(),
                 ttl: None,
                 wait: None,
+                sharing,
                 origin: LockOrigin::default(),
             };
             Box::new(expected.to_lock(String::new(), since))

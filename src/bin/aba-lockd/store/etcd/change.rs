@@ -15,8 +15,10 @@
 use super::client::EtcdClient;
 use super::cluster::{CONTENTION_PAUSE, CONTENTION_TIMEOUT, Cluster};
 use super::keys;
-use super::record::{StoredLock, format_lock, parse_lock};
-use super::request::{delete, is_absent, is_modified_at, is_prefix_empty, put, range_of_key, read, read_results};
+use super::record::{StoredLock, format_lock, parse_holders, parse_lock, unreadable_key};
+use super::request::{
+    delete, is_modified_at, is_prefix_empty, is_range_empty, put, range_of_key, read, read_range, read_results,
+};
 use super::rpc::TxnRequest;
 use crate::error::CallError;
 use crate::model::{Lock, LockFields, current_time};
@@ -28,18 +30,21 @@ fn contended() -> CallError {
 }
 
 impl Cluster {
-    pub(super) async fn find_by_name(&self, name: &str) -> Result<Option<StoredLock>, CallError> {
-        let answer = self.etcd.read_range(range_of_key(&keys::lock_key(name))).await?;
-        answer.kvs.first().map(parse_lock).transpose()
+    /// Returns the holders of a name, the oldest one first, and the revision of etcd at which they were read.
+    pub(super) async fn find_holders(&self, name: &str) -> Result<(Vec<Lock>, i64), CallError> {
+        let answer = self.etcd.read_range(keys::holders_range(name)).await?;
+        let revision = answer.header.map_or(0, |header| header.revision);
+        Ok((parse_holders(&answer.kvs)?, revision))
     }
 
     /// Returns the lock with this id, and its name in the keys of etcd.
     pub(super) async fn find_by_id(&self, id: &str) -> Result<(StoredLock, String), CallError> {
         let unknown = || CallError::Unknown(id.to_owned());
         let answer = self.etcd.read_range(range_of_key(&keys::id_key(id))).await?;
-        let name = answer.kvs.into_iter().next().and_then(|found| String::from_utf8(found.value).ok());
-        let name = name.ok_or_else(unknown)?;
-        match self.find_by_name(&name).await? {
+        let place = answer.kvs.first().and_then(|found| keys::parse_place(&found.value, id));
+        let (name, key) = place.ok_or_else(unknown)?;
+        let answer = self.etcd.read_range(range_of_key(&key)).await?;
+        match answer.kvs.first().map(parse_lock).transpose()? {
             Some(stored) if stored.lock.id == id => Ok((stored, name)),
             _ => Err(unknown()),
         }
@@ -108,23 +113,25 @@ impl Cluster {
         lease: i64,
     ) -> Result<Option<Lock>, CallError> {
         let new_name = keys::encode_name(&new.key);
-        let (old_key, new_key) = (keys::lock_key(name), keys::lock_key(&new_name));
+        let [old_key, new_key] = [name, &new_name].map(|name| keys::holder_key(name, &new.id, new.sharing));
+        let new_holders = keys::holders_range(&new_name);
         let moves = new_name != name;
         let (epoch, base) = (self.epochs.current(), self.token_base.current());
         let mut compare = vec![is_modified_at(&old_key, stored.revision)];
         let mut success = Vec::new();
         if moves {
-            compare.extend([is_absent(&new_key), is_prefix_empty(&keys::queue_prefix(&new_name)), base.compare()]);
+            let queue = is_prefix_empty(&keys::queue_prefix(&new_name));
+            compare.extend([is_range_empty(&new_holders), queue, base.compare()]);
             // If the caller gets an error because the new key is held, a late execution must not move the lock.
             compare.push(self.epochs.compare(epoch));
             success.push(delete(&old_key));
         }
         if moves || lease != stored.lease {
-            success.push(put(&keys::id_key(&new.id), new_name.clone().into_bytes(), lease));
+            success.push(put(&keys::id_key(&new.id), keys::format_place(&new_name, new.sharing), lease));
         }
         let token_base = if moves { base.value } else { stored.token_base };
         success.extend([put(&new_key, format_lock(new, token_base), lease), read(&new_key)]);
-        let failure = vec![read(&new_key), read(self.epochs.key())];
+        let failure = vec![read_range(new_holders), read(self.epochs.key())];
         let (answer, is_in_doubt) = self.etcd.run_with_doubt(TxnRequest { compare, success, failure }).await?;
         let succeeded = answer.succeeded;
         let mut results = read_results(answer).into_iter();
@@ -163,7 +170,7 @@ pub(super) async fn delete_lock(etcd: &EtcdClient, id: &str) -> Result<Option<St
         let Some(name) = etcd.read_range(range_of_key(&id_key)).await?.kvs.into_iter().next() else {
             return Ok(in_doubt);
         };
-        let key = keys::lock_key(&String::from_utf8_lossy(&name.value));
+        let Some((_, key)) = keys::parse_place(&name.value, id) else { return Err(unreadable_key(&name)) };
         let Some(found) = etcd.read_range(range_of_key(&key)).await?.kvs.into_iter().next() else { continue };
         let stored = parse_lock(&found)?;
         if stored.lock.id != id {

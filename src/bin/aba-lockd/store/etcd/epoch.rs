@@ -22,7 +22,7 @@
 
 use super::client::{EtcdClient, EtcdError};
 use super::keys;
-use super::request::{is_modified_at, put, read, read_results};
+use super::request::{is_modified_at, put, range_of_prefix, read, read_results};
 use super::rpc::{Compare, KeyValue, TxnRequest};
 use crate::error::CallError;
 use crate::model::current_time;
@@ -39,6 +39,9 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval between two attempts to write the epoch key.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The end of the value of the epoch key, by which other services see that this one knows shared locks and slots.
+const KNOWS_SHARING: &str = "shared";
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Epoch {
@@ -83,6 +86,16 @@ impl EpochKeeper {
     /// Returns the key that a transaction reads for [`Epoch::is_current_in`].
     pub(super) fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    /// Returns an error if a running service does not know shared locks: it would grant a lock that is held shared.
+    pub(super) async fn check_services(&self) -> Result<(), CallError> {
+        let services = self.etcd.read_range(range_of_prefix(keys::EPOCHS)).await?.kvs;
+        if services.iter().all(|service| service.value.ends_with(KNOWS_SHARING.as_bytes())) {
+            return Ok(());
+        }
+        let why = "another aba-lockd that uses this etcd cluster is too old for mode and slots: update it, and stop the old one";
+        Err(CallError::Invalid(why.to_owned()))
     }
 
     /// Requests a new epoch, unless `epoch` has ended already.
@@ -135,7 +148,7 @@ impl EpochKeeper {
         let lease = self.current().lease;
         let is_alive = lease != 0 && self.etcd.keep_lease_alive(lease).await?;
         let lease = if is_alive { lease } else { self.etcd.grant_lease(SERVICE_TTL).await?.0 };
-        let value = current_time().to_string().into_bytes();
+        let value = format!("{} {KNOWS_SHARING}", current_time()).into_bytes();
         let success = vec![put(&self.key, value, lease), read(&self.key)];
         let answer = self.etcd.run(TxnRequest { compare: vec![], success, failure: vec![] }).await?;
         if let Some(written) = read_results(answer).into_iter().next().flatten() {

@@ -2,9 +2,10 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `l/NAME/lock` | the lock, as JSON; bound to a lease if it has a time to live |
+//! | `l/NAME/lock` | the exclusive lock, as JSON; bound to a lease if it has a time to live |
+//! | `l/NAME/h/ID` | a lock that is shared, or has a slot; in the same form |
 //! | `l/NAME/q/ID` | a waiter; bound to the lease of the service to which it is connected |
-//! | `i/ID` | NAME of the lock with this id; bound to the same lease as the lock |
+//! | `i/ID` | NAME of the lock with this id, followed by `/h` if it is not exclusive; bound to the same lease as the lock |
 //! | `s/SERVICE` | the epoch key of a running service, of which only the revision matters; bound to the lease of the service |
 //! | `base` | the token base |
 //! | `check` | written by health checks |
@@ -12,7 +13,9 @@
 //! NAME is the service, the environment and the resource of the lock, with a comma between them. In each, a byte that
 //! is neither a letter nor a digit is written as `%` and two hexadecimal digits.
 
+use super::rpc::RangeRequest;
 use crate::model::LockKey;
+use aba_lock_protocol::sharing::Sharing;
 use std::fmt::Write;
 
 pub(super) const LOCKS: &[u8] = b"aba-lockd/l/";
@@ -39,8 +42,45 @@ pub(super) fn encode_name(key: &LockKey) -> String {
     text
 }
 
-pub(super) fn lock_key(name: &str) -> Vec<u8> {
-    [LOCKS, name.as_bytes(), b"/lock"].concat()
+/// The end of the value of an id key, if the lock is not exclusive.
+const SHARER: &str = "/h";
+
+/// A key below `l/NAME/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockKeyKind {
+    /// The key of a lock, in any mode.
+    Holder,
+    /// The key of a waiter.
+    QueueEntry,
+}
+
+/// Returns the key of a lock.
+pub(super) fn holder_key(name: &str, id: &str, sharing: Sharing) -> Vec<u8> {
+    match sharing {
+        Sharing::Exclusive => [LOCKS, name.as_bytes(), b"/lock"].concat(),
+        Sharing::Shared | Sharing::Slots(_) => [LOCKS, name.as_bytes(), b"/h/", id.as_bytes()].concat(),
+    }
+}
+
+/// Returns the range of the keys of all holders of a lock. In the order of the keys, `h/ID` and `lock` are before `q/ID`.
+pub(super) fn holders_range(name: &str) -> RangeRequest {
+    let key = [LOCKS, name.as_bytes(), b"/h/"].concat();
+    RangeRequest { key, range_end: queue_prefix(name), ..Default::default() }
+}
+
+/// Returns the value of the id key of a lock.
+pub(super) fn format_place(name: &str, sharing: Sharing) -> Vec<u8> {
+    let suffix = if sharing == Sharing::Exclusive { "" } else { SHARER };
+    [name, suffix].concat().into_bytes()
+}
+
+/// Reads the value of an id key: NAME, and the key of the lock.
+pub(super) fn parse_place(place: &[u8], id: &str) -> Option<(String, Vec<u8>)> {
+    let place = std::str::from_utf8(place).ok()?;
+    Some(match place.strip_suffix(SHARER) {
+        Some(name) => (name.to_owned(), holder_key(name, id, Sharing::Shared)),
+        None => (place.to_owned(), holder_key(place, id, Sharing::Exclusive)),
+    })
 }
 
 /// Returns the prefix of all queue entries of a lock.
@@ -60,11 +100,12 @@ pub(super) fn epoch_key(service: &str) -> Vec<u8> {
     [EPOCHS, service.as_bytes()].concat()
 }
 
-/// Returns NAME of a key below `l/`, and true if it is the key of the lock itself.
-pub(super) fn parse_lock_key(key: &[u8]) -> Option<(&str, bool)> {
+/// Returns NAME of a key below `l/`, and the kind of the key.
+pub(super) fn parse_lock_key(key: &[u8]) -> Option<(&str, LockKeyKind)> {
     let rest = std::str::from_utf8(key.strip_prefix(LOCKS)?).ok()?;
     let (name, kind) = rest.split_once('/')?;
-    Some((name, kind == "lock"))
+    let is_holder = kind == "lock" || kind.starts_with("h/");
+    Some((name, if is_holder { LockKeyKind::Holder } else { LockKeyKind::QueueEntry }))
 }
 
 #[cfg(test)]
@@ -86,8 +127,16 @@ mod tests {
         ];
         for (at, one) in names.iter().enumerate() {
             assert!(names[at + 1..].iter().all(|other| other != one), "{one}");
-            assert_eq!(parse_lock_key(&lock_key(one)), Some((one.as_str(), true)));
-            assert_eq!(parse_lock_key(&queue_entry_key(one, "x")), Some((one.as_str(), false)));
+            for sharing in [Sharing::Exclusive, Sharing::Shared, Sharing::Slots(2)] {
+                let key = holder_key(one, "x", sharing);
+                assert_eq!(parse_lock_key(&key), Some((one.as_str(), LockKeyKind::Holder)));
+                assert_eq!(parse_place(&format_place(one, sharing), "x"), Some((one.clone(), key.clone())));
+                let range = holders_range(one);
+                assert!(range.key <= key && key < range.range_end, "{key:?}");
+            }
+            let entry = queue_entry_key(one, "x");
+            assert_eq!(parse_lock_key(&entry), Some((one.as_str(), LockKeyKind::QueueEntry)));
+            assert!(entry >= holders_range(one).range_end);
         }
     }
 }

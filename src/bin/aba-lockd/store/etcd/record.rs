@@ -5,6 +5,7 @@ use super::rpc::KeyValue;
 use crate::error::CallError;
 use crate::model::{Lock, LockKey, LockOrigin, Waiter};
 use crate::store::origin::{format_origin, parse_origin};
+use aba_lock_protocol::sharing::{Sharing, check_slots};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -22,18 +23,47 @@ pub(super) struct StoredLock {
 
 pub(super) fn format_lock(lock: &Lock, token_base: u64) -> Vec<u8> {
     let LockKey { service, environment, resource } = &lock.key;
-    let value = json!({
+    let mut value = json!({
         "id": lock.id, "service": service, "environment": environment, "resource": resource, "who": lock.who,
         "eventId": lock.event_id, "created": lock.created.as_microsecond(),
         "ttl": lock.ttl.map(|ttl| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)),
         "expires": lock.expires.map(Timestamp::as_microsecond), "base": token_base, "origin": format_origin(&lock.origin),
     });
+    put_sharing(&mut value, lock.sharing);
+    if let Some(slot) = lock.slot {
+        value["slot"] = slot.into();
+    }
     value.to_string().into_bytes()
+}
+
+/// Adds the mode, which is absent in the values of exclusive locks, as in those of earlier versions.
+fn put_sharing(value: &mut Value, sharing: Sharing) {
+    match sharing {
+        Sharing::Exclusive => (),
+        Sharing::Shared => value["mode"] = "shared".into(),
+        Sharing::Slots(number) => value["slots"] = number.into(),
+    }
+}
+
+fn parse_sharing(value: &Value) -> Option<Sharing> {
+    match (value.get("mode"), value.get("slots")) {
+        (None, None) => Some(Sharing::Exclusive),
+        (Some(mode), None) => (mode == "shared").then_some(Sharing::Shared),
+        (_, Some(slots)) => slots.as_u64().and_then(check_slots).map(Sharing::Slots),
+    }
 }
 
 /// Parses a lock. Its token is the token base plus the revision at which its key was created.
 pub(super) fn parse_lock(found: &KeyValue) -> Result<StoredLock, CallError> {
     try_parse_lock(found).ok_or_else(|| unreadable_key(found))
+}
+
+/// Parses the holders of a lock, and returns the oldest one first.
+pub(super) fn parse_holders(found: &[KeyValue]) -> Result<Vec<Lock>, CallError> {
+    let mut holders =
+        found.iter().map(|found| parse_lock(found).map(|stored| stored.lock)).collect::<Result<Vec<_>, _>>()?;
+    holders.sort_by_key(|holder| holder.token);
+    Ok(holders)
 }
 
 fn try_parse_lock(found: &KeyValue) -> Option<StoredLock> {
@@ -50,6 +80,8 @@ fn try_parse_lock(found: &KeyValue) -> Option<StoredLock> {
         ttl: value["ttl"].as_u64().map(Duration::from_micros),
         expires: time("expires"),
         token: token_base.checked_add(found.create_revision.unsigned_abs())?,
+        sharing: parse_sharing(&value)?,
+        slot: value["slot"].as_u64().and_then(check_slots),
         // Earlier versions did not write it.
         origin: value.get("origin").map_or(Some(LockOrigin::default()), |origin| parse_origin(origin.as_str()?))?,
         queue: Vec::new(),
@@ -58,13 +90,15 @@ fn try_parse_lock(found: &KeyValue) -> Option<StoredLock> {
 }
 
 pub(super) fn format_waiter(waiter: &Waiter) -> Vec<u8> {
-    json!({"who": waiter.who, "since": waiter.since.as_microsecond()}).to_string().into_bytes()
+    let mut value = json!({"who": waiter.who, "since": waiter.since.as_microsecond()});
+    put_sharing(&mut value, waiter.sharing);
+    value.to_string().into_bytes()
 }
 
 pub(super) fn parse_waiter(found: &KeyValue) -> Option<Waiter> {
     let value: Value = serde_json::from_slice(&found.value).ok()?;
     let since = Timestamp::from_microsecond(value["since"].as_i64()?).ok()?;
-    Some(Waiter { who: value["who"].as_str()?.to_owned(), since })
+    Some(Waiter { who: value["who"].as_str()?.to_owned(), sharing: parse_sharing(&value)?, since })
 }
 
 /// The error for a value that this version does not understand.

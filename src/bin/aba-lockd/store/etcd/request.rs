@@ -23,7 +23,12 @@ pub(super) fn range_of_prefix(prefix: &[u8]) -> RangeRequest {
 }
 
 pub(super) fn read(key: &[u8]) -> RequestOp {
-    RequestOp { request: Some(Request::RequestRange(range_of_key(key))) }
+    read_range(range_of_key(key))
+}
+
+/// Returns the operation that reads a range.
+pub(super) fn read_range(range: RangeRequest) -> RequestOp {
+    RequestOp { request: Some(Request::RequestRange(range)) }
 }
 
 /// Returns the operation that writes a key. `lease` is 0 for a key without a lease.
@@ -38,6 +43,18 @@ pub(super) fn delete(key: &[u8]) -> RequestOp {
 /// Returns the comparison that holds if the key does not exist.
 pub(super) fn is_absent(key: &[u8]) -> Compare {
     is_created_at(key, 0)
+}
+
+/// Returns the comparison that holds if no key of this range exists.
+pub(super) fn is_range_empty(range: &RangeRequest) -> Compare {
+    Compare { range_end: range.range_end.clone(), ..is_absent(&range.key) }
+}
+
+/// Returns the comparison that holds if no key of this range was created after this revision.
+pub(super) fn has_no_key_after(range: &RangeRequest, revision: i64) -> Compare {
+    let later = TargetUnion::CreateRevision(revision.saturating_add(1));
+    let created_before = is_equal(&range.key, CompareTarget::Create, later);
+    Compare { result: CompareResult::Less.into(), range_end: range.range_end.clone(), ..created_before }
 }
 
 /// Returns the comparison that holds if no key with this prefix exists.
@@ -65,10 +82,15 @@ fn is_equal(key: &[u8], target: CompareTarget, value: TargetUnion) -> Compare {
     }
 }
 
-/// Returns the results of the reads in a transaction, in the order of the reads.
+/// Returns the first key that each read of a transaction has found, in the order of the reads.
 pub(super) fn read_results(response: TxnResponse) -> Vec<Option<KeyValue>> {
+    read_all_results(response).into_iter().map(|found| found.into_iter().next()).collect()
+}
+
+/// Returns the keys that each read of a transaction has found, in the order of the reads.
+pub(super) fn read_all_results(response: TxnResponse) -> Vec<Vec<KeyValue>> {
     let reads = response.responses.into_iter().filter_map(|op| match op.response {
-        Some(Response::ResponseRange(range)) => Some(range.kvs.into_iter().next()),
+        Some(Response::ResponseRange(range)) => Some(range.kvs),
         _ => None,
     });
     reads.collect()

@@ -7,7 +7,7 @@ use super::change::delete_lock;
 use super::cleanup::Leftovers;
 use super::client::EtcdClient;
 use super::cluster::Cluster;
-use super::keys;
+use super::keys::{self, LockKeyKind};
 use super::record::{parse_lock, parse_waiter};
 use super::request::put;
 use super::rpc::TxnRequest;
@@ -89,14 +89,14 @@ impl LockStore for EtcdStore {
         for found in self.cluster.read_all(keys::LOCKS).await? {
             match keys::parse_lock_key(&found.key) {
                 // The key of a lock.
-                Some((name, true)) => {
+                Some((name, LockKeyKind::Holder)) => {
                     let stored = parse_lock(&found)?;
                     if query.fields.match_lock(&stored.lock) {
                         locks.push((name.to_owned(), stored.lock));
                     }
                 }
                 // The key of a waiter.
-                Some((name, false)) => {
+                Some((name, LockKeyKind::QueueEntry)) => {
                     let waiter = parse_waiter(&found).map(|waiter| (found.create_revision, waiter));
                     queues.entry(name.to_owned()).or_default().extend(waiter);
                 }
@@ -104,12 +104,15 @@ impl LockStore for EtcdStore {
             }
         }
         locks.sort_by_key(|(_, lock)| (lock.created, lock.token));
+        for queue in queues.values_mut() {
+            queue.sort_by_key(|(revision, _)| *revision);
+        }
         let mut locks: Vec<Lock> = locks
             .into_iter()
             .map(|(name, lock)| {
-                let mut queue = queues.remove(&name).unwrap_or_default();
-                queue.sort_by_key(|(revision, _)| *revision);
-                Lock { queue: queue.into_iter().map(|(_, waiter)| waiter).collect(), ..lock }
+                // All holders of a name have the same queue.
+                let queue = queues.get(&name).into_iter().flatten().map(|(_, waiter)| waiter.clone());
+                Lock { queue: queue.collect(), ..lock }
             })
             .collect();
         locks.retain(|lock| lock.is_selected_by(&query));

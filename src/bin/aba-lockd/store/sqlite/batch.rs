@@ -10,6 +10,7 @@ use super::table;
 use crate::error::CallError;
 use crate::model::{self, Lock, LockFields, LockKey, LockRequest};
 use crate::store::grant::GrantSender;
+use aba_lock_protocol::sharing::Admission;
 use jiff::Timestamp;
 use rusqlite::Transaction;
 use std::time::{Duration, Instant};
@@ -62,6 +63,7 @@ impl<'a> Batch<'a> {
     pub(super) fn execute(&mut self, command: WriterCommand) -> rusqlite::Result<()> {
         match command {
             WriterCommand::Create { request, number, reply } => self.create(request, number, reply),
+            WriterCommand::Serve { key } => self.serve(&key),
             WriterCommand::Check { reply } => {
                 self.checks.push(reply);
                 table::write_probe(&self.transaction, self.now)
@@ -107,22 +109,30 @@ impl<'a> Batch<'a> {
         if reply.is_closed() {
             return Ok(());
         }
-        match table::find_by_key(&self.transaction, &request.key) {
-            Ok(None) => self.grant(&request, reply),
-            Ok(Some(held)) if request.wait.is_none() || request.is_repeat_of(&held) => {
-                self.answer(reply, Ok(Err(CallError::Held(Box::new(held)))), false)
+        let mut holders = match table::list_by_key(&self.transaction, &request.key) {
+            Ok(holders) => holders,
+            Err(error) => return self.answer(reply, Err(error), false),
+        };
+        if let Some(at) = holders.iter().position(|held| request.is_repeat_of(held)) {
+            return self.answer(reply, Ok(Err(CallError::Held(Box::new(holders.swap_remove(at))))), false);
+        }
+        match admit(&request, &holders) {
+            Ok(Admission::Granted(slot)) if holders.is_empty() || !self.queues.has_waiter(&request.key) => {
+                self.grant(&request, slot, reply)
             }
-            Ok(Some(_)) => {
+            Ok(_) if request.wait.is_some() => {
                 self.touched.push(request.key.clone());
                 self.queues.join(QueueEntry { number, request, reply });
                 Ok(())
             }
-            Err(error) => self.answer(reply, Err(error), false),
+            // The oldest holder is in the way, or it is before the waiters that this request may not overtake.
+            Ok(_) => self.answer(reply, Ok(Err(CallError::Held(Box::new(holders.swap_remove(0))))), false),
+            Err(refusal) => self.answer(reply, Ok(Err(refusal)), false),
         }
     }
 
-    fn grant(&mut self, request: &LockRequest, reply: GrantSender) -> rusqlite::Result<()> {
-        let result = self.insert_lock(request);
+    fn grant(&mut self, request: &LockRequest, slot: Option<u32>, reply: GrantSender) -> rusqlite::Result<()> {
+        let result = self.insert_lock(request, slot);
         let granted = result.as_ref().ok().cloned();
         self.answer(reply, result.map(Ok), true)?;
         // A caller that repeated its request must not wait for its own lock.
@@ -134,8 +144,9 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn insert_lock(&mut self, request: &LockRequest) -> rusqlite::Result<Lock> {
+    fn insert_lock(&mut self, request: &LockRequest, slot: Option<u32>) -> rusqlite::Result<Lock> {
         let mut lock = request.to_lock(uuid::Uuid::new_v4().to_string(), self.now);
+        lock.slot = slot;
         lock.token = table::take_token(&self.transaction, self.now)?;
         table::insert(&self.transaction, &lock)?;
         self.set_deadline(&lock);
@@ -147,19 +158,30 @@ impl<'a> Batch<'a> {
         self.deadlines.push((lock.id.clone(), lock.ttl.map(|ttl| self.instant + ttl)));
     }
 
-    /// Grants a free key to the first waiter in the same transaction, so that no later request can be served before it.
-    fn grant_to_next(&mut self, key: &LockKey) -> rusqlite::Result<()> {
+    /// Grants a key to its first waiters in the same transaction, so that no later request can be served before them.
+    /// Ends at the first one that must wait.
+    fn serve(&mut self, key: &LockKey) -> rusqlite::Result<()> {
         self.touched.push(key.clone());
-        match self.queues.pop(key) {
-            Some(entry) => self.grant(&entry.request, entry.reply),
-            None => Ok(()),
+        while self.queues.has_waiter(key) {
+            let holders = table::list_by_key(&self.transaction, key)?;
+            let mut decision = Ok(Admission::Busy);
+            let first = self.queues.pop_if(key, |request| {
+                decision = admit(request, &holders);
+                !matches!(decision, Ok(Admission::Busy))
+            });
+            match (first, decision) {
+                (Some(entry), Ok(Admission::Granted(slot))) => self.grant(&entry.request, slot, entry.reply)?,
+                (Some(entry), Err(refusal)) => self.answer(entry.reply, Ok(Err(refusal)), false)?,
+                (Some(_), Ok(_)) | (None, _) => break,
+            }
         }
+        Ok(())
     }
 
     fn remove(&mut self, lock: Lock) -> CommandResult {
         table::delete(&self.transaction, &lock.id)?;
         self.deadlines.push((lock.id.clone(), None));
-        self.grant_to_next(&lock.key)?;
+        self.serve(&lock.key)?;
         Ok(Ok(lock))
     }
 
@@ -177,7 +199,8 @@ impl<'a> Batch<'a> {
         let mut new = changes.apply_to(lock);
         let moves = new.key != lock.key;
         if moves {
-            if let Some(held) = table::find_by_key(&self.transaction, &new.key)? {
+            // A lock moves only to a key that is free, whatever its mode.
+            if let Some(held) = table::list_by_key(&self.transaction, &new.key)?.into_iter().next() {
                 return Ok(Err(CallError::Held(Box::new(held))));
             }
             // An earlier lock of the new key may have a greater token than this lock.
@@ -186,7 +209,7 @@ impl<'a> Batch<'a> {
         }
         table::replace(&self.transaction, &new)?;
         if moves {
-            self.grant_to_next(&lock.key)?;
+            self.serve(&lock.key)?;
         }
         Ok(Ok(new))
     }
@@ -197,5 +220,13 @@ impl<'a> Batch<'a> {
         table::replace(&self.transaction, &lock)?;
         self.set_deadline(&lock);
         Ok(Ok(lock))
+    }
+}
+
+/// Decides on a request while these locks of its key are held. The error refuses it.
+fn admit(request: &LockRequest, holders: &[Lock]) -> Result<Admission, CallError> {
+    match request.sharing.admit(holders.iter().map(|held| (held.sharing, held.slot))) {
+        Admission::OtherNumber(held) => Err(CallError::other_slots(holders, held, request.sharing)),
+        admission => Ok(admission),
     }
 }

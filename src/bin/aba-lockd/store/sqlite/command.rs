@@ -1,7 +1,7 @@
 //! The commands that the store sends to its writer thread, each with a channel for the answer.
 
 use crate::error::CallError;
-use crate::model::{LockFields, LockRequest};
+use crate::model::{LockFields, LockKey, LockRequest};
 use crate::store::grant::GrantSender;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -27,6 +27,10 @@ pub(super) enum WriterCommand {
         id: String,
         ttl: Option<Duration>,
         reply: GrantSender,
+    },
+    /// Decides on the first waiters of a key again, because a waiter before them has left the queue.
+    Serve {
+        key: LockKey,
     },
     Check {
         reply: oneshot::Sender<Result<(), CallError>>,

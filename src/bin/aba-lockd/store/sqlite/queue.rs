@@ -1,11 +1,14 @@
 //! The queues of callers that wait for a lock of this service. The writer thread adds and serves them; a request whose
-//! caller has gone removes itself.
+//! caller has gone removes itself. After that, the writer thread decides on the rest of the queue again: the request that
+//! was removed may have been the only one that had to wait.
 
+use super::command::WriterCommand;
 use crate::error::CallError;
 use crate::model::{Lock, LockKey, LockRequest, Waiter};
 use crate::store::grant::GrantSender;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Maximum number of waiters over all keys, because each uses a connection.
@@ -43,11 +46,21 @@ pub(super) struct QueueGuard {
     pub(super) queues: Arc<WaitQueues>,
     pub(super) key: LockKey,
     pub(super) number: u64,
+    /// The commands of the writer thread.
+    pub(super) commands: Sender<WriterCommand>,
 }
 
 impl Drop for QueueGuard {
     fn drop(&mut self) {
-        self.queues.edit(&self.key, |queue| queue.retain(|(entry, _)| entry.number != self.number));
+        let mut others_wait = false;
+        self.queues.edit(&self.key, |queue| {
+            let before = queue.len();
+            queue.retain(|(entry, _)| entry.number != self.number);
+            others_wait = !queue.is_empty() && queue.len() < before;
+        });
+        if others_wait {
+            let _ = self.commands.send(WriterCommand::Serve { key: self.key.clone() });
+        }
     }
 }
 
@@ -77,17 +90,22 @@ impl WaitQueues {
         let _ = entry.reply.send(Err(refusal));
     }
 
-    /// Removes the first request whose caller has not gone.
-    pub(super) fn pop(&self, key: &LockKey) -> Option<QueueEntry> {
+    /// Removes the first request whose caller has not gone, if `is_decided` returns true for it.
+    pub(super) fn pop_if(&self, key: &LockKey, is_decided: impl FnOnce(&LockRequest) -> bool) -> Option<QueueEntry> {
         self.edit(key, |queue| {
-            while let Some((entry, _)) = queue.pop_front() {
-                if !entry.reply.is_closed() {
-                    return Some(entry);
-                }
+            while queue.front().is_some_and(|(entry, _)| entry.reply.is_closed()) {
+                queue.pop_front();
             }
-            None
+            let is_decided = queue.front().is_some_and(|(first, _)| is_decided(&first.request));
+            is_decided.then(|| queue.pop_front()).flatten().map(|(entry, _)| entry)
         })
         .flatten()
+    }
+
+    /// Returns true if a caller that has not gone waits for a key.
+    pub(super) fn has_waiter(&self, key: &LockKey) -> bool {
+        let state = self.state();
+        state.by_key.get(key).is_some_and(|queue| queue.iter().any(|(entry, _)| !entry.reply.is_closed()))
     }
 
     /// Removes the requests that `lock` was already granted to ([`LockRequest::is_repeat_of`]).
@@ -119,7 +137,13 @@ impl WaitQueues {
     pub(super) fn list(&self, key: &LockKey) -> Vec<Waiter> {
         let state = self.state();
         let queue = state.by_key.get(key).into_iter().flatten();
-        queue.map(|(entry, since)| Waiter { who: entry.request.who.clone(), since: *since }).collect()
+        queue
+            .map(|(entry, since)| Waiter {
+                who: entry.request.who.clone(),
+                sharing: entry.request.sharing,
+                since: *since,
+            })
+            .collect()
     }
 
     pub(super) fn count(&self) -> usize {

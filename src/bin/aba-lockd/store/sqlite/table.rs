@@ -1,8 +1,12 @@
 //! The SQL of the store: the table of locks, and the counter of tokens. Times are microseconds since the Unix epoch.
+//!
+//! The constraint of the table guarantees that a key has at most one exclusive lock, and that each of its slots has one
+//! holder. The writer thread, which decides about all requests, guarantees the rest.
 
 use super::file_lock::PERMISSION_HINT;
 use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, Waiter};
 use crate::store::origin;
+use aba_lock_protocol::sharing::Sharing;
 use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, params};
@@ -10,12 +14,14 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// Identifies a file of aba-lockd, in `application_id`.
 const APPLICATION_ID: i64 = 0x6162_6c6b;
 
-const TABLES: &str = "
+/// The table of locks. `slots` is the number of slots, 0 for an exclusive lock, and -1 for a shared one. `slot` is the number of
+/// the slot, 0 for an exclusive lock, and NULL for a shared one: in a unique constraint, each NULL differs from the others.
+const LOCK_TABLE: &str = "
 CREATE TABLE lock (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     id          TEXT NOT NULL UNIQUE,
@@ -29,21 +35,25 @@ CREATE TABLE lock (
     expires     INTEGER,
     token       INTEGER NOT NULL,
     origin      TEXT NOT NULL DEFAULT '',
-    UNIQUE (service, environment, resource)
+    slots       INTEGER NOT NULL,
+    slot        INTEGER,
+    UNIQUE (service, environment, resource, slot)
 ) STRICT;
+PRAGMA user_version = 3;
+";
+
+const COUNTER_TABLE: &str = "
 CREATE TABLE counter (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
     token    INTEGER NOT NULL,
     checks   INTEGER NOT NULL
 ) STRICT;
 INSERT INTO counter VALUES (1, 0, 0);
-PRAGMA user_version = 2;
 ";
 
-/// Turns a file of version 1 into one of version 2.
-const UPGRADE_FROM_1: &str = "
+/// The step from version 1 to version 2.
+const ADD_ORIGIN: &str = "
 ALTER TABLE lock ADD COLUMN origin TEXT NOT NULL DEFAULT '';
-PRAGMA user_version = 2;
 ";
 
 /// The reason why a file cannot be the store.
@@ -61,7 +71,18 @@ impl From<rusqlite::Error> for StoreFileError {
     }
 }
 
-const COLUMNS: &str = "id, service, environment, resource, who, event_id, created, ttl, expires, token, origin";
+const COLUMNS: &str =
+    "id, service, environment, resource, who, event_id, created, ttl, expires, token, origin, slots, slot";
+
+/// The steps from version 2 to the present table. All locks of version 2 were exclusive.
+const RENAME_TABLE: &str = "
+ALTER TABLE lock RENAME TO lock_of_version_2;
+";
+const MOVE_LOCKS: &str = "
+INSERT INTO lock SELECT seq, id, service, environment, resource, who, event_id, created, ttl, expires, token, origin, 0, 0
+    FROM lock_of_version_2;
+DROP TABLE lock_of_version_2;
+";
 
 /// Opens the store for the writer thread. The caller holds the locks of [`super::file_lock`].
 pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
@@ -78,7 +99,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
     }
     connection.pragma_update(None, "synchronous", "full")?;
     let transaction = connection.transaction()?;
-    transaction.execute_batch(upgrade)?;
+    transaction.execute_batch(&upgrade.concat())?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.commit()?;
     Ok(connection)
@@ -86,13 +107,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
 
 /// Returns the statements that give the file the format of this version. Refuses files of other programs, and of newer
 /// versions of this one.
-fn find_upgrade(connection: &Connection) -> Result<&'static str, StoreFileError> {
+fn find_upgrade(connection: &Connection) -> Result<Vec<&'static str>, StoreFileError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let count =
         |which| connection.query_row(&format!("SELECT count(*) FROM sqlite_schema{which}"), [], |row| row.get(0));
     let (version, owner, tables): (_, _, i64) = (number("user_version")?, number("application_id")?, count("")?);
     if version == 0 && owner == 0 && tables == 0 {
-        return Ok(TABLES);
+        return Ok(vec![LOCK_TABLE, COUNTER_TABLE]);
     }
     // The first versions did not write the application id.
     let is_own =
@@ -102,8 +123,9 @@ fn find_upgrade(connection: &Connection) -> Result<&'static str, StoreFileError>
         return Err(StoreFileError { why, hint: Some("use the path of a new file with --store") });
     }
     match version {
-        1 => Ok(UPGRADE_FROM_1),
-        VERSION => Ok(""),
+        1 => Ok(vec![ADD_ORIGIN, RENAME_TABLE, LOCK_TABLE, MOVE_LOCKS]),
+        2 => Ok(vec![RENAME_TABLE, LOCK_TABLE, MOVE_LOCKS]),
+        VERSION => Ok(Vec::new()),
         _ => Err(StoreFileError {
             why: format!("its format has version {version}, but this aba-lockd supports version {VERSION}"),
             hint: Some("start the version of aba-lockd that wrote it, or use another file with --store"),
@@ -134,6 +156,14 @@ fn read_origin(column: usize, text: &str) -> rusqlite::Result<LockOrigin> {
 
 fn read_lock(row: &Row) -> rusqlite::Result<Lock> {
     let expires: Option<i64> = row.get(8)?;
+    let sharing = match row.get(11)? {
+        0_i64 => Sharing::Exclusive,
+        -1 => Sharing::Shared,
+        number => Sharing::Slots(
+            u32::try_from(number)
+                .map_err(|error| rusqlite::Error::FromSqlConversionFailure(11, Type::Integer, Box::new(error)))?,
+        ),
+    };
     Ok(Lock {
         id: row.get(0)?,
         key: LockKey { service: row.get(1)?, environment: row.get(2)?, resource: row.get(3)? },
@@ -143,6 +173,8 @@ fn read_lock(row: &Row) -> rusqlite::Result<Lock> {
         ttl: row.get::<_, Option<i64>>(7)?.map(|micros| Duration::from_micros(micros.unsigned_abs())),
         expires: expires.map(|micros| to_timestamp(8, micros)).transpose()?,
         token: row.get::<_, i64>(9)?.unsigned_abs(),
+        sharing,
+        slot: if sharing.slots().is_some() { row.get(12)? } else { None },
         origin: read_origin(10, row.get_ref(10)?.as_str()?)?,
         queue: Vec::new(),
     })
@@ -153,10 +185,11 @@ pub(super) fn find_by_id(connection: &Connection, id: &str) -> rusqlite::Result<
     found.query_row([id], read_lock).optional()
 }
 
-pub(super) fn find_by_key(connection: &Connection, key: &LockKey) -> rusqlite::Result<Option<Lock>> {
-    let which = "service = ?1 AND environment = ?2 AND resource = ?3";
+/// Returns the locks of a key: an exclusive one, or those that share it. The oldest one comes first.
+pub(super) fn list_by_key(connection: &Connection, key: &LockKey) -> rusqlite::Result<Vec<Lock>> {
+    let which = "service = ?1 AND environment = ?2 AND resource = ?3 ORDER BY seq";
     let mut found = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM lock WHERE {which}"))?;
-    found.query_row([&key.service, &key.environment, &key.resource], read_lock).optional()
+    found.query_map([&key.service, &key.environment, &key.resource], read_lock)?.collect()
 }
 
 /// Returns the locks with a time to live.
@@ -237,16 +270,17 @@ pub(super) fn write_probe(connection: &Connection, now: Timestamp) -> rusqlite::
     take_token(connection, now).map(drop)
 }
 
-/// Inserts a lock. The unique constraint refuses a second lock of the same key.
+/// Inserts a lock. The unique constraint refuses a second exclusive lock of a key, and a second holder of a slot.
 pub(super) fn insert(connection: &Connection, lock: &Lock) -> rusqlite::Result<()> {
-    let sql = format!("INSERT INTO lock ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    let columns = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13";
+    let sql = format!("INSERT INTO lock ({COLUMNS}) VALUES ({columns})");
     execute_with(connection, &sql, lock)
 }
 
 /// Replaces the lock with the same id.
 pub(super) fn replace(connection: &Connection, lock: &Lock) -> rusqlite::Result<()> {
     let sql = "UPDATE lock SET service = ?2, environment = ?3, resource = ?4, who = ?5, event_id = ?6, created = ?7, \
-               ttl = ?8, expires = ?9, token = ?10, origin = ?11 WHERE id = ?1";
+               ttl = ?8, expires = ?9, token = ?10, origin = ?11, slots = ?12, slot = ?13 WHERE id = ?1";
     execute_with(connection, sql, lock)
 }
 
@@ -254,6 +288,11 @@ pub(super) fn replace(connection: &Connection, lock: &Lock) -> rusqlite::Result<
 fn execute_with(connection: &Connection, sql: &str, lock: &Lock) -> rusqlite::Result<()> {
     let LockKey { service, environment, resource } = &lock.key;
     let ttl = lock.ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
+    let (slots, slot) = match lock.sharing {
+        Sharing::Exclusive => (0, Some(0)),
+        Sharing::Shared => (-1, None),
+        Sharing::Slots(number) => (i64::from(number), lock.slot),
+    };
     let parameters = params![
         lock.id,
         service,
@@ -266,6 +305,8 @@ fn execute_with(connection: &Connection, sql: &str, lock: &Lock) -> rusqlite::Re
         lock.expires.map(Timestamp::as_microsecond),
         lock.token.cast_signed(),
         origin::format_origin(&lock.origin),
+        slots,
+        slot,
     ];
     connection.prepare_cached(sql)?.execute(parameters).map(drop)
 }

@@ -156,7 +156,7 @@ impl StoreWriter {
                 let _ = check.send(Err(error.clone()));
             }
             for key in touched {
-                while let Some(entry) = self.queues.pop(&key) {
+                while let Some(entry) = self.queues.pop_if(&key, |_| true) {
                     let _ = entry.reply.send(Err(error.clone()));
                 }
             }
@@ -212,6 +212,9 @@ fn refuse(command: WriterCommand, error: &CallError, commands: &Sender<WriterCom
         WriterCommand::Check { reply } => drop(reply.send(Err(error.clone()))),
         WriterCommand::Remove { reply: None, id } => {
             let _ = commands.send(WriterCommand::Remove { reply: None, id });
+        }
+        WriterCommand::Serve { key } => {
+            let _ = commands.send(WriterCommand::Serve { key });
         }
     }
 }

@@ -118,9 +118,8 @@ order: need-target ## Note anew which functions each call runs, for the linker (
 	src/bin/aba-lock/link/note-order target/order/$(HELPER_TARGET)/release/aba-lock
 
 man: need-cargo ## Write the man pages into target/man
-	@mkdir -p $(MAN)
-	$(CARGO) run --locked --quiet --features man --bin aba-lock-man -- $(MAN)
-	@cp shell/*.7 $(MAN)/
+	@rm -rf $(MAN)
+	$(CARGO) run --locked --quiet --bin aba-lock -- man --write $(MAN)
 
 ifeq (,$(T))
 test: build builtin man ## Run all tests, or T=NAME those with NAME in their names; fetches the tools that they need, or says which are missing
@@ -177,9 +176,9 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	! grep -nE '^[[:space:]]*([*?-]|'"''"')[^$$(]*\[(!|\[:|.-)[^$$(]*\)' $(SOURCED_FILES)
 	! grep -nE '(==|!=) [^ ]*\[(!|\[:|.-)' shell/aba-lock.bash shell/run_once.bash
 	! grep -n 'builtin read ' $(SOURCED_FILES) | grep -vE 'IFS=[^;]* builtin read|read -r -t 0'
-	mandoc -T lint -W warning $(MAN)/*.1 $(MAN)/*.7 $(MAN)/*.8
+	mandoc -T lint -W warning $(MAN)/man*/*
 	@# Its exit status is 0 in spite of warnings.
-	! for page in $(MAN)/*.[178]; do groff -mandoc -ww -z -Tutf8 "$$page" 2>&1; done | grep .
+	! for page in $(MAN)/man*/*; do groff -mandoc -ww -z -Tutf8 "$$page" 2>&1; done | grep .
 
 messages: need-cargo ## Write the catalogue of all messages into tests/messages
 	WRITE_MESSAGES=yes $(CARGO) test --locked --quiet -p aba-lock-source -- catalogue
@@ -252,14 +251,14 @@ endif
 	install -Dm644 completions/aba-lock.fish $(FISHDIR)/aba-lock.fish
 	install -Dm644 src/bin/aba-lock/dist/aba-lock.conf $(TMPFILESDIR)/aba-lock.conf
 	install -d $(MANDIR)/man1 $(MANDIR)/man7
-	install -m644 $(MAN)/*.1 $(MANDIR)/man1
-	install -m644 $(MAN)/*.7 $(MANDIR)/man7
+	install -m644 $(MAN)/man1/* $(MANDIR)/man1
+	install -m644 $(MAN)/man7/* $(MANDIR)/man7
 	@# The pages name the files of the library.
-	@for page in $(MAN)/*.[17]; do sed -E -i 's#/usr/local/(bin|share)/aba-lock#$(PREFIX)/\1/aba-lock#g' "$(MANDIR)/man$${page##*.}/$${page##*/}"; done
+	@for page in $(MAN)/man[17]/*; do sed -E -i 's#/usr/local/(bin|share)/aba-lock#$(PREFIX)/\1/aba-lock#g' "$(MANDIR)/$${page#$(MAN)/}"; done
 ifeq (yes,$(WITH_SERVICE))
 	install -Dm755 $(KEEPER_OUT)/aba-lock-keeper $(BINDIR)/aba-lock-keeper
 	install -Dm755 $(SERVICE_OUT)/aba-lockd $(BINDIR)/aba-lockd
-	install -Dm644 $(MAN)/aba-lockd.8 $(MANDIR)/man8/aba-lockd.8
+	install -Dm644 $(MAN)/man8/aba-lockd.8 $(MANDIR)/man8/aba-lockd.8
 	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.conf $(SYSUSERSDIR)/aba-lockd.conf
 	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.service $(UNITDIR)/aba-lockd.service
 	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITDIR)/aba-lockd.service

@@ -1,5 +1,5 @@
 # Tab completion of aba-lock for bash 3.2 and newer. The helper finds the candidates, and
-# `ABA_LOCK_COMPLETE=bash aba-lock` prints this file.
+# `aba-lock completions bash` prints this file.
 # shellcheck shell=bash
 
 _aba_lock() {

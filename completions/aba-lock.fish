@@ -1,4 +1,4 @@
-# Tab completion of aba-lock for fish. The helper finds the candidates, and `ABA_LOCK_COMPLETE=fish aba-lock` prints this file.
+# Tab completion of aba-lock for fish. The helper finds the candidates, and `aba-lock completions fish` prints this file.
 
 function __aba_lock_complete
     command --query aba-lock; or return

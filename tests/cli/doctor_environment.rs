@@ -170,7 +170,7 @@ fn completions_that_are_missing_or_of_another_version_are_worth_a_note() {
     doctor(&scene).out("note   completions: bash: ").out("is not from this version").run();
     fs::remove_file(prefix.join(INSTALLED[1].1)).unwrap();
     let command = doctor(&scene).out("note   completions: bash: not installed");
-    command.out("source <(ABA_LOCK_COMPLETE=bash aba-lock)").run();
+    command.out("source <(aba-lock completions bash)").run();
 }
 
 #[test]

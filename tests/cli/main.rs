@@ -14,6 +14,8 @@
 mod args;
 #[path = "../../src/bin/aba-lock/parse/plain.rs"]
 mod plain;
+#[path = "../../src/bin/aba-lock/manual/text/mod.rs"]
+mod text;
 
 mod background_wait;
 #[cfg(feature = "bench")]
@@ -50,6 +52,7 @@ mod log;
 mod log_ends;
 mod log_faults;
 mod log_lookup;
+mod manual;
 mod max_time;
 mod metrics;
 mod misuse;

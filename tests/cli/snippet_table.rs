@@ -217,6 +217,8 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("eval \"$(aba-lock init zsh)\"", Plain),
     ("aba-lock init fish | source", Not("is for fish")),
     ("aba-lock init bash >lib/aba-lock.bash", Plain),
+    ("aba-lock completions", Plain),
+    ("aba-lock man", Plain),
     ("aba-lock lease", Not(LEASES)),
     ("eval \"$(aba-lock init bash)\"", Plain),
     // Examples of the service.

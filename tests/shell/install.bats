@@ -311,7 +311,7 @@ END
 
 @test "each command has a man page that names each option in its help" {
     while read -r command; do
-        page=${PROJECT}/target/man/aba-lock-${command}.1
+        page=${PROJECT}/target/man/man1/aba-lock-${command}.1
         run -0 mandoc -T lint -W warning "${page}"
         run -0 mandoc -T ascii "${page}"
         text=$(col -b <<<"${output}")

@@ -20,7 +20,7 @@ pub(crate) const PROGRAMS: &[Entry] = &[
     Entry {
         name: "helper",
         root: "src/bin/aba-lock/main.rs",
-        layers: &[&["args"], &["parse"], &["exit"], &["output"], &["complete"], &["cmd"]],
+        layers: &[&["args", "keeper_args"], &["parse"], &["exit"], &["output"], &["manual"], &["complete"], &["cmd"]],
     },
     Entry {
         name: "protocol",
@@ -28,7 +28,6 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         layers: &[&["code", "path", "sharing", "span"], &["member"]],
     },
     Entry { name: "builtin", root: "src/bin/aba-lock-builtin/lib.rs", layers: &[&["bash"], &["call"]] },
-    Entry { name: "manual", root: "src/bin/aba-lock-man.rs", layers: &[] },
     Entry {
         name: "keeper",
         root: "src/bin/aba-lock-keeper/main.rs",
@@ -119,11 +118,12 @@ pub(crate) fn is_alone(file: &str) -> bool {
 /// Returns the name of the program that a file belongs to. The root of that program is in the folder of the file, or in
 /// the nearest folder above that has a root.
 pub(crate) fn owner(file: &str) -> Option<&'static str> {
-    // The options of the keeper and the service, which the helper and the program for the man pages include, too.
+    // The options of the keeper and the service, which the helper includes, too, and their pages, which it alone includes.
     match file.strip_prefix("src/bin/definitions/") {
         Some("keeper.rs") => return Some("keeper"),
         Some("service.rs") => return Some("service"),
-        _ => {}
+        Some(_) => return Some("helper"),
+        None => {}
     }
     let folder_of = |entry: &Entry| entry.root.rsplit_once('/').map_or("", |(folder, _)| folder).len();
     let is_above = |entry: &&Entry| file.get(..=folder_of(entry)) == entry.root.get(..=folder_of(entry));
@@ -138,9 +138,8 @@ pub(crate) fn owner(file: &str) -> Option<&'static str> {
 fn a_file_belongs_to_the_program_in_the_nearest_folder() {
     assert_eq!(owner("src/bin/aba-lock-keeper/settings.rs"), Some("keeper"));
     assert_eq!(owner("src/bin/definitions/keeper.rs"), Some("keeper"));
-    assert_eq!(owner("src/bin/definitions/service_manual.rs"), Some("manual"));
+    assert_eq!(owner("src/bin/definitions/service_manual.rs"), Some("helper"));
     assert_eq!(owner("src/bin/aba-lock/args.rs"), Some("helper"));
-    assert_eq!(owner("src/bin/aba-lock-man.rs"), Some("manual"));
     assert_eq!(owner("src/lock/wait.rs"), Some("library"));
     assert_eq!(owner("benches/rows/list.rs"), Some("benchmarks"));
     assert_eq!(owner("benches/cluster.rs"), Some("benchmarks of the keeper"));

@@ -287,8 +287,8 @@ pub(super) fn check_completions(bundled: &BundledFiles, report: Report) {
             None => {
                 Finding::note(COMPLETIONS, format!("{shell}: not installed in the usual directories")).hint(match shell
                 {
-                    "fish" => "install it, or run `ABA_LOCK_COMPLETE=fish aba-lock | source`".to_owned(),
-                    _ => format!("install it, or run `source <(ABA_LOCK_COMPLETE={shell} aba-lock)`"),
+                    "fish" => "install it, or run `aba-lock completions fish | source`".to_owned(),
+                    _ => format!("install it, or run `source <(aba-lock completions {shell})`"),
                 })
             }
         });

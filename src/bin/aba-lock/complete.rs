@@ -6,12 +6,10 @@
 //! script completes the command after `--`. The engine chooses the candidates. Only files and commands are completed by
 //! the shell, which knows `~`, quoting and aliases: for these the answer is [`FILES`] or [`COMMAND`].
 
-#[path = "../definitions/keeper.rs"]
-#[allow(dead_code, reason = "the keeper reads the values; only the definitions are needed here")]
-mod keeper_args;
-
 use crate::args::Cli;
 use crate::exit;
+use crate::keeper_args;
+use crate::manual;
 use crate::output::stream;
 use aba_lock::base::key::LockKey;
 use aba_lock::base::names::LockName;
@@ -146,6 +144,7 @@ fn add_completion(arg: Arg) -> Arg {
         _ if arg.get_id() == "key" => arg.add(ArgValueCompleter::new(complete_keys)),
         _ if named("ID") => arg.add(ArgValueCompleter::new(complete_task_ids)),
         _ if named("TAG") => arg.add(ArgValueCompleter::new(complete_tags)),
+        _ if named("PAGE") => arg.add(ArgValueCompleter::new(complete_pages)),
         _ if named("POOL") => arg.add(ArgValueCompleter::new(complete_pools)),
         ValueHint::AnyPath | ValueHint::FilePath | ValueHint::DirPath => arg.add(ArgValueCompleter::new(files)),
         _ => arg,
@@ -230,6 +229,17 @@ fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
 fn complete_pools(current: &OsStr) -> Vec<CompletionCandidate> {
     let pools = Store::for_tasks().ok().and_then(|store| pool_files::list_pools(&store).ok()).unwrap_or_default();
     select(current, pools.iter().map(|pool| (pool.to_string(), None)))
+}
+
+/// Completes names of manual pages. Two pages have the same name, and one of these needs the section.
+fn complete_pages(current: &OsStr) -> Vec<CompletionCandidate> {
+    let pages = manual::list_pages();
+    let is_second = |at: usize, name: &str| pages[..at].iter().any(|page| page.name == name);
+    let names = pages.iter().enumerate().map(|(at, page)| {
+        let name = if is_second(at, &page.name) { page.file_name() } else { page.name.clone() };
+        (name, Some(page.about.clone()))
+    });
+    select(current, names)
 }
 
 fn describe_task(task: &Task) -> String {

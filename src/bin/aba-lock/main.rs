@@ -6,10 +6,11 @@
 //! 2. `parse`: parses the command line
 //! 3. `exit`: the exit statuses
 //! 4. `output`: all text that is printed
-//! 5. `complete`: answers the completion scripts of the shells
-//! 6. `cmd`: the commands
+//! 5. `manual`: the manual pages
+//! 6. `complete`: answers the completion scripts of the shells
+//! 7. `cmd`: the commands
 //!
-//! `main` is above all of them.
+//! `keeper_args` defines the options of the keeper, which completion and manual pages need. //! `main` is above all of them.
 
 // The Rust runtime that calls `fn main` takes a tenth of the start-up time: it reads /proc/self/maps and sets up a
 // signal stack. It also ignores SIGPIPE, and a command that this process becomes would inherit that.
@@ -19,6 +20,10 @@ mod args;
 mod cmd;
 mod complete;
 mod exit;
+#[path = "../definitions/keeper.rs"]
+#[allow(dead_code, reason = "the keeper reads the values; only the definitions are needed here")]
+mod keeper_args;
+mod manual;
 mod output;
 mod parse;
 

@@ -1,5 +1,4 @@
-//! The sections of the man page that do not follow from the options. Only the program that writes the man pages
-//! includes this file.
+//! The sections of the man page that do not follow from the options. Only the helper, which prints the page, includes this file.
 
 /// The guarantees of a lease, and their limits.
 pub(crate) const GUARANTEES: [(&str, &str); 7] = [

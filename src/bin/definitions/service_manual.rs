@@ -1,5 +1,4 @@
-//! The sections of the manual page other than the options. Only `aba-lock-man`, which writes the pages, includes this
-//! file.
+//! The sections of the manual page other than the options. Only the helper, which prints the page, includes this file.
 
 pub(crate) const REST: [(&str, &str); 9] = [
     (

@@ -293,4 +293,27 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     ("init", "aba-lock init bash >lib/aba-lock.bash", "keep the library in a project"),
     ("init", "eval \"$(aba-lock init bash)\"; compgen -A function aba_", "print the names of the functions"),
+    ("completions", "source <(aba-lock completions bash)", "complete with TAB in this shell"),
+    (
+        "completions",
+        "aba-lock completions bash >~/.local/share/bash-completion/completions/aba-lock",
+        "let bash-completion load the script at the first TAB",
+    ),
+    (
+        "completions",
+        "aba-lock completions zsh >~/.zsh/functions/_aba-lock",
+        "the same for zsh, in a directory of $fpath",
+    ),
+    ("completions", "aba-lock completions fish >~/.config/fish/completions/aba-lock.fish", "the same for fish"),
+    (
+        "completions",
+        "diff <(aba-lock completions bash) completions/aba-lock",
+        "compare an installed script with this version",
+    ),
+    ("man", "aba-lock man", "show the page of aba-lock"),
+    ("man", "aba-lock man lock", "show the page of a command"),
+    ("man", "aba-lock man aba-lock.bash", "show the functions for scripts"),
+    ("man", "aba-lock man run-once | grep -n -i signal", "search in a page"),
+    ("man", "aba-lock man --list", "list the pages"),
+    ("man", "aba-lock man --write ~/.local/share/man", "install the pages for man(1)"),
 ];

@@ -1,6 +1,6 @@
 //! The definitions of all options and arguments. Help, manual pages and completions are made from them.
 //!
-//! The programs `aba-lock-man` and `tests/cli` include this folder, too.
+//! The tests in `tests/cli` include this folder, too.
 
 #![allow(clippy::option_option, reason = "clap reads an option with an optional value as this")]
 
@@ -11,6 +11,7 @@ pub(crate) mod examples;
 pub(crate) mod flock;
 pub(crate) mod lock;
 pub(crate) mod log;
+pub(crate) mod man;
 pub(crate) mod metrics;
 pub(crate) mod page;
 pub(crate) mod repeat;
@@ -61,6 +62,8 @@ pub(crate) enum Invocation {
     Migrate(reserve::MigrateArgs),
     Lease(LeaseArgs),
     Init(InitArgs),
+    Completions(man::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Print the path of a lock file

@@ -1,10 +1,10 @@
 //! The tables below the options of each command: exit statuses, files, members of JSON, and environment.
 //!
 //! The examples are in `examples`. The help and the manual pages are made from the same tables: [`add_tables`] adds them to the help, and
-//! `aba-lock-man` reads [`find_page`].
+//! `manual` reads [`find_page`].
 
 use super::examples::EXAMPLES;
-use super::{clean, doctor, events, flock, lock, log, metrics, reserve, run_once, status, update, wait};
+use super::{clean, doctor, events, flock, lock, log, man, metrics, reserve, run_once, status, update, wait};
 use clap::Command;
 use std::fmt::Write;
 
@@ -14,7 +14,6 @@ pub(crate) type Rows = &'static [(&'static str, &'static str)];
 /// A table of a command.
 pub(crate) struct Section {
     /// The heading in the manual page.
-    #[allow(dead_code, reason = "only `aba-lock-man` reads it")]
     pub(crate) heading: &'static str,
     /// The title in the help. Empty if the table is in the manual page only.
     title: &'static str,
@@ -49,7 +48,8 @@ const PAGES: &[Page] = &[
         ],
     ),
     (&["clean"], &clean::EXIT_STATUS, &[]),
-    (&["path", "init"], EXIT_STATUS, &[]),
+    (&["path", "init", "completions"], EXIT_STATUS, &[]),
+    (&["man"], EXIT_STATUS, &[section("ENVIRONMENT", "Environment", &man::ENVIRONMENT)]),
     (
         &["run-once"],
         &run_once::EXIT_STATUS,
@@ -91,7 +91,7 @@ pub(crate) const GROUPS: &[(&str, &[&str])] = &[
     ("Files", &["update", "write"]),
     ("Numbers", &["reserve", "release", "exclude", "migrate"]),
     ("Machines", &["lease"]),
-    ("Upkeep", &["doctor", "clean", "metrics", "init"]),
+    ("Upkeep", &["doctor", "clean", "metrics", "init", "completions", "man"]),
 ];
 
 /// The examples at the top of the help of `aba-lock`.
@@ -194,10 +194,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",
         "control colours: see https://no-color.org and https://bixense.com/clicolors",
     ),
-    (
-        "ABA_LOCK_COMPLETE",
-        "set by the scripts for TAB completion; to load one: `source <(ABA_LOCK_COMPLETE=bash aba-lock)`; also zsh and fish",
-    ),
+    ("ABA_LOCK_COMPLETE", "set by the scripts for TAB completion, which `completions` prints"),
     ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are inherited"),
     (
         "RUN_ONCE_DIR",
@@ -218,7 +215,6 @@ pub(crate) const ENVIRONMENT: Rows = &[
 ];
 
 /// The files, in the manual pages of commands without a table of their own.
-#[allow(dead_code, reason = "only `aba-lock-man` reads it")]
 pub(crate) const FILES: Rows = &[
     (
         "(configuration)",

@@ -5,6 +5,7 @@
 
 mod clean;
 mod command;
+mod completions;
 mod doctor;
 mod exclude;
 mod flock;
@@ -14,6 +15,7 @@ mod lease;
 mod list;
 mod lock;
 mod log;
+mod man;
 mod metrics;
 mod migrate;
 mod path;
@@ -59,6 +61,8 @@ pub(crate) fn run(command: Invocation) -> Result<i32, Error> {
         Invocation::Migrate(args) => run_apart(|| migrate::run(&args)),
         Invocation::Lease(args) => run_apart(|| lease::run(args)),
         Invocation::Init(args) => run_apart(|| Ok(init::run(&args))),
+        Invocation::Completions(args) => run_apart(|| Ok(completions::run(&args))),
+        Invocation::Man(args) => run_apart(|| man::run(&args)),
     }
 }
 

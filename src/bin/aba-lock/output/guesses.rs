@@ -80,15 +80,16 @@ const COMMANDS: &[(&[&str], Advice)] = &[
         Text("load the functions in a script: `eval \"$(aba-lock init bash)\"`; also for zsh, sh and fish"),
     ),
     (
-        &["completion", "completions", "complete"],
-        Text("load TAB completion in bash: `source <(ABA_LOCK_COMPLETE=bash aba-lock)`; also for zsh and fish"),
+        &["completion", "complete", "autocomplete"],
+        Text("load TAB completion in bash: `source <(aba-lock completions bash)`; also for zsh and fish"),
     ),
     (
         &["config", "configure", "set", "settings", "env"],
         Text("all settings are environment variables: see `aba-lock help`"),
     ),
     (&["version"], Text("print the version: `aba-lock --version`")),
-    (&["man", "manual", "usage", "examples", "example"], Command("help")),
+    (&["manual", "doc", "docs", "manpage", "page"], Command("man")),
+    (&["usage", "examples", "example"], Command("help")),
 ];
 
 const KILL: &str = "end the processes that hold the lock: `aba-lock unlock NAME --kill`";

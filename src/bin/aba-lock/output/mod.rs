@@ -24,6 +24,7 @@ mod meant_line;
 pub(crate) mod metrics;
 pub(crate) mod misuse;
 pub(crate) mod numbers;
+pub(crate) mod pages;
 mod pieces;
 pub(crate) mod progress;
 pub(crate) mod status;

@@ -95,7 +95,7 @@ ifeq (yes,$(WITH_BUILTIN))
 install: builtin
 endif
 
-.PHONY: all build service keeper builtin man test quick test-shell test-root lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo \
+.PHONY: all build service keeper builtin man test quick test-shell test-root lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo record \
         install uninstall dist test-dist clean help
 
 all: build man ## Build the helper and the man pages
@@ -218,8 +218,11 @@ torture-cluster: build ## Eight workers over etcd (3.4 and 3.5), a node killed e
 bench-service: need-cargo ## Measure the lock service: how fast it is, and what locks cost, up to 100,000
 	$(CARGO) bench --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd --bench service -- $(BENCH_ARGS)
 
-demo: ## Show two scripts that contend for one operation (after `make install`)
-	@PATH="$(PREFIX)/bin:$$PATH" tests/demo "$(PREFIX)/share/aba-lock/aba-lock.bash"
+demo: ## Run a tour of ten lines, to copy (after `make install`)
+	@PATH="$(PREFIX)/bin:$$PATH" tests/demo
+
+record: build ## Record the tour and a picture of `list --watch` anew, for docs (needs python3 and tmux)
+	tests/record $(OUT)/aba-lock
 
 # True if `flock` is the link that `make install` creates, or another link to the installed helper.
 FLOCK_IS_OURS = { test "$$(readlink "$(BINDIR)/flock")" = aba-lock || test "$(BINDIR)/flock" -ef "$(BINDIR)/aba-lock"; }

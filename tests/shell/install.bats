@@ -295,12 +295,17 @@ END
     [[ ! -e root ]]
 }
 
-@test "the demonstration shows two scripts that contend" {
+@test "the tour has ten lines, which show a lock, a task, a port and a file" {
     run -0 in_project install demo PREFIX="${PWD}/there"
-    expect_text 'aba-lock: mirror-save is already running: pid '
-    expect_text $'$ echo $?\n1'
-    expect_text 'usage: mirror save|help'
-    expect_text 'mirror-save: held, exclusive'
+    [[ $(grep -c '^\$ ' <<<"${output}") == 10 ]]
+    expect_text 'aba-lock: backup is already running: pid '
+    expect_text $'\nstatus 75\n'
+    expect_text 'backup: held, exclusive'
+    expect_text 'aba-lock: timed out after 1 s waiting for backup'
+    expect_text 'aba-lock: ended pid '
+    expect_text $'\nlocked\n'
+    expect_text $'-size: 1\n+size: 2'
+    [[ ${output} != *'not found'* ]]
 }
 
 @test "the helper is static and stripped" {

@@ -1196,6 +1196,11 @@ aba_unlock_operation() {
     __aba_find_entry "${1-}"
     [[ -n ${__aba_entry} ]] || __aba_find_inherited_lock "${1-}"
     if [[ -z ${__aba_entry} ]]; then
+        # The helper knows the rule for names, and reports a wrong one.
+        if [[ -n ${1-} ]] && __aba_find_helper; then
+            __aba_run_helper path -- "$1" >/dev/null || __aba_status=$?
+            [[ ${__aba_status} != 2 ]] || builtin return 2
+        fi
         __aba_print_message "nothing to release: this script holds no lock${1:+ on $1}"
         builtin return 1
     fi

@@ -193,3 +193,18 @@ END
         done
     done
 }
+
+@test "a name that is not valid has the same status in all functions and in the helper" {
+    script tool <<'END'
+"$@"
+echo "status $?"
+END
+    for name in 'a b' -x a/b $'a\nb' ''; do
+        run -2 aba-lock status -- "${name}"
+        for call in 'aba_lock_operation --on-conflict return --' aba_unlock_operation aba_lock_held aba_lock_check; do
+            # shellcheck disable=SC2086 # several words
+            run -0 ./tool ${call} "${name}"
+            expect_text 'status 2'
+        done
+    done
+}

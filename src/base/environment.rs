@@ -10,7 +10,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 /// The variable that lists the descriptors on which a command inherits locks.
@@ -91,12 +91,33 @@ pub fn is_exported_function(name: &OsStr) -> bool {
     is_set("%%") || is_set("()") || env::var_os(name).is_some_and(|text| text.as_encoded_bytes().starts_with(b"() {"))
 }
 
-/// Returns true if output should have colours. The rule is that of clap, so that all output is consistent.
+/// The colours that the command line asks for (`--color`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColourChoice {
+    /// As the environment says, by default on a terminal.
+    Auto,
+    Always,
+    Never,
+}
+
+/// The colours that the command line asks for, as the number of a [`ColourChoice`].
+static COLOURS: AtomicU8 = AtomicU8::new(ColourChoice::Auto as u8);
+
+/// Makes [`wants_colours`] return what the command line asks for, whatever the environment says.
+pub fn choose_colours(choice: ColourChoice) {
+    COLOURS.store(choice as u8, Ordering::Relaxed);
+}
+
+/// Returns true if output should have colours. If the command line does not say, the rule is that of clap, so that all output is consistent.
 ///
 /// `NO_COLOR` turns them off (<https://no-color.org>), `CLICOLOR_FORCE` on, even in a pipe, and `CLICOLOR=0` off
 /// (<https://bixense.com/clicolors>). Otherwise a terminal has them, unless `TERM` is unset or `dumb`.
 #[must_use]
 pub fn wants_colours(is_terminal: bool) -> bool {
+    let chosen = COLOURS.load(Ordering::Relaxed);
+    if chosen != ColourChoice::Auto as u8 {
+        return chosen == ColourChoice::Always as u8;
+    }
     let wanted = env::var_os("CLICOLOR");
     let is_capable = || {
         wanted.is_some()

@@ -8,13 +8,15 @@ use super::range::NumberRange;
 use super::registry::Registry;
 use super::unavailable::{Tally, Unavailable};
 use crate::lock::error::LockError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 /// The numbers that the caller accepts.
 #[derive(Debug)]
 pub struct NumberRequest {
     pub range: NumberRange,
+    /// The numbers that the caller may prefer or require. They contain the range.
+    pub preferences: NumberRange,
     /// Exclusions of this call, in addition to those of the registry.
     pub exclude: Vec<NumberRange>,
     pub probe: Probe,
@@ -27,6 +29,8 @@ pub(super) struct Candidates<'a> {
     excluded: Vec<NumberRange>,
     /// One bit for each number of the range.
     reserved: Vec<u64>,
+    /// The reserved numbers outside of the range that the caller may prefer.
+    reserved_outside: HashSet<u32>,
     /// The results of lease checks and probes.
     known: HashMap<u32, Option<Unavailable>>,
     /// The paths of locks that are not regular files.
@@ -44,10 +48,11 @@ impl<'a> Candidates<'a> {
             leases: &registry.leases,
             excluded,
             reserved: vec![0; size],
+            reserved_outside: HashSet::new(),
             known: HashMap::new(),
             unusable_locks: Vec::new(),
         };
-        for number in numbers.into_iter().filter(|number| request.range.contains(*number)) {
+        for number in numbers.into_iter().filter(|number| request.preferences.contains(*number)) {
             candidates.mark_reserved(number);
         }
         Ok(candidates)
@@ -60,8 +65,28 @@ impl<'a> Candidates<'a> {
 
     /// Makes a number unavailable for the rest of the plan.
     pub(super) fn mark_reserved(&mut self, number: u32) {
+        if self.request.range.contains(number) {
+            let (word, bit) = self.locate_bit(number);
+            self.reserved[word] |= bit;
+        } else {
+            self.reserved_outside.insert(number);
+        }
+    }
+
+    fn is_reserved(&self, number: u32) -> bool {
+        if !self.request.range.contains(number) {
+            return self.reserved_outside.contains(&number);
+        }
         let (word, bit) = self.locate_bit(number);
-        self.reserved[word] |= bit;
+        self.reserved[word] & bit != 0
+    }
+
+    /// Does the same as [`Candidates::find_obstacle`] for a number that the caller prefers or requires.
+    pub(super) fn find_obstacle_to_preference(&mut self, number: u32) -> Result<Option<Unavailable>, NumberError> {
+        if !self.request.preferences.contains(number) {
+            return Ok(Some(Unavailable::OutOfRange(self.request.range)));
+        }
+        self.check_number(number)
     }
 
     /// Returns the reason why a number is not available, or `None` if it is available.
@@ -69,8 +94,11 @@ impl<'a> Candidates<'a> {
         if !self.request.range.contains(number) {
             return Ok(Some(Unavailable::OutOfRange(self.request.range)));
         }
-        let (word, bit) = self.locate_bit(number);
-        if self.reserved[word] & bit != 0 {
+        self.check_number(number)
+    }
+
+    fn check_number(&mut self, number: u32) -> Result<Option<Unavailable>, NumberError> {
+        if self.is_reserved(number) {
             return Ok(Some(Unavailable::Reserved(None)));
         }
         if self.excluded.iter().any(|range| range.contains(number)) {

@@ -181,7 +181,7 @@ fn place_numbers(
         let mut unmet = None;
         let mut number = None;
         if let Some(wanted) = want.preferred {
-            match candidates.find_obstacle(wanted)? {
+            match candidates.find_obstacle_to_preference(wanted)? {
                 None => {
                     candidates.mark_reserved(wanted);
                     number = Some(wanted);

@@ -230,6 +230,47 @@ fn the_list_is_coloured_and_cut_to_the_width_only_on_a_terminal() {
 }
 
 #[test]
+fn an_option_decides_about_colours_whatever_the_environment_says() {
+    let scene = Scene::new();
+    scene.aba(["lock", "b", "--", "true"]).run();
+    let shown = |option: &str, variable: &str| scene.aba(["list", option]).env(variable, "1").out("LOCK").run().out;
+    assert!(shown("--color=always", "NO_COLOR").starts_with("\x1b[1mLOCK "));
+    assert!(!shown("--color=never", "CLICOLOR_FORCE").contains('\x1b'));
+    assert!(shown("--color=auto", "CLICOLOR_FORCE").starts_with("\x1b[1mLOCK "));
+    assert!(!shown("--colour=auto", "NO_COLOR").contains('\x1b'));
+    assert!(scene.aba(["doctor", "--color=always"]).out("\x1b[32mfine\x1b[0m").run().err.is_empty());
+    let call = scene.aba(["list", "--color=sometimes"]).status(2);
+    call.err("list: invalid value 'sometimes' for '--color <WHEN>'").run();
+}
+
+#[test]
+fn wide_characters_take_two_columns() {
+    let scene = Scene::new();
+    for key in ["備份", "job", "e\u{301}te\u{301}"] {
+        scene.aba(["lock", "--key", key, "--", "true"]).run();
+    }
+    // On a terminal whose lines end after the first character of the key.
+    let list = |columns: u32| {
+        let call = format!("stty cols {columns} -onlcr; exec \"$HELPER\" list --color never");
+        scene.on_terminal("never=/dev/null").args(["sh", "-c"]).arg(call).out("").run().out
+    };
+    let whole = list(150);
+    let column_after = |key: &str, columns: usize| {
+        let line = whole.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{whole}"));
+        let before = line.find(key).unwrap();
+        let after = &line[before + key.len()..];
+        line[..before].chars().count() + columns + after.len() - after.trim_start().len()
+    };
+    let expected = column_after("job", 3);
+    assert_eq!(column_after("備份", 4), expected, "{whole}");
+    assert_eq!(column_after("e\u{301}te\u{301}", 3), expected, "{whole}");
+    let begin = whole.lines().find(|line| line.contains('備')).unwrap().find('備').unwrap();
+    let cut = |columns: usize| list(columns.try_into().unwrap());
+    assert!(cut(begin + 2).contains('備') && !cut(begin + 2).contains('份'));
+    assert!(!cut(begin + 1).contains('備'));
+}
+
+#[test]
 fn control_characters_in_commands_are_escaped() {
     let scene = Scene::new();
     let _holder = scene.aba(["lock", "a", "--", "sh", "-c", "echo held; read _; exit 0", "\x1b[31mred\n"]).hold();

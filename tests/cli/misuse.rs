@@ -115,7 +115,7 @@ fn words_of_other_tools_have_a_hint_with_the_command_to_type() {
 fn a_word_that_is_the_value_of_an_option_has_a_hint_with_the_option() {
     for (words, meant) in [
         ("reserve api", "reserve --tag api"),
-        ("reserve 3", "reserve --tag 3"),
+        ("reserve --port 3000 api", "reserve --port 3000 --tag api"),
         ("reserve api -- true", "reserve --tag api -- true"),
         ("reserve api ./run-tests", "reserve --tag api -- ./run-tests"),
         ("reserve --prefer 3 api true", "reserve --prefer 3 --tag api -- true"),
@@ -192,22 +192,23 @@ fn options_of_other_tools_have_a_hint() {
         ("lock -w 60 --file o.lock -- true", "lock: 60 would be the name of a lock, not a time", "use --wait=60\n"),
         ("lock --file o.lock -qw 1m -- true", "lock: 1m would be the name of a lock, not a time", "use --wait=1m\n"),
         ("lock --wait 60 --file o true", "lock: 60 would be the name of a lock, not a time", "use --wait=60\n"),
+        ("reserve -p 8080", "reserve: no such option: -p", "`--prefer 8080`; fail if it is not: `--require 8080`"),
         (
-            "reserve --port 8080",
-            "reserve: no such option: --port",
-            "`--prefer 8080`; fail if it is not: `--require 8080`",
+            "reserve 3",
+            "reserve: invalid value '3' for '[N]': write --prefer 3 for this number, or --group TAG,TAG... for several numbers\n",
+            "`aba-lock reserve --help`",
         ),
         (
             "reserve --pool x --range 3 -- true",
             "reserve: invalid value '3' for '--range <A-B>': write 1-3 for 3 numbers, or 3-3 for this number only\n",
             "`aba-lock reserve --help`",
         ),
-        ("reserve --port=9", "reserve: no such option: --port", "`--prefer 9`"),
+        ("reserve --number=9", "reserve: no such option: --number", "`--prefer 9`"),
         ("run-once --wait=60 -i a -- true", "run-once: unexpected value '60'", "`--wait --timeout 60`"),
         ("update --wait f true", "update: no such option: --wait", "`--timeout 60`"),
         ("write f text", "write: unexpected argument: text", "`COMMAND | aba-lock write FILE`"),
         ("release backup", "release: unexpected argument: backup", "`aba-lock unlock backup --kill`"),
-        ("status", "status: missing argument: NAME", "`aba-lock list`"),
+        ("status -q", "status: missing argument: NAME or --key TEXT or --file PATH\n", "`aba-lock status --help`"),
         ("lock --wiat backup -- true", "lock: no such option: --wiat", "did you mean `--wait`?"),
     ] {
         refuse(words, &[mistake, hint]);

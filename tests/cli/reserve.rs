@@ -92,6 +92,29 @@ fn a_repeated_reservation_writes_nothing() {
 }
 
 #[test]
+fn a_port_can_be_named_without_an_option_and_outside_of_the_default_range() {
+    let scene = Scene::new();
+    assert_eq!(number(reserve(&scene, "a", &["43000"])), 43000);
+    assert_eq!(number(reserve(&scene, "b", &["--port", "43001"])), 43001);
+    let call = call(&scene, "c", ["reserve", "--probe", "none", "43002", "--", "sh", "-c", "echo $ABA_NUMBER"]);
+    call.out("43002\n").run();
+    // Both are kept, also without the option, and they are reserved.
+    assert_eq!(number(reserve(&scene, "a", &[])), 43000);
+    let said = reserve(&scene, "c", &["43001"]).out("5000\n").err("43001 is reserved for ").run();
+    assert!(said.err.ends_with("; reserved 5000 instead\n"), "{}", said.err);
+    reserve(&scene, "c", &["--tag", "x", "--require", "43000"]).status(75).err("it is reserved for ").run();
+    reserve(&scene, "c", &["--tag", "x", "--prefer", "70000"]).out("5001\n").err("70000 is not in 5000-7000").run();
+    // A range is respected.
+    reserve(&scene, "c", &["--tag", "y", "--range", "6000-6100", "43003"])
+        .out("6000\n")
+        .err("is not in 6000-6100")
+        .run();
+    for words in [&["43000", "--prefer", "43000"][..], &["--list", "43000"], &["--group", "a,b", "43000"]] {
+        reserve(&scene, "a", words).status(2).err("").run();
+    }
+}
+
+#[test]
 fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() {
     let scene = Scene::new();
     assert_eq!(number(reserve(&scene, "a", &["--prefer", "6080"])), 6080);
@@ -104,7 +127,7 @@ fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() 
         ("8080", "it is not in 5000-7000"),
         ("5600", "it is excluded"),
     ] {
-        let args = ["--tag", wanted, "--exclude", "5600,5700-5800", "--require", wanted];
+        let args = ["--tag", wanted, "--range", "5000-7000", "--exclude", "5600,5700-5800", "--require", wanted];
         let said = reserve(&scene, "b", &args).status(75).err(format!("cannot reserve {wanted}: {reason}")).run();
         assert!(said.err.contains("\nhint: "), "{}", said.err);
         assert_eq!(rows(&scene, "ports").len(), 1, "nothing is left of it");
@@ -113,7 +136,8 @@ fn an_unavailable_preferred_number_is_reported_and_a_required_one_is_an_error() 
         [("6080", "is reserved for"), ("5505", "is excluded"), ("8080", "is not in 5000-7000")].iter().enumerate()
     {
         let instead = format!("{}", 5000 + at);
-        let command = reserve(&scene, "b", &["--tag", wanted, "--prefer", wanted]).out(format!("{instead}\n"));
+        let command = reserve(&scene, "b", &["--range", "5000-7000", "--tag", wanted, "--prefer", wanted])
+            .out(format!("{instead}\n"));
         command.err(format!("aba-lock: {wanted} {reason}")).err(format!("; reserved {instead} instead\n")).run();
     }
     reserve(&scene, "c", &["-q", "--prefer", "6080"]).out("5003\n").run();

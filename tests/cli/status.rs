@@ -23,6 +23,22 @@ fn a_free_lock_is_reported_as_free() {
 }
 
 #[test]
+fn status_without_a_name_lists_all_locks_and_tasks() {
+    let scene = Scene::new();
+    let _holder = scene.holder("held-lock");
+    scene.aba(["lock", "free-lock", "--", "true"]).run();
+    scene.once(["-w", "-i", "some-task", "--", "true"]).run();
+    let said = scene.aba(["status"]).out("held-lock").run().out;
+    assert!(said.contains("free-lock") && said.contains("some-task"), "{said}");
+    let all = scene.aba(["status", "--json"]).json();
+    assert_eq!((all["locks"].as_array().unwrap().len(), all["tasks"].as_array().unwrap().len()), (2, 1), "{all}");
+    // A script that checks one lock must not take a list for its answer.
+    for words in [&["status", "-q"][..], &["status", "--fd", "0"], &["status", ""], &["status", "a", "--file", "b"]] {
+        scene.aba(words).status(2).err("").run();
+    }
+}
+
+#[test]
 fn the_name_of_a_task_is_recognized() {
     let scene = Scene::new();
     scene.once(["-w", "-i", "a", "--", "true"]).run();

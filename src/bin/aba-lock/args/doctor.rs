@@ -1,5 +1,7 @@
 //! The options of `doctor`, the meaning of its exit statuses, and the members of its JSON.
 
+use super::value::colour_choice;
+use aba_lock::base::environment::ColourChoice;
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
@@ -43,4 +45,8 @@ pub(crate) struct DoctorArgs {
     /// Check the directory of the locks that all users of this machine share
     #[arg(long)]
     pub(crate) system: bool,
+
+    /// Use colours: auto (on a terminal, if the environment agrees), always or never [default: auto]
+    #[arg(long, alias = "colour", value_name = "WHEN", value_parser = colour_choice(), hide_possible_values = true)]
+    pub(crate) color: Option<ColourChoice>,
 }

@@ -171,7 +171,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "run-once",
-        "aba-lock run-once -w -t 3600 -i latest -- ./look-up; aba-lock run-once -o -i latest",
+        "aba-lock run-once -w --ttl 3600 -i latest -- ./look-up; aba-lock run-once -o -i latest",
         "print a result that is at most an hour old",
     ),
     ("run-once", "aba-lock run-once -r -i fetch", "end the task, and forget its result"),
@@ -257,7 +257,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "migrate",
-        "aba-lock migrate -t 10 --from ~/old --to ~/new",
+        "aba-lock migrate --timeout 10 --from ~/old --to ~/new",
         "give up if another process keeps a registry locked for ten seconds",
     ),
     (

@@ -192,7 +192,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
     ("ABA_LOCK_KEEPER", "the path of aba-lock-keeper [default: in the directory of aba-lock, otherwise found in PATH]"),
     (
         "NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM",
-        "control colours: see https://no-color.org and https://bixense.com/clicolors",
+        "control colours, without --color: see https://no-color.org and https://bixense.com/clicolors",
     ),
     ("ABA_LOCK_COMPLETE", "set by the scripts for TAB completion, which `completions` prints"),
     ("ABA_LOCK_FDS", "set for commands, and by scripts: the descriptors on which locks are inherited"),

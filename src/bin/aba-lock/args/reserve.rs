@@ -50,7 +50,8 @@ pub(crate) const JSON: [(&str, &str); 9] = [
 const OTHERS: [&str; 5] = ["list", "check", "prune", "expire", "recover"];
 
 /// The options that choose a number and the form of the output.
-const GIVING: [&str; 11] = [
+const GIVING: [&str; 12] = [
+    "number",
     "range",
     "prefer",
     "require",
@@ -79,10 +80,14 @@ const GIVING: [&str; 11] = [
 ///
 /// A number is free if it is not reserved, it is not excluded, and a trial bind of the port succeeds.
 #[derive(Debug, Args)]
-#[command(override_usage = "aba-lock reserve [OPTIONS] [-- CMD [ARG]...]\n       \
+#[command(override_usage = "aba-lock reserve [OPTIONS] [N] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --group TAG,TAG... [OPTIONS] [-- CMD [ARG]...]\n       \
                             aba-lock reserve --list | --check | --prune | --expire DAYS | --recover")]
 pub(crate) struct ReserveArgs {
+    /// The same as --prefer N, for numbers above 100
+    #[arg(index = 1, value_name = "N", value_parser = parse_bare_number, conflicts_with_all = ["prefer", "require"])]
+    pub(crate) number: Option<u32>,
+
     /// The tag of the number in this directory: letters, digits and . _ - : @ +
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
@@ -102,7 +107,9 @@ pub(crate) struct ReserveArgs {
     pub(crate) range: Option<NumberRange>,
 
     /// Choose N if it is free; otherwise print the reason and choose another number
-    #[arg(long, value_name = "N", value_parser = parse_number, overrides_with = "require")]
+    ///
+    /// Without --range, N can be any port.
+    #[arg(long, visible_alias = "port", value_name = "N", value_parser = parse_number, overrides_with = "require")]
     pub(crate) prefer: Option<u32>,
 
     /// Choose N, or fail if it is not free
@@ -123,11 +130,11 @@ pub(crate) struct ReserveArgs {
     pub(crate) exclude: Vec<NumberRange>,
 
     /// Reserve one number for each tag, consecutive if possible, either all or none
-    #[arg(long, value_name = "TAG,TAG...", conflicts_with_all = ["tag", "prefer", "require"])]
+    #[arg(long, value_name = "TAG,TAG...", conflicts_with_all = ["number", "tag", "prefer", "require"])]
     pub(crate) group: Option<String>,
 
     /// Reserve the groups that this file describes: see aba-lock-reserve(7)
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["tag", "prefer", "require", "group"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["number", "tag", "prefer", "require", "group"])]
     pub(crate) group_file: Option<PathBuf>,
 
     /// Output format of numbers: plain, export, fish, dotenv, json; of --list: table, json, tsv
@@ -140,7 +147,7 @@ pub(crate) struct ReserveArgs {
 
     /// List the reserved numbers of all pools, or of --pool, with their owners, age and use
     #[arg(long, conflicts_with_all = ["check", "prune", "expire", "recover"])]
-    #[arg(conflicts_with_all = &GIVING[..10])]
+    #[arg(conflicts_with_all = &GIVING[..11])]
     pub(crate) list: bool,
 
     /// Print the number that is reserved, or exit with 1; never reserve one
@@ -153,7 +160,7 @@ pub(crate) struct ReserveArgs {
 
     /// Release the numbers that were not requested for DAYS and are not in use, and print them
     #[arg(long, value_name = "DAYS", value_parser = parse_days, conflicts_with = "recover")]
-    #[arg(conflicts_with_all = &GIVING[..9], conflicts_with_all = ["tag", "path", "format"])]
+    #[arg(conflicts_with_all = &GIVING[..10], conflicts_with_all = ["tag", "path", "format"])]
     pub(crate) expire: Option<u32>,
 
     /// Make a new registry from the readable lines of a damaged one, which is kept
@@ -177,7 +184,8 @@ pub(crate) struct ReserveArgs {
     pub(crate) quiet: bool,
 
     /// The command that holds the number while it runs
-    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments, conflicts_with_all = OTHERS)]
+    #[arg(index = 2, last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    #[arg(conflicts_with_all = OTHERS)]
     #[arg(conflicts_with = "format")]
     pub(crate) command: Vec<OsString>,
 }
@@ -299,6 +307,15 @@ fn parse_own_range(text: &str) -> Result<NumberRange, String> {
 
 fn parse_number(text: &str) -> Result<u32, &'static str> {
     aba_lock::number::range::parse_number(text).ok_or("not a number")
+}
+
+/// Parses a number without an option. A small number is refused: it could be the number of ports that the user wants.
+fn parse_bare_number(text: &str) -> Result<u32, String> {
+    let number = parse_number(text)?;
+    if number <= *COUNTS.end() {
+        return Err(format!("write --prefer {text} for this number, or --group TAG,TAG... for several numbers"));
+    }
+    Ok(number)
 }
 
 fn parse_probe(text: &str) -> Result<Probe, &'static str> {

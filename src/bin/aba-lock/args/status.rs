@@ -1,11 +1,13 @@
 //! The options of `status` and `list`, the meaning of their exit statuses, and the members of their JSON.
 
-use clap::{Args, ValueHint};
+use super::value::colour_choice;
+use aba_lock::base::environment::ColourChoice;
+use clap::{ArgGroup, Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
-    ("0", "the lock is held, on this machine or another"),
+    ("0", "the lock is held, on this machine or another; without a lock, the list was printed"),
     ("1", "the lock is free"),
     ("2", "wrong usage"),
     ("125", "the state cannot be determined from here"),
@@ -93,7 +95,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
 
 /// Show whether a lock is held, and by which process
 ///
-/// The exit status is 0 if the lock is held and 1 if it is free. If a lock with the same name has a file in the system scope
+/// Without a name, all locks and tasks are listed, as by `list`. The exit status is 0 if the lock is held and 1 if it is free. If a lock with the same name has a file in the system scope
 /// (--system), it is shown after that of the user, unless `ABA_LOCK_DIR` or `ABA_LOCK_SCOPE` is set; the exit status does not depend
 /// on it. For a free lock, the process that acquired it last is shown, if its file has a record of that. If the lock is logged (`aba-lock log --enable`), its usual duration and the end of the last run
 /// are shown, too. For a lock that is held, the processes below each holder are shown, down to those that do the
@@ -104,21 +106,22 @@ pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
 /// set this variable to the directory of that user, `.aba` in the home directory. Only root can do that, and only root can see the
 /// processes of other users.
 #[derive(Debug, Default, Args)]
+#[command(group = ArgGroup::new("lock").args(["name", "key", "file"]))]
 pub(crate) struct StatusArgs {
-    /// The name of the lock
-    #[arg(value_name = "NAME", required_unless_present_any = ["key", "file"])]
+    /// The name of the lock [default: list all locks and tasks]
+    #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
 
     /// Show the lock of this text: see aba-lock-lock(1)
-    #[arg(long, value_name = "TEXT", conflicts_with = "name")]
+    #[arg(long, value_name = "TEXT")]
     pub(crate) key: Option<OsString>,
 
     /// Show the locks on this file or directory, including those of fcntl(2)
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with_all = ["name", "key"])]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub(crate) file: Option<PathBuf>,
 
     /// Check only whether descriptor N of the calling script holds the lock
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), requires = "lock")]
     pub(crate) fd: Option<i32>,
 
     /// With --fd: also check that the server confirms the lease, if there is one
@@ -130,7 +133,7 @@ pub(crate) struct StatusArgs {
     pub(crate) server: Option<String>,
 
     /// Print nothing; only set the exit status
-    #[arg(short, long)]
+    #[arg(short, long, requires = "lock")]
     pub(crate) quiet: bool,
 
     /// Print a JSON object
@@ -168,4 +171,8 @@ pub(crate) struct ListArgs {
     /// List only the locks that all users of this machine share
     #[arg(long)]
     pub(crate) system: bool,
+
+    /// Use colours: auto (on a terminal, if the environment agrees), always or never [default: auto]
+    #[arg(long, alias = "colour", value_name = "WHEN", value_parser = colour_choice(), hide_possible_values = true)]
+    pub(crate) color: Option<ColourChoice>,
 }

@@ -1,6 +1,7 @@
 //! Parsers of the values of options.
 
 use aba_lock::base::duration;
+use aba_lock::base::environment::ColourChoice;
 use aba_lock::lock::kill;
 use aba_lock::lock::request::Coalescing;
 use aba_lock::os::Priority;
@@ -18,6 +19,15 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
 pub(crate) fn coalescing() -> impl TypedValueParser<Value = Coalescing> {
     let parse = |text: String| if text == "strict" { Coalescing::Strict } else { Coalescing::Started };
     PossibleValuesParser::new(["started", "strict"]).map(parse)
+}
+
+/// The parser of `--color`.
+pub(crate) fn colour_choice() -> impl TypedValueParser<Value = ColourChoice> {
+    PossibleValuesParser::new(["auto", "always", "never"]).map(|text: String| match text.as_str() {
+        "always" => ColourChoice::Always,
+        "never" => ColourChoice::Never,
+        _ => ColourChoice::Auto,
+    })
 }
 
 /// The parser of `--priority`.

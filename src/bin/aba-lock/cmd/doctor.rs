@@ -6,8 +6,12 @@ use crate::output::findings::Findings;
 use crate::{complete, exit};
 use aba_lock::admin::doctor;
 use aba_lock::admin::doctor::installed::{BundledFiles, ShellLibrary};
+use aba_lock::base::environment::choose_colours;
 
 pub(crate) fn run(args: &DoctorArgs) -> i32 {
+    if let Some(choice) = args.color {
+        choose_colours(choice);
+    }
     let bundled = BundledFiles {
         version: env!("CARGO_PKG_VERSION"),
         library: LIBRARY,

@@ -5,6 +5,7 @@ use crate::args::status::ListArgs;
 use crate::exit;
 use crate::output::list::{Listing, ScopeLocks, print_list, print_list_json};
 use crate::output::{stream, watch};
+use aba_lock::base::environment::choose_colours;
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability};
 use aba_lock::os;
@@ -14,6 +15,9 @@ use aba_lock::task::foreign::look_at_all;
 use std::iter;
 
 pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
+    if let Some(choice) = args.color {
+        choose_colours(choice);
+    }
     let store = Store::from_env()?;
     // The users of a machine share no tasks.
     let root = if store.is_system() { None } else { Some(TaskRoot::from_env()?) };

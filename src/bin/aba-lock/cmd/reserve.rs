@@ -53,7 +53,7 @@ fn read_group(args: &ReserveArgs, pool: &Pool) -> Result<NumberGroup, Error> {
         return Ok(group_file::read_group_file(pool, path)?);
     }
     let tag = args.tag.as_deref().map_or(Ok(Tag::default()), Tag::parse)?;
-    let want = WantedNumber { tag, preferred: args.prefer.or(args.require), ..WantedNumber::default() };
+    let want = WantedNumber { tag, preferred: args.number.or(args.prefer).or(args.require), ..WantedNumber::default() };
     Ok(NumberGroup { pool: pool.clone(), base: None, wants: vec![want], require: args.require.is_some() })
 }
 
@@ -63,12 +63,14 @@ fn read_request(args: &ReserveArgs, pool: &Pool) -> Result<NumberRequest, Error>
         None if pool.is_ports() => PORT_RANGE,
         None => return Err(NumberError::NoRange { pool: pool.to_string() }.into()),
     };
-    let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
+    // A caller who names a port, and no range, can have any port.
     let ports = NumberRange { first: 1, last: u32::from(u16::MAX) };
+    let preferences = if args.range.is_none() { ports } else { range };
+    let probe = args.probe.unwrap_or(if pool.is_ports() { Probe::PORTS } else { Probe::NONE });
     if probe != Probe::NONE && !(ports.contains(range.first) && ports.contains(range.last)) {
         return Err(NumberError::NoPorts { range }.into());
     }
-    Ok(NumberRequest { range, exclude: args.exclude.clone(), probe })
+    Ok(NumberRequest { range, preferences, exclude: args.exclude.clone(), probe })
 }
 
 fn reserve_numbers(

@@ -1,8 +1,9 @@
 //! `status`: shows the holder and the waiters of one lock, here and at the lease server.
 
 use super::keeper::{ask, become_keeper, has_server};
+use super::list;
 use super::target::find_target;
-use crate::args::status::StatusArgs;
+use crate::args::status::{ListArgs, StatusArgs};
 use crate::exit;
 use crate::output::lock_json::OverallState;
 use crate::output::status::{LockView, print_descriptor_status, print_status, print_status_json};
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let target = match (find_target(args.name.as_deref(), args.key.as_deref())?, &args.file) {
         (Some(target), _) => target,
         (None, Some(path)) => Target::file(path),
-        (None, None) => return Ok(exit::USAGE),
+        (None, None) => return list_all(args),
     };
     if let Some(fd) = args.fd {
         let held = release::read_held_mode(fd, &target.path)?;
@@ -75,6 +76,12 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         OverallState::Unknown if here == Availability::Free => at_server,
         OverallState::Unknown => exit::FAILED,
     })
+}
+
+/// Lists all locks and tasks.
+fn list_all(args: &StatusArgs) -> Result<i32, Error> {
+    let (server, json, system) = (args.server.clone(), args.json, args.system);
+    list::run(&ListArgs { held: false, json, server, watch: false, system, color: None })
 }
 
 /// Observes a lock, its holders and its waiters.

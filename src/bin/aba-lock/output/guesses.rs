@@ -170,7 +170,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["lock"], &["-e"], "exit with status 0 if another process holds the lock: `-E 0`"),
     (&["lock"], &["--json"], "print the state of a lock as JSON: `aba-lock status --json NAME`"),
-    (&["reserve"], &["-p", "--port", "--number"], THIS_PORT),
+    (&["reserve"], &["-p", "--number"], THIS_PORT),
     (&["reserve"], &["-i", "--id", "--name"], "give the number a name: `--tag TAG`"),
     (&["reserve"], &["-n", "--count"], "reserve two numbers: `--group web,db`"),
     (&["reserve"], &["--min", "--max", "--from", "--to"], "choose from a range: `--range 5000-7000`"),

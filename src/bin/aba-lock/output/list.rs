@@ -7,6 +7,7 @@ use super::pieces::PiecePrinter;
 use super::table::{Column, format_table};
 use super::tasks;
 use super::text::{describe_file_type, escape_controls, format_command, format_key};
+use super::width::cut_to_columns;
 use aba_lock::base::duration::format_span;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::base::names::LockName;
@@ -123,7 +124,7 @@ impl ListLine {
 /// Cuts a line to a width in columns, and colours it.
 fn render_line(text: &str, colour: Colour, width: Option<usize>) -> Cow<'_, str> {
     let text = match width {
-        Some(width) => Cow::Owned(text.chars().take(width).collect()),
+        Some(width) => Cow::Borrowed(cut_to_columns(text, width)),
         None => Cow::Borrowed(text),
     };
     match colour {

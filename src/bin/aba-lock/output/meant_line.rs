@@ -105,7 +105,13 @@ pub(super) fn find_positionals(name: &str, words: &[String], passes_unknown: boo
 fn find_option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
     let mut options = command.get_arguments().filter(|arg| !arg.is_positional());
     match word.strip_prefix("--") {
-        Some(long) => options.find(|arg| arg.get_long() == long.split('=').next()),
+        Some(long) => {
+            let long = long.split('=').next().unwrap_or_default();
+            let is_named = |arg: &&Arg| {
+                arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&long))
+            };
+            options.find(is_named)
+        }
         None => options.find(|arg| arg.get_short() == word.chars().nth(1)),
     }
 }

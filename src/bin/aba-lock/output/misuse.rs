@@ -72,8 +72,20 @@ fn find_separate_time(words: &[String]) -> Option<String> {
 fn describe(error: &clap::Error, command: Option<&str>) -> String {
     let place = command.map(|command| format!("{command}: ")).filter(|_| error.kind() != ErrorKind::InvalidSubcommand);
     // clap also names the hidden option, which the shell library gives for --no-inherit, and an option that may replace CMD.
-    let text = clap_mistake::describe(error).replace(" or --bind N", "").replace("--bind <N>", "--no-inherit");
+    let text = match find_wrong_number(error, command) {
+        Some(word) => format!("unexpected argument: {word}"),
+        None => clap_mistake::describe(error),
+    };
+    let text = text.replace(" or --bind N", "").replace("--bind <N>", "--no-inherit");
     place.unwrap_or_default() + &text.replace(" or --command SHELL LINE", "")
+}
+
+/// Returns the word that stands where `reserve` expects a number.
+fn find_wrong_number(error: &clap::Error, command: Option<&str>) -> Option<String> {
+    let is_argument = find_context(error, ContextKind::InvalidArg).is_some_and(|argument| argument == "[N]");
+    let word = find_context(error, ContextKind::InvalidValue).filter(|_| command == Some("reserve") && is_argument)?;
+    let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+    (!is_number).then_some(word)
 }
 
 /// Returns the hint for a line that does not begin with a command.
@@ -141,9 +153,11 @@ fn advise_command(command: &str, rest: &[String]) -> String {
 /// Returns the hint for a mistake in the arguments of `command`.
 fn find_hint(error: &clap::Error, command: &Command, words: &[String]) -> Option<String> {
     let name = command.get_name();
-    let word = find_context(error, ContextKind::InvalidArg).unwrap_or_default();
+    let wrong_number = find_wrong_number(error, Some(name));
+    let is_wrong_number = wrong_number.is_some();
+    let word = wrong_number.or_else(|| find_context(error, ContextKind::InvalidArg)).unwrap_or_default();
     let has_dashes = words.iter().any(|word| word == "--");
-    let is_unexpected = error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-');
+    let is_unexpected = is_wrong_number || error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-');
     if is_unexpected && let Some(hint) = find_hint_for_value(name, words, &word) {
         return Some(hint);
     }
@@ -293,7 +307,6 @@ fn find_hint_for_missing(name: &str, missing: &str, words: &[String], has_dashes
             let at = words.iter().position(|word| word == "--").unwrap_or(words.len());
             format!("name the task with -i: `{}`", join(name, &insert(&insert(words, at, "ID"), at, "-i")))
         }
-        ("status", _) => "show all locks and tasks: `aba-lock list`".to_owned(),
         ("update", [_]) => {
             "write the command after the file, or replace the file: `COMMAND | aba-lock write FILE`".to_owned()
         }

@@ -3,7 +3,7 @@
 //! Only the files of this folder print; a lint forbids it in all others. A message never claims more than is known: the
 //! process that took a lock, a process that inherited it, and what only the record says are distinguished.
 //!
-//! The files in their order; each file imports only from those before it: `text`, `command_hint`, `stream`, `pieces`, `table`, `holder`, `hint`,
+//! The files in their order; each file imports only from those before it: `width`, `text`, `command_hint`, `stream`, `pieces`, `table`, `holder`, `hint`,
 //! `progress`, `contention`, `lock_json`, `log`, `log_event`, then one file for each group of commands (`list` uses `tasks`, and `watch`
 //! uses `list`).
 
@@ -34,3 +34,4 @@ pub(crate) mod tasks;
 mod text;
 pub(crate) mod updates;
 pub(crate) mod watch;
+mod width;

@@ -2,6 +2,7 @@
 
 use super::command_hint::find_command_hint;
 use super::text::escape_controls;
+use super::width::cut_to_columns;
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
 use aba_lock::lock::events;
@@ -78,7 +79,7 @@ pub(crate) fn print_message_as(program: &str, text: &str, hint: Option<&str>) {
 /// could not be overwritten.
 pub(crate) fn redraw_line(text: &str) {
     let text = escape_controls(text);
-    let text: String = text.chars().take(os::terminal_width(2).saturating_sub(1)).collect();
+    let text = cut_to_columns(&text, os::terminal_width(2).saturating_sub(1));
     write_stderr(&format!("\r{text}\x1b[K"));
 }
 

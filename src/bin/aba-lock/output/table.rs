@@ -1,5 +1,7 @@
 //! Tables with aligned columns, for `list`, `run-once --list` and `reserve --list`.
 
+use super::width::count_columns;
+
 /// A column and its title.
 #[derive(Clone, Copy)]
 pub(crate) enum Column {
@@ -31,7 +33,7 @@ pub(crate) fn format_table<R: AsRef<[C]>, C: AsRef<str>>(
     }
     let width_of = |(at, column): (usize, &Column)| match column {
         Column::Fit(title) => {
-            let cells = rows.iter().map(|row| row.as_ref()[at].as_ref().chars().count());
+            let cells = rows.iter().map(|row| count_columns(row.as_ref()[at].as_ref()));
             cells.max().unwrap_or(0).max(title.chars().count())
         }
         Column::Left(_, width) | Column::Right(_, width) => *width,
@@ -51,7 +53,7 @@ fn format_row<'a, C: AsRef<str>>(line: &'a mut String, columns: &[Column], width
     line.clear();
     for (at, ((column, width), cell)) in columns.iter().zip(widths).zip(cells).enumerate() {
         let cell = cell.as_ref();
-        let padding = width.saturating_sub(cell.chars().count());
+        let padding = width.saturating_sub(count_columns(cell));
         if at > 0 {
             line.push_str("  ");
         }

@@ -1,6 +1,7 @@
 //! The screen of `list --watch`: the list as it changes.
 
 use super::list::{ListLine, Listing, collect_lines};
+use super::width::cut_to_columns;
 use crate::exit;
 use aba_lock::base::environment::wants_colours;
 use aba_lock::error::Error;
@@ -65,7 +66,7 @@ fn format_page(
         Zoned::now().strftime("%H:%M:%S"),
         roots.join(", "),
     );
-    let cut = |text: &str| text.chars().take(columns).collect::<String>();
+    let cut = |text: &str| cut_to_columns(text, columns).to_owned();
     let mut page = vec![cut(&title)];
     let room = rows.saturating_sub(1);
     let shown = table.len().saturating_sub(from);

@@ -27,6 +27,7 @@ setup_file() {
 644 ./opt/aba/share/bash-completion/completions/aba-lock
 644 ./opt/aba/share/fish/vendor_completions.d/aba-lock.fish
 644 ./opt/aba/share/man/man1/aba-lock-clean.1
+644 ./opt/aba/share/man/man1/aba-lock-completions.1
 644 ./opt/aba/share/man/man1/aba-lock-doctor.1
 644 ./opt/aba/share/man/man1/aba-lock-exclude.1
 644 ./opt/aba/share/man/man1/aba-lock-flock.1
@@ -35,6 +36,7 @@ setup_file() {
 644 ./opt/aba/share/man/man1/aba-lock-list.1
 644 ./opt/aba/share/man/man1/aba-lock-lock.1
 644 ./opt/aba/share/man/man1/aba-lock-log.1
+644 ./opt/aba/share/man/man1/aba-lock-man.1
 644 ./opt/aba/share/man/man1/aba-lock-metrics.1
 644 ./opt/aba/share/man/man1/aba-lock-migrate.1
 644 ./opt/aba/share/man/man1/aba-lock-path.1

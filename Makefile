@@ -138,7 +138,7 @@ quick: need-cargo ## Check formatting, and run the tests of one call of each kin
 	@$(CARGO) build --locked --quiet
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run quick
 
-test-shell: build builtin ## Run the tests of the shell library, all but those that install it, with BASH_BIN=/path/to/bash [the first on PATH]
+test-shell: build builtin ## Run the tests of the shell library that depend on bash, with BASH_BIN=/path/to/bash [the first on PATH]
 	@tests/tools install test
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BUILTIN_FILE="$(CURDIR)/$(BUILTIN_FILE)" \
 		BASH_BIN="$(abspath $(BASH_BIN))" tests/run shell
@@ -151,8 +151,7 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	@tests/tools install lint
 	$(CARGO) fmt --all --check
 	rustfmt --check $(FUZZ_TARGETS)
-	$(CARGO) clippy --locked --quiet --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --quiet --all-targets -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin -p aba-lock-models -- -D warnings
+	$(CARGO) clippy --locked --quiet --workspace --all-targets --all-features -- -D warnings
 	@# The helper is shipped with musl, where some types of the C library differ.
 	$(CARGO) check --locked --quiet --lib --bin aba-lock --target $(HELPER_TARGET)
 	@# The licences of all crates that the programs use, and where the crates come from: .deny.toml

@@ -8,13 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const ACQUISITIONS: usize = 10_000;
-
-/// The number of acquisitions that is enough on a busy machine, after [`SHORT_ENOUGH`].
-const MIN_ACQUISITIONS: usize = 1000;
-
-/// The time after which a busy machine may end the test.
-const SHORT_ENOUGH: Duration = Duration::from_secs(120);
+/// The number of acquisitions. The random walks of the torture tests make more.
+const ACQUISITIONS: usize = 3000;
 
 /// The critical section of each contender. The witness is a lock of flock(1) on another file. The counter is read and written
 /// without any protection.
@@ -113,16 +108,11 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     let mut contenders: Vec<Contender> = scripts.iter().map(|script| start_contender(&scene, script)).collect();
     let mut remover = start_contender(&scene, REMOVER);
 
-    let begin = Instant::now();
     let mut seen = (0, Instant::now());
     let mut kills = 0;
     // Random pauses, so that each kill happens at another step of its victim.
     let mut random = Random::new(0x2545_f491);
-    let is_enough = |entries: usize, kills: usize| {
-        let is_short = entries >= MIN_ACQUISITIONS && kills > 50 && count_lines(&scene, "removals") > 50;
-        entries >= ACQUISITIONS || begin.elapsed() > SHORT_ENOUGH && is_short
-    };
-    while !is_enough(seen.0, kills) {
+    while seen.0 < ACQUISITIONS || kills <= 50 || count_lines(&scene, "removals") <= 50 {
         thread::sleep(Duration::from_millis(20 + random.below(60)));
         let entries = count_lines(&scene, "entries");
         assert!(seen.1.elapsed() < PATIENCE, "all contenders wait: a wake-up was lost after {entries} entries");
@@ -146,11 +136,10 @@ fn contenders_exclude_each_other_and_no_wake_up_is_lost() {
     wait_until("the last command has ended", || {
         !scene.lock_file("fire").exists() || !is_locked(&scene.lock_file("fire"))
     });
-    let (entries, removals) = (count_lines(&scene, "entries"), count_lines(&scene, "removals"));
+    let entries = count_lines(&scene, "entries");
     let counter: usize = fs::read_to_string(scene.path("counter")).unwrap().trim().parse().unwrap();
     assert_eq!(count_lines(&scene, "violations"), 0, "two were inside at once");
     assert!(count_lines(&scene, "by-script") > entries / 4, "the scripts took part");
-    assert!(kills > 50 && removals > 50, "{kills} kills and {removals} removals are not much of a fire");
     // A killed contender may have counted without an entry. An entry without its two counts is a lost update.
     assert!(
         (2 * entries - kills..=2 * entries + 2 * kills).contains(&counter),

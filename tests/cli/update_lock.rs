@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 #[test]
 fn updates_and_flock_on_the_lock_file_exclude_each_other() {
@@ -111,6 +112,8 @@ fn twenty_writers_at_once_lose_nothing_and_no_reader_sees_half() {
                         let seen = text(&scene, "f");
                         assert!(seen.starts_with("# kept\ncontainers:\n") && seen.ends_with("end: true\n"), "{seen:?}");
                         looks += 1;
+                        // The writers need the processors more.
+                        thread::sleep(Duration::from_micros(500));
                     }
                     looks
                 })

@@ -94,7 +94,7 @@ pub use descriptor::{
 };
 pub use detach::{adopt_orphans, close_inherited_except, detach_from_caller, detached, quiet_stdio, redirect_output};
 pub use directory::FileFacts;
-pub(crate) use directory::directory_inodes;
+pub(crate) use directory::{Directory, directory_inodes};
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
 pub use file::{
     file_system, has_plain_inodes, is_network_file_system, leads_to, open_for_reading, open_unblocked, order,
@@ -117,7 +117,7 @@ pub use new_file::{create_directory_with, create_file_with};
 pub use output::{write_some, write_until_signal};
 pub use owner::as_owner;
 pub use pages::release_program_pages;
-pub use planted_link::{refuse_planted_link, refuse_planted_name};
+pub use planted_link::{refuse_if_planted, refuse_planted_link, refuse_planted_name};
 pub use poll::{can_be_written, wait_for_any};
 pub use priority::{BytePart, PRIORITY_BYTES, Priority, QueuePlace};
 pub use probe::{Transport, Trial, try_bind};

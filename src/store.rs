@@ -4,6 +4,7 @@
 pub mod creation;
 pub mod error;
 pub mod scope;
+mod trust;
 
 use crate::base::environment::{self, SYSTEM_ROOT, Scope, value};
 use crate::base::error::ContextError;
@@ -156,6 +157,7 @@ impl Store {
         if self.is_system() {
             return self.make_for_all_users();
         }
+        self.refuse_untrusted()?;
         os::as_owner(&self.root, || make_directory(&self.root, creation::STATE_DIRECTORY, false))
             .map_err(|source| StoreError::StateRoot { path: self.root.clone(), source })
     }

@@ -9,7 +9,8 @@
 //!    of a shell, and [`open_lock_file`](super::open::open_lock_file) tries again.
 //! 2. It locks the file. The lock is free, because no process has the file open. If `clean` is stopped for so long that
 //!    the kernel breaks the lease (45 s), the lock keeps the others out, or `clean` finds it taken.
-//! 3. It checks that the path still leads to the locked file, and removes it. Every other process makes the same check
+//! 3. It checks that the name still leads to the locked file, and removes it. It looks up the name in the directory that it has
+//!    open, so a link that another user puts in the place of the directory has no effect. Every other process makes the same check
 //!    after each grant ([`acquire`](super::acquire)): a process that waited for `clean` finds that the file was
 //!    removed, and opens it again.
 //!
@@ -43,10 +44,13 @@ use crate::lock::holders::{self, Availability, Belief, Holding, LockState};
 use crate::lock::promise;
 use crate::lock::record::{self, Content, Record};
 use crate::os::proc::process;
-use crate::os::{self, Mode, leads_to, word_for};
-use std::fs::{self, Metadata, OpenOptions};
+use crate::os::replace::parent_directory;
+use crate::os::{self, Directory, Mode, word_for};
+use std::ffi::CString;
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -182,12 +186,15 @@ fn check_rule(data: &Metadata, (content, is_run_promised): (&Content, bool), rul
 
 /// Removes a lock file that no other process has open. `Some`: it is kept.
 fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError> {
-    let mut options = OpenOptions::new();
-    // A descriptor for reading is enough for a lock. O_NOFOLLOW, O_NONBLOCK: a link or a FIFO may have replaced the
-    // file.
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
     let cannot = |source| LockError::Remove { path: path.to_owned(), source };
-    let file = match options.open(path) {
+    // The owner of the directory can rename it, and put another one in its place.
+    let name = CString::new(path.file_name().unwrap_or_default().as_bytes()).map_err(|error| cannot(error.into()))?;
+    let directory = match Directory::open_for_names(parent_directory(path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(KeepReason::Missing)),
+        opened => opened.map_err(cannot)?,
+    };
+    // A descriptor for reading is enough for a lock. A link or a FIFO may have replaced the file.
+    let file = match directory.open_unblocked(&name) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(KeepReason::Missing)),
         // Another `clean` has a lease.
@@ -207,13 +214,13 @@ fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError
     }
     // The file is checked again, because it can have changed until this process held the lock.
     let data = file.metadata().map_err(cannot)?;
-    if !data.is_file() || !leads_to(path, &file) {
+    if !data.is_file() || !directory.has_file(&name, &file) {
         return Ok(Some(KeepReason::Replaced));
     }
     if let Some(why) = check_rule(&data, (&record::read(&file), promise::has_promised_run(&file)), rule) {
         return Ok(Some(why));
     }
-    fs::remove_file(path).map_err(cannot)?;
+    directory.remove(&name).map_err(cannot)?;
     // The file is closed only now, because that releases the lock, and lets other processes open the file.
     drop(file);
     Ok(None)

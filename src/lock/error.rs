@@ -240,6 +240,9 @@ impl LockError {
             Self::Open { path, owner, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 hint_for_denied(path, owner.as_deref())
             }
+            Self::Open { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
+                "the lines of `grep LEASE /proc/locks` have the pids of such processes".to_owned()
+            }
             Self::Examine { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 format!("show the owners and modes of its directories with `namei -l {}`", quote_path(path))
             }

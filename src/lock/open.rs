@@ -79,13 +79,21 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
 /// Fails if the lock file has more names than one, and other users may write to its directory: one of them may have linked a file
 /// that must not change.
 pub(super) fn check_links(target: &Target, names: u64) -> Result<(), LockError> {
-    let is_shared =
-        || !matches!(DirectoryUsers::of_directory(parent_directory(&target.path)), Ok(DirectoryUsers::Owner));
-    if names > 1 && target.kind == Kind::Named && is_shared() {
+    if names > 1 && target.kind == Kind::Named && may_be_linked_by_others(&target.path) {
         let what = format!("it has {names} names (hard links), and other users may write to its directory");
         return Err(LockError::Open { path: target.path.clone(), owner: None, source: io::Error::other(what) });
     }
     Ok(())
+}
+
+/// Returns true if another user than root may have made this name of a file: the directory is shared, or it belongs to another user,
+/// to whom the file does not belong.
+fn may_be_linked_by_others(path: &Path) -> bool {
+    let (Ok(file), Ok(directory)) = (fs::symlink_metadata(path), fs::metadata(parent_directory(path))) else {
+        return true;
+    };
+    let users = DirectoryUsers::from_mode(directory.mode(), directory.gid());
+    users != DirectoryUsers::Owner || ![os::user_id(), 0, file.uid()].contains(&directory.uid())
 }
 
 /// Opens a lock file that exists, for reading and writing. Fails at once if another process has a lease on it.
@@ -125,7 +133,10 @@ pub(super) fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<Fil
             opened => return opened,
         }
     }
-    options.open(path)
+    options.open(path).map_err(|error| match error.kind() {
+        kind @ io::ErrorKind::WouldBlock => io::Error::new(kind, "another process has a file lease on it"),
+        _ => error,
+    })
 }
 
 fn has_failed_with(opened: &io::Result<File>, errno: i32) -> bool {

@@ -48,6 +48,7 @@ pub fn registry_lock_path(store: &Store, pool: &Pool) -> PathBuf {
 
 /// Creates a directory in the state root whatever the umask is. Succeeds if it already exists.
 pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
+    store.refuse_untrusted()?;
     let failed = |source| StoreError::StateRoot { path: path.to_owned(), source };
     let try_it = || creation::create_directory_for_group(path, creation::STATE_DIRECTORY);
     let made = match try_it() {
@@ -60,8 +61,10 @@ pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberE
     }
 }
 
-/// Fails if all users share the state root, and the directory belongs to another user. That user could falsify the registries.
+/// Fails if another user could exchange the state root, or if all users share it, and the directory belongs to another user. That
+/// user could falsify the registries.
 pub(super) fn check_owner(store: &Store, path: &Path) -> Result<(), NumberError> {
+    store.refuse_untrusted()?;
     let owner = fs::symlink_metadata(path).map_or(os::user_id(), |data| data.uid());
     if owner == os::user_id() || !matches!(DirectoryUsers::of_directory(store.root()), Ok(DirectoryUsers::Everyone)) {
         return Ok(());

@@ -1,14 +1,16 @@
 //! Reads a directory and its files with few system calls and no allocation for an entry: names are looked up in the open
-//! directory, and one buffer serves many directories. The scans of `/proc`, which read thousands of directories, and the list
-//! of lock files use it.
+//! directory, and one buffer serves many directories. The scans of `/proc`, which read thousands of directories, the list of lock
+//! files, and `clean` use it.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The number of bytes of the entries that one call returns.
@@ -67,16 +69,59 @@ impl Directory {
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) })) }
     }
 
+    /// Opens a directory only to look up names in it, which needs no permission to read it. The names stay those of this
+    /// directory, whatever its path leads to later.
+    pub(crate) fn open_for_names(path: &Path) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        let access = libc::O_PATH;
+        #[cfg(not(target_os = "linux"))]
+        let access = libc::O_RDONLY;
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let flags = access | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        // SAFETY: `path` ends in NUL and lives until the call returns.
+        let fd = unsafe { libc::openat(libc::AT_FDCWD, path.as_ptr(), flags) };
+        // SAFETY: the descriptor is new, open, and has no other owner.
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) })) }
+    }
+
+    /// Opens the file of this name for reading. Never follows a link, and never blocks.
+    pub(crate) fn open_unblocked(&self, name: &CStr) -> io::Result<File> {
+        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+        // SAFETY: `name` ends in NUL and lives until the call returns.
+        let fd = unsafe { libc::openat(self.0.as_raw_fd(), name.as_ptr(), flags) };
+        // SAFETY: the descriptor is new, open, and has no other owner.
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) })) }
+    }
+
+    /// Removes the file of this name.
+    pub(crate) fn remove(&self, name: &CStr) -> io::Result<()> {
+        // SAFETY: `name` ends in NUL and lives until the call returns.
+        let removed = unsafe { libc::unlinkat(self.0.as_raw_fd(), name.as_ptr(), 0) };
+        if removed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Returns true if the file of this name is the open `file`, and not a link to it.
+    pub(crate) fn has_file(&self, name: &CStr, file: &File) -> bool {
+        let Ok(open) = file.metadata() else { return false };
+        let found = self.examine_with(name, libc::AT_SYMLINK_NOFOLLOW);
+        found.is_ok_and(|found| (found.dev, found.ino) == (open.dev(), open.ino()))
+    }
+
     pub(crate) fn open_path(path: impl Into<Vec<u8>>) -> io::Result<Self> {
         Self::open(&CString::new(path)?)
     }
 
     /// Returns the facts about the file at `path`. If the last part of `path` is a link, they are those of its target.
     pub(crate) fn examine(&self, path: &CStr) -> io::Result<FileFacts> {
+        self.examine_with(path, 0)
+    }
+
+    #[inline]
+    fn examine_with(&self, path: &CStr, flags: libc::c_int) -> io::Result<FileFacts> {
         // SAFETY: all bytes zero are a valid `stat`, and it is ours to be written to.
         let mut data: libc::stat = unsafe { mem::zeroed() };
         // SAFETY: `path` ends in NUL and `data` lives until the call returns.
-        if unsafe { libc::fstatat(self.0.as_raw_fd(), path.as_ptr(), &raw mut data, 0) } != 0 {
+        if unsafe { libc::fstatat(self.0.as_raw_fd(), path.as_ptr(), &raw mut data, flags) } != 0 {
             return Err(io::Error::last_os_error());
         }
         #[allow(

@@ -1,6 +1,7 @@
 //! Recognizes links and names that another user may have planted in a directory that all users may write to.
 //!
-//! The rules are those of `fs.protected_symlinks` and `fs.protected_hardlinks` (`proc_sys_fs(5)`), which not all machines set.
+//! The rules are those of `fs.protected_symlinks` and `fs.protected_hardlinks` (`proc_sys_fs(5)`), which not all machines set. They also
+//! hold for directories without the sticky bit, and the kernel applies the first one only to the last part of a path.
 
 use super::replace::parent_directory;
 use super::this_process::user_id;
@@ -12,15 +13,22 @@ use std::path::Path;
 /// The bits of a directory in which all users may create names, and remove only their own.
 const STICKY_AND_OPEN: u32 = libc::S_ISVTX | libc::S_IWOTH;
 
-/// Fails if `path` is a link that this process must not follow: a link of another user, in a sticky directory that all users may write
-/// to and that does not belong to that user.
+/// Fails if `path` is a link that this process must not follow: a link of another user than root, in a directory that all users may
+/// write to and that does not belong to that user.
 pub fn refuse_planted_link(path: &Path) -> io::Result<()> {
-    let Ok(link) = fs::symlink_metadata(path) else { return Ok(()) };
-    if !link.is_symlink() || link.uid() == user_id() {
+    match fs::symlink_metadata(path) {
+        Ok(found) => refuse_if_planted(path, &found),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Does the same as [`refuse_planted_link`] for a `path` at which lstat(2) has `found` something.
+pub fn refuse_if_planted(path: &Path, found: &Metadata) -> io::Result<()> {
+    if !found.is_symlink() || [user_id(), 0].contains(&found.uid()) {
         return Ok(());
     }
     let directory = fs::metadata(parent_directory(path))?;
-    if directory.mode() & STICKY_AND_OPEN != STICKY_AND_OPEN || directory.uid() == link.uid() {
+    if directory.mode() & libc::S_IWOTH == 0 || directory.uid() == found.uid() {
         return Ok(());
     }
     Err(planted_error("a link"))

@@ -23,6 +23,8 @@
 //!    the script. The lock is right, because the helper verifies that the path leads to the file.
 //! 4. The helper writes the first record into the file. It gives the file the access of its directory before
 //!    ([`share_lock_file`]).
+//!
+//! In a sticky directory, the library opens no lock file by its path, so this does not occur there.
 
 use crate::base::target::Kind;
 use crate::os::proc::process;
@@ -156,15 +158,31 @@ pub fn access_to_task_files(directory: &Metadata) -> FileAccess {
     DirectoryUsers::from_mode(directory.mode(), directory.gid()).access_to_file().unwrap_or(PRIVATE_FILE)
 }
 
-/// Gives a lock file that bash has created the access of its directory. A file of another user is left alone, and no access is
-/// taken away.
+/// Gives a lock file that bash has created the access of its directory. A file of another user is left alone. If the mode of a file
+/// was set after its creation, as an administrator does to share it, no access is taken away.
 pub fn share_lock_file(file: &File, path: &Path) -> io::Result<()> {
-    let access = access_in(parent_directory(path))?;
+    let directory = fs::metadata(parent_directory(path))?;
+    let access = DirectoryUsers::from_mode(directory.mode(), directory.gid()).access_to_file()?;
     let data = file.metadata()?;
-    if access == PRIVATE_FILE || data.uid() != os::user_id() || data.nlink() != 1 {
+    if data.uid() != os::user_id() || data.nlink() != 1 {
         return Ok(());
     }
-    FileAccess { mode: access.mode | data.mode() & 0o7777, ..access }.apply(file)
+    let mode = data.mode() & 0o7777;
+    // In the directory of another user, a private file of root would lock that user out.
+    if is_as_created(&data) && (access != PRIVATE_FILE || directory.uid() == data.uid()) {
+        access.apply(file)
+    } else if access == PRIVATE_FILE {
+        Ok(())
+    } else {
+        FileAccess { mode: access.mode | mode, ..access }.apply(file)
+    }
+}
+
+/// Returns true if this is an empty file, with the mode with which a shell with our umask creates one. A later change of the mode
+/// would have changed the time of the inode only.
+fn is_as_created(data: &Metadata) -> bool {
+    let times = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
+    data.len() == 0 && times.0 == times.1 && data.mode() & 0o7777 == USERS_FILE & !os::umask()
 }
 
 /// Returns the reason why this user may not give a file to the group of its directory.

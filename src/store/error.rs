@@ -19,6 +19,8 @@ pub enum StoreError {
     StateRoot { path: PathBuf, source: io::Error },
     /// The directory for the locks of all users does not exist, or another user could replace files in it.
     System { path: PathBuf, problem: String },
+    /// Another user may have made a link in the path of the state root, or could replace files in it.
+    Untrusted { path: PathBuf, link: Option<PathBuf>, source: io::Error },
     /// The directory for tasks cannot be created or read.
     TaskRoot { path: PathBuf, source: io::Error },
     /// The log of the state root cannot be turned on or off, or read.
@@ -36,6 +38,7 @@ impl StoreError {
             Self::NoStateRoot
             | Self::StateRoot { .. }
             | Self::System { .. }
+            | Self::Untrusted { .. }
             | Self::TaskRoot { .. }
             | Self::EventLog { .. }
             | Self::Unreadable { .. } => ErrorClass::Failed,
@@ -68,6 +71,8 @@ impl StoreError {
             Self::System { path, .. } => {
                 format!("run as root: `mv {0} {0}.old; install -d -m 1777 {0}`", quote_path(path))
             }
+            Self::Untrusted { link: Some(_), .. } => "set ABA_LOCK_DIR to a path without this link".to_owned(),
+            Self::Untrusted { path, .. } => format!("run `chmod +t {0}`, or `chmod o-w {0}`", quote_path(path)),
             Self::NoStateRoot => "set ABA_LOCK_DIR to a writable directory".to_owned(),
             Self::StateRoot { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -88,6 +93,13 @@ impl fmt::Display for StoreError {
             }
             Self::System { path, problem } => {
                 write!(f, "cannot use the directory for locks of all users {}: {problem}", path.display())
+            }
+            Self::Untrusted { path, link, source } => {
+                write!(f, "cannot use the directory for locks {}: ", path.display())?;
+                if let Some(link) = link.as_ref().filter(|link| *link != path) {
+                    write!(f, "{}: ", link.display())?;
+                }
+                f.write_str(&format_io_error(source))
             }
             Self::TaskRoot { path, source } => {
                 write!(f, "cannot use the directory for tasks {}: {}", path.display(), format_io_error(source))

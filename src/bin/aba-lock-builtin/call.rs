@@ -70,7 +70,9 @@ impl Script {
             SYSTEM_ROOT => return None,
             directory => PathBuf::from(directory),
         };
-        Some(Self { pid, fds, locks: bash::value(c"__aba_locks")?, store: Store::at(root)? })
+        let store = Store::at(root)?;
+        store.refuse_untrusted().ok()?;
+        Some(Self { pid, fds, locks: bash::value(c"__aba_locks")?, store })
     }
 }
 

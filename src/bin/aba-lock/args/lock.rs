@@ -332,6 +332,12 @@ pub(crate) struct LockArgs {
     /// Locks of root and of users with the same name exclude each other there. Every user can hold such a lock. The first call by root
     /// creates the directory, with mode 1777. `ABA_LOCK_SCOPE=system` does the same for all commands, unless
     /// `ABA_LOCK_DIR` is set. Tasks (`run-once`) and numbers (`reserve`) stay those of the user.
+    ///
+    /// In a directory that all users share, such as this one, the user who has created a lock file can remove or replace it while the
+    /// lock is held. The next call then locks the new file, and the lock has two holders. Each call checks after the grant that the
+    /// path leads to the file that it has locked, and `aba_lock_check` finds a later replacement, but nothing prevents it. A lock file
+    /// that root has created can be replaced only by root: `aba-lock path --system --create NAME`, after each boot. `clean` of root
+    /// removes it again. Where a group shares a directory without the sticky bit, each member can replace all files.
     #[arg(long, conflicts_with = "file")]
     pub(crate) system: bool,
 }

@@ -173,8 +173,8 @@ fn wrap_words(text: &str, indent: usize) -> String {
 pub(crate) const ENVIRONMENT: Rows = &[
     (
         "ABA_LOCK_DIR",
-        "the directory of the lock files: an absolute path, created if it is missing and its parent exists [default: \
-         ~/.aba]",
+        "the directory of the lock files: an absolute path, created if it is missing and its parent exists, and refused if every user \
+         can replace files in it, or if its path leads through a link that another user may have made [default: ~/.aba]",
     ),
     (
         "ABA_LOCK_SCOPE",

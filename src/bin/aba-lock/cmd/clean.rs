@@ -16,6 +16,7 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
         return Ok(clean_pid_files(args));
     }
     let store = Store::from_env()?;
+    store.refuse_untrusted()?;
     let names = match args.names.as_slice() {
         [] => store.try_names()?,
         names => names.iter().map(|name| LockName::parse(name)).collect::<Result<_, _>>()?,

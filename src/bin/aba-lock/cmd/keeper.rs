@@ -2,7 +2,7 @@
 
 use crate::args::lock::LockArgs;
 use crate::exit;
-use aba_lock::base::environment::{self, FDS, inherited_descriptors};
+use aba_lock::base::environment::{self, FDS, SYSTEM_ROOT, inherited_descriptors};
 use aba_lock::base::target::Wait;
 use aba_lock::error::Error;
 use aba_lock::lock::inherit;
@@ -32,7 +32,9 @@ pub(super) fn become_keeper(command: &[&str], fd: i32, name: Option<&str>) -> Re
     let mut words: Vec<OsString> = command.iter().map(Into::into).collect();
     words.push(format!("--fd={fd}").into());
     words.extend(name.map(Into::into));
-    Err(Keeper::find()?.exec(words, &[]).into())
+    // The keeper has no --system. The process ends with this call, so no other command gets the variable.
+    let root = environment::is_system_requested().then(|| ("ABA_LOCK_DIR", SYSTEM_ROOT.to_owned()));
+    Err(Keeper::find()?.exec(words, root.as_slice()).into())
 }
 
 /// Becomes the keeper, which acquires the leases of the locks, and then leaves them to the script or runs the command.

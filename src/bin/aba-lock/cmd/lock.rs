@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let store = if args.file.is_empty() { Some(Store::from_env()?) } else { None };
+    store.as_ref().map_or(Ok(()), Store::refuse_untrusted)?;
     let targets: Vec<Target> = match &store {
         Some(store) => list_targets(store, &args.names, &args.key)?,
         None => args.file.iter().map(|path| Target::file(path)).collect(),

@@ -144,7 +144,7 @@ test-shell: build builtin ## Run the tests of the shell library that depend on b
 		BASH_BIN="$(abspath $(BASH_BIN))" tests/run shell
 
 test-root: need-cargo ## Run the tests with several users, as root
-	@$(CARGO) build --locked --quiet
+	@$(CARGO) build --locked --quiet -p aba-lock -p aba-lock-builtin
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run root
 
 lint: need-target man ## Check formatting, lints, docs, shell scripts and man pages

@@ -664,38 +664,48 @@ __aba_find_unusable_fds() {
 }
 
 # Opens the lock file of operation $1 on the first free descriptor from 200 on, and puts its number into __aba_fd.
+#
+# In a sticky directory, other users may have files. There, bash could block in silence: the owner of the file may have a lease
+# on it, or put a FIFO in its place. So the helper opens the file, and prints how to open it through the process that keeps it
+# open: `<> /proc/PID/fd/N`. Through this path, the kernel does not see the directory either, in which `fs.protected_regular` refuses
+# `<>`, because bash opens with O_CREAT for it.
 __aba_open_lock_file() {
-    builtin local __aba_path="${__aba_directory}/aba-$1.lock" __aba_status=0 __aba_limit='' __aba_attempt=0
+    builtin local __aba_path='' __aba_status=0 __aba_limit='' __aba_attempt=0 __aba_offer='' __aba_done=''
     # Tries again, because `aba-lock clean` may remove the file before it is open.
     for ((__aba_attempt = 0; __aba_attempt <= 10; __aba_attempt++)); do
-        if [[ -L ${__aba_path} || ! -f ${__aba_path} || ! -r ${__aba_path} ]]; then
+        __aba_path=${__aba_directory}/aba-$1.lock
+        if [[ -k ${__aba_directory} ]]; then
+            __aba_offer=$(__aba_run_helper path --create --open-for="${__aba_pid}" "$1") || __aba_status=$?
+        elif [[ -L ${__aba_path} || ! -f ${__aba_path} || ! -r ${__aba_path} ]]; then
             # The helper makes the file, private to its user, or reports why it cannot.
             __aba_run_helper path --create "$1" >/dev/null || __aba_status=$?
-            if ((__aba_status != 0)); then
-                ((__aba_status <= 125)) ||
-                    __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
-                ((__aba_status == 2)) || builtin return 125
-                __aba_check_version
-                builtin return 2
-            fi
         fi
-        __aba_find_free_fd "cannot open lock file ${__aba_path}" || builtin return "$?"
-        # A file that is open for reading can be locked, except on NFS. Bash opens with O_CREAT for `<>`, which
-        # `fs.protected_regular` refuses for the file of another user in a sticky directory. Bash 3.2, which has no BASHPID,
-        # cannot open another file on an open descriptor above 9.
-        if [[ -w ${__aba_path} && (! -k ${__aba_directory} || (-z ${BASHPID-} && -O ${__aba_path})) ]] && __aba_redirect_fd "${__aba_fd}" '<>' ||
+        if ((__aba_status != 0)); then
+            ((__aba_status <= 125)) ||
+                __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
+            ((__aba_status == 2)) || builtin return 125
+            __aba_check_version
+            builtin return 2
+        fi
+        __aba_find_free_fd "cannot open lock file ${__aba_path}" || {
+            __aba_end_offer
+            builtin return 125
+        }
+        __aba_path=${__aba_offer#* }
+        __aba_path=${__aba_path:-${__aba_directory}/aba-$1.lock}
+        # A file that is open for reading can be locked, except on NFS.
+        if [[ -w ${__aba_path} && ${__aba_offer} != '< '* ]] && __aba_redirect_fd "${__aba_fd}" '<>' ||
             __aba_redirect_fd "${__aba_fd}" '<'; then
-            if [[ -k ${__aba_directory} && -w ${__aba_path} && -n ${BASHPID-} ]]; then
-                # --slots, --coalesce and --replace need a file that is open for writing. Through this path, the kernel
-                # does not see the directory.
-                __aba_path=/proc/self/fd/${__aba_fd}
-                __aba_redirect_fd "${__aba_fd}" '<>' || builtin true
-            fi
+            __aba_done=yes
+        fi
+        __aba_end_offer
+        if [[ -n ${__aba_done} ]]; then
             __aba_opened[__aba_fd]=1
             __aba_forget_fd "${__aba_fd}"
             builtin return 0
         fi
     done
+    __aba_path=${__aba_directory}/aba-$1.lock
     if \builtin declare -F exec >/dev/null; then
         __aba_print_message "cannot open lock file ${__aba_path}: a readonly function named exec hides the builtin" \
             'rename that function'
@@ -710,6 +720,16 @@ __aba_open_lock_file() {
             'find the cause with `aba_lock_doctor`'
     fi
     builtin return 125
+}
+
+# Ends the process that keeps open the file of __aba_offer. Without `kill`, it ends after some seconds.
+__aba_end_offer() {
+    builtin local __aba_word="${__aba_offer#* }"
+    if [[ ${__aba_word} == /proc/*/fd/* ]]; then
+        __aba_word=${__aba_word#/proc/}
+        builtin kill "${__aba_word%%/*}" 2>/dev/null || builtin true
+    fi
+    __aba_offer=''
 }
 
 # Sets __aba_fd to the first free descriptor from 200 on. If there is none, prints message $1 and returns 125.

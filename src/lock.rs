@@ -38,6 +38,7 @@ pub mod kill;
 mod lock_wait;
 pub mod log_flag;
 pub mod max_time;
+pub mod offer;
 pub mod open;
 mod ownership;
 pub(crate) mod peer;

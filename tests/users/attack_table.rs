@@ -1,4 +1,4 @@
-//! The attacks of [`attacks`](crate::attacks).
+//! The attacks of [`attacks`](crate::attacks) with lock files and with the directory.
 
 use crate::user::{BOB, ROOT, User};
 
@@ -21,20 +21,20 @@ pub(crate) struct VictimCall {
     pub(crate) expected: [(i32, &'static str); 2],
 }
 
-const fn call(text: &'static str, status: i32, output: &'static str) -> VictimCall {
+pub(crate) const fn call(text: &'static str, status: i32, output: &'static str) -> VictimCall {
     VictimCall { text, expected: [(status, output); 2] }
 }
 
-const fn unequal(text: &'static str, user: (i32, &'static str), root: (i32, &'static str)) -> VictimCall {
+pub(crate) const fn unequal(text: &'static str, user: (i32, &'static str), root: (i32, &'static str)) -> VictimCall {
     VictimCall { text, expected: [user, root] }
 }
 
-const fn files(name: &'static str, script: &'static str, calls: &'static [VictimCall]) -> Attack {
+pub(crate) const fn files(name: &'static str, script: &'static str, calls: &'static [VictimCall]) -> Attack {
     Attack { name, by: BOB, script, program: "", root_mode: 0o1777, calls }
 }
 
 /// Files that root makes, as the hostile user could do it where `fs.protected_hardlinks` is 0.
-const fn hard_links(name: &'static str, script: &'static str, calls: &'static [VictimCall]) -> Attack {
+pub(crate) const fn hard_links(name: &'static str, script: &'static str, calls: &'static [VictimCall]) -> Attack {
     Attack { by: ROOT, ..files(name, script, calls) }
 }
 
@@ -43,6 +43,85 @@ const fn process(name: &'static str, program: &'static str, calls: &'static [Vic
 }
 
 const LIBRARY: &str = "bash -c 'source $BASE/aba-lock.bash; aba_lock_operation --wait=1 a; echo ran'";
+
+/// Gives up a lease for the first process that opens the file, and never again.
+const LEASE_AGAIN: &str = "def give_up(*_):
+    fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    while True:
+        try:
+            return fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except BlockingIOError:
+            pass
+signal.signal(signal.SIGIO, give_up)
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)";
+
+/// Replaces the lock file all the time.
+const REPLACEMENTS: &str = "import threading
+def make_file(): os.close(os.open('new', os.O_RDWR | os.O_CREAT, 0o666)); os.chmod('new', 0o666)
+def make_fifo(): os.mkfifo('new'); os.chmod('new', 0o666)
+def link_to(name): os.symlink(os.environ['BASE'] + '/' + name, 'new')
+makers = [make_file, make_fifo, make_file, lambda: link_to('target'), make_file, lambda: link_to('none')]
+def replace():
+    while True:
+        for make in makers:
+            try:
+                make(); os.rename('new', 'aba-a.lock')
+            except OSError:
+                pass
+threading.Thread(target=replace, daemon=True).start()";
+
+/// Makes a call once for each of these numbers: each call must end by itself, with one of these statuses.
+macro_rules! again {
+    ($numbers:literal, $text:literal, $statuses:literal) => {
+        call(
+            concat!(
+                "for i in ",
+                $numbers,
+                "; do timeout -s KILL 30 ",
+                $text,
+                " >/dev/null 2>&1; case $? in ",
+                $statuses,
+                ") ;; *) echo \"status $?\"; exit 9 ;; esac; done"
+            ),
+            0,
+            "",
+        )
+    };
+}
+
+/// The calls for a lock file that the hostile user replaces all the time.
+const REPLACED: &[VictimCall] = &[
+    again!("1 2 3 4 5 6 7 8", "$H lock -t 1 a -- true", "0 | 124 | 125"),
+    again!("1 2 3 4 5 6 7 8", "bash -c 'source $BASE/aba-lock.bash; aba_lock_operation --wait=1 a'", "0 | 1 | 125"),
+    again!("1 2 3 4 5 6 7 8", "$H lock --slots 2 -t 1 a -- true", "0 | 124 | 125"),
+    again!("1 2 3 4 5 6 7 8", "$H status a", "0 | 1 | 125"),
+    again!("1 2 3 4 5 6 7 8", "$H wait -t 1 a", "0 | 124 | 125"),
+    again!("1 2 3 4 5 6 7 8", "$H list", "0"),
+    again!("1 2 3 4 5 6 7 8", "$H clean", "0 | 125"),
+];
+
+/// The calls for a state root that is refused.
+macro_rules! refused_root {
+    ($root:literal, $cause:literal) => {
+        &[
+            call(concat!("ABA_LOCK_DIR=", $root, " $H lock a -- echo ran"), 125, $cause),
+            call(concat!("ABA_LOCK_DIR=", $root, " $H path --create a"), 125, $cause),
+            call(concat!("ABA_LOCK_DIR=", $root, " $H clean"), 125, $cause),
+            call(
+                concat!(
+                    "ABA_LOCK_DIR=",
+                    $root,
+                    " bash -c 'source $BASE/aba-lock.bash; aba_lock_operation a; echo ran'"
+                ),
+                125,
+                $cause,
+            ),
+            call(concat!("ABA_LOCK_DIR=", $root, " $H run-once -w -i job -- echo ran"), 125, $cause),
+            call(concat!("ABA_LOCK_DIR=", $root, " $H reserve --pool gpu --range 1-9"), 125, $cause),
+        ]
+    };
+}
 
 /// The calls for a lock file that none of them may use, for this reason.
 macro_rules! refused {
@@ -110,78 +189,6 @@ const LOCKED_BYTES: &[VictimCall] = &[
     call(LIBRARY, 0, "ran"),
     call("$H status a", 1, "a: free"),
 ];
-
-/// The calls for tasks that the hostile user has prepared in a place where each user has tasks of its own.
-const OWN_TASKS: &[VictimCall] = &[
-    call("$H run-once -p -i job", 1, ""),
-    call("$H run-once -o -i job", 1, "no such task: job"),
-    call("$H run-once -s -i job", 1, "no such task: job"),
-    call("$H run-once -w -W 5 -i job -- echo ran", 0, "ran"),
-    call("$H run-once --list", 0, "job"),
-    call("$H list", 0, ""),
-    call("$H run-once -r -i job", 0, ""),
-    call("$H clean --tasks", 0, ""),
-    call("$H run-once -G", 0, ""),
-];
-
-macro_rules! refused_tasks {
-    ($cause:literal) => {
-        &[
-            call("$H run-once -p -i job", 125, $cause),
-            call("$H run-once -w -W 5 -i job -- echo ran", 125, $cause),
-            call("$H run-once -w -W 5 -i job", 125, $cause),
-            call("$H run-once -o -i job", 125, $cause),
-            call("$H run-once -r -i job", 125, $cause),
-            call("$H run-once --list", 125, $cause),
-            call("$H run-once -G", 125, $cause),
-            call("$H clean --tasks", 125, $cause),
-            call("$H list", 125, $cause),
-            call("$H lock a -- echo ran", 0, "ran"),
-        ]
-    };
-}
-
-macro_rules! refused_numbers {
-    ($cause:literal) => {
-        &[
-            call("$H reserve --pool gpu --range 1-9", 125, $cause),
-            call("$H reserve --pool gpu --range 1-3 -- echo ran", 125, $cause),
-            call("$H reserve --list", 125, ""),
-            call("$H release --pool gpu", 125, ""),
-            call("$H exclude --pool gpu 3", 125, $cause),
-        ]
-    };
-}
-
-macro_rules! refused_pid_file {
-    ($cause:literal) => {
-        &[
-            call("$H lock --pid-file $BASE/locks/p a -- echo ran", 125, $cause),
-            call("exec 9<>aba-a.lock; $H lock --fd 9 --pid-file $BASE/locks/p a; exit $?", 125, $cause),
-            call("$H clean --pid-file $BASE/locks/p", 0, "left pid file"),
-        ]
-    };
-}
-
-macro_rules! refused_log {
-    ($cause:literal) => {
-        &[
-            call("ABA_LOCK_LOG=$BASE/locks/log $H lock a -- echo ran", 0, $cause),
-            call("exec 9<>aba-a.lock; ABA_LOCK_LOG=$BASE/locks/log $H lock --fd 9 a", 0, $cause),
-        ]
-    };
-}
-
-macro_rules! refused_update {
-    ($cause:literal) => {
-        &[
-            call("$H update $BASE/locks/f -- sed s/a/b/", 125, $cause),
-            call("echo new | $H write $BASE/locks/f", 125, $cause),
-            call("echo new | $H write --create $BASE/locks/f", 125, $cause),
-            call("$H update --backup $BASE/locks/f -- sed s/a/b/", 125, $cause),
-        ]
-    };
-}
 
 pub(crate) const ATTACKS: &[Attack] = &[
     // The lock file.
@@ -272,13 +279,27 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
         "a lease on the lock file",
         "signal.signal(signal.SIGIO, signal.SIG_IGN); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)",
         &[
-            call("$H lock a -- echo ran", 125, "cannot open lock file"),
+            call("$H lock a -- echo ran", 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
+            call(LIBRARY, 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
             call("$H status a", 1, "a: free"),
             call("$H wait -t 1 a", 0, ""),
             call("$H list", 0, "free"),
             call("$H clean", 0, "left lock a"),
         ],
     ),
+    process(
+        "a read lease on the lock file",
+        "signal.signal(signal.SIGIO, signal.SIG_IGN); os.close(f); f = os.open('aba-a.lock', os.O_RDONLY); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+        &[
+            call("$H lock a -- echo ran", 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
+            call(LIBRARY, 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
+        ],
+    ),
+    process("a lease that is taken again when the first process that opens the file has closed it",
+        LEASE_AGAIN,
+        &[again!("1 2 3", "bash -c 'source $BASE/aba-lock.bash; aba_lock_operation --wait=1 a'", "0 | 125")],
+    ),
+    process("other files, FIFOs and links, each in place of the lock file for an instant", REPLACEMENTS, REPLACED),
     // The directory.
     Attack {
         root_mode: 0o777,
@@ -286,13 +307,39 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
             "a directory without the sticky bit",
             ":",
             &[
-                call("$H lock a -- echo ran", 125, "every user can replace files in its directory"),
-                call(LIBRARY, 125, "every user can replace files in its directory"),
-                call("$H run-once -w -i job -- echo ran", 125, "every user can replace files in its directory"),
-                call("$H reserve", 125, "every user can replace files in its directory"),
+                call("$H lock a -- echo ran", 125, "every user can replace files in it"),
+                call(LIBRARY, 125, "every user can replace files in it"),
+                call("$H run-once -w -i job -- echo ran", 125, "every user can replace files in it"),
+                call("$H reserve", 125, "every user can replace files in it"),
             ],
         )
     },
+    Attack {
+        root_mode: 0o777,
+        ..files(
+            "a lock file in a directory without the sticky bit",
+            ": >aba-a.lock; chmod 666 aba-a.lock",
+            refused_root!("$BASE/locks", "every user can replace files in it, because it is not sticky"),
+        )
+    },
+    files(
+        "a link in place of the state root",
+        "ln -s $BASE/work team",
+        refused_root!("$BASE/locks/team", "locks/team: it is a link that another user may have made"),
+    ),
+    files(
+        "a link above the state root",
+        "mkdir -m 777 $BASE/bob/team; mkdir -m 1777 $BASE/bob/team/locks; chmod 755 $BASE/bob; : >$BASE/bob/team/locks/aba-a.lock; chmod 666 $BASE/bob/team/locks/aba-a.lock; ln -s $BASE/bob/team team",
+        refused_root!("$BASE/locks/team/locks", "locks/team: it is a link that another user may have made"),
+    ),
+    hard_links(
+        "a hard link in a directory of the hostile user",
+        "ln $BASE/empty $BASE/bob/aba-a.lock",
+        &[
+            call("ABA_LOCK_DIR=$BASE/bob $H lock a -- echo ran", 125, "it has 2 names (hard links)"),
+            call("ABA_LOCK_DIR=$BASE/bob bash -c 'source $BASE/aba-lock.bash; aba_lock_operation a; echo ran'", 125, "it has 2 names (hard links)"),
+        ],
+    ),
     files(
         "names with control characters, blanks, dashes and expansions",
         "e=$(printf '\\033[31mx\\nq'); : >\"aba-$e.lock\"; : >'aba-$(touch evil).lock'; : >aba--rf.lock; : >'aba-a b.lock'; : >aba-..lock; mkdir \"runner-$e\" 'runner'; chmod 777 runner; mkdir \"runner/$e\" runner/-rf",
@@ -303,109 +350,6 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
             call("$H clean", 0, "0 removed, 0 left"),
             call("$H clean --tasks", 0, "0 removed"),
             call("$H metrics", 0, ""),
-        ],
-    ),
-    // Tasks.
-    files(
-        "a finished task with a saved command",
-        "mkdir -p runner/job; chmod 777 runner runner/job; echo 0 >runner/job/exit; echo 'touch $BASE/evil' >runner/job/cmd.sh; echo evil >runner/job/log.out; chmod 777 runner/job/*",
-        OWN_TASKS,
-    ),
-    files("a link in place of the directory of tasks", "ln -s $BASE/work runner", OWN_TASKS),
-    files("a link in place of a task", "mkdir runner; chmod 777 runner; ln -s $BASE/work runner/job", OWN_TASKS),
-    files("a FIFO in place of the directory of tasks", "mkfifo runner; chmod 666 runner", OWN_TASKS),
-    files(
-        "the directories of the tasks of the victims",
-        "for user in 0 61001; do mkdir -p runner-$user/job; echo 0 >runner-$user/job/exit; echo 'touch $BASE/evil' >runner-$user/job/cmd.sh; chmod -R 777 runner-$user; done",
-        refused_tasks!("it belongs to user 61002"),
-    ),
-    files(
-        "links in place of the directories of the tasks of the victims",
-        "for user in 0 61001; do ln -s $BASE/work runner-$user; done",
-        refused_tasks!("it belongs to user 61002"),
-    ),
-    files(
-        "FIFOs in place of the directories of the tasks of the victims",
-        "for user in 0 61001; do mkfifo runner-$user; done",
-        refused_tasks!("it belongs to user 61002"),
-    ),
-    // Numbers.
-    files(
-        "the registries of the victims",
-        "for user in 0 61001; do mkdir reserve-$user; echo 'x' >reserve-$user/gpu; chmod -R 777 reserve-$user; done",
-        refused_numbers!("it belongs to user 61002"),
-    ),
-    files(
-        "links in place of the registries of the victims",
-        "for user in 0 61001; do ln -s $BASE/work reserve-$user; done",
-        refused_numbers!("it belongs to user 61002"),
-    ),
-    files(
-        "FIFOs in place of the registries of the victims",
-        "for user in 0 61001; do mkfifo reserve-$user; done",
-        refused_numbers!("cannot create the directory"),
-    ),
-    // The files of options.
-    files("a link as the pid file", ": >aba-a.lock; chmod 666 aba-a.lock; ln -s $BASE/target p", refused_pid_file!("it is a symbolic link")),
-    files("a FIFO as the pid file", ": >aba-a.lock; chmod 666 aba-a.lock; mkfifo p; chmod 666 p", refused_pid_file!("it is a FIFO")),
-    hard_links(
-        "a hard link as the pid file",
-        ": >aba-a.lock; chmod 666 aba-a.lock; ln $BASE/empty p",
-        &[call("$H lock --pid-file $BASE/locks/p a -- echo ran", 0, "ran")],
-    ),
-    files("a link as the event log", ": >aba-a.lock; chmod 666 aba-a.lock; ln -s $BASE/target log", refused_log!("it is a link that another user may have made")),
-    files("a link to a missing file as the event log", ": >aba-a.lock; chmod 666 aba-a.lock; ln -s $BASE/none log", refused_log!("it is a link that another user may have made")),
-    hard_links("a hard link as the event log", ": >aba-a.lock; chmod 666 aba-a.lock; ln $BASE/target log", refused_log!("it is a hard link that another user may have made")),
-    files("a FIFO as the event log", ": >aba-a.lock; chmod 666 aba-a.lock; mkfifo log; chmod 666 log", refused_log!("no process reads this FIFO")),
-    hard_links(
-        "a hard link as the log of the directory",
-        "ln $BASE/target events.jsonl; : >aba-a.lock; chmod 1666 aba-a.lock",
-        &[
-            call("$H lock a -- echo ran", 0, "it has another name (hard link), so it may be a file of another user"),
-            call("$H log --enable", 125, "it has another name (hard link), so it may be a file of another user"),
-            unequal("$H log --disable", (125, "cannot unmark"), (0, "events are no longer logged")),
-        ],
-    ),
-    files(
-        "a link as the log of the directory",
-        "ln -s $BASE/target events.jsonl; : >aba-a.lock; chmod 1666 aba-a.lock",
-        &[
-            call("$H lock a -- echo ran", 0, "cannot write to the event log"),
-            call("$H log", 0, ""),
-            call("$H log --enable", 125, "cannot use the event log"),
-            call("$H log --disable", 125, "cannot use the event log"),
-        ],
-    ),
-    files(
-        "a FIFO as the log of the directory",
-        "mkfifo events.jsonl; chmod 666 events.jsonl; : >aba-a.lock; chmod 1666 aba-a.lock",
-        &[
-            call("$H lock a -- echo ran", 0, "cannot write to the event log"),
-            call("$H log", 125, "it is not a regular file"),
-            call("$H log --enable", 125, "it is not a regular file"),
-            call("$H log --disable", 125, "it is not a regular file"),
-        ],
-    ),
-    files(
-        "a log of the hostile user as the log of the directory",
-        "truncate -s 1G events.jsonl; chmod 666 events.jsonl; : >aba-a.lock; chmod 1666 aba-a.lock",
-        &[
-            call("$H lock a -- echo ran", 0, "it belongs to a user who does not own the directory"),
-            call("$H log", 0, ""),
-            call("$H log --enable", 125, "it belongs to a user who does not own the directory"),
-        ],
-    ),
-    files("a link as the file to update", "ln -s $BASE/target f", refused_update!("it is a link that another user may have made")),
-    files("a FIFO as the file to update", "mkfifo f; chmod 666 f", refused_update!("f is a FIFO, not a regular file")),
-    files("a link as the lock of an update", "echo a >f; chmod 666 f; ln -s $BASE/target f.lock", refused_update!("f.lock: it is a symbolic link")),
-    files("a FIFO as the lock of an update", "echo a >f; chmod 666 f; mkfifo f.lock; chmod 666 f.lock", refused_update!("f.lock: it is a FIFO")),
-    hard_links(
-        "a hard link as the file to update",
-        "ln $BASE/target f",
-        &[
-            call("$H update $BASE/locks/f -- sed s/a/b/", 0, ""),
-            call("echo new | $H write $BASE/locks/f", 0, ""),
-            call("$H update --backup $BASE/locks/f -- sed s/a/b/", 0, ""),
         ],
     ),
 ];

@@ -5,6 +5,7 @@
 //! victim has changed or was printed; no command of the hostile user has run; and the process that a forged record names is alive.
 
 use crate::attack_table::{ATTACKS, Attack, VictimCall};
+use crate::other_attacks::OTHER_ATTACKS;
 use crate::place::{Place, set_mode};
 use crate::user::{ALICE, BOB, ROOT, User};
 use std::fs;
@@ -67,7 +68,8 @@ impl Target {
         let open = "import fcntl, os, signal, sys, time\nf = os.open('aba-a.lock', os.O_RDWR | os.O_CREAT, 0o666); os.fchmod(f, 0o666)";
         let text = format!("{open}\n{}\nprint('ready', flush=True); time.sleep(600)", attack.program);
         let mut command = BOB.program(&self.place, "022", &["python3", "-c", &text]);
-        command.env("VICTIM", self.victim.id().to_string()).current_dir(self.place.root()).stderr(Stdio::inherit());
+        command.env("VICTIM", self.victim.id().to_string()).env("BASE", self.place.base());
+        command.current_dir(self.place.root()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -118,12 +120,13 @@ impl Drop for Target {
 #[test]
 #[ignore = "needs root: make test-root"]
 fn a_hostile_user_cannot_make_others_write_run_or_read_anything_nor_wait_without_a_message() {
-    assert!(ATTACKS.len() >= 30);
+    let attacks: Vec<&Attack> = ATTACKS.iter().chain(OTHER_ATTACKS).collect();
+    assert!(attacks.len() >= 60);
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some(attack) = ATTACKS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(attack) = attacks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for user in [ALICE, ROOT] {
                         let run = || {
                             let mut target = Target::new(attack.root_mode);

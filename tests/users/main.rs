@@ -9,10 +9,12 @@
     reason = "these lints are for the program; tests may panic, print, and call the system directly"
 )]
 
+mod acl;
 mod attack_table;
 mod attacks;
 mod history;
 mod mistrust;
+mod other_attacks;
 mod place;
 mod sharing;
 mod system;

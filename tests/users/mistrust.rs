@@ -3,8 +3,9 @@
 use crate::place::{Place, set_mode};
 use crate::user::{ALICE, BOB, ROOT, STAFF, User, Way};
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, chown};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
@@ -47,6 +48,58 @@ fn a_record_of_one_gigabyte_is_not_read() {
         let output = ROOT.program(&place, "022", &limited).output().unwrap();
         assert!(output.status.code().is_some_and(|status| status < 2), "{words:?}: {}", text(&output));
     }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn links_of_the_user_and_of_root_lead_to_the_state_root() {
+    let place = Place::new(ROOT.id, 0, 0o1777);
+    for (owner, works) in [(ALICE, true), (ROOT, true), (BOB, false)] {
+        let (link, kept) = (place.root().join(owner.name), place.base().join("kept").join(owner.name));
+        fs::create_dir_all(&kept).unwrap();
+        chown(&kept, Some(ALICE.id), Some(ALICE.id)).unwrap();
+        std::os::unix::fs::symlink(&kept, &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(owner.id), Some(owner.id)).unwrap();
+        for root in [link.clone(), link.join("below")] {
+            let helper = place.helper();
+            let words = [helper.to_str().unwrap(), "lock", "a", "--", "true"];
+            let output = ALICE.program(&place, "022", &words).env("ABA_LOCK_DIR", &root).output().unwrap();
+            assert_eq!(output.status.success(), works, "{}: {}", owner.name, text(&output));
+            assert_eq!(kept.join("aba-a.lock").exists(), works);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn only_the_owner_of_a_lock_file_can_replace_it_and_the_holder_can_find_that_out() {
+    let place = Place::new(ROOT.id, 0, 0o1777);
+    let replace =
+        format!("cd '{}' && mv aba-a.lock old && : >aba-a.lock && chmod 666 aba-a.lock", place.root().display());
+    // ROOT has created the file.
+    assert!(ROOT.call(&place, "022", &["path", "--create", "a"]).status.success());
+    let holder = ALICE.hold(&place, "022", Way::Library, "a").unwrap();
+    assert!(!BOB.program(&place, "022", &["sh", "-c", &replace]).output().unwrap().status.success());
+    for way in [Way::Helper, Way::Library, Way::Builtin] {
+        assert_eq!(ROOT.try_lock(&place, "022", way, "a").status.code(), Some(way.busy_status()));
+    }
+    holder.release();
+    // BOB has created the file.
+    place.renew(ROOT.id, 0, 0o1777);
+    assert!(BOB.try_lock(&place, "022", Way::Helper, "a").status.success());
+    let script = format!(
+        "source '{}'; aba_lock_operation a; aba_lock_check a && echo held; read -r _; aba_lock_check a || echo \"lost $?\"",
+        place.library().display()
+    );
+    let mut child = ALICE.program(&place, "022", &["bash", "-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "held");
+    assert!(BOB.program(&place, "022", &["sh", "-c", &replace]).output().unwrap().status.success());
+    // The new file is another lock.
+    assert!(ROOT.try_lock(&place, "022", Way::Helper, "a").status.success());
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "lost 1");
+    child.wait().unwrap();
 }
 
 fn task(user: User, place: &Place, words: &[&str]) -> Output {

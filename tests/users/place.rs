@@ -31,9 +31,11 @@ impl Place {
         // A child process writes the copy: see `copy_program` in tests/cli.
         let helper = std::env::var_os("ABA_LOCK_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_aba-lock").into());
         assert!(Command::new("cp").arg(helper).arg(place.helper()).status().unwrap().success());
-        let library = concat!(env!("CARGO_MANIFEST_DIR"), "/shell/aba-lock.bash");
-        fs::copy(library, place.library()).unwrap();
-        set_mode(&place.library(), 0o644);
+        for name in ["aba-lock.bash", "aba-lock-builtin.bash"] {
+            let copy = place.base().join(name);
+            fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("shell").join(name), &copy).unwrap();
+            set_mode(&copy, 0o644);
+        }
         place.renew(owner, group, mode);
         place
     }
@@ -87,6 +89,19 @@ impl Place {
 
     pub(crate) fn library(&self) -> PathBuf {
         self.base().join("aba-lock.bash")
+    }
+
+    /// The builtin for bash. The first call copies it to the place.
+    pub(crate) fn builtin(&self) -> PathBuf {
+        let copy = self.base().join("builtin.so");
+        if !copy.exists() {
+            let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/debug/libaba_lock_builtin.so");
+            let built = std::env::var_os("BUILTIN_FILE").map_or_else(|| PathBuf::from(built), PathBuf::from);
+            fs::copy(&built, &copy)
+                .unwrap_or_else(|error| panic!("{}: {error}: cargo build -p aba-lock-builtin", built.display()));
+            set_mode(&copy, 0o755);
+        }
+        copy
     }
 
     pub(crate) fn lock_file(&self, name: &str) -> PathBuf {

@@ -152,18 +152,76 @@ fn the_directory_decides_who_shares_its_locks_in_scripts() {
 
 #[test]
 #[ignore = "needs root: make test-root"]
+fn the_directory_decides_who_shares_its_locks_in_a_bash_with_the_builtin() {
+    try_cells(&all_cells(&[Way::Builtin], &["022"]));
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn the_builtin_acquires_free_locks_of_other_users_without_the_helper() {
+    for (group, mode) in [(STAFF, 0o770), (0, 0o1777)] {
+        let place = Place::new(ROOT.id, group, mode);
+        assert!(BOB.try_lock(&place, "022", Way::Builtin, "a").status.success());
+        let script = format!("source '{}'; aba_lock_operation a; echo $?", place.library().display());
+        for user in [ALICE, ROOT, BOB] {
+            let mut program = user.program(&place, "022", &["bash", "-c", &script]);
+            let output =
+                program.env("ABA_LOCK_BUILTIN", place.builtin()).env("ABA_LOCK_BIN", "/none").output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), "0\n", "{}", user.name);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
 fn a_directory_that_is_writable_by_all_without_the_sticky_bit_is_refused() {
     let place = Place::new(ROOT.id, 0, 0o777);
     for user in [ROOT, ALICE] {
-        for way in [Way::Helper, Way::Library] {
+        for way in [Way::Helper, Way::Library, Way::Builtin] {
             let output = user.try_lock(&place, "022", way, "a");
             let said = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(125), "{said}");
-            let cause = "every user can replace files in its directory, which is not sticky\nhint: run `chmod +t ";
+            let cause = "every user can replace files in it, because it is not sticky\nhint: run `chmod +t ";
             assert!(said.contains(cause), "{said}");
         }
     }
     assert_eq!(place.files(), []);
+    // The same holds for locks that exist.
+    fs::write(place.lock_file("a"), "").unwrap();
+    crate::place::set_mode(&place.lock_file("a"), 0o666);
+    for user in [ROOT, ALICE] {
+        for way in [Way::Helper, Way::Library, Way::Builtin] {
+            assert_eq!(user.try_lock(&place, "022", way, "a").status.code(), Some(125));
+        }
+    }
+    assert_eq!(fs::read(place.lock_file("a")).unwrap(), b"");
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn a_file_that_bash_has_created_gets_the_mode_and_group_of_its_directory() {
+    // As when `clean` removes the file after the library has found it.
+    let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$ABA_LOCK_BIN\" lock --fd 9 a";
+    for (owner, group, mode, file_mode) in
+        [(ROOT, STAFF, 0o775, 0o660), (ALICE, ALICE.id, 0o755, 0o600), (ROOT, 0, 0o1777, 0o666)]
+    {
+        for umask in ["000", "022", "077"] {
+            let place = Place::new(owner.id, group, mode);
+            let output = ALICE.program(&place, umask, &["bash", "-c", script]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let file = &place.files()[0];
+            let is_right_group = mode != 0o775 || file.group == STAFF;
+            assert!(file.mode == file_mode && is_right_group, "{mode:o}, umask {umask}: {file:?}");
+        }
+    }
+    // An administrator has shared a lock of a private directory.
+    let place = Place::new(ROOT.id, 0, 0o755);
+    fs::write(place.lock_file("a"), "").unwrap();
+    crate::place::set_mode(&place.lock_file("a"), 0o666);
+    for user in [ROOT, ALICE, BOB] {
+        assert!(user.try_lock(&place, "022", Way::Library, "a").status.success());
+    }
+    assert_eq!(place.files()[0].mode, 0o666);
 }
 
 #[test]

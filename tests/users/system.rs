@@ -153,6 +153,20 @@ fn a_directory_for_all_users_in_which_one_can_replace_files_is_refused() {
 
 #[test]
 #[ignore = "needs root: make test-root"]
+fn the_keeper_finds_the_lock_files_of_all_users() {
+    let place = Place::with_own_run_lock();
+    let keeper = place.base().join("keeper");
+    std::fs::write(&keeper, "#!/bin/sh\necho \"$1 ${ABA_LOCK_DIR-none}\"\n").unwrap();
+    crate::place::set_mode(&keeper, 0o755);
+    let call = "ABA_LOCK_KEEPER=$PWD/keeper aba-lock unlock --server http://server";
+    for (line, found) in [("--system --fd 9 a", "release /run/lock/aba-lock\n"), ("--fd 9 a", "release none\n")] {
+        let line = format!("cd '{}'; exec 9<keeper; {call} {line}", place.base().display());
+        assert_eq!(text(&shell(ROOT, &place, &line)), found, "{line}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
 fn doctor_says_which_scope_is_in_force_and_why() {
     let place = Place::with_own_run_lock();
     let rows = [

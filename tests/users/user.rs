@@ -29,6 +29,8 @@ pub(crate) enum Way {
     Helper,
     /// `aba_lock_operation NAME` in a bash script.
     Library,
+    /// The same in a bash that has loaded the builtin.
+    Builtin,
 }
 
 impl Way {
@@ -36,7 +38,7 @@ impl Way {
     pub(crate) fn busy_status(self) -> i32 {
         match self {
             Self::Helper => 75,
-            Self::Library => 1,
+            Self::Library | Self::Builtin => 1,
         }
     }
 }
@@ -91,9 +93,13 @@ impl User {
         let script = format!("source '{}'; aba_lock_operation \"$1\"; {command}", library.display());
         let words = match way {
             Way::Helper => [helper.to_str().unwrap(), "lock", name, "--", "sh", "-c", command].to_vec(),
-            Way::Library => ["bash", "-c", &script, "bash", name].to_vec(),
+            Way::Library | Way::Builtin => ["bash", "-c", &script, "bash", name].to_vec(),
         };
-        self.program(place, umask, &words).stdin(Stdio::piped()).spawn().unwrap()
+        let mut program = self.program(place, umask, &words);
+        if way == Way::Builtin {
+            program.env("ABA_LOCK_BUILTIN", place.builtin());
+        }
+        program.stdin(Stdio::piped()).spawn().unwrap()
     }
 
     /// Acquires lock `name` of all users, and holds it until the holder is released.
@@ -102,7 +108,7 @@ impl User {
         let script = format!("source '{}'; aba_lock_operation --system \"$1\"; {HOLD}", library.display());
         let words = match way {
             Way::Helper => [helper.to_str().unwrap(), "lock", "--system", name, "--", "sh", "-c", HOLD].to_vec(),
-            Way::Library => ["bash", "-c", &script, "bash", name].to_vec(),
+            Way::Library | Way::Builtin => ["bash", "-c", &script, "bash", name].to_vec(),
         };
         Holder::start(self.program(place, "022", &words).stdin(Stdio::piped()).spawn().unwrap())
     }

@@ -85,6 +85,10 @@ pub(crate) struct PathArgs {
     #[arg(long)]
     pub(crate) create: bool,
 
+    /// Keep the file open until this script has opened it, and print how to open it: for the shell library
+    #[arg(long, value_name = "PID", requires_all = ["create", "name"], hide = true)]
+    pub(crate) open_for: Option<u32>,
+
     /// Use the locks that all users of this machine share: see aba-lock-lock(1)
     #[arg(long)]
     pub(crate) system: bool,

@@ -50,7 +50,7 @@ use crate::lock::grant;
 use crate::lock::open::{MAX_OPENS, cannot_open, check_links, open_lock_file};
 use crate::lock::ownership::{find_held, is_held_from_above, is_taker, may_be_held};
 use crate::lock::priority;
-use crate::lock::record::{self, RecordDraft, Taker};
+use crate::lock::record::{self, Content, RecordDraft, Taker};
 use crate::lock::replace::Newcomer;
 use crate::lock::slots;
 use crate::lock::unlock::release_bytes;
@@ -278,7 +278,9 @@ impl<'a> Attempt<'a> {
             return Ok(guard);
         }
         if !self.try_lock(&file, &target)? {
-            if let Some(guard) = self.find_inherited(&target)? {
+            // A script that has acquired the lock itself, on another descriptor, is refused.
+            let is_own = matches!(&content, Content::Record(record) if record.pid == self.request.holder);
+            if !is_own && let Some(guard) = self.find_inherited(&target)? {
                 return Ok(guard);
             }
             self.wait(&file, &target)?;

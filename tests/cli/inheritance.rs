@@ -104,6 +104,16 @@ fn a_script_that_inherited_the_lock_on_another_descriptor_is_granted_it() {
 }
 
 #[test]
+fn a_script_that_holds_the_lock_itself_is_refused_on_another_descriptor() {
+    let scene = Scene::new();
+    let script = r#"exec 9<>"$("$HELPER" path --create a)" 8<>"$ABA_LOCK_DIR/aba-a.lock"
+        "$HELPER" lock --fd 9 a || exit
+        "$HELPER" lock -q --fd 8 a
+        exit "$?""#;
+    scene.bash(script).status(75).run();
+}
+
+#[test]
 fn orphans_that_open_the_file_again_are_refused() {
     let scene = Scene::new();
     let lock = r#"exec 9<>"$("$HELPER" path --create a)"; "$HELPER" lock --fd 9 a && eval"#;

@@ -23,7 +23,7 @@ fn place_with_system_locks() -> Place {
 #[ignore = "needs root: make test-root"]
 fn log_shows_the_locks_of_the_user_and_of_the_system() {
     let place = place_with_system_locks();
-    // Without a log, nothing is told of the system.
+    // Without a log of the system, the output has no line about it.
     let (status, said) = run(ALICE, &place, "aba-lock lock job -- true; aba-lock log job");
     assert!(status == 1 && said.contains("/.aba/events.jsonl does not exist\n"), "{said}");
     assert_eq!(run(ROOT, &place, "aba-lock log --system --enable").0, 0);

@@ -14,6 +14,7 @@ use crate::error::CallError;
 use crate::model::{Lock, LockKey, LockOrigin, LockRequest};
 use crate::permission::Scope;
 use crate::telemetry::CallInfo;
+use aba_lock_protocol::sharing::Sharing;
 use aba_lock_protocol::{code, span};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -124,6 +125,7 @@ fn parse_request(service: &str, info: &LockInfo, query: &str) -> Result<LockRequ
         event_id: info.id.clone(),
         ttl,
         wait,
+        sharing: Sharing::Exclusive,
         origin: LockOrigin { info: info.text.clone(), ..LockOrigin::default() },
     })
 }

@@ -22,30 +22,48 @@ fn a_lock_without_a_holding_in_the_log_is_reported_with_status_1() {
         scene.aba(["log", "--json"]).args(args).env("TZ", "UTC").status(1).err(sentence).run();
     };
     let no_file = "hint: no lock file has this name: `aba-lock list` shows all locks";
-    is_empty(&[], &format!("no lock was held: the log {log} has no events yet"));
-    is_empty(&["none"], &format!("none: not held: the log {log} has no events yet\n{no_file}"));
+    is_empty(&[], &format!("no holder in the log {log}, which has no events yet"));
+    is_empty(&["none"], &format!("none: no holder in the log {log}, which has no events yet\n{no_file}"));
     fs::write(&log, FIRST).unwrap();
     let begins = "2020-01-01 00:00:00 UTC";
-    is_empty(&["none"], &format!("none: not held since {begins}, when the log {log} begins\n{no_file}"));
-    is_empty(&["before"], &format!("before: not held since {begins}, when the log {log} begins"));
+    is_empty(&["none"], &format!("none: no holder in the log {log}, which begins at {begins}\n{no_file}"));
+    is_empty(&["before"], &format!("before: no holder in the log {log}, which begins at {begins}"));
     is_empty(
         &["--since", "12h", "before"],
-        &format!("before: not held in the last 12h, according to the log {log}, which begins at {begins}"),
+        &format!("before: no holder within the last 12h in the log {log}, which begins at {begins}"),
     );
     fs::write(scene.lock_file("shell"), "").unwrap();
     is_empty(
         &["shell"],
         &format!(
-            "shell: not held since {begins}, when the log {log} begins\nhint: the events of this lock are not logged: run \
+            "shell: no holder in the log {log}, which begins at {begins}\nhint: the events of this lock are not logged: run \
              `aba-lock log --enable` again"
         ),
     );
     is_empty(
         &["--file", "/etc/f"],
         &format!(
-            "/etc/f: not held since {begins}, when the log {log} begins\nhint: locks of files are only in the log of ABA_LOCK_LOG"
+            "/etc/f: no holder in the log {log}, which begins at {begins}\nhint: locks of files are only in the log of ABA_LOCK_LOG"
         ),
     );
+    let holder = scene.flock_holder(scene.lock_file("before"));
+    is_empty(
+        &["before"],
+        &format!(
+            "before: no holder in the log {log}, which begins at {begins}\nhint: the lock is held now: `aba-lock status` shows the \
+             holder, which has not logged that"
+        ),
+    );
+    // A call that finds the lock held logs its holder.
+    scene.aba(["lock", "-q", "before", "--", "true"]).status(75).run();
+    let said = scene.aba(["log", "before"]).out("  before: pid ").run();
+    assert!(said.out.contains("), which had acquired the lock before\n  still held, for more than "), "{}", said.out);
+    assert!(said.out.contains("\n  refused: pid "), "{}", said.out);
+    let found = &history(&scene, &["before"])[0];
+    assert_eq!((&found["state"], &found["since"], &found["user"]), (&"held".into(), &Value::Null, &Value::Null));
+    holder.release();
+    let said = scene.aba(["log", "before"]).out("\n  ended between ").run();
+    assert_eq!(said.out.matches("pid ").count(), 2, "{}", said.out);
     scene.aba(["log", "a/b"]).status(2).err("invalid lock name").run();
 }
 

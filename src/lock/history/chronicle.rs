@@ -11,6 +11,8 @@
 //! | `expired` and `taken_over` of the process of H | H was held then, and the reason for its end |
 //! | `acquired` that excludes H, after a wait for H | H ended then: the kernel wakes the waiter |
 //! | `acquired` that excludes H, without a wait | H had ended by then |
+//! | `contended` that names a holder, if no holding is known | a holding whose acquisition was not logged |
+//! | `released`, if no holding of the lock is known | a holding of this length |
 //! | `free` | H had ended by then, unless the observer waits for shared locks |
 
 use super::holding::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait, elapsed_between};
@@ -69,6 +71,8 @@ impl Chronicle {
                     self.close(&path, at);
                 } else if cause == Some(EndCause::Killed) {
                     self.explain_exit(&path, pid, EndCause::Killed);
+                } else if !self.open.contains_key(&path) {
+                    self.add_ended_holding(event, pid, cause);
                 }
             }
             "expired" => self.note_cause(event, &path, pid, EndCause::Expired),
@@ -98,26 +102,30 @@ impl Chronicle {
             !is_shared || !other.is_shared || (slot.is_some() && slot == other.slot) || other.pid == pid
         };
         self.end_all(event, &path, excludes, has_waited);
-        self.open.entry(path.clone()).or_default().push(self.holdings.len());
-        let text = |member: &str| event.text(member).unwrap_or_default().to_owned();
+        self.open.entry(path).or_default().push(self.holdings.len());
         self.holdings.push(PastHolding {
-            lock: event.lock().to_owned(),
-            key: event.text("key").map(str::to_owned),
-            path,
-            pid,
-            user: text("user"),
-            command: text("command"),
             is_shared,
             slot,
-            token: event.number("token").unwrap_or_default(),
-            since: event.time,
+            token: event.number("token"),
             waited,
-            proved: event.time,
-            ending: Ending::After(event.time),
-            cause: None,
-            heir: None,
-            waits: Vec::new(),
+            ..PastHolding::new(event, event.time, pid, event.text("command"), event.text("user"))
         });
+    }
+
+    /// Adds a holding whose acquisition is not in the log: its process did not log it, or that was before the log begins.
+    fn add_unlogged_holding(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) -> usize {
+        let at = self.holdings.len();
+        self.open.entry(path).or_default().push(at);
+        let holding = PastHolding::new(event, event.time, pid, event.text("holder_command"), None);
+        self.holdings.push(PastHolding { is_late: true, ..holding });
+        at
+    }
+
+    /// Adds a holding of which the log has only the end.
+    fn add_ended_holding(&mut self, event: &LoggedEvent, pid: u32, cause: Option<EndCause>) {
+        let Some(since) = event.span("held_seconds").and_then(|held| event.time.checked_sub(held).ok()) else { return };
+        let holding = PastHolding::new(event, since, pid, event.text("command"), event.text("user"));
+        self.holdings.push(PastHolding { ending: Ending::At(event.time), cause, ..holding });
     }
 
     fn add_contention(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) {
@@ -129,7 +137,14 @@ impl Chronicle {
             named.is_some_and(|named| holding.has_holder(named) || (holding.heir.is_some() && !holding.is_shared))
         });
         // A slot or a shared lock has several holders, of which the event names one.
-        let Some(at) = found.or_else(|| open.last().copied().filter(|_| named.is_none())) else { return };
+        let at = match (found.or_else(|| open.last().copied().filter(|_| named.is_none())), named) {
+            (Some(at), _) => at,
+            (None, Some(named)) if open.is_empty() => match self.find_just_ended(event, &path) {
+                Some(at) => at,
+                None => self.add_unlogged_holding(event, path.clone(), named),
+            },
+            (None, _) => return,
+        };
         let holding = &mut self.holdings[at];
         if found.is_some() {
             holding.prove(event);
@@ -149,6 +164,15 @@ impl Chronicle {
                 (false, _) => PastOutcome::Refused,
             },
         });
+    }
+
+    /// Returns the last holding of a lock, if it has ended just now: the line of a release comes a moment before the release.
+    fn find_just_ended(&self, event: &LoggedEvent, path: &PathBuf) -> Option<usize> {
+        let last = self.holdings.iter().rposition(|holding| holding.path == *path)?;
+        match self.holdings[last].ending {
+            Ending::At(end) if elapsed_between(end, event.time) <= CLOCK_PRECISION => Some(last),
+            _ => None,
+        }
     }
 
     fn end_wait(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, outcome: PastOutcome) {
@@ -254,6 +278,29 @@ impl Chronicle {
 }
 
 impl PastHolding {
+    /// Returns an exclusive holding of this process, of the lock of `event`.
+    fn new(event: &LoggedEvent, since: jiff::Timestamp, pid: u32, command: Option<&str>, user: Option<&str>) -> Self {
+        Self {
+            lock: event.lock().to_owned(),
+            key: event.text("key").map(str::to_owned),
+            path: PathBuf::from(event.path()),
+            pid,
+            user: user.map(str::to_owned),
+            command: command.unwrap_or_default().to_owned(),
+            is_shared: false,
+            slot: None,
+            token: None,
+            since,
+            is_late: false,
+            waited: Duration::ZERO,
+            proved: event.time,
+            ending: Ending::After(event.time),
+            cause: None,
+            heir: None,
+            waits: Vec::new(),
+        }
+    }
+
     /// Notes that it was held at the time of this event.
     fn prove(&mut self, event: &LoggedEvent) {
         self.proved = self.proved.max(event.time);
@@ -266,171 +313,4 @@ fn span_of(event: &LoggedEvent) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::logged_event::read_events;
-    use super::*;
-
-    /// Builds the holdings of the lock `a` from events, each as `MINUTE EVENT PID MEMBERS`.
-    fn build_holdings(events: &[&str]) -> Vec<PastHolding> {
-        let mut chronicle = Chronicle::default();
-        for event in events {
-            let words: Vec<&str> = event.splitn(4, ' ').collect();
-            let rest = words.get(3).map_or(String::new(), |rest| format!(",{rest}"));
-            let line = format!(
-                r#"{{"time":"2026-11-30T02:{}:00.000Z","event":"{}","lock":"a","path":"/a","pid":{}{rest}}}"#,
-                words[0], words[1], words[2]
-            );
-            let [event] = &read_events(line.as_bytes())[..] else { panic!("{line}") };
-            chronicle.add(event);
-        }
-        chronicle.into_holdings()
-    }
-
-    fn at(minute: u32) -> jiff::Timestamp {
-        format!("2026-11-30T02:{minute:02}:00Z").parse().unwrap()
-    }
-
-    #[test]
-    fn the_end_is_the_time_of_a_release() {
-        let holdings = build_holdings(&["10 acquired 1", r#"14 released 1 "cause":"exit","status":3"#]);
-        assert_eq!((holdings[0].ending, holdings[0].cause), (Ending::At(at(14)), Some(EndCause::Exited(3))));
-        assert_eq!(holdings[0].duration(), Some(Duration::from_secs(240)));
-    }
-
-    #[test]
-    fn an_end_without_a_line_lies_between_the_last_proof_and_the_next_acquisition() {
-        let holdings = build_holdings(&[
-            "10 acquired 1",
-            r#"12 contended 2 "waits":false,"holder_pid":1"#,
-            r#"13 contended 3 "waits":false,"holder_pid":9"#,
-            "20 acquired 4",
-        ]);
-        assert_eq!(holdings[0].ending, Ending::Between(at(12), at(20)));
-        assert_eq!(holdings[0].waits.len(), 1);
-        assert_eq!(holdings[1].ending, Ending::After(at(20)));
-    }
-
-    #[test]
-    fn the_end_is_known_if_a_waiter_acquired_the_lock() {
-        let holdings = build_holdings(&[
-            "10 acquired 1",
-            r#"12 contended 2 "waits":true,"holder_pid":1"#,
-            r#"17 acquired 2 "waited_seconds":300.0"#,
-        ]);
-        assert_eq!(holdings[0].ending, Ending::At(at(17)));
-        assert_eq!(holdings[0].waits[0].outcome, PastOutcome::Acquired(Duration::from_secs(300)));
-    }
-
-    #[test]
-    fn a_time_out_proves_that_the_holder_went_on() {
-        let holdings = build_holdings(&[
-            "10 acquired 1",
-            r#"12 contended 2 "waits":true,"holder_pid":1"#,
-            r#"15 timed_out 2 "waited_seconds":180"#,
-            "30 acquired 3",
-        ]);
-        assert_eq!(holdings[0].ending, Ending::Between(at(15), at(30)));
-        assert_eq!(holdings[0].waits[0].outcome, PastOutcome::TimedOut(Duration::from_secs(180)));
-    }
-
-    #[test]
-    fn shared_holders_and_slots_do_not_end_each_other() {
-        let holdings = build_holdings(&[
-            r#"10 acquired 1 "mode":"shared","slot":1,"slots":2"#,
-            r#"11 acquired 2 "mode":"shared","slot":2,"slots":2"#,
-            r#"12 acquired 3 "mode":"shared","slot":1,"slots":2"#,
-            r#"13 released 2 "cause":"release""#,
-        ]);
-        let endings: Vec<Ending> = holdings.iter().map(|holding| holding.ending).collect();
-        assert_eq!(endings, [Ending::Between(at(10), at(12)), Ending::At(at(13)), Ending::After(at(12))]);
-    }
-
-    #[test]
-    fn the_reason_for_an_end_is_kept() {
-        let holdings = build_holdings(&[
-            "10 acquired 1",
-            "12 expired 1",
-            "13 acquired 2",
-            r#"14 taken_over 3 "holder_pid":2"#,
-            "15 acquired 3",
-        ]);
-        assert_eq!((holdings[0].ending, holdings[0].cause), (Ending::Between(at(12), at(13)), Some(EndCause::Expired)));
-        assert_eq!(
-            (holdings[1].ending, holdings[1].cause),
-            (Ending::Between(at(14), at(15)), Some(EndCause::Replaced(3)))
-        );
-    }
-
-    #[test]
-    fn a_process_that_inherited_the_lock_holds_it_on() {
-        let inherited = r#"11 inherited 1 "status":3,"holder_pid":9,"holder_command":"c""#;
-        let told = build_holdings(&[
-            "10 acquired 1",
-            inherited,
-            r#"12 contended 2 "waits":false,"holder_pid":8"#,
-            "20 acquired 4",
-        ]);
-        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(20)), Some(EndCause::Exited(3))));
-        assert_eq!(told[0].heir, Some(Heir::Seen(9, "c".to_owned())));
-        let told = build_holdings(&["10 acquired 1", inherited, r#"12 released 9 "cause":"kill""#]);
-        assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(12)), Some(EndCause::Killed)));
-        let told = build_holdings(&["10 acquired 1", inherited, r#"12 taken_over 4 "holder_pid":9"#, "13 acquired 4"]);
-        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(13)), Some(EndCause::Replaced(4))));
-    }
-
-    #[test]
-    fn a_process_that_could_not_be_seen_holds_the_lock_on_after_the_release() {
-        let told = build_holdings(&[
-            "10 acquired 1",
-            r#"11 released 1 "cause":"exit","status":3"#,
-            r#"11 inherited 1 "status":3"#,
-            r#"12 contended 2 "waits":false"#,
-            "20 acquired 4",
-        ]);
-        assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(11), at(20)), Some(EndCause::Exited(3))));
-        assert_eq!((&told[0].heir, told[0].waits.len()), (&Some(Heir::Unseen), 1));
-        // The lock of another process with the same pid is not opened again.
-        let told = build_holdings(&["10 acquired 1", "11 acquired 2", r#"12 inherited 1 "status":3"#]);
-        assert_eq!((told[0].ending, &told[0].heir), (Ending::Between(at(10), at(11)), &None));
-    }
-
-    #[test]
-    fn a_skipped_call_is_no_refusal() {
-        let told = build_holdings(&[
-            "10 acquired 1",
-            r#"11 contended 2 "waits":false,"skipped":true,"holder_pid":1"#,
-            r#"12 contended 3 "waits":true,"holder_pid":1"#,
-            r#"14 timed_out 3 "waited_seconds":120,"skipped":true"#,
-            "20 acquired 4",
-        ]);
-        let outcomes: Vec<PastOutcome> = told[0].waits.iter().map(|wait| wait.outcome).collect();
-        assert_eq!(outcomes, [PastOutcome::Skipped(None), PastOutcome::Skipped(Some(Duration::from_secs(120)))]);
-        assert_eq!(told[0].ending, Ending::Between(at(14), at(20)));
-    }
-
-    #[test]
-    fn a_call_that_another_run_covers_is_told_as_that() {
-        for waits in ["true", "false"] {
-            let told = build_holdings(&[
-                "10 acquired 1",
-                &format!(r#"11 contended 2 "waits":{waits},"holder_pid":1"#),
-                "12 covered 2",
-            ]);
-            assert_eq!(told[0].waits[0].outcome, PastOutcome::Covered);
-        }
-    }
-
-    #[test]
-    fn the_reason_for_the_exit_of_a_command_may_follow_the_exit() {
-        let told = build_holdings(&[
-            "10 acquired 1",
-            r#"11 released 1 "cause":"exit","status":143"#,
-            r#"12 released 1 "cause":"kill""#,
-            "13 acquired 2",
-            r#"14 released 2 "cause":"exit","status":143"#,
-            r#"15 taken_over 3 "holder_pid":2"#,
-        ]);
-        assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(11)), Some(EndCause::Killed)));
-        assert_eq!((told[1].ending, told[1].cause), (Ending::At(at(14)), Some(EndCause::Replaced(3))));
-    }
-}
+mod tests;

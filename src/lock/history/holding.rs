@@ -15,13 +15,17 @@ pub struct PastHolding {
     pub path: PathBuf,
     /// The script or command that held the lock.
     pub pid: u32,
-    pub user: String,
+    /// `None`: the log does not have it.
+    pub user: Option<String>,
     pub command: String,
     pub is_shared: bool,
     /// The number of the slot, and the number of slots of the lock.
     pub slot: Option<(u64, u64)>,
-    pub token: u64,
+    /// `None`: the log does not have it.
+    pub token: Option<u64>,
     pub since: Timestamp,
+    /// True if the acquisition is not in the log, and was before `since`, when a call found the lock held.
+    pub is_late: bool,
     /// The time for which it had waited for the lock.
     pub waited: Duration,
     /// The last time at which an event proves that it held the lock.
@@ -123,7 +127,7 @@ impl PastHolding {
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         match self.ending {
-            Ending::At(end) => Some(elapsed_between(self.since, end)),
+            Ending::At(end) if !self.is_late => Some(elapsed_between(self.since, end)),
             _ => None,
         }
     }

@@ -55,7 +55,7 @@ pub fn reopen_inherited_holdings(holdings: &mut [PastHolding]) {
     for (state, (_, at)) in holders::observe_all(&paths).iter().zip(exited) {
         let past = &mut holdings[at];
         if let Some((record, Belief::Ended)) = state.holding.as_ref().and_then(|holding| holding.record.as_ref())
-            && (record.token, record.pid) == (past.token, past.pid)
+            && (Some(record.token), record.pid) == (past.token, past.pid)
         {
             past.ending = Ending::StillHeld;
             past.heir = past.heir.take().or(Some(Heir::Unseen));
@@ -68,15 +68,15 @@ fn is_held_now(past: &PastHolding, state: &LockState) -> Option<bool> {
     let Some(holding) = &state.holding else {
         return if state.availability() == Availability::Free { Some(false) } else { None };
     };
-    // All holders of a shared lock have one token, so the pid decides there.
-    if past.is_shared {
+    // All holders of a shared lock have one token, and no token is known of some. So the pid decides there.
+    if past.is_shared || past.token.is_none() {
         let is_seen = holding.holders.iter().any(|holder| past.has_holder(holder.pid));
         // Another process that the command started may have inherited it, too.
         return if is_seen || past.heir.is_none() { Some(is_seen) } else { None };
     }
     match &holding.record {
         Some((record, belief)) if *belief != Belief::Perhaps => {
-            Some(record.token == past.token && record.pid == past.pid)
+            Some(Some(record.token) == past.token && record.pid == past.pid)
         }
         _ => None,
     }

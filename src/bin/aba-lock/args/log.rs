@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "the history was printed, or the log was turned on or off"),
-    ("1", "there is no log, or nothing to print: the lock was not held"),
+    ("1", "there is no log, or it has no holder of the lock"),
     ("2", "wrong usage"),
     ("125", "the log cannot be read, or cannot be turned on or off"),
 ];
@@ -28,7 +28,7 @@ pub(crate) const JSON: [(&str, &str); 17] = [
     ("user", "the user who ran it"),
     ("mode, token", "exclusive or shared, and the fencing token"),
     ("slot, slots", "with --slots: the number of the slot, and the number of slots of the lock"),
-    ("since", "the time at which the lock was acquired: RFC 3339, UTC"),
+    ("since", "the time at which the lock was acquired: RFC 3339, UTC; null if that is not in the log"),
     ("waited_seconds", "the time for which the call had waited for the lock"),
     ("state", "ended, held (it has not ended), or unknown (that cannot be determined)"),
     (
@@ -58,7 +58,8 @@ pub(crate) const JSON: [(&str, &str); 17] = [
 ///
 /// The oldest holding comes first. If a script or another process ends while it holds a lock, the kernel releases it, and no process is
 /// left to log that. Then the end lies between two times: the last event that proves the holding, and the next event
-/// that proves its end. If another process waited for the lock, its acquisition is the end.
+/// that proves its end. If another process waited for the lock, its acquisition is the end. A holder whose acquisition is not in the
+/// log, such as flock(1), is shown from the first call that found the lock held by it.
 ///
 /// The runs of tasks (`run-once`) are in the log of --enable, too, as `run-once ID`. NAME selects the lock and the task of this name.
 /// Locks of --file, `update` and leases of numbers are only in the log of `ABA_LOCK_LOG`, which has precedence. A rotated log FILE.1 is

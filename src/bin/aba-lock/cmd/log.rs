@@ -20,6 +20,7 @@ use aba_lock::lock::events::{
 use aba_lock::lock::history::{
     Chronicle, LogFollower, LoggedEvent, for_each_event, reopen_inherited_holdings, settle_open_holdings,
 };
+use aba_lock::lock::holders::{self, Availability};
 use aba_lock::lock::log_flag::is_logged;
 use aba_lock::store::Store;
 use aba_lock::store::error::StoreError;
@@ -90,10 +91,13 @@ impl WantedLock {
             Self::File(_) if !stores.is_empty() => Some(LogGap::OfFile),
             Self::Named { name, .. } if !stores.is_empty() => {
                 let name = LockName::parse(name).ok()?;
-                let find_file = |store: &Store| fs::symlink_metadata(store.lock_path(&name)).ok();
-                let files: Vec<Metadata> = stores.iter().filter_map(find_file).collect();
+                let paths: Vec<PathBuf> = stores.iter().map(|store| store.lock_path(&name)).collect();
+                let files: Vec<Metadata> = paths.iter().filter_map(|path| fs::symlink_metadata(path).ok()).collect();
                 if files.is_empty() {
                     return Some(LogGap::NoLockFile);
+                }
+                if paths.iter().any(|path| holders::find_availability(path) == Availability::Held) {
+                    return Some(LogGap::HeldNow);
                 }
                 (!files.iter().any(|data| is_logged(data.mode()))).then_some(LogGap::NotLogged)
             }

@@ -40,6 +40,8 @@ pub(crate) struct EmptyHistory<'a> {
 pub(crate) enum LogGap {
     /// There is no lock file of this name.
     NoLockFile,
+    /// The lock is held by a process that has acquired it before the log was turned on, or that does not log.
+    HeldNow,
     /// The log was turned on before a shell created the lock file.
     NotLogged,
     /// Only the log of `ABA_LOCK_LOG` has locks of files.
@@ -48,20 +50,20 @@ pub(crate) enum LogGap {
 
 /// Reports that no holding was found.
 pub(crate) fn report_empty_history(empty: &EmptyHistory) {
-    let what = empty.label.map_or_else(|| "no lock was held".to_owned(), |label| format!("{label}: not held"));
+    let what = empty.label.map_or_else(|| "no holder".to_owned(), |label| format!("{label}: no holder"));
     let log = empty.log.display();
     let text = match (empty.beginning.map(|time| format_time(time, &TimeZone::system())), empty.since) {
-        (None, _) => format!("{what}: the log {log} has no events yet"),
+        (None, _) => format!("{what} in the log {log}, which has no events yet"),
         (Some(beginning), Some(since)) => {
-            format!(
-                "{what} in the last {}, according to the log {log}, which begins at {beginning}",
-                format_limit(since)
-            )
+            format!("{what} within the last {} in the log {log}, which begins at {beginning}", format_limit(since))
         }
-        (Some(beginning), None) => format!("{what} since {beginning}, when the log {log} begins"),
+        (Some(beginning), None) => format!("{what} in the log {log}, which begins at {beginning}"),
     };
     let hint = empty.gap.map(|gap| match gap {
         LogGap::NoLockFile => "no lock file has this name: `aba-lock list` shows all locks".to_owned(),
+        LogGap::HeldNow => {
+            "the lock is held now: `aba-lock status` shows the holder, which has not logged that".to_owned()
+        }
         LogGap::NotLogged => format!("the events of this lock are not logged: run `{}` again", enable_command()),
         LogGap::OfFile => "locks of files are only in the log of ABA_LOCK_LOG".to_owned(),
     });
@@ -125,12 +127,15 @@ pub(super) fn format_label(lock: &str, key: Option<&str>, path: &Path, names_sco
 
 fn format_holding(holding: &PastHolding, zone: &TimeZone, names_scope: bool) -> String {
     let label = format_label(&holding.lock, holding.key.as_deref(), &holding.path, names_scope);
-    let process = format_process(holding.pid, &holding.command, &holding.user);
+    let process = format_process(holding.pid, &holding.command, holding.user.as_deref());
     let mut text = format!("{}  {label}: {process}", format_time(holding.since, zone));
     match holding.slot {
         Some((number, slots)) => _ = write!(text, ", slot {number} of {slots}"),
         None if holding.is_shared => text.push_str(", shared"),
         None => {}
+    }
+    if holding.is_late {
+        text.push_str(", which had acquired the lock before");
     }
     if holding.waited >= Duration::from_secs(1) {
         let _ = write!(text, ", after a wait of {}", format_span(holding.waited));
@@ -151,8 +156,9 @@ fn format_holding(holding: &PastHolding, zone: &TimeZone, names_scope: bool) -> 
     text
 }
 
-fn format_process(pid: u32, command: &str, user: &str) -> String {
-    format!("pid {pid} ({}), user {}", format_command(command), escape_controls(user))
+fn format_process(pid: u32, command: &str, user: Option<&str>) -> String {
+    let user = user.map(|user| format!(", user {}", escape_controls(user))).unwrap_or_default();
+    format!("pid {pid} ({}){user}", format_command(command))
 }
 
 /// Formats the facts about the end of a holding.
@@ -162,12 +168,13 @@ pub(crate) fn format_ending(holding: &PastHolding) -> String {
     let cause = describe_cause(holding);
     match holding.ending {
         Ending::At(end) => {
-            let held = format_span(holding.duration().unwrap_or_default());
-            format!("held for {held}, until {}{cause}", time(end))
+            let held = holding.duration().map(|held| format!(" for {},", format_span(held))).unwrap_or_default();
+            format!("held{held} until {}{cause}", time(end))
         }
         Ending::Between(after, before) => format!("ended between {} and {}{cause}", time(after), time(before)),
         Ending::StillHeld => {
-            let held = format_span(elapsed_since(holding.since));
+            let more = if holding.is_late { "more than " } else { "" };
+            let held = format!("{more}{}", format_span(elapsed_since(holding.since)));
             match (holding.cause, &holding.heir) {
                 (Some(EndCause::Exited(status)), Some(heir)) => format!(
                     "still held, for {held}, by {}; the command exited with status {status}",
@@ -223,7 +230,7 @@ fn format_waits(last: &PastWait, number: usize, from: &str, to: &str) -> String 
 }
 
 fn format_wait(wait: &PastWait, time: &str) -> String {
-    let process = format_process(wait.pid, &wait.command, &wait.user);
+    let process = format_process(wait.pid, &wait.command, Some(&wait.user));
     match wait.outcome {
         PastOutcome::Refused => format!("refused: {process}, at {time}"),
         PastOutcome::Skipped(None) => format!("skipped: {process}, at {time}"),
@@ -288,7 +295,7 @@ pub(crate) fn print_holding_json(holding: &PastHolding) {
         "token": holding.token,
         "slot": holding.slot.map(|(number, _)| number),
         "slots": holding.slot.map(|(_, slots)| slots),
-        "since": format_json_time(holding.since),
+        "since": (!holding.is_late).then(|| format_json_time(holding.since)),
         "waited_seconds": round_seconds(holding.waited),
         "state": state,
         "ended_after": after.map(format_json_time),

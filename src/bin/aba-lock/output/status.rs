@@ -91,7 +91,7 @@ fn format_status(view: &LockView, elsewhere: Option<&str>, names_scope: bool) ->
     if let (OverallState::Free, Some(record)) = (overall, &state.record) {
         // The lock is free, so it does not matter whether that process still runs.
         let _ = writeln!(text, "  {}", describe_last_taker(record, Belief::Perhaps));
-        if let Some(last) = past.and_then(|past| past.last.as_ref()).filter(|last| last.token == record.token) {
+        if let Some(last) = past.and_then(|past| past.last.as_ref()).filter(|last| last.token == Some(record.token)) {
             let _ = writeln!(text, "  {}", format_ending(last));
         }
     }

@@ -8,7 +8,8 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, `pages`, `this_process`,
+//!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, [`mode`], `pages`,
+//!    `this_process`,
 //!    `memory`, `first_times`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`. Also `planted_link`.
@@ -50,6 +51,7 @@ mod listening;
 // With glibc, only the unit tests use it, so that it is tested there, too.
 #[cfg(all(target_os = "linux", target_arch = "x86_64", not(all(target_env = "gnu", not(test)))))]
 mod memory;
+pub mod mode;
 mod mutex;
 mod new_file;
 mod output;
@@ -110,7 +112,7 @@ pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, heed_keyboard, ignores_keyboard};
 pub use kept_file::{KeptFile, open_link_to_look, open_to_look};
 pub use lease::be_alone;
-pub use limit::{limit_of_file_size, limit_of_open_files, raise_limit_of_open_files};
+pub use limit::{NO_LIMIT, limit_of_file_size, limit_of_open_files, raise_limit_of_open_files};
 pub use listening::listens;
 pub use mutex::lock_mutex;
 pub use new_file::{create_directory_with, create_file_with};

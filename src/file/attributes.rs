@@ -48,11 +48,11 @@ fn copy_owner(path: &Path, wanted: &Metadata, old: &File, new: &File) -> io::Res
     if !is_forbidden || os::may(os::Right::Write, path).is_err() {
         return Err(why);
     }
-    let is_set_user = wanted.uid() != now.uid() && wanted.mode() & libc::S_ISUID != 0;
+    let is_set_user = wanted.uid() != now.uid() && wanted.mode() & os::mode::SET_USER != 0;
     let keeps_group = wanted.gid() == now.gid() || fchown(new, None, Some(wanted.gid())).is_ok();
     let has_list = || xattr::FileExt::get_xattr(old, "system.posix_acl_access").is_ok_and(|list| list.is_some());
     let is_same_for_all =
-        wanted.mode() >> 3 & 0o7 == wanted.mode() & 0o7 && wanted.mode() & libc::S_ISGID == 0 && !has_list();
+        wanted.mode() >> 3 & 0o7 == wanted.mode() & 0o7 && wanted.mode() & os::mode::SET_GROUP == 0 && !has_list();
     if is_set_user || !keeps_group && !is_same_for_all { Err(why) } else { Ok(()) }
 }
 

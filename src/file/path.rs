@@ -78,9 +78,14 @@ pub(super) fn no_file_error(label: &str, source: io::Error) -> FileError {
     FileError::NoFile { label: label.to_owned(), source }
 }
 
-/// Opens a directory in which files will be created. A link is not followed, and the directory need not be readable.
+/// Opens a directory in which files will be created. A link is not followed. On Linux and FreeBSD, the directory need not be
+/// readable.
 pub(super) fn open_directory(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_PATH).open(path)
+    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+    const NOT_TO_READ: i32 = libc::O_PATH;
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    const NOT_TO_READ: i32 = 0;
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | NOT_TO_READ).open(path)
 }
 
 /// Returns a path to an open directory that stays valid if the directory is moved. `None` if `/proc` is not mounted.

@@ -51,7 +51,7 @@ pub fn acquire(
     noted: &mut Option<DirectTaker>,
 ) -> Option<RawFd> {
     // With a limit, a write can end the process with a signal. The helper keeps the text from which a name was derived.
-    if os::limit_of_file_size() != libc::RLIM_INFINITY || key::is_derived(name.as_str()) {
+    if os::limit_of_file_size() != os::NO_LIMIT || key::is_derived(name.as_str()) {
         return None;
     }
     let target = store.target(name);

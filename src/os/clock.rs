@@ -4,8 +4,22 @@
 
 use std::mem;
 
+/// The clock that runs since boot, also while the machine is suspended.
+#[cfg(target_os = "linux")]
+const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+/// The number of clock ticks in a second.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub fn ticks_per_second() -> u32 {
+    100
+}
+
 /// The number of clock ticks in a second. The kernel passes it to each process. With `sysconf(3)`, musl reads a table, which is a page
 /// fault.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn ticks_per_second() -> u32 {
     // SAFETY: it takes a number, and returns 0 for a value that the kernel did not pass.
@@ -19,7 +33,7 @@ pub fn ticks_since_boot() -> u64 {
     // SAFETY: all bytes zero are a valid time, which lives until the call returns.
     let time = unsafe {
         let mut time: libc::timespec = mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
+        libc::clock_gettime(CLOCK, &raw mut time);
         time
     };
     let ticks = u64::from(ticks_per_second());

@@ -15,7 +15,9 @@ use std::ffi::c_void;
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -136,9 +138,10 @@ fn start_thread(shared: Arc<Shared>) -> io::Result<()> {
         let mut attributes: libc::pthread_attr_t = mem::zeroed();
         libc::pthread_attr_init(&raw mut attributes);
         libc::pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
-        if FIRST_STACK_IS_TAKEN.swap(true, Ordering::Relaxed) {
-            libc::pthread_attr_setstacksize(&raw mut attributes, STACK);
-        } else {
+        libc::pthread_attr_setstacksize(&raw mut attributes, STACK);
+        // Elsewhere, the C library allocates each stack.
+        #[cfg(target_os = "linux")]
+        if !FIRST_STACK_IS_TAKEN.swap(true, Ordering::Relaxed) {
             libc::pthread_attr_setstack(&raw mut attributes, FIRST_STACK.start().byte_add(GUARD), STACK);
         }
         let mut thread: libc::pthread_t = mem::zeroed();

@@ -8,7 +8,7 @@ use super::process_handle::Process;
 use super::signal_action::{without_signal, without_size_signal};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::Duration;
 
@@ -24,13 +24,25 @@ pub fn write_to_stderr_of(pid: u32, process: &Process, line: &str) -> bool {
 /// Copies the descriptor, so that both processes write at the same position. Without root, the kernel may allow that only for
 /// descendants.
 fn copy_descriptor(process: &Process) -> io::Result<File> {
+    copy_of_descriptor(process.descriptor(), libc::STDERR_FILENO).map(File::from)
+}
+
+#[cfg(target_os = "linux")]
+fn copy_of_descriptor(process: libc::c_int, fd: libc::c_int) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+
     // SAFETY: it takes numbers, and makes a descriptor or answers -1.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.descriptor(), libc::STDERR_FILENO, 0) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, fd, 0) };
     match i32::try_from(fd) {
         // SAFETY: the descriptor is new, open, and has no other owner.
-        Ok(fd) if fd >= 0 => Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn copy_of_descriptor(_process: libc::c_int, _fd: libc::c_int) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Opens the terminal, pipe or log again. In a regular file, that is only safe if the process appends.

@@ -6,7 +6,7 @@
 #[must_use]
 pub fn limit_of_open_files() -> (u64, u64) {
     let limit = limit(libc::RLIMIT_NOFILE);
-    (limit.rlim_cur, limit.rlim_max)
+    (number(limit.rlim_cur), number(limit.rlim_max))
 }
 
 /// Raises the number of files that this process may have open to its hard limit, and returns it.
@@ -22,7 +22,16 @@ pub fn raise_limit_of_open_files() -> u64 {
 /// The maximum size of a file, in bytes (`ulimit -f`).
 #[must_use]
 pub fn limit_of_file_size() -> u64 {
-    limit(libc::RLIMIT_FSIZE).rlim_cur
+    number(limit(libc::RLIMIT_FSIZE).rlim_cur)
+}
+
+/// The value of [`limit_of_file_size`] and [`limit_of_open_files`] if there is no limit.
+pub const NO_LIMIT: u64 = number(libc::RLIM_INFINITY);
+
+/// The type of a limit has a sign on FreeBSD.
+#[cfg_attr(not(target_os = "freebsd"), expect(clippy::unnecessary_cast, reason = "the type is another one on FreeBSD"))]
+const fn number(limit: libc::rlim_t) -> u64 {
+    limit as u64
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

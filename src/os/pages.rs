@@ -2,12 +2,10 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use std::fs;
-
 /// Forgets the pages of the program that were not changed. The kernel reads them again from the file when they are used.
 #[cfg(target_os = "linux")]
 pub fn release_program_pages() {
-    let text = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     let mut mapping = None;
     for line in text.lines() {
         if let Some(number) = line.strip_prefix("Anonymous:") {

@@ -3,6 +3,7 @@
 //! The rules are those of `fs.protected_symlinks` and `fs.protected_hardlinks` (`proc_sys_fs(5)`), which not all machines set. They also
 //! hold for directories without the sticky bit, and the kernel applies the first one only to the last part of a path.
 
+use super::mode::{STICKY, WRITE_BY_OTHERS};
 use super::replace::parent_directory;
 use super::this_process::user_id;
 use std::fs::{self, Metadata};
@@ -11,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The bits of a directory in which all users may create names, and remove only their own.
-const STICKY_AND_OPEN: u32 = libc::S_ISVTX | libc::S_IWOTH;
+const STICKY_AND_OPEN: u32 = STICKY | WRITE_BY_OTHERS;
 
 /// Fails if `path` is a link that this process must not follow: a link of another user than root, in a directory that all users may
 /// write to and that does not belong to that user.
@@ -28,7 +29,7 @@ pub fn refuse_if_planted(path: &Path, found: &Metadata) -> io::Result<()> {
         return Ok(());
     }
     let directory = fs::metadata(parent_directory(path))?;
-    if directory.mode() & libc::S_IWOTH == 0 || directory.uid() == found.uid() {
+    if directory.mode() & WRITE_BY_OTHERS == 0 || directory.uid() == found.uid() {
         return Ok(());
     }
     Err(planted_error("a link"))

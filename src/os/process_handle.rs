@@ -11,8 +11,7 @@ use super::proc::process;
 use super::signal::kill;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A process whose identity was proved. It is never another one that got its number.
 #[derive(Debug)]
@@ -99,6 +98,8 @@ impl Process {
 
 #[cfg(target_os = "linux")]
 pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+
     // SAFETY: it takes numbers, and makes a descriptor or answers -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match i32::try_from(fd) {
@@ -116,7 +117,7 @@ pub(super) fn pidfd_open(_: libc::pid_t) -> io::Result<OwnedFd> {
 #[cfg(target_os = "linux")]
 fn pidfd_send_signal(process: &OwnedFd, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open; no further information goes with the signal.
-    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, ptr::null::<u8>(), 0) };
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) };
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

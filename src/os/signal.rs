@@ -31,7 +31,7 @@ pub fn signal_group(leader: i32, signal: i32) {
 
 /// Returns true if this is the number of a child of ours that has not been waited for.
 fn is_our_child(pid: i32) -> bool {
-    let Ok(id) = libc::id_t::try_from(pid) else { return false };
+    let id = libc::id_t::try_from(pid).unwrap_or(0);
     // SAFETY: all bytes zero are a valid `siginfo_t`, and it lives until the call returns. The call only asks.
     unsafe {
         let mut info: libc::siginfo_t = mem::zeroed();

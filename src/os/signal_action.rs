@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use super::limit::limit_of_file_size;
+use super::limit::{NO_LIMIT, limit_of_file_size};
 use std::mem;
 use std::ptr;
 
@@ -92,7 +92,7 @@ impl SignalAction {
 
 /// Runs `write` so that a limit on the size of files (`ulimit -f`) makes it fail, instead of ending the process.
 pub fn without_size_signal<T>(write: impl FnOnce() -> T) -> T {
-    if limit_of_file_size() == libc::RLIM_INFINITY {
+    if limit_of_file_size() == NO_LIMIT {
         // There is no such signal without a limit. This takes one system call instead of two.
         return write();
     }

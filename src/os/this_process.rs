@@ -68,12 +68,13 @@ pub fn is_called(name: &str) -> bool {
 
 /// The umask: the mode bits that new files of this process do not get.
 #[must_use]
+#[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "the type of a mode is shorter elsewhere"))]
 pub fn umask() -> u32 {
     // SAFETY: it cannot fail, and there is no other thread that could make a file in between.
     unsafe {
         let mask = libc::umask(0o077);
         libc::umask(mask);
-        mask
+        mask.into()
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn peek_status(child: libc::pid_t) -> Option<i32> {
     unsafe {
         let mut info: libc::siginfo_t = mem::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        if libc::waitid(libc::P_PID, child.cast_unsigned(), &raw mut info, flags) != 0 {
+        if libc::waitid(libc::P_PID, libc::id_t::try_from(child).unwrap_or(0), &raw mut info, flags) != 0 {
             return Some(127);
         }
         match info.si_code {

@@ -26,6 +26,22 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+/// The type of the sockets, and the flag for recvmsg(2). Commands get neither the sockets nor the files.
+#[cfg(not(target_os = "macos"))]
+const SOCKET: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+#[cfg(not(target_os = "macos"))]
+const KEEP_BACK: libc::c_int = libc::MSG_CMSG_CLOEXEC;
+#[cfg(target_os = "macos")]
+const SOCKET: libc::c_int = libc::SOCK_DGRAM;
+#[cfg(target_os = "macos")]
+const KEEP_BACK: libc::c_int = 0;
+
+/// Keeps a new descriptor from commands on systems without these flags.
+#[cfg(not(target_os = "macos"))]
+fn keep_back_received(_: RawFd) {}
+#[cfg(target_os = "macos")]
+use super::descriptor::keep_back as keep_back_received;
+
 /// Maximum number of files in a report, as the kernel limits it (`SCM_MAX_FD`).
 const MAX_FILES: usize = 253;
 
@@ -112,11 +128,11 @@ fn fork() -> io::Result<libc::pid_t> {
 fn create_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds: [RawFd; 2] = [-1; 2];
     // SAFETY: the array has two elements and lives until the call returns.
-    let made =
-        unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
+    let made = unsafe { libc::socketpair(libc::AF_UNIX, SOCKET, 0, fds.as_mut_ptr()) };
     if made != 0 {
         return Err(io::Error::last_os_error());
     }
+    fds.into_iter().for_each(keep_back_received);
     // SAFETY: both descriptors are new, open, and have no other owner.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
@@ -260,7 +276,7 @@ fn receive(socket: BorrowedFd) -> io::Result<(Vec<u8>, Vec<File>)> {
         message.msg_iovlen = 1;
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = mem::size_of_val(&control.0) as _;
-        let received = libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
+        let received = libc::recvmsg(socket.as_raw_fd(), &raw mut message, KEEP_BACK);
         let Ok(received) = usize::try_from(received) else { return Err(io::Error::last_os_error()) };
         text.truncate(received);
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
@@ -269,7 +285,9 @@ fn receive(socket: BorrowedFd) -> io::Result<(Vec<u8>, Vec<File>)> {
                 let len = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
                 let first: *const RawFd = libc::CMSG_DATA(header).cast();
                 for index in 0..len / mem::size_of::<RawFd>() {
-                    files.push(File::from_raw_fd(first.add(index).read_unaligned()));
+                    let fd = first.add(index).read_unaligned();
+                    keep_back_received(fd);
+                    files.push(File::from_raw_fd(fd));
                 }
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);

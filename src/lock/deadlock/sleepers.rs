@@ -21,8 +21,16 @@ pub(super) enum SleepReason {
 }
 
 /// Signals by which programs wake themselves, or each other.
-const WAKING: [i32; 7] =
-    [libc::SIGALRM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGURG, libc::SIGIO, libc::SIGPWR, libc::SIGCHLD];
+const WAKING: &[i32] = &[
+    libc::SIGALRM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGURG,
+    libc::SIGIO,
+    #[cfg(target_os = "linux")]
+    libc::SIGPWR,
+    libc::SIGCHLD,
+];
 
 /// Signals that bash handles if there is a trap for EXIT. If a process handles all of them, it is assumed to have such a
 /// trap, and no other trap for these signals.
@@ -74,7 +82,7 @@ pub(super) fn may_go_on(pid: u32, reason: SleepReason) -> bool {
     let Some(caught) = process::caught_signals(pid) else { return true };
     let is_shell = peer::is_name_of_shell(&process::name(pid));
     let children = signal_mask(&[libc::SIGCHLD]);
-    let waking = signal_mask(&WAKING) | REAL_TIME;
+    let waking = signal_mask(WAKING) | REAL_TIME;
     let has_exit_trap = caught & signal_mask(&ENDING) == signal_mask(&ENDING);
     let disturbing = match reason {
         SleepReason::Lock => waking,

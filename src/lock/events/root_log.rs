@@ -106,7 +106,7 @@ pub fn find_trusted_log(store: &Store) -> Option<PathBuf> {
 /// turning the log on.
 fn check_owner(directory: &Path) -> io::Result<()> {
     let (me, directory) = (os::user_id(), fs::metadata(directory)?);
-    if me == 0 || me == directory.uid() || directory.mode() & libc::S_ISVTX == 0 {
+    if me == 0 || me == directory.uid() || directory.mode() & os::mode::STICKY == 0 {
         return Ok(());
     }
     Err(invalid(

@@ -13,6 +13,8 @@ mod activity;
 mod command_line;
 mod descriptors;
 mod lifetime;
+#[cfg(target_os = "linux")]
+mod mount;
 mod namespace;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
@@ -33,7 +35,9 @@ pub use descriptors::{
     descriptors, is_guarded, is_pipe, may_be_looked_into, may_read, may_write, pipes_it_reads, pipes_it_writes,
     prints_to, writes_to_pipe,
 };
-pub(crate) use descriptors::{device_of_mount, process_of_pidfd, sends_signals};
+#[cfg(target_os = "linux")]
+pub(crate) use mount::device_of_mount;
+pub(crate) use descriptors::{process_of_pidfd, sends_signals};
 pub use lifetime::{has_ended, is_alive};
 pub(in crate::os) use namespace::forget_namespace;
 pub use namespace::{

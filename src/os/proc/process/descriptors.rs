@@ -4,11 +4,10 @@
 //! one that keeps its caller from a wrong claim, as each function says.
 
 use super::activity::call_arguments;
-use super::read::{has_vanished, read_small, read_whole, try_read_small};
+use super::read::{has_vanished, read_small, try_read_small};
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Returns true if this process may list the descriptors of `pid`.
@@ -149,19 +148,4 @@ fn open_flags(descriptor: &Path) -> Option<i32> {
 /// Returns true if the kernel sends a signal when the state of the descriptor changes (`O_ASYNC`).
 pub(crate) fn sends_signals(descriptor: &Path) -> bool {
     open_flags(descriptor).is_some_and(|flags| flags & libc::O_ASYNC != 0)
-}
-
-/// The device number (major and minor) of the mount at `path`. The lock table of the kernel uses this number, which can
-/// differ from the one that stat(2) returns for a file there.
-pub(crate) fn device_of_mount(path: &Path) -> Option<(u32, u32)> {
-    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path).ok()?;
-    let info = read_small(&format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
-    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().to_owned();
-    let mounts = read_whole("/proc/self/mountinfo")?;
-    let device = mounts
-        .lines()
-        .map(|line| line.split(' '))
-        .find_map(|mut words| if words.next() == Some(id.as_str()) { words.nth(1) } else { None })?;
-    let (major, minor) = device.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
 }

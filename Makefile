@@ -154,6 +154,11 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	$(CARGO) clippy --locked --quiet --workspace --all-targets --all-features -- -D warnings
 	@# The helper is shipped with musl, where some types of the C library differ.
 	$(CARGO) check --locked --quiet --lib --bin aba-lock --target $(HELPER_TARGET)
+	@# Much code is only used on Linux.
+	for target in $$(tests/tools ports); do \
+		RUSTFLAGS="-D warnings -A dead_code -A unfulfilled_lint_expectations" \
+			$(CARGO) check --locked --quiet --lib --bin aba-lock --target "$$target" || exit 1; \
+	done
 	@# The licences of all crates that the programs use, and where the crates come from: .deny.toml
 	deny=$$(tests/tools deny) && "$$deny" --log-level error --locked --workspace --config .deny.toml check licenses bans sources
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib

@@ -117,7 +117,8 @@ pub(super) fn pidfd_open(_: libc::pid_t) -> io::Result<OwnedFd> {
 #[cfg(target_os = "linux")]
 fn pidfd_send_signal(process: &OwnedFd, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open; no further information goes with the signal.
-    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) };
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) };
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

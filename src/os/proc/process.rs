@@ -35,10 +35,10 @@ pub use descriptors::{
     descriptors, is_guarded, is_pipe, may_be_looked_into, may_read, may_write, pipes_it_reads, pipes_it_writes,
     prints_to, writes_to_pipe,
 };
-#[cfg(target_os = "linux")]
-pub(crate) use mount::device_of_mount;
 pub(crate) use descriptors::{process_of_pidfd, sends_signals};
 pub use lifetime::{has_ended, is_alive};
+#[cfg(target_os = "linux")]
+pub(crate) use mount::device_of_mount;
 pub(in crate::os) use namespace::forget_namespace;
 pub use namespace::{
     LocalNumbers, are_hidden, boot_id, can_be_seen, has_our_numbers, local_numbers, namespace_of, number_of,

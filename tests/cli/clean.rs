@@ -238,7 +238,8 @@ fn only_finished_tasks_are_cleaned_and_only_with_the_option() {
 /// Starts `clean` under strace, which stops it after this system call on the lock file of `a`. Returns the call and the pid.
 fn start_stopped_clean(scene: &Scene, call: &str, out: &str) -> (RunningCall, u32) {
     let (note, log) = (scene.path("pid"), scene.path("log"));
-    let command = scene.call("strace").arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
+    // The second name is the one in the open directory.
+    let command = scene.call("strace").arg("-P").arg(scene.lock_file("a")).args(["-P", "aba-a.lock", "-o"]).arg(&log);
     let command = command.args(["-e", &format!("inject={call}"), "sh", "-c"]);
     let clean = command.arg(format!("echo $$ >'{}'; exec \"$HELPER\" clean a", note.display())).out(out).start();
     wait_until("clean is stopped", || {
@@ -307,11 +308,12 @@ fn a_clean_killed_at_any_step_leaves_a_usable_lock() {
     use_locks(&scene, &["a"]);
     let log = scene.path("log");
     let mut steps = 0;
-    for call in ["/^open(at)?$", "flock", "fcntl", "unlink", "/^(statx|l?stat|fstat)$", "pread64", "close", "write"] {
+    let (unlink, stat) = ("/^unlink(at)?$", "/^(statx|l?stat|fstat|newfstatat)$");
+    for call in ["/^open(at)?$", "flock", "fcntl", unlink, stat, "pread64", "close", "write"] {
         for when in 1..=4 {
             use_locks(&scene, &["a"]);
             let mut command = scene.program("strace");
-            command.arg("-P").arg(scene.lock_file("a")).arg("-o").arg(&log);
+            command.arg("-P").arg(scene.lock_file("a")).args(["-P", "aba-a.lock", "-o"]).arg(&log);
             command.args(["-e", &format!("inject={call}:signal=KILL:when={when}"), HELPER, "clean", "-q"]);
             let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
             steps += usize::from(fs::read_to_string(&log).unwrap().contains("killed by SIGKILL"));

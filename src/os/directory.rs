@@ -181,3 +181,32 @@ impl Directory {
 pub(crate) fn directory_inodes(path: &Path, mut visit: impl FnMut(u64)) -> io::Result<()> {
     Directory::open_path(path.as_os_str().as_bytes())?.for_each(&mut EntryBuffer::new(), |_, inode| visit(inode))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn an_open_directory_stays_the_same_when_its_path_leads_to_another_one() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, moved) = (place.path().join("locks"), place.path().join("moved"));
+        for directory in [&path, &moved] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("a"), "").unwrap();
+        }
+        let directory = Directory::open_for_names(&path).unwrap();
+        let file = directory.open_unblocked(c"a").unwrap();
+        assert!(directory.has_file(c"a", &file));
+        // Another user puts a link to a directory of a victim in its place.
+        fs::rename(&path, place.path().join("old")).unwrap();
+        std::os::unix::fs::symlink(&moved, &path).unwrap();
+        assert!(directory.has_file(c"a", &file));
+        directory.remove(c"a").unwrap();
+        assert!(moved.join("a").exists() && !place.path().join("old/a").exists());
+        assert!(!directory.has_file(c"a", &file));
+        // Links are not followed.
+        std::os::unix::fs::symlink(moved.join("a"), place.path().join("old/a")).unwrap();
+        assert!(directory.open_unblocked(c"a").is_err());
+    }
+}

@@ -146,7 +146,7 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
 fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
     let scene = Scene::new();
     scene.make_root();
-    set_mode(scene.root(), 0o777);
+    set_mode(scene.root(), 0o1777);
     // A file without permissions. If the tests run as root, it is a private file of root, which another user tries to open.
     let root = is_root();
     fs::write(scene.lock_file("a"), "").unwrap();

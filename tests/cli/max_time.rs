@@ -123,7 +123,7 @@ fn a_watcher_that_cannot_be_started_is_reported_whichever_of_the_two_forks_fails
     let scene = Scene::new();
     set_mode(scene.path(""), 0o755);
     fs::create_dir(scene.root()).unwrap();
-    set_mode(scene.root(), 0o777);
+    set_mode(scene.root(), 0o1777);
     for processes in ["1", "2"] {
         let call = scene.call("setpriv").args(["--reuid", "61735", "--clear-groups", "prlimit"]);
         let call =

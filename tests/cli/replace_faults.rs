@@ -28,7 +28,7 @@ fn a_holder_that_cannot_be_examined_or_signalled_is_not_ended() {
         .err("\nhint: run this command as ")
         .run();
     if is_root() {
-        set_mode(scene.root(), 0o777);
+        set_mode(scene.root(), 0o1777);
         set_mode(scene.lock_file("job"), 0o666);
         let call = scene.unprivileged().args(["lock", "--replace", "job", "--", "echo", "not reached"]).status(75);
         call.err("refused to replace the holder of job: ").err("\nhint: end the holder as its user or as root").run();

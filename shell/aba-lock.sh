@@ -353,39 +353,73 @@ __aba_open_and_lock() {
 }
 
 # Opens the lock file of operation $1 on a free descriptor, and puts its number into __aba_fd.
+#
+# In a sticky directory, where other users may have files, the helper opens the file and prints how to open it through the process that
+# keeps it open, `<> /proc/PID/fd/N`: see aba-lock.bash.
 __aba_open_lock_file() {
-    __aba_path="${__aba_directory}/aba-$1.lock"
     __aba_attempt=0
     # Tries again, because `aba-lock clean` may remove the file before it is open.
     while [ "${__aba_attempt}" -le 10 ]; do
         __aba_attempt=$((__aba_attempt + 1))
-        if [ -L "${__aba_path}" ] || [ ! -f "${__aba_path}" ] || [ ! -r "${__aba_path}" ]; then
+        __aba_path="${__aba_directory}/aba-$1.lock" __aba_offer='' __aba_status=0
+        if [ -k "${__aba_directory}" ]; then
+            __aba_ask_for_file "$1"
+        elif [ -L "${__aba_path}" ] || [ ! -f "${__aba_path}" ] || [ ! -r "${__aba_path}" ]; then
             # The helper makes the file, private to its user, or reports why it cannot.
-            __aba_create_lock_file "$1" || return "$?"
+            __aba_run_helper path --create "$1" >/dev/null || __aba_status=$?
         fi
-        __aba_find_free_fd || return "$?"
-        # A file that is open for reading can be locked, except on NFS. The shell opens with O_CREAT for `<>`, which
-        # `fs.protected_regular` refuses for the file of another user in a sticky directory.
-        if [ -w "${__aba_path}" ] && [ ! -k "${__aba_directory}" ] && __aba_open_fd "${__aba_fd}" "${__aba_path}"; then
-            return 0
-        elif __aba_read_fd "${__aba_fd}" "${__aba_path}"; then
-            # --slots, --coalesce and --replace need a file that is open for writing. Through this path, the kernel does
-            # not see the directory.
-            if [ -w "${__aba_path}" ]; then
-                __aba_open_fd "${__aba_fd}" "/proc/self/fd/${__aba_fd}" || true
-            fi
-            return 0
+        if [ "${__aba_status}" != 0 ]; then
+            __aba_explain_status "$1"
+            return "$?"
         fi
+        if ! __aba_find_free_fd; then
+            __aba_end_offer
+            return 125
+        fi
+        [ -z "${__aba_offer}" ] || __aba_path=${__aba_offer#* }
+        # A file that is open for reading can be locked, except on NFS.
+        __aba_done=''
+        case ${__aba_offer} in
+            '< '*) ;;
+            *) [ ! -w "${__aba_path}" ] || ! __aba_open_fd "${__aba_fd}" "${__aba_path}" || __aba_done=yes ;;
+        esac
+        [ -n "${__aba_done}" ] || ! __aba_read_fd "${__aba_fd}" "${__aba_path}" || __aba_done=yes
+        __aba_end_offer
+        [ -z "${__aba_done}" ] || return 0
     done
-    __aba_print_message "cannot open lock file ${__aba_path} on descriptor ${__aba_fd}" 'find the cause with `aba_lock_doctor`'
+    __aba_print_message "cannot open lock file ${__aba_directory}/aba-$1.lock on descriptor ${__aba_fd}" 'find the cause with `aba_lock_doctor`'
     return 125
 }
 
-__aba_create_lock_file() {
-    __aba_status=0
-    __aba_run_helper path --create "$1" >/dev/null || __aba_status=$?
+# Sets __aba_offer to the redirection with which the lock file of operation $1 can be opened, or __aba_status if that fails.
+__aba_ask_for_file() {
+    case ${KSH_VERSION-} in
+        Version*)
+            # ksh93 reads only what the helper itself has printed, and not its other process, unless there is a pipeline.
+            __aba_offer=$({ __aba_run_helper path --create --open-for="${__aba_pid}" "$1" || echo "failed $?"; } | cat)
+            case ${__aba_offer} in
+                failed*) __aba_status=${__aba_offer#failed } __aba_offer='' ;;
+                *) ;;
+            esac
+            ;;
+        *) __aba_offer=$(__aba_run_helper path --create --open-for="${__aba_pid}" "$1") || __aba_status=$? ;;
+    esac
+}
+
+# Ends the process that keeps the file of __aba_offer open.
+__aba_end_offer() {
+    case ${__aba_offer} in
+        *' /proc/'*/fd/*)
+            __aba_offer=${__aba_offer#* /proc/}
+            kill "${__aba_offer%%/*}" 2>/dev/null || true
+            ;;
+        *) ;;
+    esac
+}
+
+# Returns the status of the call after the helper could not create the lock file of operation $1, with __aba_status.
+__aba_explain_status() {
     case ${__aba_status} in
-        0) return 0 ;;
         2)
             __aba_check_version
             return 2

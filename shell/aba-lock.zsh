@@ -30,12 +30,9 @@ __aba_find_free_fd() {
     __aba_fd=0
 }
 
-# Usage: __aba_open_fd FD PATH: opens the file for reading and writing, and sets __aba_fd to the descriptor, which replaces FD if that
-# is not 0.
+# Opens the file at $2 for reading and writing, and sets __aba_fd to the descriptor.
 __aba_open_fd() {
-    local old=$1
-    { exec {__aba_fd}<&0 } 2>/dev/null 0<>$2 || return 1
-    ((old == 0)) || exec {old}<&-
+    { exec {__aba_fd}<&0 } 2>/dev/null 0<>$2
 }
 
 # Opens the file at $2 for reading, and sets __aba_fd to the descriptor.

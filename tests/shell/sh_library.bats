@@ -125,6 +125,28 @@ echo "held by key: $?"
 END
 }
 
+@test "in each shell, a script locks in a directory in which other users have files, and leaves no process" {
+    in_each_shell 0 'slot: 1
+locked: 0
+refused: 125
+processes: 0' <<'END'
+umask 0
+mkdir -m 1777 "$ABA_LOCK_DIR"
+aba_lock_operation --slots 2 many
+echo "slot: $ABA_LOCK_SLOT"
+aba_lock_operation save
+echo "locked: $?"
+mkfifo "$ABA_LOCK_DIR/aba-fifo.lock"
+aba_lock_operation --on-conflict return fifo 2>/dev/null
+echo "refused: $?"
+for i in 1 2 3 4 5 6 7 8 9; do
+    set -- $(pgrep -f "open-for=$$")
+    [ "$#" = 0 ] || sleep 0.1
+done
+echo "processes: $#"
+END
+}
+
 @test "in each shell, mistakes are reported, and end the script" {
     in_each_shell 2 'aba-lock: aba_lock_operation needs the name of a lock
 hint: for example: `aba_lock_operation backup`

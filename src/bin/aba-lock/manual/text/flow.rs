@@ -1,5 +1,8 @@
 //! Puts words into lines.
 
+/// The indentation of the text of a section, and of the text below a term.
+pub(super) const INDENT: usize = 4;
+
 /// The font of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Font {

@@ -1,7 +1,6 @@
 //! Formats the macros of mdoc(7) that the pages in `shell/` use.
 
-use super::INDENT;
-use super::flow::{Flow, Font};
+use super::flow::{Flow, Font, INDENT};
 
 /// A list that is not complete yet.
 #[derive(Debug)]

@@ -5,11 +5,8 @@
 mod flow;
 mod mdoc;
 
-use flow::{Flow, Font};
+use flow::{Flow, Font, INDENT};
 use mdoc::Mdoc;
-
-/// The indentation of the text of a section, and of the text below a term.
-const INDENT: usize = 4;
 
 /// Formats the source of a page for lines of `width` columns. With `styled`, terms are bold and values are underlined.
 pub(crate) fn format_page(source: &str, width: usize, styled: bool) -> String {

@@ -26,6 +26,7 @@ fn a_list_is_divided_into_pages_on_request() {
     assert_eq!(ids_of(&list("?per_page=2&page=9")), [] as [String; 0]);
     assert_eq!(ids_of(&list("?resource=r3&who=ann&service=web&environment=prod")), ids[2..3]);
     assert_eq!(ids_of(&list("?resource=r3&who=bob")), [] as [String; 0]);
+    service.get(&format!("{LIST}?who={}", "a".repeat(1025))).expect_refusal(400, 3);
     for query in ["?page=0", "?per_page=0", "?page=x", "?per_page=-1", "?per_page=99999999", "?page=2"] {
         service.get(&format!("{LIST}{query}")).expect_refusal(400, 3);
     }

@@ -68,6 +68,9 @@ const MEMBERS: [&str; 10] = [
     member::SLOTS,
 ];
 
+/// Maximum number of characters of a parameter. No member of a lock is longer.
+const MAX_PARAMETER: usize = 1024;
+
 /// The known parameters of a list.
 const PARAMETERS: [&str; 10] =
     ["q", "page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
@@ -163,6 +166,9 @@ fn read_fields(members: &Members) -> Result<LockFields, CallError> {
 pub(super) fn parse_query(text: &str) -> Result<LockQuery, CallError> {
     let mut query = LockQuery { page: 1, ..LockQuery::default() };
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        if value.chars().count() > MAX_PARAMETER {
+            return Err(CallError::Invalid(format!("{name} is longer than {MAX_PARAMETER} characters")));
+        }
         let number = || {
             value
                 .parse::<u32>()

@@ -22,6 +22,12 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+/// The members of a lock info, all of which are strings.
+const MEMBERS: [&str; 7] = ["ID", "Operation", "Info", "Who", "Version", "Created", "Path"];
+
+/// Maximum number of bytes of the name of a holder in a list of locks.
+const MAX_WHO: usize = 1024;
+
 /// Maximum number of bytes of a lock info.
 const MAX_INFO: usize = 8 * 1024;
 
@@ -55,10 +61,10 @@ pub(super) async fn handle_call(
 }
 
 /// Refuses a call about the state. The status must not be 404: the client would take it for an empty state, and would
-/// create all resources again.
+/// create all resources again. `Allow` has only the methods that the description of the API can contain.
 fn refuse_state() -> Response {
     let refusal = json::respond_with_refusal(StatusCode::METHOD_NOT_ALLOWED, code::UNIMPLEMENTED, NO_STATE);
-    ([(header::ALLOW, "LOCK, UNLOCK, PUT, POST, DELETE")], refusal).into_response()
+    ([(header::ALLOW, "PUT, POST, DELETE")], refusal).into_response()
 }
 
 fn parse_name(name: Result<String, PathRejection>) -> Result<String, CallError> {
@@ -79,7 +85,12 @@ fn parse_info(RequestBody(body): RequestBody) -> Result<Option<Map<String, Value
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    json::parse_object(RequestBody(Ok(body))).map(Some)
+    let members = json::parse_object(RequestBody(Ok(body)))?;
+    let is_wrong = |name: &&&str| members.get(**name).is_some_and(|value| !value.is_string());
+    match MEMBERS.iter().find(is_wrong) {
+        Some(name) => Err(CallError::Invalid(format!("{name} in the lock info is not a string"))),
+        None => Ok(Some(members)),
+    }
 }
 
 fn read_text(members: &Map<String, Value>, name: &str) -> String {
@@ -97,6 +108,9 @@ fn read_info(members: Map<String, Value>) -> Result<LockInfo, CallError> {
     if who.is_empty() {
         "terraform".clone_into(&mut who);
     }
+    // The whole text is in the lock info.
+    let end = (0..=MAX_WHO.min(who.len())).rev().find(|end| who.is_char_boundary(*end));
+    who.truncate(end.unwrap_or_default());
     let text = Value::Object(members).to_string();
     if text.len() > MAX_INFO {
         return Err(CallError::Invalid(format!("the lock info is longer than {MAX_INFO} bytes")));

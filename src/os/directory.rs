@@ -188,6 +188,7 @@ mod tests {
     use std::fs;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "no other process uses the files of this test")]
     fn an_open_directory_stays_the_same_when_its_path_leads_to_another_one() {
         let place = tempfile::tempdir().unwrap();
         let (path, moved) = (place.path().join("locks"), place.path().join("moved"));

@@ -112,7 +112,10 @@ pub(crate) const PROGRAMS: &[Entry] = &[
 
 /// Returns true for a Rust file that is a program of its own, or a module that only tests have.
 pub(crate) fn is_alone(file: &str) -> bool {
-    file.starts_with("tests/fuzz/targets/") || file.ends_with("/build.rs") || file.ends_with("/properties.rs")
+    file.starts_with("tests/fuzz/targets/")
+        || file.ends_with("/build.rs")
+        || file.ends_with("/properties.rs")
+        || file.ends_with("/tests.rs")
 }
 
 /// Returns the name of the program that a file belongs to. The root of that program is in the folder of the file, or in

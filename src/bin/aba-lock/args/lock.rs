@@ -54,9 +54,10 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 /// with --fd on a descriptor that one of them has locked succeeds at once, as with flock(1).
 ///
 /// Several locks are acquired in the order of their names, either all or none. A nested call succeeds at once if a calling
-/// script holds the lock and this command inherited its descriptor. With --fd, a nested call on another descriptor is a
-/// conflict, unless the script lists its own descriptor in the environment: `export ABA_LOCK_FDS=9`. A shared lock is never
-/// made exclusive in place, not even with --file: release it first.
+/// script holds the lock and this command inherited its descriptor. With --fd, that may be another descriptor than N. But a script
+/// that opens the file on the descriptor that it inherited closes its copy of the lock, and the call is a conflict. In ksh and mksh,
+/// whose children inherit no descriptors, write `aba-lock lock --fd 9 NAME 9<&9`. A shared lock is never made exclusive in place, not
+/// even with --file: release it first.
 ///
 /// Waiters for an exclusive lock, including flock(1), get it in the order in which they began to wait. A call that arrives at
 /// the moment of a release can get the lock before them. While a process waits for an exclusive lock, a new call for a shared one

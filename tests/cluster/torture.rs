@@ -70,7 +70,8 @@ fn while_nodes_are_killed_there_are_never_two_holders_and_tokens_only_grow() {
         };
         let ends: Vec<i32> = thread::scope(|scope| {
             let running: Vec<_> = (0..workers).map(|worker| scope.spawn(move || work(worker))).collect();
-            let mut seed = std::process::id();
+            // A long run kills other nodes each time.
+            let mut seed = if workers == 8 { std::process::id() } else { 1 };
             while Instant::now() + Duration::from_secs(every) < end {
                 thread::sleep(Duration::from_secs(every - 2));
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -483,6 +483,7 @@ __aba_acquire_locks() {
     builtin local __aba_bin='' __aba_directory='' __aba_pid='' __aba_call_locks='' __aba_new_locks='' __aba_held_locks=''
     builtin local __aba_status=0 __aba_tries=0 __aba_granted='' __aba_signals='' __aba_unusable_fds='' __aba_tokens_found=''
     builtin local __aba_wait_start='' __aba_keyboard_option='' __aba_list='' __aba_name='' __aba_fd='' __aba_bound_mode=''
+    builtin local __aba_lease_slot=''
     builtin local -a __aba_words
     __aba_find_helper || __aba_end_call 125 || builtin return "$?"
     __aba_find_directory
@@ -572,6 +573,8 @@ __aba_find_slot() {
                 *) ;;
             esac
         done 2>/dev/null <"/proc/self/fdinfo/${__aba_entry#*/}"
+        # The slot of a lease is that of all machines.
+        __aba_found=${__aba_lease_slot:-${__aba_found}}
     fi
     [[ -n ${__aba_found} ]] || builtin return 1
     if ! __aba_contains "${__aba_slot_locks}" "${__aba_entry}/"; then
@@ -1365,6 +1368,11 @@ __aba_find_tokens() {
         __aba_list=${__aba_list#* }
         __aba_name=${__aba_fd%%/*}
         __aba_tokens=$(__aba_run_helper lease tokens --fd "${__aba_fd#*/}" "${__aba_name}" 2>/dev/null) || builtin true
+        # With a slot, there are three numbers.
+        if [[ -n ${__aba_slots} && ${__aba_tokens} == *' '*' '* ]]; then
+            __aba_lease_slot=${__aba_tokens##* }
+            __aba_tokens=${__aba_tokens% *}
+        fi
         # The answer is valid if it is two numbers.
         if [[ ${__aba_tokens//[0-9]/} != ' ' || ${__aba_tokens} == ' '* || ${__aba_tokens} == *' ' ]]; then
             builtin return 1

@@ -7,17 +7,30 @@ use crate::base::command_error::CommandError;
 use crate::base::programs::keeper;
 use crate::lock::error::LockError;
 use crate::lock::record::{self, Content};
+use crate::os::proc::lock_table;
 use crate::os::{self, Mode};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The lowest byte of a lock file that a keeper locks, far after the content of the file. Each keeper locks one byte at this
 /// offset or above it while it keeps its lease.
 pub const FIRST_LEASE_BYTE: u64 = 1 << 61;
+
+/// The lowest byte of a lock file by which a script is bound to its keeper. Each script locks two bytes from this offset on, below
+/// [`FIRST_LEASE_BYTE`].
+pub const FIRST_SCRIPT_BYTE: u64 = 1 << 60;
+
+/// Returns the first byte by which the open file description of `file` is bound to a keeper. `None`: it has no lease, or `/proc` does
+/// not show it.
+#[must_use]
+pub fn find_script_byte(file: &File) -> Option<u64> {
+    let ranges = lock_table::range_locks_of_descriptor(file.as_raw_fd());
+    ranges.iter().map(|range| range.start).find(|start| (FIRST_SCRIPT_BYTE..FIRST_LEASE_BYTE).contains(start))
+}
 
 /// Returns true if a keeper keeps a lease for the lock whose file is open as `file`.
 pub fn has_keeper(file: &File) -> io::Result<bool> {
@@ -26,10 +39,14 @@ pub fn has_keeper(file: &File) -> io::Result<bool> {
 
 /// Returns true if the lock that is held on descriptor `fd` has a lease, or had one when it was acquired.
 ///
-/// Only the record and a running keeper count. The environment does not, because other programs may set it and not clear it.
+/// Only the record and a running keeper count. The environment does not, because other programs may set it and not clear it. A lock
+/// that is held in shared mode can have other holders, each with a keeper and a record, so only the bytes of this description count.
 #[must_use]
 pub fn has_lease(fd: RawFd) -> bool {
     let Some(file) = os::second_descriptor(fd) else { return false };
+    if lock_table::lock_of_descriptor(fd).is_some_and(|lock| !lock.exclusive) {
+        return find_script_byte(&file).is_some();
+    }
     matches!(record::read(&file), Content::Record(record) if record.lease.is_some())
         || has_keeper(&file).unwrap_or(false)
 }

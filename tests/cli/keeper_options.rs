@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 20] = [
+const LOCAL: [&str; 18] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "bind",
     "exclusive",
@@ -16,11 +16,9 @@ const LOCAL: [&str; 20] = [
     "key",
     "reopen",
     "system",
-    // A lease is exclusive, and has a name: the helper refuses these with --server.
+    // A lease has a name, and no priorities: the helper refuses these with --server.
     "fcntl",
     "file",
-    "shared",
-    "slots",
     "priority",
     // The waiters of other machines are not known here.
     "coalesce",

@@ -19,7 +19,7 @@ pub(crate) const KEEPER: &str = env!("CARGO_BIN_EXE_aba-lock-keeper");
 pub(crate) const TTL: &str = "10s";
 
 /// Returns the helper that calls the keeper: `ABA_LOCK_BIN`, or the one next to the keeper.
-fn find_helper() -> PathBuf {
+pub(crate) fn find_helper() -> PathBuf {
     let helper = std::env::var_os("ABA_LOCK_BIN").map(PathBuf::from);
     let helper = helper.unwrap_or_else(|| Path::new(KEEPER).with_file_name("aba-lock"));
     assert!(helper.exists(), "{} is not there: `cargo build -p aba-lock`, or set ABA_LOCK_BIN", helper.display());

@@ -19,4 +19,5 @@ mod lost_lease;
 mod on_lost;
 mod script;
 mod service;
+mod sharing;
 mod torture;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A lock service on loopback.
-struct LockService {
+pub(crate) struct LockService {
     directory: TempDir,
     port: u16,
     extra: Vec<String>,
@@ -20,7 +20,7 @@ struct LockService {
 }
 
 impl LockService {
-    fn start(extra: &[&str]) -> Self {
+    pub(crate) fn start(extra: &[&str]) -> Self {
         let extra = extra.iter().map(|&word| word.to_owned()).collect();
         let directory = tempfile::tempdir().unwrap();
         let mut service = Self { directory, port: choose_ports(1)[0], extra, child: None };
@@ -55,7 +55,7 @@ impl LockService {
         child.wait().unwrap();
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }

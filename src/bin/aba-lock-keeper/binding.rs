@@ -11,19 +11,23 @@
 //! flock(2) on the same file cannot do this: a local waiter that was in the queue before the keeper would get the lock
 //! first, and then wait at the server for the lease that the keeper holds. The bytes must also differ from script to
 //! script. Otherwise the next script could lock them before the keeper of the last one noticed its end. Their position
-//! follows from the token of the local lock, which is different for each acquisition of the file.
+//! follows from the token of the local lock, which is different for each acquisition of the file. All holders of a shared
+//! lock have the same token, so for them it is a random number, which `/proc` shows as the position of the locked bytes.
 
 use crate::lease::WaitLimit;
 use crate::os::clock::Moment;
 use aba_lock::lock::keeper;
-use aba_lock::os::{Mode, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
+use aba_lock::os::proc::lock_table::lock_of_descriptor;
+use aba_lock::os::proc::openers::ScannedDescriptor;
+use aba_lock::os::{Mode, RangeLock, range_in_the_way, try_lock_range, unlock_range, wait_lock_range};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
 /// The lowest position of a script's bytes.
-const SCRIPTS: u64 = 1 << 60;
+const SCRIPTS: u64 = keeper::FIRST_SCRIPT_BYTE;
 
 /// The distance from a script's first byte to the byte of its keeper. The bytes of all scripts are below this position,
 /// and the bytes of all keepers are above it.
@@ -48,6 +52,22 @@ impl Binding {
     /// Returns the binding for the local lock with this token.
     pub(crate) fn from_token(token: u64) -> Self {
         Self { start: SCRIPTS + 2 * (token % (SCRIPTS / 2)) }
+    }
+
+    /// Finds the binding of this open file description, if the lock on it is shared.
+    pub(crate) fn find_shared(script: &File) -> Option<Self> {
+        if is_shared(script) { keeper::find_script_byte(script).map(|start| Self { start }) } else { None }
+    }
+
+    /// The token from which [`Self::from_token`] makes this binding.
+    pub(crate) fn token(self) -> u64 {
+        (self.start - SCRIPTS) / 2
+    }
+
+    /// Returns true if the script's bytes are among the locks of this descriptor of any process.
+    pub(crate) fn is_bound_to(self, descriptor: &ScannedDescriptor) -> bool {
+        let lock = |mode| RangeLock { mode, start: self.start, len: 2, pid: None };
+        [Mode::Exclusive, Mode::Shared].into_iter().any(|mode| descriptor.has_range_lock(&lock(mode)))
     }
 
     /// Locks the script's bytes on the script's open file description.
@@ -99,6 +119,11 @@ pub(crate) fn has_keeper(file: &File) -> io::Result<bool> {
     keeper::has_keeper(file)
 }
 
+/// Returns true if the lock on this open file description is shared, as it is for a slot.
+pub(crate) fn is_shared(file: &File) -> bool {
+    lock_of_descriptor(file.as_raw_fd()).is_some_and(|lock| !lock.exclusive)
+}
+
 /// Unlocks the script's bytes on this open file description, which all copies of the descriptor share.
 pub(crate) fn unbind_script(script: &File) -> io::Result<()> {
     unlock_range(script, SCRIPTS, KEEPERS - SCRIPTS)
@@ -109,6 +134,23 @@ pub(crate) fn unbind_script(script: &File) -> io::Result<()> {
 pub(crate) fn wait_until_returned(file: &File, limit: WaitLimit) {
     let limit = if limit == WaitLimit::NoWait { SHORT_RETURN_LIMIT } else { limit.cap(RETURN_LIMIT) };
     wait_while(limit, || has_keeper(file));
+}
+
+/// Waits until the keepers of scripts that have ended have given their leases back, but not forever. The keepers of the
+/// other holders of a shared lock go on.
+pub(crate) fn wait_until_ended_are_returned(file: &File, limit: WaitLimit) {
+    let limit = if limit == WaitLimit::NoWait { SHORT_RETURN_LIMIT } else { limit.cap(RETURN_LIMIT) };
+    wait_while(limit, || {
+        let mut position = KEEPERS;
+        while let Some(found) = range_in_the_way(file, Mode::Exclusive, position, 0)? {
+            let script = Binding { start: found.start.saturating_sub(KEEPERS) };
+            if !script.has_script(file)? {
+                return Ok(true);
+            }
+            position = found.start + found.len.max(1);
+        }
+        Ok(false)
+    });
 }
 
 fn wait_while(limit: Duration, is_kept: impl Fn() -> io::Result<bool>) {

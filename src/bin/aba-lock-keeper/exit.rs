@@ -11,7 +11,7 @@ pub(crate) use status::{BUSY, CANNOT_RUN, DONE, FAILED, NO, NOT_FOUND, REPLACED,
 /// Returns the exit status for a fault.
 pub(crate) fn status_for_fault(fault: &Fault) -> i32 {
     match fault {
-        Fault::Busy { .. } | Fault::Gone { .. } => BUSY,
+        Fault::Busy { .. } | Fault::OtherSlots { .. } | Fault::Gone { .. } => BUSY,
         Fault::TimedOut { .. } => TIMED_OUT,
         Fault::Misused { .. } => USAGE,
         Fault::NotRun { found: true, .. } => CANNOT_RUN,

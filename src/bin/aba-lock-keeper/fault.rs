@@ -1,6 +1,7 @@
 //! The error type of the keeper. [`crate::output`] prints it, and [`crate::exit`] gives it an exit status.
 
 use crate::lease::QueueEntry;
+use aba_lock_protocol::sharing::Sharing;
 use std::io;
 
 /// A reason why there is no lease, or why a command failed.
@@ -10,6 +11,8 @@ pub(crate) enum Fault {
     Busy { name: String, holder: Option<Box<QueueEntry>> },
     /// Another process held the lease during the whole wait.
     TimedOut { name: String, holder: Option<Box<QueueEntry>> },
+    /// The lock is held with another number of slots. A wait would not help.
+    OtherSlots { name: String, wanted: Sharing, holder: Box<QueueEntry> },
     /// No server answers. The state at the server is unknown.
     Unreachable { what: String },
     /// The lease does not exist any more.

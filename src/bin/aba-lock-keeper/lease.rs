@@ -1,12 +1,14 @@
 //! Plain data about leases, whichever server grants them.
 //!
-//! A server has a queue for each name. The first place in the queue holds the lock, as long as its lease lives.
+//! A server has a queue for each name. The first place in the queue holds the lock, as long as its lease lives. If the lock is
+//! shared, or has slots, the first places do.
 
 use crate::os::clock::Moment;
+use aba_lock_protocol::sharing::Sharing;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// A lease, which is a place in the queue of a name. While it is not the first place, the owner waits for the lock.
+/// A lease, which is a place in the queue of a name. While it is not one of the first places, the owner waits for the lock.
 ///
 /// The lease lives until `renewed_at + ttl`. The server counts from the moment at which it receives a renewal, and we
 /// count from the moment at which we sent it, so the server never ends a lease before we expect it.
@@ -18,12 +20,17 @@ pub(crate) struct Lease {
     pub(crate) id: String,
     /// The fencing token, which grows with every acquisition of the name.
     pub(crate) token: u64,
+    /// In etcd, the create revision of the key in the queue, which is the place in it. 0 at a lock service.
+    pub(crate) revision: u64,
     /// The time that the lease lives without renewal, according to the server.
     pub(crate) ttl: Duration,
     /// The moment at which the last successful renewal was sent.
     pub(crate) renewed_at: Moment,
     /// True if a keeper makes sure that the holder ends before the lease does.
     pub(crate) kept: bool,
+    pub(crate) sharing: Sharing,
+    /// The number of the slot, if the lock has slots.
+    pub(crate) slot: Option<u32>,
 }
 
 /// The description of the process that asks for a lease, for other users.
@@ -59,11 +66,29 @@ pub(crate) struct QueueEntry {
     pub(crate) name: String,
     pub(crate) id: String,
     pub(crate) token: u64,
+    /// As [`Lease::revision`].
+    pub(crate) revision: u64,
     pub(crate) owner: Option<LeaseOwner>,
     /// The owner in the words of the server, if the server has no structured description.
     pub(crate) owner_text: Option<String>,
     /// The time that the lease will live without renewal. `None`: it is unknown, or the server was not asked.
     pub(crate) left: Option<Duration>,
+    pub(crate) sharing: Sharing,
+    pub(crate) slot: Option<u32>,
+    /// True if it holds the lock, and false if it waits.
+    pub(crate) is_holder: bool,
+}
+
+impl QueueEntry {
+    /// Describes how the lock is held or wanted, if it is not exclusive.
+    pub(crate) fn describe_sharing(&self) -> Option<String> {
+        match (self.sharing, self.slot) {
+            (Sharing::Exclusive, _) => None,
+            (Sharing::Shared, _) => Some("shared".to_owned()),
+            (Sharing::Slots(number), Some(slot)) => Some(format!("slot {slot} of {number}")),
+            (Sharing::Slots(number), None) => Some(format!("one of {number} slots")),
+        }
+    }
 }
 
 /// A request for a lease.
@@ -75,6 +100,7 @@ pub(crate) struct LeaseRequest<'a> {
     pub(crate) limit: WaitLimit,
     /// True if a keeper will make sure that the holder ends before the lease does.
     pub(crate) kept: bool,
+    pub(crate) sharing: Sharing,
 }
 
 /// The time that an acquisition may wait.

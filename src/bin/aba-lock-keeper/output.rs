@@ -12,6 +12,7 @@ use aba_lock::base::duration::format_span;
 use aba_lock::base::text::shorten;
 use aba_lock::lock::events;
 use aba_lock::os::{can_be_written, write_until_signal};
+use aba_lock_protocol::sharing::Sharing;
 use clap::CommandFactory;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -118,6 +119,12 @@ pub(crate) fn report_fault(fault: &Fault, wait: Option<&str>) {
                 Some(format!("show its holder with `aba-lock lease show {name}`")),
             )
         }
+        Fault::OtherSlots { name, wanted, holder } => {
+            let (held, wanted) = (count_slots(holder.sharing), count_slots(*wanted));
+            let text = format!("{name} is held with --slots {held}, so --slots {wanted} is refused");
+            let hint = format!("use --slots {held}, or end all processes that hold this lock or wait for it");
+            (format!("{text}: held by {}", describe_entry(holder)), Some(hint))
+        }
         Fault::Unreachable { what } => {
             let hint = "check that the server is running, and that this machine can reach it";
             (format!("no lease server answers: {what}"), Some(hint.to_owned()))
@@ -138,7 +145,9 @@ pub(crate) fn report_fault(fault: &Fault, wait: Option<&str>) {
 pub(crate) fn report_replacement(fault: &Fault, instead: &str) {
     let text = match fault {
         Fault::Busy { holder: Some(holder), .. } => describe_refusal(holder),
-        Fault::Busy { name, .. } | Fault::TimedOut { name, .. } => format!("{name} is held"),
+        Fault::Busy { name, .. } | Fault::TimedOut { name, .. } | Fault::OtherSlots { name, .. } => {
+            format!("{name} is held")
+        }
         _ => return report_fault(fault, None),
     };
     print_message(&format!("{text}; running `{instead}`"), None);
@@ -172,22 +181,30 @@ pub(crate) fn report_lost_lease(name: &str, holder: Option<&QueueEntry>) {
     print_message(&format!("the lease on {name} is lost: {held}"), Some("stop the work that it protects"));
 }
 
+fn count_slots(sharing: Sharing) -> u32 {
+    sharing.slots().unwrap_or_default()
+}
+
 fn describe_refusal(holder: &QueueEntry) -> String {
     let QueueEntry { name, owner, .. } = holder;
     match owner {
-        Some(owner) => format!("{name} is already running: {}", describe_owner(owner)),
+        Some(_) => format!("{name} is already running: {}", describe_entry(holder)),
         None => format!("{name} is held by {}", describe_entry(holder)),
     }
 }
 
 /// Describes a holder or waiter, to follow "held by".
 fn describe_entry(entry: &QueueEntry) -> String {
-    match &entry.owner {
+    let text = match &entry.owner {
         Some(owner) => describe_owner(owner),
         None => match &entry.owner_text {
             Some(text) => escape_controls(text),
             None => format!("{} (no description)", escape_controls(&entry.id)),
         },
+    };
+    match entry.describe_sharing() {
+        Some(sharing) => format!("{text} ({sharing})"),
+        None => text,
     }
 }
 
@@ -219,7 +236,9 @@ pub(crate) fn print_lease(server: &str, lease: &Lease, as_json: bool) -> io::Res
     if !as_json {
         return descriptor::write_to_stdout(&format!("{id}\n"));
     }
-    let object = json!({ "lease": id, "name": name, "token": token, "ttl_seconds": ttl.as_secs(), "server": server });
+    let mut object =
+        json!({ "lease": id, "name": name, "token": token, "ttl_seconds": ttl.as_secs(), "server": server });
+    put_sharing(&mut object, lease.sharing, lease.slot);
     descriptor::write_to_stdout(&format!("{object:#}\n"))
 }
 
@@ -228,17 +247,28 @@ pub(crate) fn print_queue(server: &str, name: &str, queue: &[QueueEntry], as_jso
     if as_json {
         return print_data(&format!("{:#}\n", queue_json(server, name, queue)));
     }
-    let Some((holder, waiters)) = queue.split_first() else {
+    if queue.is_empty() {
         return print_data(&format!("{name}: free at {server}\n"));
-    };
-    let mut text = format!("{name}: held at {server}\n  {}\n", escape_controls(&describe_entry(holder)));
-    let left =
-        holder.left.map(|left| format!(", ends in {} unless it is renewed", format_span(left))).unwrap_or_default();
-    let _ = writeln!(text, "  token {}{left}", holder.token);
-    for (at, waiter) in waiters.iter().enumerate() {
-        let _ = writeln!(text, "  {}. waits: {}", at + 1, describe_entry(waiter));
     }
-    let _ = writeln!(text, "  lease: {}", escape_controls(&holder.id));
+    let mut text = format!("{name}: held at {server}\n");
+    let is_alone = queue.iter().filter(|entry| entry.is_holder).count() <= 1;
+    let mut waiters = 0;
+    for (at, entry) in queue.iter().enumerate() {
+        if at > 0 && !entry.is_holder {
+            waiters += 1;
+            let _ = writeln!(text, "  {waiters}. waits: {}", describe_entry(entry));
+            continue;
+        }
+        let left =
+            entry.left.map(|left| format!(", ends in {} unless it is renewed", format_span(left))).unwrap_or_default();
+        let _ = writeln!(text, "  {}\n  token {}{left}", escape_controls(&describe_entry(entry)), entry.token);
+        if !is_alone {
+            let _ = writeln!(text, "  lease: {}", escape_controls(&entry.id));
+        }
+    }
+    if is_alone {
+        let _ = writeln!(text, "  lease: {}", escape_controls(&queue[0].id));
+    }
     print_data(&text);
 }
 
@@ -260,30 +290,57 @@ pub(crate) fn print_queues(server: &str, entries: &[QueueEntry], as_json: bool) 
     );
     for name in names {
         let queue = queue(name);
-        let Some((holder, waiters)) = queue.split_first() else { continue };
-        let waiting = if waiters.is_empty() { "-".to_owned() } else { waiters.len().to_string() };
-        let dash = || "-".to_owned();
-        let (since, host, pid, user, command) = match &holder.owner {
-            Some(owner) => (
-                read_age(owner).map_or_else(dash, format_span),
-                escape_controls(&owner.host),
-                owner.pid.to_string(),
-                escape_controls(&owner.user),
-                shorten(&escape_controls(&owner.command), MAX_COMMAND),
-            ),
-            None => (dash(), dash(), dash(), dash(), escape_controls(holder.owner_text.as_ref().unwrap_or(&holder.id))),
-        };
-        let _ = writeln!(text, "{name:width$}  {since:>6}  {waiting:>7}  {host:<16}  {pid:>7}  {user:<8}  {command}");
+        let waiters = queue.iter().skip(1).filter(|entry| !entry.is_holder).count();
+        for (at, holder) in queue.iter().enumerate().filter(|(at, entry)| *at == 0 || entry.is_holder) {
+            let waiting = if waiters == 0 || at > 0 { "-".to_owned() } else { waiters.to_string() };
+            let dash = || "-".to_owned();
+            let sharing = holder.describe_sharing().map(|sharing| format!("({sharing}) ")).unwrap_or_default();
+            let (since, host, pid, user, command) = match &holder.owner {
+                Some(owner) => (
+                    read_age(owner).map_or_else(dash, format_span),
+                    escape_controls(&owner.host),
+                    owner.pid.to_string(),
+                    escape_controls(&owner.user),
+                    shorten(&escape_controls(&owner.command), MAX_COMMAND),
+                ),
+                None => {
+                    (dash(), dash(), dash(), dash(), escape_controls(holder.owner_text.as_ref().unwrap_or(&holder.id)))
+                }
+            };
+            let _ = writeln!(
+                text,
+                "{name:width$}  {since:>6}  {waiting:>7}  {host:<16}  {pid:>7}  {user:<8}  {sharing}{command}"
+            );
+        }
     }
     print_data(&text);
 }
 
+/// Adds the members of a lease that is not exclusive.
+fn put_sharing(object: &mut Value, sharing: Sharing, slot: Option<u32>) {
+    match sharing {
+        Sharing::Exclusive => {}
+        Sharing::Shared => object["mode"] = "shared".into(),
+        Sharing::Slots(number) => object["slots"] = number.into(),
+    }
+    if let Some(slot) = slot {
+        object["slot"] = slot.into();
+    }
+}
+
 fn queue_json(server: &str, name: &str, queue: &[QueueEntry]) -> Value {
-    let mut entries = queue.iter().map(|entry| {
+    let to_json = |entry: &QueueEntry| {
         let owner = entry.owner.as_ref().map(LeaseOwner::to_json);
-        json!({ "lease": entry.id, "token": entry.token, "owner": owner, "who": entry.owner_text, "ends_in_seconds": entry.left.map(|left| left.as_secs()) })
-    });
-    let holder = entries.next();
-    let state = if holder.is_some() { "held" } else { "free" };
-    json!({ "name": name, "server": server, "state": state, "holder": holder, "waiters": entries.collect::<Vec<_>>() })
+        let mut object = json!({ "lease": entry.id, "token": entry.token, "owner": owner, "who": entry.owner_text, "ends_in_seconds": entry.left.map(|left| left.as_secs()) });
+        put_sharing(&mut object, entry.sharing, entry.slot);
+        object
+    };
+    // The first entry always counts as the holder: the next holder may not have learned of it yet.
+    let (holders, waiters): (Vec<_>, Vec<_>) =
+        queue.iter().enumerate().partition(|(at, entry)| *at == 0 || entry.is_holder);
+    let [holders, waiters] =
+        [holders, waiters].map(|entries| entries.into_iter().map(|(_, entry)| to_json(entry)).collect());
+    let holders: Vec<Value> = holders;
+    let state = if holders.is_empty() { "free" } else { "held" };
+    json!({ "name": name, "server": server, "state": state, "holder": holders.first(), "holders": holders, "waiters": waiters })
 }

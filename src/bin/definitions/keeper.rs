@@ -155,6 +155,9 @@ pub(crate) struct AcquireArgs {
     #[command(flatten)]
     pub(crate) wait: WaitOptions,
 
+    #[command(flatten)]
+    pub(crate) sharing: SharingOptions,
+
     /// Description of the holder, shown to waiters
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
@@ -183,6 +186,18 @@ pub(crate) struct WaitOptions {
     /// Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
     #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
+}
+
+/// The mode of a lease.
+#[derive(Debug, Args)]
+pub(crate) struct SharingOptions {
+    /// Share the lease with other processes that request it with this option
+    #[arg(short, long, conflicts_with = "slots")]
+    pub(crate) shared: bool,
+
+    /// Let up to N processes hold the lease at the same time (1 to 1024); all must give the same N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) slots: Option<u32>,
 }
 
 /// Renew a lease: restart its time to live
@@ -255,6 +270,9 @@ pub(crate) struct HoldArgs {
 
     #[command(flatten)]
     pub(crate) wait: WaitOptions,
+
+    #[command(flatten)]
+    pub(crate) sharing: SharingOptions,
 
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,

@@ -75,6 +75,15 @@ pub fn try_fcntl_lock_of_descriptor(fd: i32) -> io::Result<Option<KernelLock>> {
     Ok(whole.next().map(|(_, range)| fcntl_lock(range.mode)))
 }
 
+/// The locks of fcntl(2) that the open file description of our descriptor `fd` holds. Empty also if the kernel cannot be asked.
+#[must_use]
+pub fn range_locks_of_descriptor(fd: i32) -> Vec<RangeLock> {
+    let info = process::read_small(&format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let ranges = info.lines().filter_map(|line| parse_range_lock(line.strip_prefix("lock:")?));
+    // A range with a process is a POSIX lock of this process.
+    ranges.map(|(_, range)| range).filter(|range| range.pid.is_none()).collect()
+}
+
 /// Returns a lock of fcntl(2) on the whole file.
 pub(crate) fn fcntl_lock(mode: Mode) -> KernelLock {
     KernelLock::of_file(NO_LOCKER, mode == Mode::Exclusive)

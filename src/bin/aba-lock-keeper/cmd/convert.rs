@@ -1,6 +1,6 @@
 //! Conversions that several commands need: from arguments to requests, and from errors of the library to faults.
 
-use crate::args::WaitOptions;
+use crate::args::{SharingOptions, WaitOptions};
 use crate::fault::Fault;
 use crate::lease::{LeaseOwner, WaitLimit};
 use crate::os::clock::Moment;
@@ -10,6 +10,7 @@ use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
 use aba_lock::os::proc::process;
 use aba_lock::os::{host_name, user_id};
+use aba_lock_protocol::sharing::Sharing;
 
 /// Converts an error of the library.
 pub(super) fn convert_error(error: impl Into<Error>) -> Fault {
@@ -45,6 +46,15 @@ pub(super) fn read_wait_limit(options: &WaitOptions) -> Result<WaitLimit, Fault>
         (timeout, limit) => timeout.or(limit.flatten()),
     };
     Ok(timeout.map_or(WaitLimit::NoWait, |timeout| WaitLimit::Until(Moment::now().plus(timeout))))
+}
+
+/// Reads the options for the mode.
+pub(super) fn read_sharing(options: &SharingOptions) -> Sharing {
+    match options {
+        SharingOptions { slots: Some(number), .. } => Sharing::Slots(*number),
+        SharingOptions { shared: true, .. } => Sharing::Shared,
+        SharingOptions { .. } => Sharing::Exclusive,
+    }
 }
 
 /// Describes the process that will hold a lease.

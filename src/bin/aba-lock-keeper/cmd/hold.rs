@@ -10,26 +10,29 @@
 use crate::args::HoldArgs;
 use crate::binding;
 use crate::cancellation::Cancellation;
-use crate::cmd::convert::{check_name, describe_owner, read_wait_limit};
+use crate::cmd::convert::{check_name, describe_owner, read_sharing, read_wait_limit};
 use crate::cmd::local_lock::{LocalLock, release_all};
 use crate::cmd::progress::WaitProgress;
 use crate::fault::Fault;
 use crate::keeper::kept_lease::KeptLease;
 use crate::keeper::start;
 use crate::lease::LeaseRequest;
-use crate::os::process;
 use crate::os::signal::{self, BlockedSignals};
+use crate::os::{process, random};
 use crate::server::connect;
 use crate::settings::{self, Settings};
 use crate::{exit, lease_note, on_lost, output};
-use aba_lock::base::environment::{FDS, TOKEN, inherited_descriptors};
+use aba_lock::base::environment::{FDS, SLOT, TOKEN, inherited_descriptors};
+use aba_lock_protocol::sharing::Sharing;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
-    let locks: Option<Vec<LocalLock>> = args.locks.iter().map(|text| LocalLock::parse(text)).collect();
+    let parse = |text: &String| Ok(LocalLock::parse(text, random::random_number()?));
+    let locks = args.locks.iter().map(parse).collect::<io::Result<Option<Vec<LocalLock>>>>();
+    let locks = locks.map_err(|error| Fault::from_random(&error))?;
     let Some(locks) = locks.map(Arc::<[LocalLock]>::from) else {
         return Err(Fault::Misused {
             what: "invalid value of --lock".to_owned(),
@@ -47,28 +50,38 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
         signal::die_of_signal(signal);
     }
     match acquired {
-        Ok(tokens) => {
+        Ok(held) => {
             // A command must get later signals. If a script has called us, a signal would end only this process, and
             // the script would keep the locks but see a failure.
             if args.script.is_none() {
                 blocked.restore();
             }
-            hand_over(args, &locks, &tokens.join(" "))
+            hand_over(args, &locks, &held)
         }
         Err(fault) => {
             release_all(&locks, &mut || {});
             blocked.restore();
             match fault {
-                fault @ (Fault::Busy { .. } | Fault::TimedOut { .. }) => handle_contention(args, &fault),
+                fault @ (Fault::Busy { .. } | Fault::TimedOut { .. } | Fault::OtherSlots { .. }) => {
+                    handle_contention(args, &fault)
+                }
                 fault => Err(fault),
             }
         }
     }
 }
 
+/// The leases that the call holds.
+struct HeldLeases {
+    /// Their tokens in the order of the arguments.
+    tokens: Vec<u64>,
+    /// The number of the slot, if the lock has slots. Then it is the only one.
+    slot: Option<u32>,
+}
+
 /// Acquires the leases in the order of their names, as all callers do, so that two callers cannot wait for each other.
 /// Returns their tokens in the order of the arguments.
-fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<Vec<String>, Fault> {
+fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<HeldLeases, Fault> {
     let begin = Instant::now();
     let settings = Settings::read(args.at.server.as_deref())?;
     if !args.quiet {
@@ -82,22 +95,28 @@ fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<Vec<Strin
     let owner = describe_owner(holder, command, args.who.as_deref());
     let limit = read_wait_limit(&args.wait)?;
     let mut server = connect::connect(&settings)?;
-    let mut tokens = vec![0; locks.len()];
+    let (mut tokens, mut slot) = (vec![0; locks.len()], None);
+    let sharing = read_sharing(&args.sharing);
     let mut order: Vec<(usize, &LocalLock)> = locks.iter().enumerate().collect();
     order.sort_by(|(_, one), (_, other)| one.name.cmp(&other.name));
     for (at, lock) in order {
         check_name(&lock.name)?;
         if lock.has_keeper() {
-            tokens[at] = lock.find_token_at(&settings)?;
+            let note = lock.find_note_at(&settings)?;
+            (tokens[at], slot) = (note.token, note.slot);
             continue;
         }
         lock.check_acquirer(args.script)?;
         let all = Arc::clone(locks);
         let cancellation = Cancellation::begin_with(&settings, move |give_back| release_all(&all, give_back));
         // The last holder on this machine may have ended a moment ago.
-        binding::wait_until_returned(&lock.file, limit);
+        if sharing == Sharing::Exclusive {
+            binding::wait_until_returned(&lock.file, limit);
+        } else {
+            binding::wait_until_ended_are_returned(&lock.file, limit);
+        }
         let mut progress = WaitProgress::new(&settings, &lock.name, &cancellation.pending, args.quiet);
-        let request = LeaseRequest { name: &lock.name, ttl, owner: &owner, limit, kept: true };
+        let request = LeaseRequest { name: &lock.name, ttl, owner: &owner, limit, kept: true, sharing };
         let lease = server.acquire(&request, &mut progress);
         cancellation.end();
         let lease = lease?;
@@ -110,24 +129,28 @@ fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<Vec<Strin
             let _ = server.release(&lease.id);
             return Err(fault);
         }
-        lease_note::write_note(&lock.file, &lock.name, settings.label(), &lease)?;
-        tokens[at] = lease.token;
+        if sharing == Sharing::Exclusive {
+            lease_note::write_note(&lock.file, &lock.name, settings.label(), &lease)?;
+        }
+        (tokens[at], slot) = (lease.token, lease.slot);
         if args.verbose {
             output::report_acquisition(settings.label(), &lease, begin.elapsed());
         }
     }
-    Ok(tokens.iter().map(u64::to_string).collect())
+    Ok(HeldLeases { tokens, slot })
 }
 
 /// Leaves the leases to the script, or runs the command.
-fn hand_over(args: &HoldArgs, locks: &[LocalLock], tokens: &str) -> Result<i32, Fault> {
+fn hand_over(args: &HoldArgs, locks: &[LocalLock], held: &HeldLeases) -> Result<i32, Fault> {
     if args.command.is_empty() {
         if let (Some(path), Some(script)) = (&args.pid_file, args.script) {
             write_pid(path, script).inspect_err(|_| release_all(locks, &mut || {}))?;
         }
         return Ok(exit::DONE);
     }
-    let mut variables = vec![(TOKEN, tokens.to_owned())];
+    let tokens: Vec<String> = held.tokens.iter().map(u64::to_string).collect();
+    let mut variables = vec![(TOKEN, tokens.join(" "))];
+    variables.extend(held.slot.map(|slot| (SLOT, slot.to_string())));
     if args.no_inherit {
         for lock in locks {
             aba_lock::os::keep_back(lock.fd);
@@ -198,7 +221,7 @@ fn handle_contention(args: &HoldArgs, fault: &Fault) -> Result<i32, Fault> {
         output::report_replacement(fault, instead);
     }
     let name = match fault {
-        Fault::Busy { name, .. } | Fault::TimedOut { name, .. } => name.as_str(),
+        Fault::Busy { name, .. } | Fault::TimedOut { name, .. } | Fault::OtherSlots { name, .. } => name.as_str(),
         _ => "",
     };
     Err(not_run(instead, &aba_lock::lock::inherit::exec_shell(instead, name)))

@@ -2,7 +2,7 @@
 
 use crate::args::{AcquireArgs, ListArgs, ReleaseArgs, RenewArgs, ShowArgs};
 use crate::cancellation::Cancellation;
-use crate::cmd::convert::{check_name, describe_owner, read_wait_limit};
+use crate::cmd::convert::{check_name, describe_owner, read_sharing, read_wait_limit};
 use crate::cmd::progress::WaitProgress;
 use crate::fault::Fault;
 use crate::lease::LeaseRequest;
@@ -24,7 +24,8 @@ pub(crate) fn acquire(args: &AcquireArgs) -> Result<i32, Fault> {
     let blocked = BlockedSignals::block();
     let cancellation = Cancellation::begin(&settings);
     let mut progress = WaitProgress::new(&settings, name, &cancellation.pending, args.quiet);
-    let request = LeaseRequest { name, ttl, owner: &owner, limit: read_wait_limit(&args.wait)?, kept: false };
+    let (limit, sharing) = (read_wait_limit(&args.wait)?, read_sharing(&args.sharing));
+    let request = LeaseRequest { name, ttl, owner: &owner, limit, kept: false, sharing };
     let mut server = connect::connect(&settings)?;
     let lease = server.acquire(&request, &mut progress)?;
     // Until the id is printed, a signal gives the lease back, because no other process knows the id.

@@ -24,8 +24,9 @@ pub(super) struct LocalLock {
 }
 
 impl LocalLock {
-    /// Parses NAME/DESCRIPTOR/TOKEN/fresh or NAME/DESCRIPTOR/TOKEN/held.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Parses NAME/DESCRIPTOR/TOKEN/fresh or NAME/DESCRIPTOR/TOKEN/held. `number` is a random number, for the binding of a
+    /// shared lock.
+    pub(super) fn parse(text: &str, number: u64) -> Option<Self> {
         let mut words = text.split('/');
         let (name, fd) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
         let token = words.next()?.parse().ok()?;
@@ -34,6 +35,12 @@ impl LocalLock {
         // A lock that was already held keeps the token of its acquisition, which is in the record.
         let recorded = lease_note::read_record(&file).map(|record| record.token);
         let token = recorded.filter(|recorded| !is_fresh && *recorded != 0).unwrap_or(token);
+        // The holders of a shared lock have the same token, and the record is that of the last one.
+        let token = match binding::is_shared(&file) {
+            true if is_fresh => number,
+            true => Binding::find_shared(&file).map_or(number, Binding::token),
+            false => token,
+        };
         Some(Self { name, fd, token, is_fresh, file, is_bound: AtomicBool::new(false) })
     }
 
@@ -49,7 +56,10 @@ impl LocalLock {
     /// Checks that the lock may get a lease: this script must have acquired the lock, now or earlier. If an ancestor of
     /// the script had acquired it, the lease would outlast the script.
     pub(super) fn check_acquirer(&self, script: Option<u32>) -> Result<(), Fault> {
-        let record = lease_note::read_record(&self.file);
+        if !self.is_fresh && binding::is_shared(&self.file) && aba_lock::os::owner(&self.file) == script {
+            return Ok(());
+        }
+        let record = lease_note::read_record(&self.file).filter(|_| !binding::is_shared(&self.file));
         let acquirer = record.map(|record| (record.pid, record.tick));
         if self.is_fresh || acquirer.is_some_and(|(pid, tick)| Some(pid) == script && process::is_alive(pid, tick)) {
             return Ok(());
@@ -63,8 +73,8 @@ impl LocalLock {
         })
     }
 
-    /// Returns the token of the lease that the lock already has, if that lease is at this server.
-    pub(super) fn find_token_at(&self, settings: &Settings) -> Result<u64, Fault> {
+    /// Returns the note of the lease that the lock already has, if that lease is at this server.
+    pub(super) fn find_note_at(&self, settings: &Settings) -> Result<LeaseNote, Fault> {
         let Some(note) = LeaseNote::read(&self.file) else {
             return Err(Fault::Failed {
                 what: format!("{} has a lease, but its lock file does not name the lease", self.name),
@@ -75,7 +85,7 @@ impl LocalLock {
             });
         };
         if settings.is_at(&note.server) {
-            return Ok(note.token);
+            return Ok(note);
         }
         Err(Fault::Failed {
             what: format!(
@@ -113,7 +123,11 @@ pub(super) fn release_all(locks: &[LocalLock], give_back: &mut dyn FnMut()) {
     }
     give_back();
     for lock in locks.iter().filter(is_bound) {
-        binding::wait_until_returned(&lock.file, WaitLimit::Forever);
+        if binding::is_shared(&lock.file) {
+            lock.binding().wait_for_return(&lock.file);
+        } else {
+            binding::wait_until_returned(&lock.file, WaitLimit::Forever);
+        }
     }
     for lock in locks.iter().filter(|lock| lock.is_fresh) {
         let _ = aba_lock::lock::release::release_descriptor(lock.fd, None);

@@ -54,22 +54,30 @@ pub(crate) fn settle(args: &SettleArgs) -> Result<i32, Fault> {
 /// Asks the server whether the script still holds the lease.
 pub(crate) fn check(args: &ScriptLockArgs) -> Result<i32, Fault> {
     let (name, file) = (check_name(args.name.as_deref().unwrap_or_default())?, copy_descriptor(args.fd)?);
-    let note = LeaseNote::read(&file).filter(|_| binding::has_keeper(&file).unwrap_or(false));
+    let note = LeaseNote::read(&file);
+    // The note of a shared lock is at its keeper.
+    let note = note.filter(|_| binding::is_shared(&file) || binding::has_keeper(&file).unwrap_or(false));
     let Some(note) = note else {
         output::report_missing_keeper(name);
         return Ok(exit::NO);
     };
     let queue = connect::connect(&Settings::read(Some(&note.server))?)?.read_queue(Some(name))?;
-    if queue.first().is_some_and(|first| first.token == note.token) {
+    if queue.iter().any(|entry| entry.is_holder && entry.token == note.token) {
         return Ok(exit::DONE);
     }
     output::report_lost_lease(name, queue.first());
     Ok(exit::NO)
 }
 
-/// Prints the token of the local lock and the token of the lease.
+/// Prints the token of the local lock and the token of the lease, and then the number of the slot, if the lock has slots.
 pub(crate) fn print_tokens(args: &ScriptLockArgs) -> Result<i32, Fault> {
     let file = copy_descriptor(args.fd)?;
+    if let Some(binding) = Binding::find_shared(&file) {
+        let Some(note) = LeaseNote::read(&file) else { return Ok(exit::NO) };
+        let slot = note.slot.map(|slot| format!(" {slot}")).unwrap_or_default();
+        output::print_data(&format!("{} {}{slot}\n", binding.token(), note.token));
+        return Ok(exit::DONE);
+    }
     let Some(record) = lease_note::read_record(&file) else { return Ok(exit::NO) };
     let token = LeaseNote::from_record(&record).map(|note| note.token.to_string()).unwrap_or_default();
     output::print_data(&format!("{} {token}\n", record.token));
@@ -78,7 +86,11 @@ pub(crate) fn print_tokens(args: &ScriptLockArgs) -> Result<i32, Fault> {
 
 /// Unlocks the script's bytes, for every copy of the descriptor, and waits until the keeper has given the lease back.
 fn return_lease(file: &File) -> io::Result<()> {
-    if binding::has_keeper(file)? {
+    if binding::is_shared(file) {
+        let Some(binding) = Binding::find_shared(file) else { return Ok(()) };
+        binding::unbind_script(file)?;
+        binding.wait_for_return(file);
+    } else if binding::has_keeper(file)? {
         binding::unbind_script(file)?;
         binding::wait_until_returned(file, WaitLimit::Forever);
     }

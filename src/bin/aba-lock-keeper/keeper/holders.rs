@@ -4,6 +4,7 @@
 //! on it. Each holder is first opened as a process descriptor and then verified, so that no signal goes to a process
 //! that got the pid of another. A process that may not be examined, such as one of another user, cannot be ended.
 
+use crate::binding::Binding;
 use aba_lock::lock::kill;
 use aba_lock::os::Process;
 use aba_lock::os::proc::lock_table::WantedFile;
@@ -27,13 +28,15 @@ struct LocalHolder {
 }
 
 impl Holders {
-    /// Finds the processes that hold a lock on this open file.
-    pub(crate) fn find(file: &File) -> Self {
+    /// Finds the processes that hold a lock on this open file. With a binding, only those that share its description: the
+    /// others have leases of their own.
+    pub(crate) fn find(file: &File, binding: Option<Binding>) -> Self {
         let file = identify(file);
         let (dev, ino) = (file.dev, file.ino);
         let look = openers::scan_descriptors(std::process::id(), &AtomicBool::new(false), |descriptor| {
             let is_same = (descriptor.data.dev, descriptor.data.ino) == (dev, ino);
-            (is_same && descriptor.lock().is_some()).then_some(descriptor.pid)
+            let is_meant = |binding: Binding| binding.is_bound_to(descriptor);
+            (is_same && descriptor.lock().is_some() && binding.is_none_or(is_meant)).then_some(descriptor.pid)
         });
         let mut pids = look.found;
         pids.dedup();

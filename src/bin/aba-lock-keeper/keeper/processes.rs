@@ -12,6 +12,7 @@ use crate::os::clock::Moment;
 use crate::os::process;
 use crate::server::connect;
 use crate::server::lease_server::LeaseServer;
+use aba_lock_protocol::sharing::Sharing;
 use std::fs::File;
 use std::io;
 use std::process::Child;
@@ -165,7 +166,7 @@ impl Keeper {
 
     /// Reports the loss, and begins the reaction to it.
     fn begin_loss(&mut self, end: Moment) {
-        let holders = Holders::find(&self.file);
+        let holders = self.find_holders();
         loss::report_loss(&self.kept, &holders, self.shared.is_gone(), end.left());
         match &self.kept.on_lost {
             OnLost::Term => holders.terminate(),
@@ -179,10 +180,16 @@ impl Keeper {
         }
     }
 
+    /// Finds the processes that hold the lock through the acquisition of this lease.
+    fn find_holders(&self) -> Holders {
+        let is_shared = self.kept.lease.sharing != Sharing::Exclusive;
+        Holders::find(&self.file, is_shared.then_some(self.kept.binding))
+    }
+
     /// Kills all processes that hold the lock. The guard repeats this until there are none, because they may start
     /// others.
     fn kill_holders(&self, end: Moment) -> LossStage {
-        if Holders::find(&self.file).kill() == 0 { LossStage::Over } else { LossStage::Reported(end) }
+        if self.find_holders().kill() == 0 { LossStage::Over } else { LossStage::Reported(end) }
     }
 
     /// Ends the holders of the lock, because the command of `--on-lost` could not be started, failed, or runs too long.
@@ -191,7 +198,7 @@ impl Keeper {
             process::kill_group(&mut child);
         }
         self.kept.on_lost = OnLost::Term;
-        Holders::find(&self.file).terminate();
+        self.find_holders().terminate();
     }
 
     /// Starts another process that renews the lease. `None`: no process can be created now.

@@ -4,6 +4,7 @@ use crate::fault::Fault;
 use crate::keeper::kept_lease::KeptLease;
 use crate::keeper::processes::Keeper;
 use crate::keeper::shared_state::SharedState;
+use crate::lease_note;
 use crate::os::{descriptor, signal};
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
@@ -22,10 +23,12 @@ pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     let (mut receiver, sender) = io::pipe().map_err(failed)?;
     let shared = SharedState::new().map_err(failed)?;
     let keeper_lease = kept.clone();
+    let note = lease_note::format_shared_note(kept.settings.label(), kept.binding, &kept.lease);
+    let note = note.map(|text| descriptor::create_note(&text)).transpose().map_err(failed)?;
     // The parent's copy of the sender is dropped with the closure.
     aba_lock::os::detached(&[], move || {
         signal::ignore_ending_signals();
-        let opened = descriptor::reopen(fd).and_then(|file| descriptor::keep_only(file, sender));
+        let opened = descriptor::reopen(fd).and_then(|file| descriptor::keep_only(file, sender, note));
         let Ok((file, mut sender)) = opened else { return };
         // This fails if the user may not write to the file.
         if !keeper_lease.binding.lock_keeper_byte(&file).unwrap_or(false) {

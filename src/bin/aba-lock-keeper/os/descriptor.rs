@@ -2,7 +2,8 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use std::fs::{File, OpenOptions};
+use std::ffi::CStr;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -60,8 +61,35 @@ fn take_ownership(fd: libc::c_long) -> io::Result<OwnedFd> {
     }
 }
 
-/// Moves `file` to descriptor 3 and `pipe` to descriptor 4, and closes all others above stderr.
-pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(file: File, pipe: P) -> io::Result<(File, P)> {
+/// The name of the file in memory in which a keeper has the lease note of a shared lock.
+const NOTE_NAME: &CStr = c"aba-lock-lease";
+
+/// The descriptor on which a keeper has its lease note.
+const NOTE_FD: RawFd = 5;
+
+/// Creates a file in memory with a lease note.
+pub(crate) fn create_note(text: &str) -> io::Result<File> {
+    // SAFETY: the name is a C string, and the descriptor is new.
+    let fd = take_ownership(unsafe { libc::memfd_create(NOTE_NAME.as_ptr(), libc::MFD_CLOEXEC) }.into())?;
+    let mut file = File::from(fd);
+    file.write_all(text.as_bytes())?;
+    Ok(file)
+}
+
+/// Reads the lease note of a keeper. `None`: the process has none.
+pub(crate) fn read_note(pid: u32) -> Option<String> {
+    let path = format!("/proc/{pid}/fd/{NOTE_FD}");
+    let link = fs::read_link(&path).ok()?;
+    let is_note = link.to_str()?.strip_prefix("/memfd:")?.starts_with(NOTE_NAME.to_str().ok()?);
+    if is_note { fs::read_to_string(path).ok() } else { None }
+}
+
+/// Moves `file` to descriptor 3, `pipe` to descriptor 4, and `note` to descriptor 5, and closes all others above stderr.
+pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(
+    file: File,
+    pipe: P,
+    note: Option<File>,
+) -> io::Result<(File, P)> {
     let (file, pipe): (OwnedFd, OwnedFd) = (file.into(), pipe.into());
     // Both are copied to high numbers first, so that neither takes the place of the other.
     let (high_file, high_pipe) = (copy_above(&file, 10)?, copy_above(&pipe, 10)?);
@@ -72,7 +100,17 @@ pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(file: File, pipe: P) -
         }
     }
     mem::forget((file, pipe));
-    aba_lock::os::close_inherited_except(&[3, 4]);
+    if let Some(note) = note.map(OwnedFd::from) {
+        let high_note = copy_above(&note, 10)?;
+        // SAFETY: as above. This process never closes the descriptor: it is for the readers.
+        if unsafe { libc::dup3(high_note, NOTE_FD, libc::O_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        mem::forget(note);
+        aba_lock::os::close_inherited_except(&[3, 4, NOTE_FD]);
+    } else {
+        aba_lock::os::close_inherited_except(&[3, 4]);
+    }
     // SAFETY: both descriptors are open, and have no other owner.
     unsafe { Ok((File::from(OwnedFd::from_raw_fd(3)), P::from(OwnedFd::from_raw_fd(4)))) }
 }

@@ -169,7 +169,7 @@ pub(crate) struct LockArgs {
     /// CMD gets the number of its slot, 1 to N, in `ABA_LOCK_SLOT`. All callers must give the same N. A call with another N is
     /// refused with status 75, also at the end of a wait, until no process holds the lock. An exclusive call without --slots waits
     /// until no slot is held, and new calls with --slots wait after it. A shared lock excludes no slot. With --slots, only one NAME
-    /// can be given, and no server: slots of several locks could cause deadlocks, and a lease has one holder. The file must be
+    /// can be given: slots of several locks could cause deadlocks. With a server, N is the number for all machines. The file must be
     /// writable, and on a local disk: network file systems such as NFS have no such locks.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SLOTS)))]
     #[arg(conflicts_with_all = ["shared", "exclusive"])]
@@ -287,7 +287,7 @@ pub(crate) struct LockArgs {
     /// Also lock NAME for all machines that use this server [default: the server of the environment]
     ///
     /// The URL is https://host:port, or etcd://h1:2379,h2:2379. An empty URL means no server.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["file", "shared"])]
+    #[arg(long, value_name = "URL", conflicts_with = "file")]
     pub(crate) server: Option<String>,
 
     /// With a server: time after which a lease expires if it cannot be renewed; at least 10s [default: 30s]

@@ -88,7 +88,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
     ("remedy", "the suggested next step, the text of the line `hint:`"),
     (
         "remote",
-        "with a server: name, server, state, holder, waiters (in `list`: an array next to locks and tasks, for all \
+        "with a server: name, server, state, holder, holders (more than one if the lease is shared), waiters (in `list`: an array next to locks and tasks, for all \
          names)",
     ),
 ];

@@ -80,10 +80,11 @@ pub(super) fn hold_with_lease(
     // With --skip-ok, the script or command is skipped in silence.
     let skip_status = if args.command.is_empty() { exit::COVERED } else { exit::DONE };
     let conflict_status = if args.skip_ok { Some(skip_status) } else { args.conflict_exit_code.map(i32::from) };
-    let options: [(&str, Option<OsString>); 7] = [
+    let options: [(&str, Option<OsString>); 8] = [
         ("--server=", args.server.as_ref().map(Into::into)),
         ("--ttl=", args.ttl.map(|ttl| ttl.as_secs_f64().to_string().into())),
         ("--on-lost=", args.on_lost.as_ref().map(Into::into)),
+        ("--slots=", args.slots.map(|slots| slots.to_string().into())),
         ("--who=", args.who.as_ref().map(Into::into)),
         ("--conflict-exit-code=", conflict_status.map(|code| code.to_string().into())),
         ("--on-busy=", args.on_busy.as_ref().map(Into::into)),
@@ -98,9 +99,12 @@ pub(super) fn hold_with_lease(
     }
     let no_inherit =
         args.command.first().is_some_and(|program| args.no_inherit || inherit::closes_descriptors(program));
-    for (option, is_set) in
-        [("--quiet", args.quiet || args.skip_ok), ("--verbose", args.verbose), ("--no-inherit", no_inherit)]
-    {
+    for (option, is_set) in [
+        ("--shared", args.shared),
+        ("--quiet", args.quiet || args.skip_ok),
+        ("--verbose", args.verbose),
+        ("--no-inherit", no_inherit),
+    ] {
         if is_set {
             words.push(option.into());
         }

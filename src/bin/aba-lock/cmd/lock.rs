@@ -293,11 +293,7 @@ fn status_for_wait() -> i32 {
 
 /// Reports an option that cannot be used with a server.
 fn reject_use_of_server(args: &LockArgs) -> bool {
-    let mistake = if args.shared {
-        "a lock at a server cannot be shared: for a lock on this machine only, add --server="
-    } else if args.slots.is_some() {
-        "a lock at a server has no slots: for a lock on this machine only, add --server="
-    } else if args.priority.is_some() {
+    let mistake = if args.priority.is_some() {
         "a lock at a server has no priorities: for a lock on this machine only, add --server="
     } else if args.coalesce.is_some() {
         "--coalesce cannot be used with a server, which does not show the waiters of other machines"

@@ -6,6 +6,7 @@ use crate::os::random;
 use crate::server::etcd::gateway::Gateway;
 use crate::server::etcd::json::{decode, read_number};
 use crate::settings::Settings;
+use aba_lock_protocol::sharing::{Sharing, check_slots};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -31,12 +32,17 @@ impl EtcdCluster {
         (format!("{}{name}/", self.prefix), format!("{}{name}0", self.prefix))
     }
 
-    /// Reads an entry from any key below the prefix.
+    /// Reads an entry from any key below the prefix. The entries before it decide if it holds the lock.
     pub(super) fn parse_entry(&self, kv: &Value) -> Option<QueueEntry> {
         let id = decode(&kv["key"])?;
         let name = id.strip_prefix(&self.prefix)?.rsplit_once('/')?.0.to_owned();
-        let token = read_number(&kv["create_revision"]);
-        Some(QueueEntry { name, id, token, owner: parse_owner(kv), owner_text: None, left: None })
+        let revision = read_number(&kv["create_revision"]);
+        let value = parse_value(kv);
+        // Other programs, and earlier versions, write no token: theirs is the revision.
+        let token = value["token"].as_u64().unwrap_or(revision);
+        let (sharing, slot) = parse_sharing(&value);
+        let (owner, owner_text) = (LeaseOwner::from_json(&value), None);
+        Some(QueueEntry { name, id, token, revision, owner, owner_text, left: None, sharing, slot, is_holder: false })
     }
 
     /// Reads an entry of the queue of a name. `None`: the key has another use.
@@ -72,7 +78,34 @@ fn parse_number(id: &str) -> Option<u64> {
     u64::from_str_radix(id.rsplit_once('/')?.1, 16).ok().filter(|number| *number > 0 && i64::try_from(*number).is_ok())
 }
 
+/// Reads the value of a key as JSON. Null: it is something else.
+pub(super) fn parse_value(kv: &Value) -> Value {
+    decode(&kv["value"]).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 /// Reads the owner that the value of a key describes.
 pub(super) fn parse_owner(kv: &Value) -> Option<LeaseOwner> {
-    decode(&kv["value"]).and_then(|text| LeaseOwner::from_json(&serde_json::from_str(&text).ok()?))
+    LeaseOwner::from_json(&parse_value(kv))
+}
+
+/// Adds the mode and the slot to the value of a key or a mark. An exclusive lock has neither.
+pub(super) fn put_sharing(value: &mut Value, sharing: Sharing, slot: Option<u32>) {
+    match sharing {
+        Sharing::Exclusive => {}
+        Sharing::Shared => value["mode"] = "shared".into(),
+        Sharing::Slots(number) => value["slots"] = number.into(),
+    }
+    if let Some(slot) = slot {
+        value["slot"] = slot.into();
+    }
+}
+
+/// Reads the mode and the slot from the value of a key or a mark.
+pub(super) fn parse_sharing(value: &Value) -> (Sharing, Option<u32>) {
+    let number = |name: &str| value[name].as_u64().and_then(check_slots);
+    match number("slots") {
+        Some(slots) => (Sharing::Slots(slots), number("slot")),
+        None if value["mode"] == "shared" => (Sharing::Shared, None),
+        None => (Sharing::Exclusive, None),
+    }
 }

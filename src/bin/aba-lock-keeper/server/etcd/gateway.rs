@@ -134,9 +134,13 @@ impl Gateway {
         }
     }
 
-    /// Waits until the key is deleted after this revision, or the time limit is reached.
-    pub(super) fn watch_deletion(&mut self, key: &str, after: u64, limit: Duration) {
-        let watch = json!({ "create_request": { "key": encode(key), "filters": ["NOPUT"], "start_revision": (after + 1).to_string() } });
+    /// Waits until the key is deleted after this revision, or the time limit is reached. With an end, waits for the deletion of
+    /// any key of that range.
+    pub(super) fn watch_deletion(&mut self, key: &str, end: Option<&str>, after: u64, limit: Duration) {
+        let mut watch = json!({ "create_request": { "key": encode(key), "filters": ["NOPUT"], "start_revision": (after + 1).to_string() } });
+        if let Some(end) = end {
+            watch["create_request"]["range_end"] = encode(end).into();
+        }
         let begin = Moment::now();
         let mut is_etcd = false;
         let watched = self.http.request_lines("/v3/watch", &watch, limit, |line| {

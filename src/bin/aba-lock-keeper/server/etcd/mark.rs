@@ -23,16 +23,25 @@
 //! | the answer to that transaction is lost | is ours | the second transaction fails its comparison, and a read shows our mark |
 //! | a user deletes the mark | is made again at the next renewal | until then, nothing prevents it |
 //!
+//! A holder that shares the lock has a mark of its own, `NAME!share-` and the number of its lease. An exclusive caller waits until
+//! there is none. A caller that shares waits for the mark of an exclusive holder, and counts the marks of holders with slots
+//! that have lost their keys.
+//!
 //! So after a crash the name is free after twice the time to live, with or without waiters. Other programs do not know
 //! the mark, and claim at once.
 
 use crate::fault::Fault;
 use crate::lease::QueueEntry;
+use crate::server::etcd::cluster::{parse_sharing, put_sharing};
 use crate::server::etcd::json::{decode, encode, read_number};
+use aba_lock_protocol::sharing::Sharing;
 use serde_json::{Value, json};
 
 /// The suffix after the name, in the key of a mark.
 const SUFFIX: &str = "!holder";
+
+/// The part after the name, in the key of a mark of a holder that shares the lock. The number of its lease follows.
+const SHARE: &str = "!share-";
 
 /// The mark of a holder.
 #[derive(Debug, Clone)]
@@ -45,12 +54,34 @@ pub(super) struct Mark {
     pub(super) lease: u64,
     /// The revision of the last change of the mark.
     pub(super) revision: u64,
+    pub(super) sharing: Sharing,
+    pub(super) slot: Option<u32>,
 }
 
 impl Mark {
     /// Returns the key of the mark for a holder with this key in the queue, which ends with `/` and a number.
     pub(super) fn key(holder: &str) -> String {
         format!("{}{SUFFIX}", holder.rsplit_once('/').map_or(holder, |(name, _)| name))
+    }
+
+    /// Returns the key of the mark for a holder in this mode.
+    pub(super) fn key_for(holder: &str, sharing: Sharing) -> String {
+        match (sharing, holder.rsplit_once('/')) {
+            (Sharing::Shared | Sharing::Slots(_), Some((name, number))) => format!("{name}{SHARE}{number}"),
+            _ => Self::key(holder),
+        }
+    }
+
+    /// Returns the range of the marks of the holders that share a lock, for any key in its queue: the first key, and the
+    /// first key after them. (`.` follows `-` in ASCII.)
+    pub(super) fn share_range(any_key: &str) -> (String, String) {
+        let name = any_key.rsplit_once('/').map_or(any_key, |(name, _)| name);
+        (format!("{name}{SHARE}"), format!("{name}{}.", SHARE.trim_end_matches('-')))
+    }
+
+    /// Reads the mark of a holder that shares the lock from its key.
+    pub(super) fn read_share(kv: &Value) -> Option<Self> {
+        Self::parse(&decode(&kv["key"])?, kv)
     }
 
     /// Reads the mark from the key for this holder. Returns `None` if the key does not exist, and fails if the key is
@@ -73,7 +104,8 @@ impl Mark {
     /// mark.
     pub(super) fn read_any(kv: &Value) -> Option<(String, Self)> {
         let key = decode(&kv["key"])?;
-        Some((key.strip_suffix(SUFFIX)?.to_owned(), Self::parse(&key, kv)?))
+        let name = key.strip_suffix(SUFFIX).or_else(|| Some(key.rsplit_once(SHARE)?.0))?.to_owned();
+        Some((name, Self::parse(&key, kv)?))
     }
 
     fn parse(key: &str, kv: &Value) -> Option<Self> {
@@ -81,20 +113,43 @@ impl Mark {
         let holder = value["holder"].as_str()?.to_owned();
         // A mark without a lease would never end.
         let lease = Some(read_number(&kv["lease"])).filter(|lease| *lease != 0)?;
-        let is_ours = value["of"] == json!("aba-lock") && Self::key(&holder) == key;
+        let (sharing, slot) = parse_sharing(&value);
+        let is_ours = value["of"] == json!("aba-lock") && Self::key_for(&holder, sharing) == key;
         let (term, revision) = (value["term"].as_u64()?, read_number(&kv["mod_revision"]));
-        is_ours.then_some(Self { holder, term, lease, revision })
+        is_ours.then_some(Self { holder, term, lease, revision, sharing, slot })
     }
 
     /// The entry for a holder that has a mark, but no key in the queue any more.
     pub(super) fn to_entry(&self, name: &str) -> QueueEntry {
         let owner_text = Some(format!("{}, which lost its lease and may not have noticed yet", self.holder));
-        QueueEntry { name: name.to_owned(), id: self.holder.clone(), token: 0, owner: None, owner_text, left: None }
+        QueueEntry {
+            name: name.to_owned(),
+            id: self.holder.clone(),
+            token: 0,
+            revision: 0,
+            owner: None,
+            owner_text,
+            left: None,
+            sharing: self.sharing,
+            slot: self.slot,
+            is_holder: true,
+        }
     }
 
     /// Returns the value of the mark.
-    pub(super) fn format_value(holder: &str, term: u64) -> String {
-        format!("{},\"of\":\"aba-lock\",\"term\":{term}}}", value_start(holder))
+    pub(super) fn format_value(holder: &str, term: u64, sharing: Sharing, slot: Option<u32>) -> String {
+        if sharing == Sharing::Exclusive {
+            return format!("{},\"of\":\"aba-lock\",\"term\":{term}}}", value_start(holder));
+        }
+        let mut value = json!({ "holder": holder, "of": "aba-lock", "term": term });
+        put_sharing(&mut value, sharing, slot);
+        value.to_string()
+    }
+
+    /// Returns an operation that deletes the mark of this holder, if it shares the lock. Its key has the number of the lease,
+    /// so it cannot be the mark of another.
+    pub(super) fn delete_share_operation(holder: &str) -> Value {
+        json!({ "request_delete_range": { "key": encode(&Self::key_for(holder, Sharing::Shared)) } })
     }
 
     /// Returns an operation that deletes the mark of this holder, but not the mark of another.

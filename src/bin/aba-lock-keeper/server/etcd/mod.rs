@@ -3,8 +3,8 @@
 //!
 //! A process that wants the lock NAME creates an etcd lease with a random number, and puts the key
 //! `NAME/<number in hex>` under that lease, unless the key exists. The keys of a name are its queue, in the order of
-//! their create revisions. The process whose key is first holds the lock, and the create revision of the key is the
-//! fencing token. If a keeper will renew the lease, the process first **claims** the lock: it creates a second key, the
+//! their create revisions. The process whose key is first holds the lock; if it shares the lock, so do the next ones that may
+//! ([`share`]). The holder takes its fencing token from a counter ([`token`]). If a keeper will renew the lease, the process first **claims** the lock: it creates a second key, the
 //! mark of the holder ([`mark`]).
 //!
 //! `etcdctl lock` and Go's `concurrency.Mutex` create the same keys in the same order, so they share the queue. etcd's
@@ -35,3 +35,5 @@ pub(crate) mod mark;
 pub(crate) mod queue;
 pub(crate) mod renewal;
 pub(crate) mod server;
+pub(crate) mod share;
+pub(crate) mod token;

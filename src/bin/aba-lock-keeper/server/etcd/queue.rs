@@ -5,15 +5,17 @@ use crate::lease::{Lease, LeaseRequest, QueueEntry, WaitLimit};
 use crate::server::etcd::cluster::{EtcdCluster, mark_number, parse_owner, read_lease_number};
 use crate::server::etcd::json::{encode, get_operation, put_operation, read_number};
 use crate::server::etcd::mark::Mark;
+use crate::server::etcd::token::{counter_key, format_entry};
 use crate::server::lease_server::WaitObserver;
 use crate::server::retry::PAUSE;
 use aba_lock_protocol::code::{FAILED_PRECONDITION, NOT_FOUND, OK};
+use aba_lock_protocol::sharing::Sharing;
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
 
 /// The longest watch. A watch may have missed an event.
-const WATCH_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const WATCH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Our place in a queue, as of one revision.
 struct QueuePlace {
@@ -23,6 +25,10 @@ struct QueuePlace {
     /// The id of the entry right before ours.
     before: Option<String>,
     mark: Option<Mark>,
+    /// The mark of a holder that shares the lock.
+    share: Option<Mark>,
+    /// The key of the last token, if it was read.
+    counter: Option<Value>,
     revision: u64,
     /// The term of the leader.
     term: u64,
@@ -41,13 +47,18 @@ impl EtcdCluster {
         let limit = request.limit;
         let mut place = self.join_queue(number, request, observer)?;
         loop {
-            let is_first = place.first.as_ref().is_some_and(|first| first.token == place.lease.token);
+            let is_first = place.first.as_ref().is_some_and(|first| first.revision == place.lease.revision);
             let mut holder = place.first.take();
             let mut ahead = place.before.clone();
             match &place.mark {
                 Some(mark) if is_first && mark.holder != place.lease.id => {
                     holder = Some(mark.to_entry(request.name));
                     ahead = Some(Mark::key(&mark.holder));
+                }
+                _ if is_first && place.share.is_some() => {
+                    let share = place.share.take();
+                    holder = share.as_ref().map(|mark| mark.to_entry(request.name));
+                    ahead = share.map(|mark| Mark::key_for(&mark.holder, mark.sharing));
                 }
                 mark if is_first => {
                     let has_mark = mark.is_some();
@@ -56,7 +67,9 @@ impl EtcdCluster {
                         self.keep_alive(&mut place.lease)?;
                     }
                     if has_mark || !request.kept || self.claim_lock(&mut place, limit, observer)? {
-                        return Ok(Lease { kept: request.kept, ..place.lease });
+                        let mut lease = Lease { kept: request.kept, ..place.lease };
+                        self.take_token(&mut lease, request, place.counter, observer)?;
+                        return Ok(lease);
                     }
                     // Another process made its mark. The next read shows which one.
                     (holder, ahead) = (None, None);
@@ -72,7 +85,12 @@ impl EtcdCluster {
             }
             if let Some(key) = ahead {
                 let longest = WATCH_LIMIT.min(place.lease.ttl / 4);
-                self.gateway.watch_deletion(&key, place.revision, limit.cap(longest).max(Duration::from_millis(1)));
+                self.gateway.watch_deletion(
+                    &key,
+                    None,
+                    place.revision,
+                    limit.cap(longest).max(Duration::from_millis(1)),
+                );
             }
             if needs_renewal(&place.lease) {
                 match self.keep_alive(&mut place.lease) {
@@ -98,19 +116,26 @@ impl EtcdCluster {
         let mut lease = self.grant_lease(&key, number, request, observer)?;
         let (from, to) = self.queue_range(request.name);
         let (from, to, own, mark) = (encode(&from), encode(&to), encode(&key), encode(&Mark::key(&key)));
-        let put_key = put_operation(&key, &request.owner.to_json().to_string(), number);
+        let put_key = put_operation(&key, &format_entry(&lease, request, None), number);
+        let (from_share, to_share) = Mark::share_range(&key);
+        let counter = counter_key(&key);
         let put_all: Vec<Value> =
             [put_key.clone()].into_iter().chain(Self::finish_mark_grant(mark_grant, &lease)).collect();
         let get_first = json!({ "request_range": { "key": from, "range_end": to, "sort_order": "ASCEND", "sort_target": "CREATE", "limit": "1" } });
         let is_absent = |key: &str| json!({ "key": key, "target": "CREATE", "create_revision": "0" });
         let mut is_empty = is_absent(&from);
         is_empty["range_end"] = json!(to);
+        let mut has_no_share = is_absent(&encode(&from_share));
+        has_no_share["range_end"] = json!(encode(&to_share));
+        let get_share =
+            json!({ "request_range": { "key": encode(&from_share), "range_end": encode(&to_share), "limit": "1" } });
+        let success: Vec<Value> = put_all.iter().cloned().chain([get_operation(&counter)]).collect();
         // If the queue is empty and there is no mark, one transaction does everything.
         let body = json!({
-            "compare": [is_empty, is_absent(&mark)], "success": put_all,
+            "compare": [is_empty, is_absent(&mark), has_no_share], "success": success,
             "failure": [
                 { "request_txn": { "compare": [is_absent(&own)], "success": [put_key], "failure": [get_operation(&key)] } },
-                get_first, get_operation(&Mark::key(&key)),
+                get_first, get_operation(&Mark::key(&key)), get_share,
             ],
         });
         let joined = self.gateway.call_until_answered("/v3/kv/txn", &body, request.limit, observer)?;
@@ -122,15 +147,22 @@ impl EtcdCluster {
         }
         let (revision, term) = (joined.revision(), joined.term());
         if joined.body["succeeded"] == json!(true) {
-            lease.token = revision;
-            let (name, id) = (lease.name.clone(), key.clone());
-            let first = Some(QueueEntry { name, id, token: revision, owner: None, owner_text: None, left: None });
-            let mark =
-                (put_all.len() == 2).then(|| Mark { holder: key, term: 0, lease: mark_number(number), revision });
-            return Ok(QueuePlace { lease, first, before: None, mark, revision, term, is_mixed: false });
+            lease.revision = revision;
+            let first = Some(own_entry(&lease));
+            let mark = (put_all.len() == 2).then(|| Mark {
+                holder: key,
+                term: 0,
+                lease: mark_number(number),
+                revision,
+                sharing: Sharing::Exclusive,
+                slot: None,
+            });
+            let counter = Some(joined.first_key(put_all.len()).clone());
+            let (before, share) = (None, None);
+            return Ok(QueuePlace { lease, first, before, mark, share, counter, revision, term, is_mixed: false });
         }
         let inner = &joined.body["responses"][0]["response_txn"];
-        lease.token = if inner["succeeded"] == json!(true) {
+        lease.revision = if inner["succeeded"] == json!(true) {
             revision
         } else {
             read_number(&inner["responses"][0]["response_range"]["kvs"][0]["create_revision"])
@@ -138,7 +170,9 @@ impl EtcdCluster {
         let first = self.parse_queue_entry(request.name, joined.first_key(1));
         let mark = Mark::read(&key, joined.first_key(2))?;
         // `read_place` finds the entry right before us.
-        let mut place = QueuePlace { lease, first, before: None, mark, revision, term, is_mixed: false };
+        let share = Mark::read_share(joined.first_key(3));
+        let (before, counter) = (None, None);
+        let mut place = QueuePlace { lease, first, before, mark, share, counter, revision, term, is_mixed: false };
         if place.first.is_none() {
             place.is_mixed = true;
             self.read_place(&mut place, request.limit, observer)?;
@@ -147,7 +181,7 @@ impl EtcdCluster {
     }
 
     /// Creates the lease for a key in the queue. Its token is not known yet.
-    fn grant_lease(
+    pub(super) fn grant_lease(
         &mut self,
         key: &str,
         number: u64,
@@ -160,9 +194,12 @@ impl EtcdCluster {
             name: request.name.to_owned(),
             id: key.to_owned(),
             token: 0,
+            revision: 0,
             ttl: Duration::from_secs(read_number(&granted.body["TTL"])),
             renewed_at: granted.sent_at,
             kept: false,
+            sharing: request.sharing,
+            slot: None,
         };
         match granted.code {
             OK if read_number(&granted.body["ID"]) == number && !lease.ttl.is_zero() => Ok(lease),
@@ -182,21 +219,27 @@ impl EtcdCluster {
     ) -> Result<(), Fault> {
         let (from, to) = self.queue_range(&place.lease.name);
         let (from, to) = (encode(&from), encode(&to));
-        let before = place.lease.token.saturating_sub(1).to_string();
+        let before = place.lease.revision.saturating_sub(1).to_string();
+        let (from_share, to_share) = Mark::share_range(&place.lease.id);
+        let get_share =
+            json!({ "request_range": { "key": encode(&from_share), "range_end": encode(&to_share), "limit": "1" } });
         let mut operations = vec![get_operation(&place.lease.id), get_operation(&Mark::key(&place.lease.id))];
         if place.is_mixed {
             // All keys, but not their values, which may be long.
-            operations.push(json!({ "request_range": { "key": from, "range_end": to, "sort_order": "ASCEND", "sort_target": "CREATE", "keys_only": true, "max_create_revision": place.lease.token.to_string() } }));
+            operations.push(json!({ "request_range": { "key": from, "range_end": to, "sort_order": "ASCEND", "sort_target": "CREATE", "keys_only": true, "max_create_revision": place.lease.revision.to_string() } }));
         } else {
             operations.push(json!({ "request_range": { "key": from, "range_end": to, "sort_order": "ASCEND", "sort_target": "CREATE", "limit": "1" } }));
             operations.push(json!({ "request_range": { "key": from, "range_end": to, "sort_order": "DESCEND", "sort_target": "CREATE", "limit": "1", "max_create_revision": before } }));
         }
+        let share = operations.len();
+        operations.push(get_share);
         let body = json!({ "success": operations });
         let read = self.gateway.call_until_answered("/v3/kv/txn", &body, limit, observer)?.check_success()?;
-        if self.parse_entry(read.first_key(0)).is_none_or(|own| own.token != place.lease.token) {
+        if self.parse_entry(read.first_key(0)).is_none_or(|own| own.revision != place.lease.revision) {
             return Err(Fault::Gone { name: place.lease.name.clone() });
         }
         place.mark = Mark::read(&place.lease.id, read.first_key(1))?;
+        place.share = Mark::read_share(read.first_key(share));
         (place.revision, place.term) = (read.revision(), read.term());
         if !place.is_mixed {
             place.first = self.parse_queue_entry(&place.lease.name, read.first_key(2));
@@ -211,8 +254,10 @@ impl EtcdCluster {
         let entries = kvs.into_iter().flatten().filter_map(|kv| self.parse_queue_entry(&place.lease.name, kv));
         let mut entries = entries.collect::<Vec<_>>().into_iter();
         place.first = entries.next();
-        place.before = entries.rfind(|entry| entry.token < place.lease.token).map(|before| before.id);
-        let Some(first) = place.first.as_mut().filter(|first| first.token < place.lease.token) else { return Ok(()) };
+        place.before = entries.rfind(|entry| entry.revision < place.lease.revision).map(|before| before.id);
+        let Some(first) = place.first.as_mut().filter(|first| first.revision < place.lease.revision) else {
+            return Ok(());
+        };
         let value = self.gateway.call("/v3/kv/range", &json!({ "key": encode(&first.id) }))?;
         first.owner = parse_owner(&value.body["kvs"][0]);
         place.before.get_or_insert_with(|| first.id.clone());
@@ -236,7 +281,23 @@ impl EtcdCluster {
     }
 }
 
+/// Returns the entry of the queue for our own lease.
+fn own_entry(lease: &Lease) -> QueueEntry {
+    QueueEntry {
+        name: lease.name.clone(),
+        id: lease.id.clone(),
+        token: 0,
+        revision: lease.revision,
+        owner: None,
+        owner_text: None,
+        left: None,
+        sharing: lease.sharing,
+        slot: lease.slot,
+        is_holder: true,
+    }
+}
+
 /// Returns true if a third of the time to live has passed.
-fn needs_renewal(lease: &Lease) -> bool {
+pub(super) fn needs_renewal(lease: &Lease) -> bool {
     lease.renewed_at.plus(lease.ttl / 3).is_past()
 }

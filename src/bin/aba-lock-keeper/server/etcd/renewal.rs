@@ -9,6 +9,7 @@ use crate::server::etcd::json::{encode, get_operation, put_operation, read_numbe
 use crate::server::etcd::mark::Mark;
 use crate::server::lease_server::WaitObserver;
 use aba_lock_protocol::code::{FAILED_PRECONDITION, NOT_FOUND, OK};
+use aba_lock_protocol::sharing::Sharing;
 use serde_json::{Value, json};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -35,7 +36,11 @@ impl EtcdCluster {
         let outlasts = granted.code == OK && granted.sent_at.plus(ttl) >= lease.renewed_at.plus(lease.ttl);
         let number = read_lease_number(&lease.id).ok().filter(|_| outlasts)?;
         // The term of its creation is unknown, so the first renewal makes the mark again.
-        Some(put_operation(&Mark::key(&lease.id), &Mark::format_value(&lease.id, 0), mark_number(number)))
+        Some(put_operation(
+            &Mark::key(&lease.id),
+            &Mark::format_value(&lease.id, 0, lease.sharing, None),
+            mark_number(number),
+        ))
     }
 
     /// Renews a lease, and its mark. The renewal counts only if a majority confirms afterwards that the member that
@@ -48,10 +53,11 @@ impl EtcdCluster {
                 return Err(renewed.refusal());
             }
             let ttl = keep_alive_ttl(&renewed);
-            let body = json!({ "success": [get_operation(&lease.id), get_operation(&Mark::key(&lease.id))] });
+            let mark = Mark::key_for(&lease.id, lease.sharing);
+            let body = json!({ "success": [get_operation(&lease.id), get_operation(&mark)] });
             let read = self.gateway.call("/v3/kv/txn", &body)?.check_success()?;
             let own = self.parse_entry(read.first_key(0));
-            let exists = own.is_some_and(|own| own.token == lease.token) || lease.token == 0;
+            let exists = own.is_some_and(|own| own.revision == lease.revision) || lease.revision == 0;
             let is_same_term = renewed.term() == read.term();
             if !exists || (ttl == 0 && is_same_term) {
                 return Err(Fault::Gone { name: lease.name.clone() });
@@ -69,7 +75,11 @@ impl EtcdCluster {
     /// Renews the mark of a holder: keeps its lease alive, or moves it to a new lease if the term has changed.
     fn renew_mark(&mut self, lease: &Lease, kv: &Value, term: u64) -> Result<(), Fault> {
         // A foreign key in that place is no reason to end a script: no other process can claim while it exists.
-        let Ok(mark) = Mark::read(&lease.id, kv) else { return Ok(()) };
+        let mark = match lease.sharing {
+            Sharing::Exclusive => Mark::read(&lease.id, kv),
+            Sharing::Shared | Sharing::Slots(_) => Ok(Mark::read_share(kv)),
+        };
+        let Ok(mark) = mark else { return Ok(()) };
         match &mark {
             None if !lease.kept => return Ok(()),
             Some(mark) if mark.holder != lease.id => return Ok(()),
@@ -119,13 +129,14 @@ impl EtcdCluster {
             }
             _ => return Err(granted.refusal()),
         }
-        let key = Mark::key(&lease.id);
+        let key = Mark::key_for(&lease.id, lease.sharing);
+        let value = Mark::format_value(&lease.id, term, lease.sharing, lease.slot);
         let body = json!({
             "compare": [
-                { "key": encode(&lease.id), "target": "CREATE", "create_revision": lease.token.to_string() },
+                { "key": encode(&lease.id), "target": "CREATE", "create_revision": lease.revision.to_string() },
                 { "key": encode(&key), "target": "MOD", "mod_revision": revision.to_string() },
             ],
-            "success": [put_operation(&key, &Mark::format_value(&lease.id, term), number)],
+            "success": [put_operation(&key, &value, number)],
         });
         let put = self.gateway.call_until_answered("/v3/kv/txn", &body, limit, observer)?;
         match put.code {

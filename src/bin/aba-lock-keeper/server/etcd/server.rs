@@ -6,8 +6,10 @@ use crate::os::clock::Moment;
 use crate::server::etcd::cluster::{EtcdCluster, choose_number, mark_number, read_lease_number};
 use crate::server::etcd::json::{encode, read_number};
 use crate::server::etcd::mark::Mark;
+use crate::server::etcd::share::mark_holders;
 use crate::server::lease_server::{LeaseServer, WaitObserver};
 use aba_lock_protocol::code::{NOT_FOUND, OK};
+use aba_lock_protocol::sharing::Sharing;
 use serde_json::json;
 use std::time::Duration;
 
@@ -15,7 +17,11 @@ impl LeaseServer for EtcdCluster {
     fn acquire(&mut self, request: &LeaseRequest, observer: &mut dyn WaitObserver) -> Result<Lease, Fault> {
         loop {
             let number = choose_number()?;
-            match self.wait_in_queue(number, request, observer) {
+            let acquired = match request.sharing {
+                Sharing::Exclusive => self.wait_in_queue(number, request, observer),
+                Sharing::Shared | Sharing::Slots(_) => self.wait_for_share(number, request, observer),
+            };
+            match acquired {
                 // We were stopped, or no server answered, for longer than the lease lives: join the queue again.
                 Err(Fault::Gone { .. }) if request.limit != WaitLimit::NoWait => {}
                 Err(fault) => {
@@ -33,11 +39,13 @@ impl LeaseServer for EtcdCluster {
 
     fn unlock(&mut self, id: &str) -> Result<(), Fault> {
         let number = read_lease_number(id)?;
-        let (own, delete_mark) = (encode(id), Mark::delete_operation(id));
+        let (own, delete_mark, delete_share) =
+            (encode(id), Mark::delete_operation(id), Mark::delete_share_operation(id));
         let body = json!({
             // A key that only looks like ours belongs to another program.
             "compare": [{ "key": own, "target": "LEASE", "lease": number.to_string() }],
-            "success": [{ "request_delete_range": { "key": own } }, delete_mark], "failure": [delete_mark],
+            "success": [{ "request_delete_range": { "key": own } }, delete_mark, delete_share],
+            "failure": [delete_mark, delete_share],
         });
         self.gateway.call("/v3/kv/txn", &body)?.check_success().map(drop)
     }
@@ -62,9 +70,12 @@ impl LeaseServer for EtcdCluster {
             name: entry.name,
             id: entry.id,
             token: entry.token,
+            revision: entry.revision,
             ttl: Duration::ZERO,
             renewed_at: Moment::now(),
             kept: false,
+            sharing: entry.sharing,
+            slot: entry.slot,
         })
     }
 
@@ -93,11 +104,28 @@ impl LeaseServer for EtcdCluster {
             }
             found.push(entry);
         }
+        mark_holders(&mut found);
         // A name with a mark is not free, even if its queue is empty.
         for (key, mark) in marks {
             let name = key.strip_prefix(&self.prefix).unwrap_or(&key);
-            if !found.iter().any(|entry| entry.name == name) {
-                found.push(mark.to_entry(name));
+            let is_missing = match mark.sharing {
+                Sharing::Exclusive => !found.iter().any(|entry| entry.name == name),
+                Sharing::Shared | Sharing::Slots(_) => !found.iter().any(|entry| entry.id == mark.holder),
+            };
+            if is_missing {
+                // Before the waiters of its name.
+                let at = found.iter().position(|entry| entry.name == name).unwrap_or(found.len());
+                found.insert(at, mark.to_entry(name));
+            }
+        }
+        if let Some(name) = name {
+            let any_key = self.queue_key(name, 0);
+            let (from, to) = Mark::share_range(&any_key);
+            let read = self.gateway.call("/v3/kv/range", &json!({ "key": encode(&from), "range_end": encode(&to) }))?;
+            for mark in read.body["kvs"].as_array().into_iter().flatten().filter_map(Mark::read_share) {
+                if !found.iter().any(|entry| entry.id == mark.holder) {
+                    found.insert(0, QueueEntry { left: self.read_time_left(mark.lease)?, ..mark.to_entry(name) });
+                }
             }
         }
         if let Some(name) = name.filter(|_| found.is_empty()) {

@@ -6,6 +6,7 @@ use crate::os::clock::Moment;
 use crate::server::http::{HttpAnswer, HttpClient};
 use aba_lock::base::duration::parse_span;
 use aba_lock_protocol::member;
+use aba_lock_protocol::sharing::{Sharing, check_slots};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -24,15 +25,26 @@ pub(super) fn parse_entry(lock: &Value) -> QueueEntry {
     let left = end.map(|end| Duration::try_from(end.duration_since(jiff::Timestamp::now())).unwrap_or_default());
     let token = lock[member::FENCING_TOKEN].as_u64().unwrap_or(0);
     let owner_text = Some(read_text(lock, member::WHO));
-    QueueEntry { name, id: read_text(lock, member::ID), token, owner: None, owner_text, left }
+    let (sharing, slot) = (parse_sharing(lock), lock[member::SLOT].as_u64().and_then(check_slots));
+    let id = read_text(lock, member::ID);
+    QueueEntry { name, id, token, revision: 0, owner: None, owner_text, left, sharing, slot, is_holder: true }
+}
+
+/// Reads the mode of a lock or a waiter in an answer.
+pub(super) fn parse_sharing(lock: &Value) -> Sharing {
+    match lock[member::SLOTS].as_u64().and_then(check_slots) {
+        Some(number) => Sharing::Slots(number),
+        None if lock[member::MODE] == member::SHARED => Sharing::Shared,
+        None => Sharing::Exclusive,
+    }
 }
 
 /// Reads our lease from a lock in an answer. `None`: the answer does not describe a lease on that name.
 pub(super) fn parse_lease(name: &str, lock: &Value, renewed_at: Moment) -> Option<Lease> {
-    let QueueEntry { name: locked, id, token, .. } = parse_entry(lock);
+    let QueueEntry { name: locked, id, token, sharing, slot, .. } = parse_entry(lock);
     let ttl = parse_ttl(lock)?;
     let is_lease = !id.is_empty() && token > 0 && locked == name && ttl >= Duration::from_secs(1);
-    is_lease.then_some(Lease { name: locked, id, token, ttl, renewed_at, kept: false })
+    is_lease.then_some(Lease { name: locked, id, token, revision: 0, ttl, renewed_at, kept: false, sharing, slot })
 }
 
 /// Reads the time to live of a lock in an answer.

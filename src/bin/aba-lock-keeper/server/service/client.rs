@@ -8,10 +8,12 @@ use crate::server::http::{HttpAnswer, HttpClient, TRY_LIMIT};
 use crate::server::lease_server::{LeaseServer, WaitObserver};
 use crate::server::retry::Retry;
 use crate::server::service::answer::{
-    check_id, escape, not_service, parse_entry, parse_lease, parse_ttl, read_code, read_text, refusal, try_endpoints,
+    check_id, escape, not_service, parse_entry, parse_lease, parse_sharing, parse_ttl, read_code, read_text, refusal,
+    try_endpoints,
 };
 use crate::settings::Settings;
-use aba_lock_protocol::code::{ALREADY_EXISTS, NOT_FOUND};
+use aba_lock_protocol::code::{ALREADY_EXISTS, FAILED_PRECONDITION, NOT_FOUND};
+use aba_lock_protocol::sharing::Sharing;
 use aba_lock_protocol::{member, path};
 use serde_json::{Value, json};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -75,22 +77,36 @@ impl ServiceClient {
         }
     }
 
-    /// Reads our lease from a lock in an answer.
-    fn read_lease(&self, name: &str, lock: &Value, renewed_at: Moment) -> Result<Lease, Fault> {
-        parse_lease(name, lock, renewed_at).ok_or_else(|| not_service(self.http.endpoint()))
+    /// Reads our lease from a lock in an answer. A service of an earlier version ignores the members of other modes, and
+    /// grants an exclusive lock: the caller gives that back.
+    fn read_lease(&self, request: &LeaseRequest, lock: &Value, renewed_at: Moment) -> Result<Lease, Fault> {
+        let lease = parse_lease(request.name, lock, renewed_at).ok_or_else(|| not_service(self.http.endpoint()))?;
+        if lease.sharing != request.sharing || lease.sharing.slots().is_some() != lease.slot.is_some() {
+            return Err(Fault::Failed {
+                what: format!("the lock service at {} does not know shared locks and slots", self.http.endpoint()),
+                hint: Some("update aba-lockd there".to_owned()),
+            });
+        }
+        Ok(lease)
     }
 
     /// Sends one request for a lease, which may wait at the service.
     fn request_lease(&mut self, request: &LeaseRequest, event: &str, wait: Duration) -> Result<LeaseAnswer, Fault> {
-        let body = json!({
+        let mut body = json!({
             (member::SERVICE): request.name, (member::WHO): describe_owner(request.owner), (member::ENVIRONMENT): "",
             (member::RESOURCE): "", (member::EVENT_ID): event, (member::TTL): request.ttl.as_secs_f64(),
             (member::WAIT): wait.as_secs_f64(),
         });
+        match request.sharing {
+            // A service of an earlier version knows no other mode.
+            Sharing::Exclusive => {}
+            Sharing::Shared => body[member::MODE] = member::SHARED.into(),
+            Sharing::Slots(number) => body[member::SLOTS] = number.into(),
+        }
         let interval = (request.ttl / 3).min(LOOK);
         if wait <= interval {
             let answer = self.call("POST", path::LOCK, Some(&body), wait + TRY_LIMIT)?;
-            return self.read_lease_answer(request.name, event, &answer);
+            return self.read_lease_answer(request, event, &answer);
         }
         // A thread waits for the answer, so that we can search for the lock on another connection if this one becomes
         // silent. In that case the thread lives until its time limit, possibly while this process forks a keeper. So it
@@ -113,7 +129,7 @@ impl ServiceClient {
                     if matches!(answer, Err(Fault::Unreachable { .. })) {
                         self.http.use_next_endpoint();
                     }
-                    return self.read_lease_answer(request.name, event, &answer?);
+                    return self.read_lease_answer(request, event, &answer?);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -125,16 +141,17 @@ impl ServiceClient {
             let Ok(locks) = self.list_locks(&format!("?{}={}", member::SERVICE, escape(request.name))) else {
                 continue;
             };
-            let mut locks = locks.iter().filter(|lock| parse_entry(lock).name == request.name);
-            match locks.next() {
-                Some(lock) if read_text(lock, member::EVENT_ID) == event => {
+            let locks: Vec<&Value> = locks.iter().filter(|lock| parse_entry(lock).name == request.name).collect();
+            let own = locks.iter().find(|lock| read_text(lock, member::EVENT_ID) == event);
+            match own.or(locks.first()) {
+                Some(lock) if own.is_some() => {
                     self.is_in_doubt = true;
                     // The answer may be on its way. If its connection were closed before it arrives, the service would
                     // take the lock back.
                     if let Ok((Ok(answer), _)) = receiver.recv_timeout(TRY_LIMIT) {
-                        return self.read_lease_answer(request.name, event, &answer);
+                        return self.read_lease_answer(request, event, &answer);
                     }
-                    return Ok(LeaseAnswer::AlreadyOurs(self.read_lease(request.name, lock, Moment::now())?));
+                    return Ok(LeaseAnswer::AlreadyOurs(self.read_lease(request, lock, Moment::now())?));
                 }
                 Some(_) => was_free = false,
                 // The name must be free twice in a row: at the first time, the service may be handing the lock over.
@@ -147,12 +164,25 @@ impl ServiceClient {
         }
     }
 
-    fn read_lease_answer(&self, name: &str, event: &str, answer: &HttpAnswer) -> Result<LeaseAnswer, Fault> {
+    fn read_lease_answer(
+        &self,
+        request: &LeaseRequest,
+        event: &str,
+        answer: &HttpAnswer,
+    ) -> Result<LeaseAnswer, Fault> {
         let existing = &answer.body[member::EXISTING_LOCK];
         match answer.status {
-            200 => Ok(LeaseAnswer::Granted(self.read_lease(name, &answer.body, answer.sent_at)?)),
+            200 => Ok(LeaseAnswer::Granted(self.read_lease(request, &answer.body, answer.sent_at)?)),
             409 if read_text(existing, member::EVENT_ID) == event => {
-                Ok(LeaseAnswer::AlreadyOurs(self.read_lease(name, existing, answer.sent_at)?))
+                Ok(LeaseAnswer::AlreadyOurs(self.read_lease(request, existing, answer.sent_at)?))
+            }
+            409 if read_code(answer) == Some(FAILED_PRECONDITION) => {
+                let holder = parse_entry(existing);
+                Err(Fault::OtherSlots {
+                    name: request.name.to_owned(),
+                    wanted: request.sharing,
+                    holder: Box::new(holder),
+                })
             }
             409 if read_code(answer) == Some(ALREADY_EXISTS) => {
                 let holder = Some(parse_entry(existing)).filter(|holder| !holder.name.is_empty());
@@ -196,7 +226,7 @@ impl ServiceClient {
                 Err(Fault::Unreachable { what }) => {
                     // The service may have granted the lease, and only the answer was lost.
                     if let Ok(Some(lock)) = self.find_event(event) {
-                        let mut lease = self.read_lease(request.name, &lock, Moment::now())?;
+                        let mut lease = self.read_lease(request, &lock, Moment::now())?;
                         self.renew(&mut lease)?;
                         return Ok(lease);
                     }
@@ -220,7 +250,9 @@ impl LeaseServer for ServiceClient {
                 // The lease was granted, and ended before we learned of it.
                 Err(Fault::Gone { .. }) if !request.limit.is_over() => {}
                 Err(fault) => {
-                    if self.is_in_doubt || !matches!(fault, Fault::Busy { .. } | Fault::TimedOut { .. }) {
+                    let is_refused =
+                        matches!(fault, Fault::Busy { .. } | Fault::TimedOut { .. } | Fault::OtherSlots { .. });
+                    if self.is_in_doubt || !is_refused {
                         let _ = self.release(&id);
                     }
                     return Err(fault);
@@ -239,7 +271,8 @@ impl LeaseServer for ServiceClient {
                 if has_no_ttl && read_text(&answer.body, member::ID) == lease.id {
                     return Ok(());
                 }
-                let renewed = self.read_lease(&lease.name, &answer.body, answer.sent_at)?;
+                let renewed = parse_lease(&lease.name, &answer.body, answer.sent_at);
+                let renewed = renewed.ok_or_else(|| not_service(self.http.endpoint()))?;
                 if renewed.id != lease.id {
                     return Err(not_service(self.http.endpoint()));
                 }
@@ -276,9 +309,9 @@ impl LeaseServer for ServiceClient {
         let answer = self.call("GET", &path::lock(&escape(check_id(id)?)), None, TRY_LIMIT)?;
         match (answer.status, read_code(&answer)) {
             (200, _) if read_text(&answer.body, member::ID) == id => {
-                let QueueEntry { name, id, token, .. } = parse_entry(&answer.body);
+                let QueueEntry { name, id, token, sharing, slot, .. } = parse_entry(&answer.body);
                 let ttl = parse_ttl(&answer.body).unwrap_or_default();
-                Ok(Lease { name, id, token, ttl, renewed_at: answer.sent_at, kept: false })
+                Ok(Lease { name, id, token, revision: 0, ttl, renewed_at: answer.sent_at, kept: false, sharing, slot })
             }
             (200, _) => Err(not_service(self.http.endpoint())),
             (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: id.to_owned() }),
@@ -296,11 +329,29 @@ impl LeaseServer for ServiceClient {
                 continue;
             }
             let name = holder.name.clone();
+            // All holders of a name have the same queue. The list has the oldest holder first.
+            let is_next = found.iter().position(|other: &QueueEntry| other.name == name && !other.is_holder);
+            if let Some(at) = is_next {
+                found.insert(at, holder);
+                continue;
+            }
             found.push(holder);
             for waiter in lock[member::QUEUE].as_array().into_iter().flatten() {
                 let owner_text = Some(read_text(waiter, member::WHO));
                 let (name, id) = (name.clone(), String::new());
-                found.push(QueueEntry { name, id, token: 0, owner: None, owner_text, left: None });
+                let sharing = parse_sharing(waiter);
+                found.push(QueueEntry {
+                    name,
+                    id,
+                    token: 0,
+                    revision: 0,
+                    owner: None,
+                    owner_text,
+                    left: None,
+                    sharing,
+                    slot: None,
+                    is_holder: false,
+                });
             }
         }
         Ok(found)

@@ -94,7 +94,9 @@ pub use descriptor::{
     had_owner, hand_down, inherited_descriptors, is_writable, keep_back, let_wait, make_room, owner, second_descriptor,
     set_owner, share, try_second_descriptor,
 };
-pub use detach::{adopt_orphans, close_inherited_except, detach_from_caller, detached, quiet_stdio, redirect_output};
+pub use detach::{
+    adopt_orphans, close_inherited_except, detach_from_caller, detached, let_user_inspect, quiet_stdio, redirect_output,
+};
 pub use directory::FileFacts;
 pub(crate) use directory::{Directory, directory_inodes};
 pub use examine::{Right, Rival, Room, may, room, undisturbed};

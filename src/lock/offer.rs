@@ -9,7 +9,7 @@
 //!    on a file that another process has open for writing, and this link always leads to the same file.
 //! 3. The script opens the link, and ends the process.
 //!
-//! If the script does not end the process, it ends itself with the script, or after [`OFFER_LIMIT`]. Then the script, which finds no such
+//! If the script does not end the process, it ends itself with the script, or after some seconds. Then the script, which finds no such
 //! link, asks again.
 
 use crate::os;
@@ -37,6 +37,8 @@ pub fn offer_file(file: File, path: &Path, script: u32) -> io::Result<()> {
     }
     let start = process::start_time(script);
     os::detached(&[], move || {
+        // Otherwise, the script could not open the link if it may not read the program of the helper.
+        os::let_user_inspect();
         os::close_inherited_except(&[file.as_raw_fd(), out.as_raw_fd()]);
         let mode = if os::is_writable(&file) { "<>" } else { "<" };
         let printed = writeln!(out, "{mode} /proc/{}/fd/{}", std::process::id(), file.as_raw_fd());

@@ -201,6 +201,16 @@ fn hide_variable(name: &str) {
     }
 }
 
+/// Lets other processes of the same user look into this process (Linux), also if they may not read its program, or if this
+/// process has had the rights of another user. So the memory must not contain secrets.
+pub fn let_user_inspect() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the arguments are numbers.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 1);
+    }
+}
+
 /// Makes this process the parent of each descendant whose parent ends (Linux), so that it can find and end all of them.
 pub fn adopt_orphans() {
     #[cfg(target_os = "linux")]

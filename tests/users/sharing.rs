@@ -199,6 +199,17 @@ fn a_directory_that_is_writable_by_all_without_the_sticky_bit_is_refused() {
 
 #[test]
 #[ignore = "needs root: make test-root"]
+fn a_script_locks_the_file_of_another_user_with_a_helper_that_it_may_not_read() {
+    let place = Place::new(ROOT.id, 0, 0o1777);
+    crate::place::set_mode(&place.helper(), 0o711);
+    for user in [BOB, ALICE, ROOT] {
+        let output = user.try_lock(&place, "022", Way::Library, "a");
+        assert!(output.status.success(), "{}: {output:?}", user.name);
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
 fn a_file_that_bash_has_created_gets_the_mode_and_group_of_its_directory() {
     // As when `clean` removes the file after the library has found it.
     let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$ABA_LOCK_BIN\" lock --fd 9 a";

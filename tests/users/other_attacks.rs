@@ -157,7 +157,7 @@ pub(crate) const OTHER_ATTACKS: &[Attack] = &[
         &[
             call("$H lock a -- echo ran", 0, "it has another name (hard link), so it may be a file of another user"),
             call("$H log --enable", 125, "it has another name (hard link), so it may be a file of another user"),
-            unequal("$H log --disable", (125, "cannot unmark"), (0, "events are no longer logged")),
+            unequal("$H log --disable", (125, "cannot turn logging off for"), (0, "events are no longer logged")),
         ],
     ),
     files(

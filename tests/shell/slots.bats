@@ -259,7 +259,7 @@ ls -l "/proc/$$/fd" 2>/dev/null | grep -c 'aba-.*\.lock'
 END
     local options
     for options in '--slots 2 one two' '--slots 2 --shared save' '--slots 0 save' '--slots 1025 save' \
-        '--slots x save' '--slots 2 --slots 3 save' '--slots 2 --server https://127.0.0.1:1 save'; do
+        '--slots x save' '--slots 2 --slots 3 save'; do
         run ./refused ${options}
         expect_text 'aba-lock: '
         expect_text $'status 2\n0'

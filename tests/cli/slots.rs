@@ -184,7 +184,7 @@ fn slots_of_a_file_are_those_of_its_lock() {
 #[test]
 fn options_that_slots_exclude_are_wrong_usage() {
     let scene = Scene::new();
-    for options in [&["--shared"][..], &["--exclusive"], &["other"], &["--server", "etcd://h:1"]] {
+    for options in [&["--shared"][..], &["--exclusive"], &["other"]] {
         scene.aba(["lock", "--slots", "2", "job"]).args(options).args(["--", "true"]).status(2).err("slots").run();
     }
     for number in ["0", "1025", "x"] {

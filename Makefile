@@ -118,7 +118,8 @@ order: need-target ## Note anew which functions each call runs, for the linker (
 	src/bin/aba-lock/link/note-order target/order/$(HELPER_TARGET)/release/aba-lock
 
 man: need-cargo ## Write the man pages into target/man
-	@rm -rf $(MAN)
+	@# `make dist` and the tests install with CARGO=true what is built already.
+	@$(if $(filter true,$(CARGO)),,rm -rf $(MAN))
 	$(CARGO) run --locked --quiet --bin aba-lock -- man --write $(MAN)
 
 ifeq (,$(T))

@@ -3,13 +3,14 @@
 //! Only the files of this folder print; a lint forbids it in all others. A message never claims more than is known: the
 //! process that took a lock, a process that inherited it, and what only the record says are distinguished.
 //!
-//! The files in their order; each file imports only from those before it: `width`, `text`, `command_hint`, `stream`, `pieces`, `table`, `holder`, `hint`,
+//! The files in their order; each file imports only from those before it: `width`, `text`, `command_hint`, `stream`, `pieces`, `table`, `difference`, `holder`, `hint`,
 //! `progress`, `contention`, `lock_json`, `log`, `log_event`, then one file for each group of commands (`list` uses `tasks`, and `watch`
 //! uses `list`).
 
 pub(crate) mod clean;
 mod command_hint;
 pub(crate) mod contention;
+mod difference;
 pub(crate) mod findings;
 pub(crate) mod flock;
 pub(crate) mod force;

@@ -1,5 +1,6 @@
 //! The output of `update` and `write`.
 
+use super::difference::format_difference;
 use super::holder::{describe_holder, describe_unseen_holder};
 use super::meant_line::MAX_LINE;
 use super::stream::print_message;
@@ -12,7 +13,6 @@ use aba_lock::file::edit::Edit;
 use aba_lock::file::error::FileError;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::holders;
-use similar::TextDiff;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -74,9 +74,7 @@ pub(crate) fn print_diff(edit: &Edit, draft: &ContentDraft) -> Result<(), FileEr
     let label = escape_controls(edit.label());
     match (old, new) {
         (Some(old), Some(new)) => {
-            let lines = TextDiff::from_lines(old.as_slice(), new.as_slice());
-            let mut text = Vec::new();
-            lines.unified_diff().header(&label, &label).to_writer(&mut text).map_err(edit.failed("compare"))?;
+            let text = format_difference(&label, &old, &new);
             // Written as bytes, because patch(1) needs them unchanged, even if they are not UTF-8.
             io::stdout().lock().write_all(&text).and_then(|()| io::stdout().flush())
         }

@@ -8,8 +8,8 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, [`mode`], `pages`,
-//!    `this_process`,
+//!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, [`mode`], [`number_map`],
+//!    `pages`, `this_process`, `variable`,
 //!    `memory`, `first_times`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`. Also `planted_link`.
@@ -54,6 +54,7 @@ mod memory;
 pub mod mode;
 mod mutex;
 mod new_file;
+pub mod number_map;
 mod output;
 mod owner;
 mod pages;
@@ -77,6 +78,7 @@ mod this_process;
 mod thread;
 mod timer;
 mod unlock;
+mod variable;
 mod wait;
 mod watch;
 mod watcher;
@@ -139,5 +141,6 @@ pub use this_process::{host_name, is_called, is_member, note_words, parent_id, u
 pub use thread::{map_in_threads, separate_descriptors, wait_for_any_byte};
 pub use timer::Alarm;
 pub use unlock::UnlocksAtEnd;
+pub(crate) use variable::read_variable;
 pub use watch::{Bell, DirectoryWatch, can_watch};
 pub use watcher::{WatcherAnswer, WatcherLink, WatcherSide, start_watcher};

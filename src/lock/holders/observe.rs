@@ -13,13 +13,13 @@ use crate::base::names::LockName;
 use crate::lock::peer;
 use crate::lock::promise;
 use crate::lock::record::{self, Content, Record};
+use crate::os::number_map::NumberMap;
 use crate::os::proc::lock_table::{self, KernelLock, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess};
 use crate::os::proc::process;
 use crate::os::{Mode, word_for};
 use crate::store::error::StoreError;
 use crate::store::{self, Store};
-use std::collections::HashMap;
 use std::fs::{self, FileType};
 use std::iter;
 use std::path::{Path, PathBuf};
@@ -285,7 +285,7 @@ fn look(
     };
     // By inode. The device that the kernel names is only looked up for files with a listed inode, because on tmpfs, btrfs and
     // overlay that takes six system calls.
-    let mut listed: HashMap<u64, Vec<ListedLock>> = HashMap::new();
+    let mut listed: NumberMap<u64, Vec<ListedLock>> = NumberMap::default();
     for lock in list.unwrap_or_default() {
         listed.entry(lock.file.ino).or_default().push(lock);
     }

@@ -2,13 +2,13 @@
 //! record names, and returns nothing if the answer could be incomplete.
 
 use crate::lock::record::{self, Content, Record};
+use crate::os::number_map::{NumberMap, NumberSet};
 use crate::os::proc::lock_table::{self, FileId, ListedLock, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use crate::os::proc::process;
 use crate::os::proc::sharers;
 use crate::os::{self, directory_inodes};
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
 
 /// The maximum number of processes that are examined in addition to the one in the record.
 const MAX_EXAMINED: usize = 48;
@@ -96,7 +96,7 @@ pub(super) fn find_all_holders(file: &WantedFile) -> Option<AllHolders> {
 pub(super) fn find_holders_of_few(files: &[WantedFile]) -> Option<AllHolders> {
     let first = files.iter().find(|file| file.ino != 0)?;
     let all = lock_table::list_completely()?;
-    let listed: HashSet<u64> = all.iter().filter(|one| !one.waits).map(|one| one.file.ino).collect();
+    let listed: NumberSet<u64> = all.iter().filter(|one| !one.waits).map(|one| one.file.ino).collect();
     let held: Vec<usize> = (0..files.len()).filter(|at| listed.contains(&files[*at].ino)).collect();
     let is_known = |file: &WantedFile| !file.lost && [0, first.dev].contains(&file.dev);
     if held.len() > FEW || !files.iter().all(is_known) || !os::has_plain_inodes(&first.path) {
@@ -123,7 +123,7 @@ pub(super) fn find_holders_of_few(files: &[WantedFile]) -> Option<AllHolders> {
 fn may_have_removed_files(file: &WantedFile, id: FileId, all: &[ListedLock]) -> bool {
     let Some(directory) = file.path.parent() else { return true };
     let others = all.iter().filter(|one| !one.waits && one.file != id && one.file.is_on_device_of(id));
-    let mut lockers: HashMap<u64, u32> = others.map(|one| (one.file.ino, one.lock.locker)).collect();
+    let mut lockers: NumberMap<u64, u32> = others.map(|one| (one.file.ino, one.lock.locker)).collect();
     if !lockers.is_empty() {
         let _ = directory_inodes(directory, |inode| {
             lockers.remove(&inode);

@@ -15,13 +15,13 @@ pub(super) use entry::parse_range_lock;
 pub use entry::{FileId, KernelLock, ListedLock, SlotUse};
 
 use crate::os::flock::Mode;
+use crate::os::number_map::{NumberMap, NumberSet};
 use crate::os::priority::QueuePlace;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
 use entry::{parse_lock, parse_ticket};
 use order::{find_levels, find_waiters_between_places, sort_waiters};
-use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -162,7 +162,7 @@ pub fn list_held() -> Option<Vec<ListedLock>> {
 /// in flock(2). Their order is not known; this function assumes the order of their start times.
 fn add_unlisted_waits(all: &mut Vec<ListedLock>) {
     let is_queued = |one: &&ListedLock| one.waits && one.lock.place.is_in_kernel_queue();
-    let known: HashSet<u32> = all.iter().filter(is_queued).map(|one| one.lock.locker).collect();
+    let known: NumberSet<u32> = all.iter().filter(is_queued).map(|one| one.lock.locker).collect();
     let mut sleepers: Vec<process::ProcessStat> =
         process::all_pids().into_iter().filter(|pid| !known.contains(pid)).filter_map(find_sleeper).collect();
     sleepers.sort_by_key(|process| (process.start, process.pid));
@@ -213,9 +213,9 @@ pub(crate) fn queue(file: FileId) -> Vec<u32> {
     waits.into_iter().map(|one| one.lock.locker).collect()
 }
 
-fn group_by_file(text: &str) -> HashMap<FileId, Vec<ListedLock>> {
-    let mut by_file: HashMap<FileId, Vec<ListedLock>> = HashMap::new();
-    let mut seen = HashSet::new();
+fn group_by_file(text: &str) -> NumberMap<FileId, Vec<ListedLock>> {
+    let mut by_file: NumberMap<FileId, Vec<ListedLock>> = NumberMap::default();
+    let mut seen = NumberSet::default();
     for lock in text.lines().filter_map(|line| parse_lock(line).or_else(|| parse_ticket(line))) {
         // The kernel shows a lock twice if a new one pushed it to the next page.
         if seen.insert(lock) {

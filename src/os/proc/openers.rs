@@ -7,6 +7,7 @@
 
 use crate::os::directory::{Directory, EntryBuffer, FileFacts};
 use crate::os::flock::Mode;
+use crate::os::number_map::NumberMap;
 use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, read_fdinfo_lock};
 use crate::os::proc::process::{self, has_vanished};
 use crate::os::range::RangeLock;
@@ -228,7 +229,7 @@ pub fn find_locking_processes(
     directory: Option<&Path>,
     stop: &AtomicBool,
 ) -> Scan<LockingProcess> {
-    let by_file: HashMap<(u64, u64), usize> =
+    let by_file: NumberMap<(u64, u64), usize> =
         wanted.iter().enumerate().map(|(index, file)| ((file.dev, file.ino), index)).collect();
     // Most scans meet no removed file, and there can be many thousand paths.
     let by_path: OnceLock<HashMap<&Path, usize>> = OnceLock::new();

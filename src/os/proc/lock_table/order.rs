@@ -2,15 +2,15 @@
 
 use super::entry::{FileId, KernelLock, ListedLock, SlotUse, parse_range_lock};
 use crate::os::flock::Mode;
+use crate::os::number_map::{NumberMap, NumberSet};
 use crate::os::priority::{Priority, QueuePlace};
-use std::collections::{HashMap, HashSet};
 
 /// The levels and modes of waiters for files, by the file and the pid. A waiter that is not here has the level normal.
-type Levels = HashMap<(FileId, u32), (Priority, Mode)>;
+type Levels = NumberMap<(FileId, u32), (Priority, Mode)>;
 
 /// Finds the levels in the text of the table. A waiter holds bytes that show its level and mode.
 pub(super) fn find_levels(text: &str) -> Levels {
-    let mut levels = Levels::new();
+    let mut levels = Levels::default();
     for line in text.lines().filter(|line| line.contains("POSIX") && !line.contains("->")) {
         if let Some((file, range)) = parse_range_lock(line)
             && let Some(pid) = range.pid
@@ -23,7 +23,7 @@ pub(super) fn find_levels(text: &str) -> Levels {
 }
 
 /// Returns the processes that hold bytes of a waiter, and that the table does not list as holders of the lock or as waiters.
-pub(super) fn find_waiters_between_places(levels: &Levels, listed: &HashSet<(FileId, u32)>) -> Vec<ListedLock> {
+pub(super) fn find_waiters_between_places(levels: &Levels, listed: &NumberSet<(FileId, u32)>) -> Vec<ListedLock> {
     let mut between: Vec<_> = levels.iter().filter(|(process, _)| !listed.contains(process)).collect();
     between.sort_unstable_by_key(|((_, pid), _)| *pid);
     let build = |((file, pid), (priority, mode)): (&(FileId, u32), &(Priority, Mode))| {

@@ -57,7 +57,7 @@ KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE
 SYSROOT = $(shell rustc --print sysroot)
 HOST    = $(shell rustc -vV | sed -n 's/^host: //p')
 LLD     = $(SYSROOT)/lib/rustlib/$(HOST)/bin/gcc-ld
-STATIC  = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 $(LINKER) $(REMAP)
+STATIC  = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 -C force-unwind-tables=no $(LINKER) $(REMAP)
 # For another processor, cc of this system cannot link. With musl, the linker of Rust needs no other tool, but does not order functions.
 LINKER  = $(if $(filter $(MACHINE)-%,$(HOST)),-C linker=src/bin/aba-lock/link/ordered-cc \
           $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld),-C linker=rust-lld)

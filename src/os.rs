@@ -9,7 +9,7 @@
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
 //!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, [`mode`], [`number_map`],
-//!    `pages`, `this_process`, `variable`,
+//!    `pages`, `this_process`, `unwinding`, `variable`,
 //!    `memory`, `first_times`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`. Also `planted_link`.
@@ -78,6 +78,8 @@ mod this_process;
 mod thread;
 mod timer;
 mod unlock;
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod unwinding;
 mod variable;
 mod wait;
 mod watch;

@@ -316,6 +316,11 @@ END
     expect_text ', stripped'
 }
 
+@test "the helper is smaller than 3 MiB" {
+    [[ $(aba-lock --version) == *-musl* ]] || skip 'the helper is for another C library'
+    [[ $(stat -Lc %s "${ABA_LOCK_BIN}") -lt 3145728 ]]
+}
+
 @test "each command has a man page that names each option in its help" {
     while read -r command; do
         page=${PROJECT}/target/man/man1/aba-lock-${command}.1

@@ -244,3 +244,31 @@ fn tokens_grow_when_a_lock_moves_from_one_kind_of_server_to_the_other_and_back()
         }
     }
 }
+
+#[test]
+fn a_holder_of_a_slot_that_was_frozen_for_longer_than_its_lease_is_killed_alone() {
+    over_all_servers(|server| {
+        let (one, other) = (Machine::new(server), Machine::new(server));
+        let mut frozen = one.start_script(&hold("--slots 2"));
+        frozen.read_line();
+        let keepers = one.wait_for_keepers("deploy");
+        let mut second = one.start_script(&hold("--slots 2"));
+        second.read_line();
+        for pid in keepers.iter().copied().chain([frozen.pid()]) {
+            send_signal(pid, "STOP");
+        }
+        // Its slot becomes free, and the other one is still renewed.
+        let mut next = other.start_script(&hold("-q -t 50 --slots 2"));
+        let (token, slot) =
+            next.read_line().split_once('/').map(|(token, slot)| (token.to_owned(), slot.to_owned())).unwrap();
+        assert!(token.parse::<u64>().is_ok() && ["1", "2"].contains(&slot.as_str()), "{token}/{slot}");
+        // Only the guard is thawed: the script can only continue if the guard lets it.
+        send_signal(keepers[0], "CONT");
+        assert_eq!(frozen.wait(), 137);
+        for script in [&mut second, &mut next] {
+            script.send_line();
+            assert_eq!(script.read_line(), "check 0");
+            assert_eq!(script.wait(), 0);
+        }
+    });
+}

@@ -271,15 +271,16 @@ impl<'a> Attempt<'a> {
         if handed_down && !is_taker(&content, self.request.holder) {
             return Err(LockError::Replaced { fd, path: target.path });
         }
-        // The script may have inherited the lock on another descriptor than this one. Such a lock is never replaced.
+        // The script may have inherited the lock on another descriptor than this one. Such a lock is never replaced. A script that has
+        // acquired the lock itself, on another descriptor, is refused.
+        let is_own = matches!(&content, Content::Record(record) if record.pid == self.request.holder);
         if self.request.replace.is_some()
+            && !is_own
             && let Some(guard) = self.find_inherited(&target)?
         {
             return Ok(guard);
         }
         if !self.try_lock(&file, &target)? {
-            // A script that has acquired the lock itself, on another descriptor, is refused.
-            let is_own = matches!(&content, Content::Record(record) if record.pid == self.request.holder);
             if !is_own && let Some(guard) = self.find_inherited(&target)? {
                 return Ok(guard);
             }

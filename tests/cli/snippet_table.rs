@@ -58,6 +58,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     // README.
     ("make install demo", Not(INSTALLS)),
     ("make install WITH_FLOCK", Not(INSTALLS)),
+    ("tar xzf aba-lock-", Not(INSTALLS)),
     ("make bench", Not(BUILDS)),
     ("make -s bench", Not(BUILDS)),
     ("make torture", Not(BUILDS)),

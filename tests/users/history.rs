@@ -141,7 +141,8 @@ fn a_child_of_another_user_that_keeps_the_lock_is_in_the_log() {
     assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap().success());
     set_mode(&program, 0o4755);
     assert_eq!(run(ALICE, &place, "aba-lock log --enable").0, 0);
-    let line = format!("aba-lock lock a -- sh -c '{} 600 >&- 2>&- & echo $!; exit 3'", program.display());
+    let waits = "until [ \"$(cat /proc/$!/comm)\" = daemon ]; do :; done";
+    let line = format!("aba-lock lock a -- sh -c '{} 600 >&- 2>&- & {waits}; echo $!; exit 3'", program.display());
     let (status, pid) = run(ALICE, &place, &line);
     assert_eq!(status, 3, "{pid}");
     let log = fs::read_to_string(place.root().join("events.jsonl")).unwrap();

@@ -22,11 +22,12 @@ use crate::lock::record::{self, Content};
 use crate::os;
 use crate::os::proc::lock_table::{self, KernelLock};
 use crate::os::proc::process;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::iter;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Returns true if the kernel should be asked whether the descriptor of the script already holds its lock: if the process that
 /// took it last still runs, or if the description has an owner. Otherwise there is no lock that could be lost.
@@ -81,13 +82,22 @@ pub(super) fn is_held_for_ancestor(file: &File, KernelLock { locker, .. }: Kerne
     matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if is_living_ancestor(pid, tick, process))
 }
 
-/// Returns the lock of the file at `path` if a process that started this one holds it, on a descriptor that this process inherited.
-pub(super) fn find_lock_of_ancestor(path: &Path) -> Option<KernelLock> {
+/// Returns the lock of the file at `path` if a process above the script holds it, on a descriptor that this process inherited. A lock
+/// that the script acquired itself, on another descriptor than `asked`, is not such a lock. The script is the process with the
+/// descriptor `asked`: this one, if it was started with `exec`, or otherwise its parent.
+pub(super) fn find_lock_of_ancestor(path: &Path, asked: RawFd) -> Option<KernelLock> {
+    let parent = os::parent_id();
+    let identity = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
+    let is_of_parent = || identity(&PathBuf::from(format!("/proc/{parent}/fd/{asked}"))) == identity(path);
     os::inherited_descriptors().into_iter().find_map(|fd| {
         let file = os::try_second_descriptor(fd).ok()?;
         let leads_here = os::try_leads_to(path, &file).is_ok_and(|leads| leads);
         let held = if leads_here { find_held(&file, false).ok()? } else { None };
-        held.filter(|held| is_held_for_ancestor(&file, *held, std::process::id()))
+        let is_own = |held: &KernelLock| match find_holder(&file, held.locker) {
+            DescriptionHolder::Process(pid, _) => pid == std::process::id() || pid == parent && is_of_parent(),
+            _ => false,
+        };
+        held.filter(|held| !is_own(held) && is_held_for_ancestor(&file, *held, std::process::id()))
     })
 }
 

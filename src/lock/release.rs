@@ -71,7 +71,8 @@ fn is_users(path: &Path) -> bool {
 }
 
 /// Returns the mode in which descriptor `fd` of this process holds the lock at `path`. `None`: it does not hold it, or it is
-/// open on another file. If the script was granted a lock that it had inherited on another descriptor, that lock counts. Fails with [`LockError::Unknown`] or another error if the kernel cannot be asked.
+/// open on another file. If the script was granted a lock that it had inherited on another descriptor, that lock counts. Fails with
+/// [`LockError::Unknown`] or another error if the kernel cannot be asked.
 pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError> {
     let file = match os::try_second_descriptor(fd).map_err(|source| LockError::cannot_copy(fd, source)) {
         Err(LockError::BadDescriptor { .. }) => return Ok(None),
@@ -86,5 +87,5 @@ pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError>
     if lock.is_none() && is_users(path) {
         lock = lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)?;
     }
-    Ok(lock.or_else(|| find_lock_of_ancestor(path)).map(KernelLock::mode))
+    Ok(lock.or_else(|| find_lock_of_ancestor(path, fd)).map(KernelLock::mode))
 }

@@ -129,6 +129,15 @@ fn a_descriptor_that_is_open_but_not_locked_grants_nothing() {
 }
 
 #[test]
+fn a_lock_of_the_script_is_not_held_through_another_descriptor_of_the_script() {
+    let scene = Scene::new();
+    let script = r#"exec 9<>"$("$HELPER" path --create a)"; "$HELPER" lock --fd 9 a || exit
+        exec 8<>/proc/self/fd/9; "$HELPER" status --fd 8 a; exec "$HELPER" status --fd 8 a"#;
+    let said = "a: not held through descriptor 8\n".repeat(2);
+    scene.bash(script).out(&said).status(1).run();
+}
+
+#[test]
 fn a_shared_lock_of_a_file_is_not_lost_when_it_cannot_be_made_exclusive() {
     let scene = Scene::new();
     let file = scene.path("data");

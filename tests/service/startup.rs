@@ -51,7 +51,11 @@ fn the_reason_why_the_service_cannot_start_is_reported() {
     write_file(&nonsense, &"neither a database nor a certificate\n".repeat(100));
     let (tokens, nonsense) = (tokens.to_str().unwrap(), nonsense.to_str().unwrap());
     for (args, status, message) in [
-        (&["--token-file", tokens][..], 125, "unknown permission lock:everything: use lock:read or lock:write"),
+        (
+            &["--token-file", tokens][..],
+            125,
+            "unknown permission lock:everything: use lock:read, lock:write or lock:admin",
+        ),
         (&["--token-file", "/nonexistent"], 125, "cannot use token file /nonexistent: No such file or directory\n"),
         (&["--store", &format!("sqlite:{nonsense}")], 125, "cannot open store"),
         (&["--store", "postgres:x"], 2, "invalid store: --store postgres:x\n"),

@@ -108,8 +108,8 @@ pub(crate) struct ReserveArgs {
 
     /// Choose N if it is free; otherwise print the reason and choose another number
     ///
-    /// Without --range, N can be any port.
-    #[arg(long, visible_alias = "port", value_name = "N", value_parser = parse_number, overrides_with = "require")]
+    /// Without --range, N can be any port. --port N is the same.
+    #[arg(long, alias = "port", value_name = "N", value_parser = parse_number, overrides_with = "require")]
     pub(crate) prefer: Option<u32>,
 
     /// Choose N, or fail if it is not free

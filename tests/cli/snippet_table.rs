@@ -59,6 +59,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("make install demo", Not(INSTALLS)),
     ("make install WITH_FLOCK", Not(INSTALLS)),
     ("tar xzf aba-lock-", Not(INSTALLS)),
+    ("make test", Not(BUILDS)),
     ("make bench", Not(BUILDS)),
     ("make -s bench", Not(BUILDS)),
     ("make torture", Not(BUILDS)),

@@ -1727,7 +1727,7 @@ aba_lock_doctor() {
     __aba_find_helper || builtin return "$?"
     (
         # shellcheck disable=SC2034 # for the helper
-        builtin export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_BUILTIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
+        builtin export ABA_LOCK_DIR ABA_LOCK_SCOPE ABA_LOCK_BIN ABA_LOCK_BUILTIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
         __aba_path=${BASH_SOURCE[0]:--}
         # The script has sourced aba-lock.bash, which has loaded this file.
         [[ ${__aba_path} != *-whole.bash ]] || __aba_path=${__aba_path%-whole.bash}.bash

@@ -9,17 +9,41 @@
 
 set -g __aba_version 0.1.0
 
-# Usage: aba_lock_operation OPERATION: returns 0 if this script was started with the lock. Otherwise ends it with 125.
+# Usage: aba_lock_operation [--system] OPERATION | --key TEXT: returns 0 if this script was started with the lock. Otherwise ends it
+# with 125, and prints the line that starts it so, with all options.
 function aba_lock_operation
     if test (count $argv) = 0
         __aba_print_message 'aba_lock_operation needs the name of a lock' 'for example: `aba_lock_operation backup`'
         __aba_end_script 2
         return 2
     end
-    set -l name $argv[-1]
-    aba_lock_held $name
+    set -l lock
+    set -l names
+    set -l rest $argv
+    while set -q rest[1]
+        switch $rest[1]
+            case --system '--key=*'
+                set lock $lock $rest[1]
+            case --key
+                set lock $lock $rest[1..2]
+                set -e rest[1]
+            case '-*'
+            case '*'
+                set names $names $rest[1]
+        end
+        set -e rest[1]
+    end
+    if test (count $names) -gt 1
+        __aba_print_message "aba_lock_operation takes the name of one lock in fish, and not $names" \
+            'write values of options after `=`: `--timeout=60`'
+        __aba_end_script 2
+        return 2
+    end
+    set lock $lock $names
+    aba_lock_held $lock
     and return 0
     set -l words (string escape -- $argv | string join ' ')
+    set -l name (string escape -- $lock | string join ' ')
     __aba_print_message "cannot lock $name in this script: fish cannot keep the lock file open" \
         "write at the top of the script: `aba_lock_held $name; or exec aba-lock lock $words -- (status fish-path) (status filename) \$argv`"
     __aba_end_script 125

@@ -16,7 +16,7 @@
 #  2. ksh and mksh close the descriptors of the script in its children. So each call of the helper gets them with `9<&9`, and
 #     children do not inherit the locks.
 #  3. ksh93 has no local variables in functions of this form. So all variables are global, begin with __aba_, and belong to one
-#     call at a time. A call by a trap handler, which has interrupted another call, is refused.
+#     call at a time. A trap handler that has interrupted another call cannot call the functions for locks: they refuse that.
 #  4. A special builtin that fails ends the script. So a file is opened as the input of a group of commands, and `exec`
 #     copies that descriptor.
 #  5. A list is a string in which a blank follows each entry, because the script may have set IFS.
@@ -387,7 +387,7 @@ __aba_open_lock_file() {
         __aba_end_offer
         [ -z "${__aba_done}" ] || return 0
     done
-    __aba_print_message "cannot open lock file ${__aba_directory}/aba-$1.lock on descriptor ${__aba_fd}" 'find the cause with `aba_lock_doctor`'
+    __aba_print_message "cannot open lock file ${__aba_directory}/aba-$1.lock" 'find the cause with `aba_lock_doctor`'
     return 125
 }
 
@@ -396,7 +396,7 @@ __aba_ask_for_file() {
     case ${KSH_VERSION-} in
         Version*)
             # ksh93 reads only what the helper itself has printed, and not its other process, unless there is a pipeline.
-            __aba_offer=$({ __aba_run_helper path --create --open-for="${__aba_pid}" "$1" || echo "failed $?"; } | cat)
+            __aba_offer=$({ __aba_run_helper path --create --open-for="${__aba_pid}" "$1" || echo "failed $?"; } | /bin/cat)
             case ${__aba_offer} in
                 failed*) __aba_status=${__aba_offer#failed } __aba_offer='' ;;
                 *) ;;
@@ -598,6 +598,11 @@ __aba_unlock() {
         [ -z "${__aba_fd}" ] || __aba_entry="$1/${__aba_fd}/0"
     fi
     if [ -z "${__aba_entry}" ]; then
+        if [ "$#" -gt 0 ]; then
+            __aba_find_helper || return "$?"
+            __aba_redirections=''
+            __aba_run_helper path -- "$1" >/dev/null || return 2
+        fi
         __aba_print_message "nothing to release: this script holds no lock${1:+ on $1}"
         return 1
     fi
@@ -812,7 +817,7 @@ aba_lock_doctor() {
     __aba_find_helper || return "$?"
     __aba_check_version
     (
-        export ABA_LOCK_DIR ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
+        export ABA_LOCK_DIR ABA_LOCK_SCOPE ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
         exec "${__aba_bin}" doctor "$@"
     )
 }

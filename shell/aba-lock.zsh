@@ -127,7 +127,7 @@ __aba_clean_up() {
 __aba_remove_pid_file() {
     local line=''
     [[ -f $1 && ! -L $1 ]] && IFS= read -r line <$1 2>/dev/null
-    [[ $line != $$ ]] || command rm -f -- $1
+    [[ $line != $$ ]] || /bin/rm -f -- $1
 }
 
 # ---- commands ----

@@ -14,14 +14,12 @@
 
 use crate::base::target::{Kind, Target};
 use crate::os;
+use crate::os::mode::STICKY;
 use crate::os::replace::parent_directory;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-
-/// The sticky bit.
-const STICKY: u32 = 0o1000;
 
 /// The bit of the mode of a lock file.
 const FLAG: u32 = STICKY;

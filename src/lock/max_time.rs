@@ -129,7 +129,7 @@ pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result
     };
     Ok(LimitedCall::Caller(match answer {
         WatcherAnswer::Ended(status) => LimitedAnswer::Ended(status),
-        // The watcher holds the lock at that moment, and releases it.
+        // The watcher had acquired the lock, and has released it before this report.
         WatcherAnswer::Unreported(source) => {
             return Err(fail("cannot pass the open lock file from its watcher to this process", source));
         }

@@ -1,6 +1,6 @@
-//! Offers an open lock file to a script, whose bash cannot open it safely by its path.
+//! Keeps a lock file open for a script, because a shell cannot open it safely by its path.
 //!
-//! Bash opens files without `O_NONBLOCK` and `O_NOFOLLOW`. In a directory in which other users have files, that can block for as long as
+//! Shells open files without `O_NONBLOCK` and `O_NOFOLLOW`. In a directory in which other users have files, that can block for as long as
 //! another user wants: the owner of the file can take a lease on it (fcntl(2)), or put a FIFO in its place after bash has examined
 //! the path. So the helper opens the file, and a process of its own keeps it open:
 //!
@@ -9,8 +9,7 @@
 //!    on a file that another process has open for writing, and this link always leads to the same file.
 //! 3. The script opens the link, and ends the process.
 //!
-//! If the script does not end the process, it ends itself with the script, or after some seconds. Then the script, which finds no such
-//! link, asks again.
+//! If the script does not end that process, it ends when the script ends, or after ten seconds. A script that finds no link asks again.
 
 use crate::os;
 use crate::os::proc::process;

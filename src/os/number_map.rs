@@ -1,7 +1,8 @@
 //! Maps and sets whose keys are numbers of the kernel: processes, devices, inodes.
 //!
 //! The hash function of the standard library takes more instructions than the rest of a look into a small table, because it is also safe for
-//! keys that an attacker chooses. No one chooses these numbers, and the tables are as small as the lock table.
+//! keys that an attacker chooses. The kernel chooses these numbers, and the tables have at most as many entries as the
+//! lock table.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,4 +1,5 @@
-//! The name of the scope of a lock: `user`, `system`, or `directory` if `ABA_LOCK_DIR` names the directory of another store.
+//! The name of the scope of a lock: `user`, `system`, or `directory` for the directory of `ABA_LOCK_DIR`, unless it is that of
+//! `--system`.
 
 use super::name_of;
 use crate::base::environment::{SYSTEM_ROOT, value};

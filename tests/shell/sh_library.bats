@@ -43,7 +43,8 @@ again: 0
 other: 1
 released: 0
 save: free
-nothing to release: 1' <<'END'
+nothing to release: 1
+not a name: 2' <<'END'
 report() { if aba-lock status "$1" >status; then grep -q "pid $$," status && echo "$1: held by this script"; else echo "$1: free"; fi; }
 aba_lock_operation save
 report save
@@ -58,6 +59,8 @@ echo "released: $?"
 report save
 aba_unlock_operation save 2>/dev/null
 echo "nothing to release: $?"
+aba_unlock_operation a/b 2>/dev/null
+echo "not a name: $?"
 END
 }
 
@@ -422,6 +425,11 @@ END
     line='aba_lock_held save; or exec aba-lock lock --wait save -- (status fish-path) (status filename) $argv'
     expect_text "hint: write at the top of the script: \`${line}\`"
     [[ ${output} != *'went on'* ]]
+    # The line names the lock with all that chooses it. Several names are refused.
+    run -125 fish -c 'source $FISH_LIBRARY; aba_lock_operation --wait --key "a b"'
+    expect_text "\`aba_lock_held --key 'a b'; or exec aba-lock lock --wait --key 'a b' -- "
+    run -2 fish -c 'source $FISH_LIBRARY; aba_lock_operation a b'
+    expect_text 'takes the name of one lock in fish, and not a b'
     run -0 aba-lock lock save -- fish ./tool
     [[ ${output} == $'held: 0\nhello\nwent on: 0' ]]
     # As the hint says.

@@ -134,12 +134,13 @@ fn clean_removes_lock_files_of_one_scope_and_names_it() {
 
 #[test]
 #[ignore = "needs root: make test-root"]
-fn a_child_of_another_user_that_keeps_the_lock_is_in_the_log() {
+fn a_child_that_the_user_may_not_examine_and_that_keeps_the_lock_is_in_the_log() {
     let place = Place::new(ALICE.id, ALICE.id, 0o700);
-    // A program with the set-user-ID bit: its owner is root, so Alice sees neither its files nor its descriptors.
+    // Alice may not read the program, so she sees neither the files nor the descriptors of its process. (A set-user-ID bit has no effect
+    // in a session with PR_SET_NO_NEW_PRIVS.)
     let program = place.base().join("daemon");
     assert!(Command::new("cp").arg("/bin/sleep").arg(&program).status().unwrap().success());
-    set_mode(&program, 0o4755);
+    set_mode(&program, 0o711);
     assert_eq!(run(ALICE, &place, "aba-lock log --enable").0, 0);
     let waits = "until [ \"$(cat /proc/$!/comm)\" = daemon ]; do :; done";
     let line = format!("aba-lock lock a -- sh -c '{} 600 >&- 2>&- & {waits}; echo $!; exit 3'", program.display());

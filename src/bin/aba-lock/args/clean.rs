@@ -16,8 +16,8 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 3] = [
 /// Free lock files do no harm, so this command is needed only to tidy up a directory.
 ///
 /// Before a file is removed, it is locked, and then checked: the path must still lead to that file, and no other process may
-/// have it open. A lock that is held is therefore never removed, and a script that starts at this moment is not told that the
-/// lock is taken. Each file that is kept is printed with the reason. (A plain flock(1) that opens a file at the moment of its
+/// have it open. A lock that is held is therefore never removed, and a script that starts at this moment gets no message about
+/// contention. Each file that is kept is printed with the reason. (A plain flock(1) that opens a file at the moment of its
 /// removal locks the removed file.) A lock file that owes a run to calls with `lock --coalesce` is kept.
 ///
 /// The command cleans one scope: the locks of the user, or with --system those of all users. If there are locks of all users, too, the last

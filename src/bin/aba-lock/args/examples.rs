@@ -307,7 +307,7 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ("completions", "aba-lock completions fish >~/.config/fish/completions/aba-lock.fish", "the same for fish"),
     (
         "completions",
-        "diff <(aba-lock completions bash) completions/aba-lock",
+        "diff <(aba-lock completions bash) /usr/local/share/bash-completion/completions/aba-lock",
         "compare an installed script with this version",
     ),
     ("man", "aba-lock man", "show the page of aba-lock"),

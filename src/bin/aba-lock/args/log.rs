@@ -19,10 +19,7 @@ pub(crate) const JSON: [(&str, &str); 17] = [
         "lock, path",
         "the name of the lock (its path, with --file and update; `run-once ID` for a task), and the path of the lock file",
     ),
-    (
-        "scope",
-        "user; system (--system); directory (`ABA_LOCK_DIR` names one for other users, too); null for files and tasks",
-    ),
+    ("scope", "user; system (--system); directory (that of `ABA_LOCK_DIR`); null for files and tasks"),
     ("key", "the text from which the name was derived (--key)"),
     ("pid, command", "the script or command that held the lock"),
     ("user", "the user who ran it"),

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 /// The variables that choose the program that shows a page.
 pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
-    ("MANPAGER, PAGER", "the pager, a shell command, if there is no man(1) [default: less, otherwise more]"),
+    ("MANPAGER, PAGER", "the pager, a shell command, without man(1) of man-db [default: less, more or cat]"),
     ("LESS", "the options of less [default: FRX]"),
     ("NO_COLOR, CLICOLOR, TERM", "control whether the pager gets bold and underlined text"),
 ];
 
 /// Show a manual page, also where none is installed
 ///
-/// The helper contains all pages. On a terminal, man(1) shows the page, or a pager if there is no man(1). Otherwise, the page is printed
-/// as text.
+/// The helper contains all pages. On a terminal, man(1) of man-db shows the page, and without it a pager. Otherwise, the page is
+/// printed as text.
 #[derive(Debug, Args)]
 #[command(override_usage = "aba-lock man [--roff] [PAGE]\n       aba-lock man --list | --write DIR")]
 pub(crate) struct ManArgs {

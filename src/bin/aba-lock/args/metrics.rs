@@ -40,8 +40,8 @@ pub(crate) const METRICS: [(&str, &str); 16] = [
 /// The output is made for the textfile collector: `aba-lock metrics | aba-lock write --create DIR/aba_lock.prom`.
 ///
 /// The gauges (held, waiting, age) describe the locks in the state root. The counters count the lines of the event log,
-/// whichever process wrote them. The label `scope` is user; system (--system); or directory (`ABA_LOCK_DIR` names one for other users,
-/// too); locks of files and tasks have none. The locks that all users of this machine share are measured in addition to those of the user,
+/// whichever process wrote them. The label `scope` is user; system (--system); or directory (that of `ABA_LOCK_DIR`);
+/// locks of files and tasks have none. The locks that all users of this machine share are measured in addition to those of the user,
 /// unless `ABA_LOCK_DIR` or `ABA_LOCK_SCOPE` is set. When the log is rotated, they start again from zero, which Prometheus treats as a restart of
 /// the counter.
 #[derive(Debug, Args)]

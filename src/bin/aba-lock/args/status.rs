@@ -19,7 +19,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
 pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
     ("name, path", "the name of the lock, and the path of its file"),
-    ("scope", "user; system (--system); directory (ABA_LOCK_DIR names one for other users, too); null with --file"),
+    ("scope", "user; system (--system); directory (that of ABA_LOCK_DIR); null with --file"),
     (
         "other_scope",
         "only in `status`: the object of the lock of the same name in /run/lock/aba-lock; null if it is not shown",

@@ -45,7 +45,7 @@ pub(super) fn render_command_page(root: &Command, name: &str) -> io::Result<Vec<
         add_terms(&mut roff, "OPTIONS FOR THE SHELL LIBRARY", &notes::PLUMBING);
         roff.control("PP", []);
         roff.text([roman(
-            "Only aba-lock.bash(7) of the same version uses these options. They may change with any version.",
+            "Only the shell libraries of the same version use these options. They may change with any version.",
         )]);
     }
     let mut examples: Vec<_> =

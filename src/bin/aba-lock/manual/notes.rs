@@ -10,7 +10,7 @@ user. The kernel releases a lock when its holder ends, no matter how it ends.
 
 To share locks, several users set ABA_LOCK_DIR to the same directory. Its mode decides who shares them, whatever the umask is. If \
 only its owner may write to it, new lock files are private (0600). If its group may, they get that group and mode 0660. If all users \
-may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is not sticky, no file is created in it, because any user \
+may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is not sticky, aba-lock refuses it, because any user \
 could replace a file whose lock is held. An access control list counts as what the bits of the group say. Every user who shares a \
 directory can hold its locks, and so block the others. The content of lock files is only shown: the kernel decides which process holds a \
 lock. In a directory that all users share, each user has tasks and numbers of their own, in the directories runner-UID and \

@@ -45,6 +45,7 @@ use crate::lock::deadlock::detector::{DELAY_PER_WAITER, DeadlockDetector};
 use crate::lock::holders::{self, LockState, ranges};
 use crate::lock::inherit;
 use crate::lock::kill::ForcedRelease;
+use crate::lock::log_flag;
 use crate::lock::request::{AfterGrant, Request};
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode};
@@ -54,6 +55,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -357,12 +359,20 @@ pub(super) fn wait_for_grant(
         if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(None) }
     };
     os::make_room(file, inherit::LOWEST_FD);
+    // A process that logs the release of the lock does not become the command. The second thread would keep the lock, because it has
+    // descriptors of its own.
+    let is_logged = || file.metadata().is_ok_and(|data| log_flag::is_logged(data.mode()));
+    let ends = || match request.after_grant {
+        AfterGrant::GoesOn => false,
+        AfterGrant::BecomesCommand => !is_logged(),
+        AfterGrant::Exits => true,
+    };
     let granted = os::with_companion(
         MOMENT,
         watch,
         hurry,
         || block_until_granted(alarm, &mut *block_once, deadline, &mut before_blocking),
-        |granted| matches!(granted, Ok(true)) && request.after_grant != AfterGrant::GoesOn,
+        |granted| matches!(granted, Ok(true)) && ends(),
     );
     let granted = match granted {
         Ok(granted) => granted,

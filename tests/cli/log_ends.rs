@@ -28,6 +28,23 @@ fn a_lock_that_a_child_of_an_ended_command_keeps_is_told_as_held() {
 }
 
 #[test]
+fn a_command_that_has_waited_and_starts_no_process_is_not_followed_by_one_in_the_log() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let holder = scene.holder("a");
+    let waiter = scene.aba(["lock", "--wait", "a", "--", "true"]).err("waiting for a").start();
+    // The second thread has begun.
+    waiter.wait_for_error("waiting for a");
+    holder.release();
+    waiter.finish();
+    let told = history(&scene, &["a"]);
+    let states: Vec<&Value> = told.iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, ["ended", "ended"]);
+    assert!(!events(&scene).contains(&"inherited".to_owned()), "{:?}", events(&scene));
+}
+
+#[test]
 fn a_child_that_keeps_the_lock_and_is_killed_ends_the_holding() {
     let scene = Scene::new();
     scene.make_root();

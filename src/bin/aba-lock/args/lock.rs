@@ -69,7 +69,7 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
 /// several locks begins to wait for the second one when it holds the first.
 #[derive(Debug, Default, Args)]
 #[command(override_usage = "aba-lock lock [OPTIONS] NAME... -- CMD [ARG]...\n       \
-                            aba-lock lock [OPTIONS] NAME... -c 'SHELL LINE'\n       \
+                            aba-lock lock [OPTIONS] NAME -c 'SHELL LINE'\n       \
                             aba-lock lock [OPTIONS] --key TEXT... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]

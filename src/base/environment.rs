@@ -277,7 +277,7 @@ pub fn data_directories() -> Vec<PathBuf> {
 /// The value of a variable; `None` if it is unset or empty.
 #[must_use]
 pub fn value(name: &str) -> Option<OsString> {
-    os::read_variable(name).filter(|value| !value.is_empty()).map(OsStr::to_owned)
+    os::read_variable(name).filter(|value| !value.is_empty())
 }
 
 /// The home directory: `HOME`, otherwise the one in the passwd file, as for `~` in a shell.

@@ -16,6 +16,7 @@ use crate::os::proc::process;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub fn offer_file(file: File, path: &Path, script: u32) -> io::Result<()> {
         // In a sticky directory, `fs.protected_regular` refuses `<>`, which has `O_CREAT`, for a file of another user.
         let is_own = file.metadata()?.uid() == os::user_id();
         let mode = if is_own && os::is_writable(&file) { "<>" } else { "<" };
-        return writeln!(out, "{mode} {}", path.display());
+        return out.write_all(&[mode.as_bytes(), b" ", path.as_os_str().as_bytes(), b"\n"].concat());
     }
     let start = process::start_time(script);
     os::detached(&[], move || {

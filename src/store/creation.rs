@@ -66,7 +66,7 @@ impl DirectoryUsers {
     /// Returns the users who share a directory with this mode and group.
     #[must_use]
     pub fn from_mode(mode: u32, group: u32) -> Self {
-        match (mode & 0o002 != 0, mode & 0o1000 != 0, mode & 0o020 != 0) {
+        match (mode & 0o002 != 0, mode & os::mode::STICKY != 0, mode & 0o020 != 0) {
             (true, true, _) => Self::Everyone,
             (true, false, _) => Self::Unsafe,
             (false, _, true) => Self::Group(group),

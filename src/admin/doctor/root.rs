@@ -197,7 +197,7 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path)
         }
         DirectoryUsers::Group(group) => {
             let group = process::group_name(group);
-            let replace = if data.mode() & 0o1000 == 0 { ", and can replace a locked file" } else { "" };
+            let replace = if data.mode() & os::mode::STICKY == 0 { ", and can replace a locked file" } else { "" };
             Finding::note(check, format!("{found}: members of group {group} share its locks{replace}"))
                 .hint(format!("if that is not intended, run `chmod g-w {path}`"))
         }

@@ -48,7 +48,7 @@ fn log_shows_the_locks_of_the_user_and_of_the_system() {
         assert_eq!(run(ALICE, &place, &format!("{line} | {scopes}")).1, found, "{line}");
     }
     // The new events of both logs are followed.
-    let follow = "aba-lock log -f job >said & trap 'kill $!' EXIT
+    let follow = ": >said; aba-lock log -f job >said & trap 'kill $!' EXIT
         until [ $(grep -c 'released by' said) = 2 ]; do sleep 0.01; done
         aba-lock lock --system job -- true; aba-lock lock job -- true
         until [ $(grep -c 'released by' said) = 4 ]; do sleep 0.01; done

@@ -246,7 +246,7 @@ pub fn make_directory(path: &Path, mode: u32, recursive: bool) -> io::Result<()>
 }
 
 /// Fails if there is something at `path` that is no directory of this user. Another user could exchange what is in it.
-fn check_own_directory(path: &Path) -> io::Result<()> {
+pub fn check_own_directory(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -3,14 +3,11 @@
 
 use super::error::NumberError;
 use super::pool::Pool;
-use crate::os;
-use crate::os::proc::process;
-use crate::store::Store;
 use crate::store::creation::{self, DirectoryUsers};
 use crate::store::error::StoreError;
+use crate::store::{self, Store};
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Returns all pools that have a registry or a directory of leases, sorted by name.
@@ -49,14 +46,18 @@ pub fn registry_lock_path(store: &Store, pool: &Pool) -> PathBuf {
 /// Creates a directory in the state root whatever the umask is. Succeeds if it already exists.
 pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberError> {
     store.refuse_untrusted()?;
-    let failed = |source| StoreError::StateRoot { path: path.to_owned(), source };
+    let failed = |source| StoreError::NumberRoot { path: path.to_owned(), source };
     let try_it = || creation::create_directory_for_group(path, creation::STATE_DIRECTORY);
     let made = match try_it() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => store.make().map(|()| try_it())?,
         made => made,
     };
     match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => check_owner(store, path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            check_owner(store, path)?;
+            let not_a_directory = || failed(io::Error::from_raw_os_error(libc::ENOTDIR)).into();
+            path.is_dir().then_some(()).ok_or_else(not_a_directory)
+        }
         made => Ok(made.map_err(failed)?),
     }
 }
@@ -65,12 +66,10 @@ pub(super) fn create_directory(store: &Store, path: &Path) -> Result<(), NumberE
 /// user could falsify the registries.
 pub(super) fn check_owner(store: &Store, path: &Path) -> Result<(), NumberError> {
     store.refuse_untrusted()?;
-    let owner = fs::symlink_metadata(path).map_or(os::user_id(), |data| data.uid());
-    if owner == os::user_id() || !matches!(DirectoryUsers::of_directory(store.root()), Ok(DirectoryUsers::Everyone)) {
+    if !matches!(DirectoryUsers::of_directory(store.root()), Ok(DirectoryUsers::Everyone)) {
         return Ok(());
     }
-    let source = io::Error::other(format!("it belongs to user {}", process::user_name(owner)));
-    Err(StoreError::StateRoot { path: path.to_owned(), source }.into())
+    store::check_own_directory(path).map_err(|source| StoreError::NumberRoot { path: path.to_owned(), source }.into())
 }
 
 pub(super) fn add_suffix(path: &Path, suffix: &str) -> PathBuf {

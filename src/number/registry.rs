@@ -8,7 +8,7 @@ use super::damaged_registry::save_copy;
 use super::error::NumberError;
 use super::lease::{LeasedNumber, Leases, SilentContention};
 use super::pool::Pool;
-use super::pool_files::registry_path;
+use super::pool_files::{check_owner, registry_path};
 use super::registry_file::{MissingRegistry, begin_edit, read_file, write_contents};
 use crate::base::target::Wait;
 use crate::file::edit::Edit;
@@ -85,8 +85,9 @@ impl Registry {
     }
 }
 
-/// Reads a registry without locking it. Returns `None` if it does not exist.
+/// Reads a registry without locking it. Returns `None` if it does not exist. Fails if another user could have written it.
 pub fn read_contents(store: &Store, pool: &Pool) -> Result<Option<RegistryContents>, NumberError> {
+    check_owner(store, &store.reservations())?;
     let read = read_contents_once(store, pool);
     if !matches!(read, Err(NumberError::Damaged { .. })) {
         return read;

@@ -23,6 +23,8 @@ pub enum StoreError {
     Untrusted { path: PathBuf, link: Option<PathBuf>, source: io::Error },
     /// The directory for tasks cannot be created or read.
     TaskRoot { path: PathBuf, source: io::Error },
+    /// The directory for numbers cannot be created or used.
+    NumberRoot { path: PathBuf, source: io::Error },
     /// The log of the state root cannot be turned on or off, or read.
     EventLog { path: PathBuf, source: io::Error },
     /// The state root cannot be listed.
@@ -40,6 +42,7 @@ impl StoreError {
             | Self::System { .. }
             | Self::Untrusted { .. }
             | Self::TaskRoot { .. }
+            | Self::NumberRoot { .. }
             | Self::EventLog { .. }
             | Self::Unreadable { .. } => ErrorClass::Failed,
         }
@@ -49,7 +52,10 @@ impl StoreError {
     #[must_use]
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {
-            Self::StateRoot { path, .. } | Self::TaskRoot { path, .. } | Self::Unreadable { path, .. } => Some(path),
+            Self::StateRoot { path, .. }
+            | Self::TaskRoot { path, .. }
+            | Self::NumberRoot { path, .. }
+            | Self::Unreadable { path, .. } => Some(path),
             _ => None,
         }
     }
@@ -74,7 +80,9 @@ impl StoreError {
             Self::Untrusted { link: Some(_), .. } => "set ABA_LOCK_DIR to a path without this link".to_owned(),
             Self::Untrusted { path, .. } => format!("run `chmod +t {0}`, or `chmod o-w {0}`", quote_path(path)),
             Self::NoStateRoot => "set ABA_LOCK_DIR to a writable directory".to_owned(),
-            Self::StateRoot { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
+            Self::StateRoot { .. } | Self::NumberRoot { .. } => {
+                "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned()
+            }
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run this command as a user who can read the directory, or set ABA_LOCK_DIR to another one".to_owned()
             }
@@ -103,6 +111,9 @@ impl fmt::Display for StoreError {
             }
             Self::TaskRoot { path, source } => {
                 write!(f, "cannot use the directory for tasks {}: {}", path.display(), format_io_error(source))
+            }
+            Self::NumberRoot { path, source } => {
+                write!(f, "cannot use the directory for numbers {}: {}", path.display(), format_io_error(source))
             }
             Self::EventLog { path, source } => {
                 write!(f, "cannot use the event log {}: {}", path.display(), format_io_error(source))

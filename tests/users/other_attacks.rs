@@ -26,8 +26,13 @@ macro_rules! refused_tasks {
             call("$H run-once --list", 125, $cause),
             call("$H run-once -G", 125, $cause),
             call("$H clean --tasks", 125, $cause),
-            call("$H list", 125, $cause),
             call("$H lock a -- echo ran", 0, "ran"),
+            call("$H list", 0, $cause),
+            call("$H lock a -- $H list 2>/dev/null", 0, "held "),
+            call("$H list --json 2>/dev/null", 0, "\"name\": \"a\""),
+            call("$H metrics", 0, $cause),
+            call("$H lock a -- $H metrics 2>/dev/null", 0, "aba_lock_held{lock=\"a\",scope=\"directory\"} 1"),
+            call("$H clean --tasks", 125, "1 removed, 0 left, 1 failed"),
         ]
     };
 }
@@ -37,8 +42,11 @@ macro_rules! refused_numbers {
         &[
             call("$H reserve --pool gpu --range 1-9", 125, $cause),
             call("$H reserve --pool gpu --range 1-3 -- echo ran", 125, $cause),
-            call("$H reserve --list", 125, ""),
-            call("$H release --pool gpu", 125, ""),
+            call("$H reserve --list", 125, $cause),
+            call("$H reserve --list --pool gpu", 125, $cause),
+            call("$H reserve --check --pool gpu", 125, $cause),
+            call("$H reserve --prune --pool gpu", 125, $cause),
+            call("$H release --pool gpu", 125, $cause),
             call("$H exclude --pool gpu 3", 125, $cause),
         ]
     };
@@ -113,7 +121,7 @@ pub(crate) const OTHER_ATTACKS: &[Attack] = &[
     files(
         "FIFOs in place of the registries of the victims",
         "for user in 0 61001; do mkfifo reserve-$user; done",
-        refused_numbers!("cannot create the directory"),
+        refused_numbers!("it belongs to user 61002"),
     ),
     // The files of options.
     files(

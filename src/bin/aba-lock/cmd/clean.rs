@@ -5,8 +5,9 @@ use crate::exit;
 use crate::output::clean::CleanReport;
 use aba_lock::base::names::LockName;
 use aba_lock::error::Error;
-use aba_lock::lock::clean::{self, CleanRule};
+use aba_lock::lock::clean::{self, CleanRule, Fate};
 use aba_lock::lock::{holders, pid_file};
+use aba_lock::store::error::StoreError;
 use aba_lock::store::{Store, TaskRoot};
 use aba_lock::task::Task;
 use std::path::PathBuf;
@@ -29,9 +30,14 @@ pub(crate) fn run(args: &CleanArgs) -> Result<i32, Error> {
         report.report_item("lock", name.as_str(), clean::clean_lock_file(path, state, &rule));
     }
     if args.tasks {
-        let root = TaskRoot::from_env()?;
-        for task in Task::all(&root)? {
-            report.report_item("task", task.id.as_str(), task.clean(&rule));
+        match TaskRoot::from_env() {
+            // Another user has made the directory where all users share the state root.
+            Err(error @ StoreError::TaskRoot { .. }) => report.report_item("tasks", "", Fate::Failed(error)),
+            root => {
+                for task in Task::all(&root?)? {
+                    report.report_item("task", task.id.as_str(), task.clean(&rule));
+                }
+            }
         }
     }
     Ok(if report.print_summary() { exit::DONE } else { exit::FAILED })

@@ -1,6 +1,7 @@
 //! `list`: shows all locks and tasks.
 
 use super::keeper::{ask, has_server};
+use super::task_root::find_task_root;
 use crate::args::status::ListArgs;
 use crate::exit;
 use crate::output::list::{Listing, ScopeLocks, print_list, print_list_json};
@@ -9,7 +10,7 @@ use aba_lock::base::environment::choose_colours;
 use aba_lock::error::Error;
 use aba_lock::lock::holders::{self, Availability};
 use aba_lock::os;
-use aba_lock::store::{Store, TaskRoot};
+use aba_lock::store::Store;
 use aba_lock::task::Task;
 use aba_lock::task::foreign::look_at_all;
 use std::iter;
@@ -20,7 +21,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<i32, Error> {
     }
     let store = Store::from_env()?;
     // The users of a machine share no tasks.
-    let root = if store.is_system() { None } else { Some(TaskRoot::from_env()?) };
+    let root = if store.is_system() { None } else { find_task_root()? };
     let other = Store::of_other_scope();
     let read = || {
         let mut scopes = Vec::new();

@@ -1,5 +1,6 @@
 //! `metrics`: prints the state of the locks and the counts of the event log for Prometheus.
 
+use super::task_root::find_task_root;
 use crate::args::metrics::MetricsArgs;
 use crate::exit;
 use crate::output::metrics::print_metrics;
@@ -7,7 +8,7 @@ use aba_lock::admin::metrics::{LockCounts, count_events, measure_locks};
 use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{find_trusted_log, root_log_path};
-use aba_lock::store::{Store, TaskRoot};
+use aba_lock::store::Store;
 use aba_lock::task::Task;
 use std::fs;
 use std::path::PathBuf;
@@ -24,8 +25,9 @@ pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
     for log in logs {
         count_events(&log, counts.get_or_insert_default())?;
     }
-    let root = TaskRoot::from_env()?;
-    print_metrics(&locks, counts.as_ref(), &Task::all(&root)?);
+    let root = find_task_root()?;
+    let tasks = root.as_ref().map_or_else(|| Ok(Vec::new()), Task::all)?;
+    print_metrics(&locks, counts.as_ref(), &tasks);
     Ok(exit::DONE)
 }
 

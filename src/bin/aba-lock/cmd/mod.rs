@@ -1,7 +1,8 @@
 //! The commands. Each has a file, which passes the arguments to the library, and the result to `output`.
 //!
-//! Five files are shared: `command` runs a command under locks, `keeper` calls `aba-lock-keeper`, `target` finds the locks that
-//! the arguments name, `wait` chooses the time to wait, and `registry` holds the queries of `reserve`.
+//! Six files are shared: `command` runs a command under locks, `keeper` calls `aba-lock-keeper`, `target` finds the locks that
+//! the arguments name, `wait` chooses the time to wait, `registry` holds the queries of `reserve`, and `task_root` finds the tasks to
+//! show.
 
 mod clean;
 mod command;
@@ -25,6 +26,7 @@ mod reserve;
 mod run_once;
 mod status;
 mod target;
+mod task_root;
 mod unlock;
 mod update;
 mod wait;

@@ -14,7 +14,7 @@ may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is
 could replace a file whose lock is held. An access control list counts as what the bits of the group say. Every user who shares a \
 directory can hold its locks, and so block the others. The content of lock files is only shown: the kernel decides which process holds a \
 lock. In a directory that all users share, each user has tasks and numbers of their own, in the directories runner-UID and \
-reserve-UID.
+reserve-UID. If another user has made one of these, commands that need it fail, and those that also show other things print a warning.
 
 Other commands show and end the holders of locks, run a task only once, change files, reserve ports and other numbers, and \
 extend locks to several machines.";

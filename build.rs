@@ -1,8 +1,12 @@
-//! Names the target and the commit of this build for `aba_lock::base::version`.
+//! Names the target and the commit of this build for `aba_lock::base::version`, and chooses the code for this system.
 //!
 //! The commit is that of the repository of this package, and only in builds with optimization: a debug build would be compiled
 //! anew after each commit. A package from crates.io and a source archive have no repository, and their builds name no commit.
 //! A builder without git can set `ABA_LOCK_COMMIT`, such as to `a1b2c3d4e 2026-11-29`.
+//!
+//! Code for Linux is under `cfg(linux)`, and its counterpart for other systems under `cfg(not(linux))`. With `--cfg aba_portable` in
+//! `RUSTFLAGS`, a build for Linux has the code for other systems: a test of that code (CONTRIBUTING.md). `cfg(target_os = "linux")` is
+//! only for code whose counterpart makes no difference to users.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,6 +26,10 @@ fn main() -> io::Result<()> {
         lines.extend(files.filter(|path| Path::new(path).exists()).map(|path| format!("rerun-if-changed={path}")));
     }
     let gap = if commit.is_empty() { "" } else { ", " };
+    lines.push("rustc-check-cfg=cfg(linux)".to_owned());
+    if read_variable("CARGO_CFG_TARGET_OS") == "linux" && !is_set("CARGO_CFG_ABA_PORTABLE") {
+        lines.push("rustc-cfg=linux".to_owned());
+    }
     lines.push(format!("rustc-env=ABA_LOCK_BUILD={commit}{gap}{}", read_variable("TARGET")));
     lines.iter().try_for_each(|line| writeln!(io::stdout(), "cargo::{line}"))
 }
@@ -29,6 +37,12 @@ fn main() -> io::Result<()> {
 #[expect(clippy::disallowed_methods, reason = "cargo passes its settings in variables")]
 fn read_variable(name: &str) -> String {
     std::env::var(name).unwrap_or_default()
+}
+
+/// Returns true if cargo has set this variable, perhaps to nothing.
+#[expect(clippy::disallowed_methods, reason = "cargo passes its settings in variables")]
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some()
 }
 
 /// Returns the output of git, or `None` if it fails, for example because there is no git.

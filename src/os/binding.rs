@@ -167,7 +167,7 @@ fn set_async(file: &File, is_on: bool) -> io::Result<()> {
 }
 
 /// Makes SIGTERM the signal that the owner of the open file description gets.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn set_signal(file: &File) -> io::Result<()> {
     /// From the headers of the kernel; not in all versions of libc.
     const F_SETSIG: libc::c_int = 10;
@@ -176,17 +176,17 @@ fn set_signal(file: &File) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn set_signal(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Makes the pipe as small as possible, so that filling it is one write. If that fails, the pipe stays larger.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn set_pipe_size(file: &File) {
     // SAFETY: it takes numbers.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn set_pipe_size(_: &File) {}

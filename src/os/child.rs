@@ -25,7 +25,7 @@ impl PreparedCommand {
     /// This is faster than fork(2): the kernel copies no memory, since the child runs in our memory until it has become
     /// the command, while this process is suspended. (`posix_spawn(3)` works like that, too, but first makes a system
     /// call for each of 64 signals.)
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     pub fn spawn(&self, tied: bool) -> io::Result<Child> {
         self.set_environment();
         self.spawn_once(tied).or_else(|error| match self.as_script(&error) {
@@ -34,7 +34,7 @@ impl PreparedCommand {
         })
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     fn spawn_once(&self, tied: bool) -> io::Result<Child> {
         let words = self.pointers();
         // execvp(3) needs room for a path, and the one of glibc for a copy of the words.
@@ -66,7 +66,7 @@ impl PreparedCommand {
     }
 
     /// Starts the command as a child, with fork(2), on systems other than Linux.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     pub fn spawn(&self, _tied: bool) -> io::Result<Child> {
         let mut child = self.fork()?;
         child.start().map(|()| child)
@@ -122,7 +122,7 @@ impl PreparedCommand {
 
 /// Asks the kernel to kill this process when its parent ends (Linux).
 pub(super) fn kill_with_parent() {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     // SAFETY: it takes numbers.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -142,7 +142,7 @@ pub fn tie_to_this_process(command: &mut Command) {
 }
 
 /// The input and output of a child that runs in our memory.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 struct ChildPlan<'a> {
     words: &'a [*const libc::c_char],
     mask: libc::sigset_t,
@@ -153,7 +153,7 @@ struct ChildPlan<'a> {
 }
 
 /// Runs in the child. It calls only functions that signal-safety(7) allows, because it must not change our memory.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 extern "C" fn become_planned(plan: *mut libc::c_void) -> libc::c_int {
     // SAFETY: it is the plan that was passed to clone(2), and the parent is suspended; the words are texts that end in
     // NUL, in a list that ends in a null pointer.

@@ -8,7 +8,7 @@ use super::signal_action::SignalAction;
 use super::signal_mask::SignalSet;
 use super::wait::{peek_status, reap, reap_adopted};
 use std::cell::Cell;
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 use std::mem;
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ impl ChildSignals {
     }
 
     /// The next signal, and true if the kernel sent it.
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     fn wait(&self) -> (libc::c_int, bool) {
         // SAFETY: all bytes zero are a valid `siginfo_t`; it and the set live until the call returns.
         unsafe {
@@ -100,7 +100,7 @@ impl ChildSignals {
     }
 
     /// The next signal, and true if the kernel sent it. A signal of -1 means that none came within this time.
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     fn wait_for(&self, limit: Duration) -> (libc::c_int, bool) {
         let seconds = limit.as_secs().try_into().unwrap_or(i32::MAX.into());
         let limit = libc::timespec { tv_sec: seconds, tv_nsec: limit.subsec_nanos().into() };
@@ -113,14 +113,14 @@ impl ChildSignals {
     }
 
     /// Other systems have no wait for a signal with a limit, so the child is examined again and again.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     fn wait_for(&self, limit: Duration) -> (libc::c_int, bool) {
         std::thread::sleep(limit.min(Duration::from_millis(50)));
         (-1, false)
     }
 
     /// The next signal. Other systems do not show its sender: on a terminal, that is assumed to be the terminal.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     fn wait(&self) -> (libc::c_int, bool) {
         let mut signal = 0;
         // SAFETY: both live until the call returns.

@@ -5,13 +5,13 @@
 use std::mem;
 
 /// The clock that runs since boot, also while the machine is suspended.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
 
 /// The number of clock ticks in a second.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 #[must_use]
 pub fn ticks_per_second() -> u32 {
     100
@@ -19,7 +19,7 @@ pub fn ticks_per_second() -> u32 {
 
 /// The number of clock ticks in a second. The kernel passes it to each process. With `sysconf(3)`, musl reads a table, which is a page
 /// fault.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 #[must_use]
 pub fn ticks_per_second() -> u32 {
     // SAFETY: it takes a number, and returns 0 for a value that the kernel did not pass.

@@ -2,10 +2,10 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 use super::directory::{Directory, EntryBuffer};
 use super::file::same_file;
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -109,7 +109,7 @@ pub fn close_all_of(file: File) {
 
 /// Calls `visit` for each open descriptor, and for the one of the directory that lists them. A process that waits for a lock calls this,
 /// so it makes few system calls.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn list_descriptors(mut visit: impl FnMut(RawFd)) {
     let number = |name: &CStr| name.to_str().ok()?.parse().ok();
     if let Ok(directory) = Directory::open(c"/proc/self/fd") {
@@ -118,7 +118,7 @@ fn list_descriptors(mut visit: impl FnMut(RawFd)) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn list_descriptors(visit: impl FnMut(RawFd)) {
     let entries = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).for_each(visit);
@@ -144,7 +144,7 @@ pub fn owner(file: &File) -> Option<u32> {
 /// Returns true if the open file description ever had an owner, even one that has ended. True if the system cannot say so.
 #[must_use]
 pub fn had_owner(file: &File) -> bool {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     {
         const F_GETOWN_EX: libc::c_int = 16;
         const F_OWNER_PID: libc::c_int = 1;
@@ -154,7 +154,7 @@ pub fn had_owner(file: &File) -> bool {
         let asked = unsafe { libc::fcntl(file.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
         asked != 0 || owner[0] == F_OWNER_PID
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     {
         let _ = file;
         true
@@ -215,11 +215,11 @@ pub fn keep_back(fd: RawFd) {
 }
 
 /// The size of a pipe after [`enlarge_pipe`]: by default, the largest one that the kernel allows to users without privileges.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 const LARGE_PIPE: libc::c_int = 1 << 20;
 
 /// Enlarges a pipe. Returns true if the pipe is large then.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 #[must_use]
 pub fn enlarge_pipe(pipe: &File) -> bool {
     let fd = pipe.as_raw_fd();
@@ -231,7 +231,7 @@ pub fn enlarge_pipe(pipe: &File) -> bool {
 }
 
 /// Other systems have no call for that.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 #[must_use]
 pub fn enlarge_pipe(_: &File) -> bool {
     false

@@ -33,7 +33,7 @@ fn close_range(first: RawFd, last: RawFd) {
     if first > last {
         return;
     }
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     // SAFETY: this process does not use these descriptors any more.
     if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
         return;
@@ -125,7 +125,7 @@ impl<W: FnOnce()> DetachPlan<'_, W> {
 
 /// Starts the process in between, and returns its pid. It runs in our memory while this process is suspended, so the kernel
 /// copies the memory only once, for the detached process.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn fork_first<W: FnOnce()>(plan: &mut DetachPlan<W>) -> io::Result<libc::pid_t> {
     extern "C" fn start<W: FnOnce()>(plan: *mut libc::c_void) -> libc::c_int {
         // SAFETY: it is the plan that was passed to clone(2), and the caller is suspended.
@@ -139,7 +139,7 @@ fn fork_first<W: FnOnce()>(plan: &mut DetachPlan<W>) -> io::Result<libc::pid_t> 
     if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn fork_first<W: FnOnce()>(plan: &mut DetachPlan<W>) -> io::Result<libc::pid_t> {
     // SAFETY: this process has one thread, so no lock of the library is held by a thread that the child does not have.
     match unsafe { libc::fork() } {
@@ -152,10 +152,10 @@ fn fork_first<W: FnOnce()>(plan: &mut DetachPlan<W>) -> io::Result<libc::pid_t> 
 
 /// The stack of a process. Below it, there is a page that cannot be accessed, so that a stack that grows too large ends the
 /// process.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 struct Stack(*mut libc::c_void);
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 impl Stack {
     /// The size in bytes, as for a thread of the standard library.
     const LEN: usize = 2 << 20;
@@ -180,7 +180,7 @@ impl Stack {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: this is the mapping that `new` made, and no process runs on it in this memory.
@@ -204,7 +204,7 @@ fn hide_variable(name: &str) {
 /// Lets other processes of the same user look into this process (Linux), also if they may not read its program, or if this
 /// process has had the rights of another user. So the memory must not contain secrets.
 pub fn let_user_inspect() {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     // SAFETY: the arguments are numbers.
     unsafe {
         libc::prctl(libc::PR_SET_DUMPABLE, 1);
@@ -213,7 +213,7 @@ pub fn let_user_inspect() {
 
 /// Makes this process the parent of each descendant whose parent ends (Linux), so that it can find and end all of them.
 pub fn adopt_orphans() {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     // SAFETY: the arguments are numbers.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);

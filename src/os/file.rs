@@ -42,7 +42,7 @@ pub fn open_for_reading(file: &File) -> io::Result<File> {
 /// On a file system with a journal it is enough to wait for the data (`sync_file_range(2)`), because the file system
 /// writes later changes in order, and makes the disk write the data first. Without that call, this function waits until
 /// the file is on disk.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 pub fn order(file: &File) -> io::Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
     // SAFETY: it takes numbers, and the descriptor is open.
@@ -56,7 +56,7 @@ pub fn order(file: &File) -> io::Result<()> {
 }
 
 /// Waits until the file is on disk.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 pub fn order(file: &File) -> io::Result<()> {
     file.sync_all()
 }

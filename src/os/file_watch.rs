@@ -16,7 +16,7 @@ pub struct FileWatch {
     events: Option<File>,
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 impl FileWatch {
     #[must_use]
     pub fn new() -> Self {
@@ -95,7 +95,7 @@ impl FileWatch {
 }
 
 /// Returns true if one of the descriptors is ready within the limit.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn poll(polled: &mut [libc::pollfd], limit: Duration) -> bool {
     let number = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
     let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
@@ -104,7 +104,7 @@ fn poll(polled: &mut [libc::pollfd], limit: Duration) -> bool {
 }
 
 /// Other systems cannot report the release of a lock, so the caller only looks again.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 impl FileWatch {
     #[must_use]
     pub fn new() -> Self {
@@ -138,7 +138,7 @@ impl Default for FileWatch {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, linux))]
 mod tests {
     use super::*;
 

@@ -27,7 +27,7 @@ fn copy_descriptor(process: &Process) -> io::Result<File> {
     copy_of_descriptor(process.descriptor(), libc::STDERR_FILENO).map(File::from)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn copy_of_descriptor(process: libc::c_int, fd: libc::c_int) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;
 
@@ -40,7 +40,7 @@ fn copy_of_descriptor(process: libc::c_int, fd: libc::c_int) -> io::Result<Owned
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn copy_of_descriptor(_process: libc::c_int, _fd: libc::c_int) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -43,7 +43,7 @@ fn number_of_file_system(path: &CString) -> Option<u64> {
     (done == 0 && number != 0).then_some(number)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn mount(path: &CString) -> u64 {
     // SAFETY: all bytes zero are a valid `statx`, and it is ours to be written to.
     let mut data: libc::statx = unsafe { mem::zeroed() };
@@ -60,7 +60,7 @@ fn mount(path: &CString) -> u64 {
     if done == 0 && data.stx_mask & libc::STATX_MNT_ID != 0 { data.stx_mnt_id } else { 0 }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn mount(_: &CString) -> u64 {
     0
 }

@@ -13,7 +13,7 @@ use std::io;
 /// [`io::ErrorKind::WouldBlock`]. After a time (`/proc/sys/fs/lease-break-time`, 45 s) the kernel lets it continue
 /// although the file is still open here. Only the owner of a file and root may take a lease, and some file systems,
 /// such as NFS, have none.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 pub fn be_alone(file: &File) -> io::Result<bool> {
     use std::os::fd::AsRawFd;
     let fd = file.as_raw_fd();
@@ -33,11 +33,11 @@ pub fn be_alone(file: &File) -> io::Result<bool> {
 }
 
 /// A command of fcntl(2), which libc does not define for every system.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 pub(super) const F_SETSIG: libc::c_int = 10;
 
 /// Other systems have no leases.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 pub fn be_alone(_: &File) -> io::Result<bool> {
     Err(io::ErrorKind::Unsupported.into())
 }

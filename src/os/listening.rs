@@ -3,26 +3,26 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 use std::mem;
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Returns true if a process listens on this TCP port, on any address. `None` if that is not known.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 #[must_use]
 pub fn listens(port: u16) -> Option<bool> {
     Some(listens_in(libc::AF_INET, port)? || listens_in(libc::AF_INET6, port)?)
 }
 
 /// Returns `None`: this is not known on other systems.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 #[must_use]
 pub fn listens(_: u16) -> Option<bool> {
     None
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn listens_in(family: libc::c_int, port: u16) -> Option<bool> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     const LISTEN: u32 = 1 << 10;

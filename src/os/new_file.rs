@@ -39,7 +39,7 @@ pub fn create_file_with(path: &Path, access: FileAccess, options: &OpenOptions, 
 }
 
 fn create_unnamed(directory: &Path, access: FileAccess, options: &OpenOptions, flags: i32) -> io::Result<File> {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     {
         // The path of the directory may lead through a link, which the user has named.
         let flags = flags & !libc::O_NOFOLLOW | libc::O_TMPFILE;
@@ -47,7 +47,7 @@ fn create_unnamed(directory: &Path, access: FileAccess, options: &OpenOptions, f
         access.apply(&file)?;
         Ok(file)
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     {
         let _ = (directory, access, options, flags);
         Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
@@ -112,7 +112,7 @@ fn with_temporary_path<T>(path: &Path, create: impl Fn(&Path) -> io::Result<T>) 
 /// Renames a directory, and replaces nothing.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     let (from, to) = (CString::new(from.as_os_str().as_bytes())?, CString::new(to.as_os_str().as_bytes())?);
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     {
         // SAFETY: the call is renameat2(2). Both paths end in NUL and live until it returns.
         #[expect(clippy::disallowed_methods, reason = "renameat2(2)")]

@@ -43,7 +43,7 @@ impl OwnerRights {
 
     /// `None` if the kernel refuses, as it does without `CAP_SETUID` or for a user without a number in this user
     /// namespace.
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     fn take_from_user(user: u32, group: u32) -> Option<Self> {
         let ours = file_system_group(group);
         let rights = Self { group: ours };
@@ -52,13 +52,13 @@ impl OwnerRights {
         (file_system_user(u32::MAX) == user && file_system_group(u32::MAX) == group).then_some(rights)
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     fn take_from_user(_: u32, _: u32) -> Option<Self> {
         None
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 impl Drop for OwnerRights {
     fn drop(&mut self) {
         file_system_user(0);
@@ -67,14 +67,14 @@ impl Drop for OwnerRights {
 }
 
 /// Sets the user for file access of this thread. Returns the one before.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn file_system_user(user: u32) -> u32 {
     // SAFETY: it takes a number, and changes nothing if it fails.
     unsafe { libc::setfsuid(user) }.cast_unsigned()
 }
 
 /// Sets the group for file access of this thread. Returns the one before.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn file_system_group(group: u32) -> u32 {
     // SAFETY: as above.
     unsafe { libc::setfsgid(group) }.cast_unsigned()

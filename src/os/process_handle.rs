@@ -96,7 +96,7 @@ impl Process {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;
 
@@ -109,12 +109,12 @@ pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 pub(super) fn pidfd_open(_: libc::pid_t) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn pidfd_send_signal(process: &OwnedFd, signal: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open; no further information goes with the signal.
     let sent =
@@ -122,7 +122,7 @@ fn pidfd_send_signal(process: &OwnedFd, signal: i32) -> io::Result<()> {
     if sent == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn pidfd_send_signal(_: &OwnedFd, _: i32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -10,12 +10,12 @@
 //!
 //! A range is given as `start` and `len`, both in bytes; a `len` of 0 means "to the end, wherever that will be".
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 pub use linux::{
     range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_bytes, unlock_range, wait_lock_byte,
     wait_lock_bytes, wait_lock_range,
 };
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 pub use none::{
     range_in_the_way, try_lock_byte, try_lock_range, unlock_byte, unlock_bytes, unlock_range, wait_lock_byte,
     wait_lock_bytes, wait_lock_range,
@@ -47,7 +47,7 @@ impl RangeLock {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 mod linux {
     #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -161,7 +161,7 @@ mod linux {
 
 /// Other systems have no range locks that belong to an open file description. A lock that belongs to a process would be
 /// released when any part of the process closes another descriptor of the file.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 mod none {
     use super::{Mode, RangeLock};
     use std::fs::File;
@@ -204,7 +204,7 @@ mod none {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, linux))]
 mod tests {
     use super::*;
     use std::fs::{File, OpenOptions};

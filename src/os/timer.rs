@@ -107,7 +107,7 @@ impl Alarm {
     /// [`parent_id`](super::this_process::parent_id).
     pub fn when_parent_ends(&self) {
         self.heeds_parent.set(true);
-        #[cfg(target_os = "linux")]
+        #[cfg(linux)]
         // SAFETY: it takes a number.
         unsafe {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGALRM);
@@ -127,7 +127,7 @@ impl Alarm {
     /// Undoes [`Alarm::when_parent_ends`]. Otherwise, a signal that the program before this one has chosen for the end of its
     /// parent stays chosen.
     fn ignore_parent(&self) {
-        #[cfg(target_os = "linux")]
+        #[cfg(linux)]
         if self.heeds_parent.get() {
             // SAFETY: it takes numbers.
             unsafe {

@@ -60,7 +60,7 @@ impl UnlocksAtEnd {
 
 /// Releases the locks of fcntl(2) that belong to the description of `fd`. May be called in a signal handler.
 fn unlock_whole_file(fd: RawFd) {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     // SAFETY: all bytes zero are a valid `flock`: from byte 0 to the end. It lives until the call returns, and signal-safety(7) allows
     // the call.
     unsafe {
@@ -68,7 +68,7 @@ fn unlock_whole_file(fd: RawFd) {
         lock.l_type = libc::c_short::try_from(libc::F_UNLCK).unwrap_or_default();
         libc::fcntl(fd, libc::F_OFD_SETLK, &raw mut lock);
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     let _ = fd;
 }
 

@@ -26,7 +26,7 @@ impl DirectoryWatch {
     }
 
     /// Waits for a change, for at most `limit`, or until a signal comes. Returns true if it knows of a change.
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         use std::os::fd::AsRawFd;
         let limit = match self.events {
@@ -47,7 +47,7 @@ impl DirectoryWatch {
     }
 
     /// Waits for the polling interval.
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
         std::thread::sleep(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN)));
         true
@@ -55,7 +55,7 @@ impl DirectoryWatch {
 }
 
 /// The changes that end the wait of a [`DirectoryWatch`].
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 const CHANGES: u32 = libc::IN_MODIFY
     | libc::IN_CLOSE_WRITE
     | libc::IN_MOVED_TO
@@ -63,7 +63,7 @@ const CHANGES: u32 = libc::IN_MODIFY
     | libc::IN_DELETE
     | libc::IN_DELETE_SELF;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 const CHANGES: u32 = 0;
 
 /// The polling interval if the system does not signal changes. The release of a lock ends a wait earlier.
@@ -112,7 +112,7 @@ impl Drop for Bell<'_> {
 }
 
 /// Opens a directory whose changes send SIGALRM as long as it is open.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn ringing(path: &Path) -> io::Result<File> {
     use std::os::fd::AsRawFd;
     let directory = File::open(path)?;
@@ -126,10 +126,10 @@ fn ringing(path: &Path) -> io::Result<File> {
 }
 
 /// `DN_CREATE`, `DN_DELETE`, `DN_RENAME` and `DN_MULTISHOT` of fcntl(2).
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 const RINGING_CHANGES: libc::c_uint = 0x4 | 0x8 | 0x10 | 0x8000_0000;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn ringing(_: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -139,7 +139,7 @@ pub fn can_watch(directory: &Path) -> io::Result<()> {
     watch(directory, CHANGES).map(drop)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn watch(directory: &Path, changes: u32) -> io::Result<File> {
     use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
@@ -156,7 +156,7 @@ fn watch(directory: &Path, changes: u32) -> io::Result<File> {
     if watched < 0 { Err(io::Error::last_os_error()) } else { Ok(events) }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn watch(_: &Path, _: u32) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }

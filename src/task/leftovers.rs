@@ -38,7 +38,7 @@ pub(super) fn build_run_label(task: &Task, token: u64) -> String {
 /// processes that it could not kill, such as those of another user, whose environment cannot be read. So then a process of
 /// unknown origin in the session is an error.
 pub(super) fn kill_leftovers(task: &Task, record: &Record, has_end: bool) -> Result<(), TaskError> {
-    if !process::can_be_seen() && cfg!(target_os = "linux") {
+    if !process::can_be_seen() && cfg!(linux) {
         return Err(TaskError::NotSeen { id: task.id.to_string(), path: task.file(files::PID) });
     }
     // Where `/proc` is missing, a record names neither the boot nor the namespace.

@@ -61,7 +61,7 @@ pub(super) fn try_locking(directory: &Path, naming: Naming) -> LockingOutcome {
 type Opens = [File; 3];
 
 /// Opens a file that never has a name (`O_TMPFILE`), so that it disappears even if this process is killed.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn open_unnamed(directory: &Path) -> io::Result<Opens> {
     let mut options = OpenOptions::new();
     let first = options.read(true).write(true).mode(0o600).custom_flags(libc::O_TMPFILE).open(directory)?;
@@ -75,7 +75,7 @@ fn open_unnamed(directory: &Path) -> io::Result<Opens> {
     Ok([again()?, again()?, first])
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn open_unnamed(_: &Path) -> io::Result<Opens> {
     Err(io::ErrorKind::Unsupported.into())
 }

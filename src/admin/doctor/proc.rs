@@ -14,7 +14,7 @@ const WITHOUT: &str = "holders of locks are not shown, and a nested call cannot 
 const INOTIFY: &str = "inotify";
 
 pub(super) fn check_proc(report: Report) {
-    if cfg!(target_os = "linux") {
+    if cfg!(linux) {
         report(examine_proc());
     }
     report(match os::can_watch(Path::new("/")) {

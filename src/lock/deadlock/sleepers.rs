@@ -27,7 +27,7 @@ const WAKING: &[i32] = &[
     libc::SIGUSR2,
     libc::SIGURG,
     libc::SIGIO,
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     libc::SIGPWR,
     libc::SIGCHLD,
 ];

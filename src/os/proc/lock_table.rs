@@ -240,14 +240,14 @@ fn group_by_file(text: &str) -> NumberMap<FileId, Vec<ListedLock>> {
 /// Returns the name that a file has in the table.
 #[must_use]
 pub fn file_id(wanted: &WantedFile) -> FileId {
-    #[cfg(target_os = "linux")]
+    #[cfg(linux)]
     let (major, minor) = match (libc::major(wanted.dev), libc::minor(wanted.dev)) {
         // On btrfs and overlay the device is a number without a disk, and stat(2) can return another one than that of
         // the mount.
         (0, minor) => process::device_of_mount(&wanted.path).unwrap_or((0, minor)),
         known => known,
     };
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(linux))]
     let (major, minor) = (0, 0);
     FileId { major, minor, ino: wanted.ino }
 }

@@ -13,7 +13,7 @@ mod activity;
 mod command_line;
 mod descriptors;
 mod lifetime;
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 mod mount;
 mod namespace;
 #[cfg(any(test, fuzzing))]
@@ -37,7 +37,7 @@ pub use descriptors::{
 };
 pub(crate) use descriptors::{process_of_pidfd, sends_signals};
 pub use lifetime::{has_ended, is_alive};
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 pub(crate) use mount::device_of_mount;
 pub(in crate::os) use namespace::forget_namespace;
 pub use namespace::{

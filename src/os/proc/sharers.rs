@@ -246,7 +246,7 @@ impl ProcPath {
 }
 
 /// Compares two descriptors (`kcmp(2)`). Returns 0 if both share one open file description, or the number of the error.
-#[cfg(target_os = "linux")]
+#[cfg(linux)]
 fn compare_descriptors(pid: u32, number: i32, other: u32, other_number: i32) -> Result<i64, i32> {
     /// The type of the comparison, from `linux/kcmp.h`.
     const KCMP_FILE: i32 = 0;
@@ -256,7 +256,7 @@ fn compare_descriptors(pid: u32, number: i32, other: u32, other_number: i32) -> 
     if order < 0 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(order) }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(linux))]
 fn compare_descriptors(_: u32, _: i32, _: u32, _: i32) -> Result<i64, i32> {
     Err(libc::ENOSYS)
 }
@@ -266,7 +266,7 @@ fn build_process(pid: u32, lock: KernelLock) -> LockingProcess {
     LockingProcess { index: 0, pid, uid, lock, removed: false }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, linux))]
 mod tests {
     use super::*;
     use std::fs::File;

@@ -167,7 +167,7 @@ pub(crate) fn describe_unknown(state: &LockState) -> String {
 /// Says why the holders of a lock cannot be determined.
 pub(crate) fn describe_blind(blind: BlindSpot) -> &'static str {
     match blind {
-        BlindSpot::Proc if cfg!(target_os = "linux") => "/proc cannot be read",
+        BlindSpot::Proc if cfg!(linux) => "/proc cannot be read",
         BlindSpot::Proc => "this system does not show the holders of locks, and the record can be outdated",
         BlindSpot::List => "/proc/locks cannot be read, and some processes cannot be examined",
         BlindSpot::File => "its lock file cannot be examined",

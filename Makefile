@@ -57,7 +57,10 @@ KEEPER_OUT := target/$(if $(filter dev,$(KEEPER_PROFILE)),debug,$(KEEPER_PROFILE
 SYSROOT = $(shell rustc --print sysroot)
 HOST    = $(shell rustc -vV | sed -n 's/^host: //p')
 LLD     = $(SYSROOT)/lib/rustlib/$(HOST)/bin/gcc-ld
-STATIC  = -C target-feature=+crt-static -C relocation-model=static -C relro-level=off -C symbol-mangling-version=v0 -C force-unwind-tables=no $(LINKER) $(REMAP)
+# Other systems than Linux have no static C library, and other linkers.
+STATIC  = $(if $(IS_LINUX),-C target-feature=+crt-static -C relocation-model=static -C relro-level=off) \
+          -C symbol-mangling-version=v0 -C force-unwind-tables=no $(if $(IS_LINUX),$(LINKER)) $(REMAP)
+IS_LINUX = $(findstring -linux-,$(HELPER_TARGET))
 # For another processor, cc of this system cannot link. With musl, the linker of Rust needs no other tool, but does not order functions.
 LINKER  = $(if $(filter $(MACHINE)-%,$(HOST)),-C linker=src/bin/aba-lock/link/ordered-cc \
           $(if $(wildcard $(LLD)/ld.lld),-C link-arg=-B$(LLD) -C link-arg=-fuse-ld=lld),-C linker=rust-lld)
@@ -72,7 +75,7 @@ REMAP = $(call replace_directory,$(or $(CARGO_HOME),$(HOME)/.cargo),/cargo) $(ca
 # A debug build has the flags that the tests have, so that it compiles no library a second time.
 REMAP_FLAGS = $(if $(filter dev,$(1)),,RUSTFLAGS="$(REMAP) $(RUSTFLAGS)")
 
-SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/demo \
+SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report tests/demo \
                dist/install.sh dist/check-release dist/package dist/test dist/test-crate dist/test-recipes dist/test-rust $(wildcard dist/debian/*.p*) \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
@@ -92,6 +95,9 @@ ifeq (yes,$(WITH_SERVICE))
 install: service keeper
 endif
 ifeq (yes,$(WITH_BUILTIN))
+ifneq (Linux,$(shell uname -s))
+$(error WITH_BUILTIN is yes, but the builtin for bash works only on Linux)
+endif
 install: builtin
 endif
 
@@ -232,12 +238,18 @@ record: build ## Record the tour and a picture of `list --watch` anew, for docs 
 # True if `flock` is the link that `make install` creates, or another link to the installed helper.
 FLOCK_IS_OURS = { test "$$(readlink "$(BINDIR)/flock")" = aba-lock || test "$(BINDIR)/flock" -ef "$(BINDIR)/aba-lock"; }
 
-# Usage: $(call replace,MODE,FROM,TO). A script that starts now must not find half of a file: after an empty library, it would run
-# without its locks. A script that runs keeps the old file.
+# macOS and FreeBSD have no `install -D`, and another `sed -i`: tests/shell/install.bats tries this with the options of all systems.
+#
+# Usage: $(call replace,MODE,FROM,TO): installs a file. A script that starts now must not find half of a file: after an empty library,
+# it would run without its locks. A script that runs keeps the old file.
 define replace
-install -Dm$(1) $(2) $(3).new
+install -d $(dir $(3))
+install -m$(1) $(2) $(3).new
 mv -f $(3).new $(3)
 endef
+
+# Usage: $(call install_edited,FROM,EXPRESSION,TO): installs a file, edited by sed.
+install_edited = sed -E $(2) $(1) >$(3).new && chmod 644 $(3).new && mv -f $(3).new $(3)
 
 install: all ## Install under PREFIX [/usr/local], for packagers inside DESTDIR; WITH_FLOCK=yes: also as `flock`
 ifeq ($(WITH_FLOCK),yes)
@@ -254,22 +266,22 @@ endif
 	$(call replace,644,shell/aba-lock.sh,$(LIBDIR)/aba-lock.sh)
 	$(call replace,644,shell/aba-lock.zsh,$(LIBDIR)/aba-lock.zsh)
 	$(call replace,644,shell/aba-lock.fish,$(LIBDIR)/aba-lock.fish)
-	install -Dm644 completions/aba-lock.bash $(BASHDIR)/aba-lock
-	install -Dm644 completions/_aba-lock $(ZSHDIR)/_aba-lock
-	install -Dm644 completions/aba-lock.fish $(FISHDIR)/aba-lock.fish
-	install -Dm644 src/bin/aba-lock/dist/aba-lock.conf $(TMPFILESDIR)/aba-lock.conf
+	$(call replace,644,completions/aba-lock.bash,$(BASHDIR)/aba-lock)
+	$(call replace,644,completions/_aba-lock,$(ZSHDIR)/_aba-lock)
+	$(call replace,644,completions/aba-lock.fish,$(FISHDIR)/aba-lock.fish)
+	$(call replace,644,src/bin/aba-lock/dist/aba-lock.conf,$(TMPFILESDIR)/aba-lock.conf)
 	install -d $(MANDIR)/man1 $(MANDIR)/man7
-	install -m644 $(MAN)/man1/* $(MANDIR)/man1
-	install -m644 $(MAN)/man7/* $(MANDIR)/man7
 	@# The pages name the files of the library.
-	@for page in $(MAN)/man[17]/*; do sed -E -i 's#/usr/local/(bin|share)/aba-lock#$(PREFIX)/\1/aba-lock#g' "$(MANDIR)/$${page#$(MAN)/}"; done
+	@for page in $(MAN)/man[17]/*; do \
+		$(call install_edited,"$$page",'s#/usr/local/(bin|share)/aba-lock#$(PREFIX)/\1/aba-lock#g',"$(MANDIR)/$${page#$(MAN)/}") || exit 1; \
+	done
 ifeq (yes,$(WITH_SERVICE))
-	install -Dm755 $(KEEPER_OUT)/aba-lock-keeper $(BINDIR)/aba-lock-keeper
-	install -Dm755 $(SERVICE_OUT)/aba-lockd $(BINDIR)/aba-lockd
-	install -Dm644 $(MAN)/man8/aba-lockd.8 $(MANDIR)/man8/aba-lockd.8
-	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.conf $(SYSUSERSDIR)/aba-lockd.conf
-	install -Dm644 src/bin/aba-lockd/dist/aba-lockd.service $(UNITDIR)/aba-lockd.service
-	sed -i 's|/usr/local/bin/|$(PREFIX)/bin/|' $(UNITDIR)/aba-lockd.service
+	$(call replace,755,$(KEEPER_OUT)/aba-lock-keeper,$(BINDIR)/aba-lock-keeper)
+	$(call replace,755,$(SERVICE_OUT)/aba-lockd,$(BINDIR)/aba-lockd)
+	$(call replace,644,$(MAN)/man8/aba-lockd.8,$(MANDIR)/man8/aba-lockd.8)
+	$(call replace,644,src/bin/aba-lockd/dist/aba-lockd.conf,$(SYSUSERSDIR)/aba-lockd.conf)
+	install -d $(UNITDIR)
+	$(call install_edited,src/bin/aba-lockd/dist/aba-lockd.service,'s#/usr/local/bin/#$(PREFIX)/bin/#',$(UNITDIR)/aba-lockd.service)
 endif
 ifeq (yes,$(WITH_BUILTIN))
 	$(call replace,644,shell/aba-lock-builtin.bash,$(LIBDIR)/aba-lock-builtin.bash)
@@ -308,7 +320,7 @@ clean: ## Remove what was built
 	$(CARGO) clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: need-cargo need-target
 need-cargo:

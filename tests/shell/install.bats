@@ -64,6 +64,40 @@ setup_file() {
     expect_silence
 }
 
+@test "make install, make uninstall and make help need only tools and options that macOS and FreeBSD have, too" {
+    run -0 in_project build man
+    "${PROJECT}/tests/portable-tools" "${PWD}/tools" make cargo rustc
+    for arguments in 'install CARGO=true WITH_SERVICE=yes SERVICE_PROFILE=dev' 'install CARGO=true WITH_FLOCK=yes' uninstall help; do
+        run -0 env PATH="${PWD}/tools" HOME="${REAL_HOME}" MAKEFLAGS= make -s -C "${PROJECT}" ${arguments} DESTDIR="${PWD}/root" PREFIX=/opt/aba
+        [[ ${output} != *'not alike'* ]]
+    done
+    expect_text 'uninstall'
+    run -0 find root -type f
+    expect_silence
+}
+
+@test "a tool with only the options of all systems refuses those of GNU, so that the tests find them" {
+    "${PROJECT}/tests/portable-tools" "${PWD}/tools"
+    echo text >file
+    for command in 'install -D file other' 'sed -i s/a/b/ file' 'cp -a file other' 'mktemp --suffix=x' 'readlink -f file' 'date -d now' \
+        'xargs -r true' 'grep -P x file' 'grep text file -q' 'ls --color'; do
+        run -64 env PATH="${PWD}/tools" ${command}
+        expect_text 'not alike on Linux, macOS and FreeBSD'
+    done
+    run -0 env PATH="${PWD}/tools" sh -c 'echo a-b | sed -n "s/a/c/p" | grep -c -- -b'
+    run -127 env PATH="${PWD}/tools" stat -c %i file
+}
+
+@test "make install WITH_BUILTIN=yes says that the builtin works only on Linux" {
+    mkdir tools
+    printf '#!/bin/sh\necho Darwin\n' >tools/uname
+    chmod +x tools/uname
+    export PATH=${PWD}/tools:${PATH}
+    run -2 in_project install WITH_BUILTIN=yes PREFIX="${PWD}/root"
+    expect_text 'WITH_BUILTIN is yes, but the builtin for bash works only on Linux'
+    [[ ! -e root ]]
+}
+
 @test "make install replaces the helper and the library in one step, so that no script finds half of a file" {
     type -P strace >/dev/null || skip 'strace is missing'
     for _ in 1 2; do

@@ -20,7 +20,8 @@
 //!
 //! The policies (`--slots`, `--priority`, `--coalesce`, `--replace`, the order of shared waiters) lock bytes of a file in addition
 //! to flock(2) (`os/bytes.rs`). A lock of the whole file covers these bytes, so a caller with `--fcntl` uses none of
-//! them. `--max-time` and `unlock --kill` need the process that acquired a lock, which the kernel does not name for this kind.
+//! them. `--max-time` needs the process that acquired a lock, which the kernel does not name for this kind. `unlock --file F --kill` ends all
+//! holders that it sees (`kill/kind.rs`).
 //!
 //! # Holders, waiters and owners
 //!

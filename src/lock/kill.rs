@@ -13,6 +13,7 @@
 //! `/proc` of this pid namespace. A process that cannot be verified is never signalled, for example one that only a record
 //! names.
 
+mod kind;
 mod rules;
 mod signals;
 
@@ -23,14 +24,14 @@ use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::peer;
 use crate::lock::record;
 use crate::os;
-use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, WantedFile};
-use crate::os::proc::openers::{self, LockingProcess, Scan};
+use crate::os::proc::lock_table::{KernelLock, NO_LOCKER, WantedFile};
+use crate::os::proc::openers::{LockingProcess, Scan};
 use crate::os::proc::process::{self, ProcessStat};
+use kind::LockKind;
 use rules::Unrestricted;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Maximum time to wait for the holders after SIGKILL. The signal has no effect on a process while it waits for a disk.
@@ -114,8 +115,24 @@ pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
     end_holders_by(&Unrestricted, path, plan)
 }
 
+/// Does the same as [`end_holders`] for all locks on a file of the user: first for the one of flock(2), then for those of fcntl(2).
+#[must_use]
+pub fn end_holders_of_file(path: &Path, plan: &KillPlan) -> ForcedRelease {
+    let mut first = end_holders(path, plan);
+    if !matches!(first.outcome, ReleaseOutcome::Released) {
+        return first;
+    }
+    let mut both = end_holders_of_kind(LockKind::Fcntl, &Unrestricted, path, plan);
+    first.signalled.append(&mut both.signalled);
+    ForcedRelease { signalled: first.signalled, outcome: both.outcome }
+}
+
 /// Does the same as [`end_holders`], within the rules.
 pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillPlan) -> ForcedRelease {
+    end_holders_of_kind(LockKind::Flock, rules, path, plan)
+}
+
+fn end_holders_of_kind(kind: LockKind, rules: &dyn ReleaseRules, path: &Path, plan: &KillPlan) -> ForcedRelease {
     let refused = |refusal| ForcedRelease { signalled: Vec::new(), outcome: ReleaseOutcome::Refused(refusal) };
     let begin = Instant::now();
     let files = [holders::identify_file(path)];
@@ -128,10 +145,10 @@ pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillP
     let is_caller = |pid: u32| pid == us || ancestors.contains(&pid);
     let mut tries = 0;
     let look = loop {
-        let look = find_openers(&files);
+        let look = kind.find_openers(&files);
         let scripts: Vec<_> = list_live(&look).map(|opener| peer::try_find_bound_script(opener.pid)).collect();
         let is_ours = |opener: &LockingProcess| is_caller(opener.pid);
-        if openers::holds(us, &files[0])
+        if kind.is_held_by(us, &files[0], |_| true)
             || list_live(&look).any(is_ours)
             || scripts.iter().flatten().flatten().any(|script| is_caller(*script))
         {
@@ -139,25 +156,27 @@ pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillP
         }
         // Each of them may hold the lock for the caller.
         if scripts.iter().any(Result::is_err) {
-            return refused(Refusal::HolderUnseen(Box::new(holders::observe_lock(path))));
+            return refused(Refusal::HolderUnseen(Box::new(kind.observe(path))));
         }
         if list_live(&look).next().is_some() {
             break look;
         }
-        let state = holders::observe_lock(path);
+        let state = kind.observe(path);
         if state.availability() == Availability::Free {
             return ForcedRelease { signalled: Vec::new(), outcome: ReleaseOutcome::Released };
         }
         tries += 1;
         // If a holder is seen now, it acquired the lock after the first look, and another look finds it.
-        if tries == MAX_TRIES || state.holding.as_ref().is_none_or(|holding| holding.holders.is_empty()) {
+        let is_seen = state.holding.as_ref().is_some_and(|holding| !holding.holders.is_empty())
+            || state.range.as_ref().is_some_and(|range| !range.holders.is_empty());
+        if tries == MAX_TRIES || !is_seen {
             return refused(Refusal::HolderUnseen(Box::new(state)));
         }
     };
     if !rules.is_proved(&files[0], &list_live(&look).collect::<Vec<_>>()) {
         return refused(Refusal::Unproved);
     }
-    let mut release = HolderRelease::new(&files, path, &look);
+    let mut release = HolderRelease::new(kind, &files, path, &look);
     for opener in list_live(&look) {
         if release.find_victim(opener).is_none() {
             release.add(opener);
@@ -185,6 +204,7 @@ pub fn end_acquisition(files: &[WantedFile], plan: &KillPlan) -> ForcedRelease {
     let lockers = BTreeSet::from([std::process::id()]);
     let path = Path::new("");
     let release = HolderRelease {
+        kind: LockKind::Flock,
         files,
         path,
         is_locker,
@@ -200,13 +220,8 @@ pub fn end_acquisition(files: &[WantedFile], plan: &KillPlan) -> ForcedRelease {
 /// Returns the processes that hold a lock on one of the files through the acquisition of this process.
 #[must_use]
 pub fn find_own_holders(files: &[WantedFile]) -> BTreeSet<u32> {
-    let found = find_openers(files).found.into_iter();
+    let found = LockKind::Flock.find_openers(files).found.into_iter();
     found.filter(|opener| opener.lock.locker == std::process::id()).map(|opener| opener.pid).collect()
-}
-
-/// Returns the holders of locks on the files, or on files that were removed from their paths.
-fn find_openers(files: &[WantedFile]) -> Scan<LockingProcess> {
-    openers::find_locking_processes(&mut files.to_vec(), None, &AtomicBool::new(false))
 }
 
 /// Returns the holders whose locked file is the one to which the path leads now.
@@ -229,9 +244,9 @@ struct Victim {
 
 impl Victim {
     /// Sends a signal, if this is still the process that was seen, and it still holds one of the locks through one of these lockers.
-    fn send(&self, files: &[WantedFile], lockers: &BTreeSet<u32>, signal: i32) -> bool {
+    fn send(&self, kind: LockKind, files: &[WantedFile], lockers: &BTreeSet<u32>, signal: i32) -> bool {
         let is_meant = |lock: KernelLock| lockers.contains(&lock.locker);
-        let holds = || files.iter().any(|file| openers::lock_on(self.opener, file).is_some_and(is_meant));
+        let holds = || files.iter().any(|file| kind.is_held_by(self.opener, file, is_meant));
         let is_bound = || matches!(peer::try_find_bound_script(self.opener), Ok(Some(script)) if script == self.pid);
         let holds = || holds() && (self.opener == self.pid || is_bound());
         let proved = process::is_alive(self.pid, self.seen.start) && holds();
@@ -251,6 +266,7 @@ impl Victim {
 
 /// A forced release in progress.
 struct HolderRelease<'a> {
+    kind: LockKind,
     files: &'a [WantedFile],
     /// The path of the record, if this process is not the locker.
     path: &'a Path,
@@ -267,8 +283,9 @@ struct HolderRelease<'a> {
 }
 
 impl<'a> HolderRelease<'a> {
-    fn new(files: &'a [WantedFile], path: &'a Path, look: &Scan<LockingProcess>) -> Self {
+    fn new(kind: LockKind, files: &'a [WantedFile], path: &'a Path, look: &Scan<LockingProcess>) -> Self {
         Self {
+            kind,
             files,
             path,
             is_locker: false,
@@ -306,7 +323,14 @@ impl<'a> HolderRelease<'a> {
         }
         let Some(seen) = process::read_stat(opener.pid) else { return false };
         let is_child = self.victims.iter().any(|victim| victim.pid == seen.parent);
-        is_child || (opener.lock.locker != 0 && seen.start >= self.start)
+        is_child || (![0, NO_LOCKER].contains(&opener.lock.locker) && seen.start >= self.start)
+    }
+
+    /// Returns true if a process has acquired the lock itself after the first look, when it ran already and did not hold the lock. The
+    /// pid of the locker shows that for other locks.
+    fn is_newcomer(&self, opener: &LockingProcess) -> bool {
+        let is_older = |seen: ProcessStat| seen.start < self.start;
+        opener.lock.locker == NO_LOCKER && process::read_stat(opener.pid).is_none_or(is_older)
     }
 
     /// Signals the holders until they have released the lock, or the maximum time has passed.
@@ -316,7 +340,7 @@ impl<'a> HolderRelease<'a> {
         let mut pauses = PAUSES.iter();
         let mut unheld = 0;
         loop {
-            let look = find_openers(self.files);
+            let look = self.kind.find_openers(self.files);
             let (mut holding, mut unproved) = (Vec::new(), false);
             for opener in &look.found {
                 let is_wanted = self.is_locker || !opener.removed;
@@ -329,13 +353,13 @@ impl<'a> HolderRelease<'a> {
                 }
                 match self.find_victim(opener) {
                     Some(index) => holding.push(index),
-                    None => unproved = true,
+                    None => unproved |= !self.is_newcomer(opener),
                 }
             }
             // The pid of a locker means nothing if the lock was acquired again since.
             let is_same =
                 |release: &Self| release.is_locker || record::read_path(release.path).token() == release.token;
-            unproved = (unproved || self.is_listed()) && is_same(&self);
+            unproved = (unproved || self.kind.is_listed(self.files, &self.lockers)) && is_same(&self);
             // The lock counts as released after two looks without a holder. A single look reads the processes in the order
             // of their pids, so it can miss a child that is started with a lower pid than its parent.
             unheld = if holding.is_empty() && !unproved { unheld + 1 } else { 0 };
@@ -360,33 +384,20 @@ impl<'a> HolderRelease<'a> {
 
     /// Sends the signal of the plan if the victim has not received it yet, and SIGKILL if `kills` is true.
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
-        let (files, lockers, victim) = (self.files, &self.lockers, &mut self.victims[index]);
+        let (kind, files, lockers, victim) = (self.kind, self.files, &self.lockers, &mut self.victims[index]);
         if !victim.signalled && (signal == KILL || self.asked.must_ask(&victim.seen)) {
-            victim.signalled = victim.send(files, lockers, signal);
+            victim.signalled = victim.send(kind, files, lockers, signal);
             victim.killed = signal == KILL;
             if victim.signalled {
                 self.asked.add(&victim.seen);
                 // A stopped process acts on the signal only after SIGCONT.
-                victim.send(files, lockers, libc::SIGCONT);
+                victim.send(kind, files, lockers, libc::SIGCONT);
             }
         }
         if kills && !victim.killed {
-            victim.killed = victim.send(files, lockers, KILL);
+            victim.killed = victim.send(kind, files, lockers, KILL);
             victim.signalled |= victim.killed;
         }
-    }
-
-    /// Returns true if one of the lockers still holds the lock according to the kernel's list, which includes processes
-    /// whose descriptors may not be read.
-    fn is_listed(&self) -> bool {
-        let files: Vec<FileId> = self.files.iter().map(lock_table::file_id).collect();
-        let held = |listed: &ListedLock| files.contains(&listed.file) && !listed.waits;
-        let locker = |listed: &ListedLock| Some(listed.lock.locker).filter(|pid| *pid != 0);
-        lock_table::list()
-            .iter()
-            .filter(|listed| held(listed))
-            .filter_map(locker)
-            .any(|pid| self.lockers.contains(&pid))
     }
 
     fn finish(self, outcome: ReleaseOutcome) -> ForcedRelease {

@@ -33,6 +33,7 @@ mod doctor_environment;
 mod events;
 mod fault;
 mod fcntl;
+mod fcntl_unlock;
 mod flock;
 mod flock_comparison;
 mod flock_range;

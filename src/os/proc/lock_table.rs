@@ -89,6 +89,11 @@ pub(crate) fn fcntl_lock(mode: Mode) -> KernelLock {
     KernelLock::of_file(NO_LOCKER, mode == Mode::Exclusive)
 }
 
+/// Returns a lock of fcntl(2) with its process, or [`NO_LOCKER`].
+pub(crate) fn range_owner(range: &RangeLock) -> KernelLock {
+    KernelLock::of_file(range.pid.unwrap_or(NO_LOCKER), range.mode == Mode::Exclusive)
+}
+
 /// Returns true if a process holds a lock of fcntl(2) through this descriptor, on any part of the file.
 pub(crate) fn has_fcntl_lock(pid: u32, descriptor: &str) -> bool {
     let info = process::read_small(&format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
@@ -283,11 +288,16 @@ pub(super) fn read_fdinfo_lock(path: &str) -> io::Result<Option<(FileId, KernelL
 /// The first fcntl(2) lock on a file in the table, except those of slots.
 #[must_use]
 pub(crate) fn range_lock(file: FileId) -> Option<RangeLock> {
-    let text = process::read_whole("/proc/locks")?;
+    range_locks(file).into_iter().next()
+}
+
+/// The fcntl(2) locks on a file in the table, except those of slots.
+#[must_use]
+pub(crate) fn range_locks(file: FileId) -> Vec<RangeLock> {
+    let text = process::read_whole("/proc/locks").unwrap_or_default();
     let is_other = |range: &RangeLock| range.start < TURNSTILE;
-    text.lines()
-        .filter_map(parse_range_lock)
-        .find_map(|(locked, range)| (locked == file && is_other(&range)).then_some(range))
+    let ranges = text.lines().filter_map(parse_range_lock);
+    ranges.filter(|(locked, range)| *locked == file && is_other(range)).map(|(_, range)| range).collect()
 }
 
 /// The first fcntl(2) lock on any byte of a file in the table, except those of this process.

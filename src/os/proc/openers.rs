@@ -8,9 +8,10 @@
 use crate::os::directory::{Directory, EntryBuffer, FileFacts};
 use crate::os::flock::Mode;
 use crate::os::number_map::NumberMap;
-use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, read_fdinfo_lock};
+use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, range_owner, read_fdinfo_lock};
 use crate::os::proc::process::{self, has_vanished};
 use crate::os::range::RangeLock;
+use crate::os::slot::TURNSTILE;
 use crate::os::thread::map_in_threads;
 use std::cell::Cell;
 use std::cmp::Reverse;
@@ -78,6 +79,16 @@ impl ScannedDescriptor<'_> {
         info.lines()
             .filter_map(|line| line.strip_prefix("lock:"))
             .any(|line| parse_range_lock(line).is_some_and(|(_, found)| found == *range))
+    }
+
+    /// Its fcntl(2) locks, except those that the policies of aba-lock take in addition to flock(2).
+    fn range_locks(&self) -> Vec<RangeLock> {
+        let info = process::try_read_small(&self.path_in("fdinfo")).unwrap_or_else(|error| {
+            self.unread.set(!has_vanished(&error));
+            String::new()
+        });
+        let lines = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+        lines.filter_map(|line| Some(parse_range_lock(line)?.1)).filter(|range| range.start < TURNSTILE).collect()
     }
 
     /// The ticket of a caller with `--replace`.
@@ -277,6 +288,39 @@ pub fn find_locking_processes(
     found.sort_by_key(|process| (process.index, process.pid, slot_of(process)));
     found.dedup_by_key(|process| (process.index, process.pid, process.removed, slot_of(process)));
     Scan { found, hidden: scan.hidden }
+}
+
+/// Finds the processes that hold fcntl(2) locks on this file. This process counts only if no other one holds such a lock.
+///
+/// The locker of a POSIX lock is its process. The other kind has none ([`NO_LOCKER`](super::lock_table::NO_LOCKER)).
+#[must_use]
+pub(crate) fn find_fcntl_holders(file: &WantedFile) -> Scan<LockingProcess> {
+    let us = std::process::id();
+    let mut scan = scan_descriptors(us, &AtomicBool::new(false), |descriptor| find_fcntl_locks(descriptor, file));
+    if scan.found.is_empty() {
+        Scanner::new().scan_process(us, |descriptor| find_fcntl_locks(descriptor, file), &mut scan.found);
+    }
+    let mut found: Vec<LockingProcess> = scan.found.into_iter().flatten().collect();
+    found.sort_by_key(|process| (process.pid, process.lock.locker));
+    found.dedup_by_key(|process| (process.pid, process.lock.locker));
+    Scan { found, hidden: scan.hidden }
+}
+
+/// The fcntl(2) locks that a process holds on this file.
+#[must_use]
+pub(crate) fn fcntl_locks_on(pid: u32, file: &WantedFile) -> Vec<KernelLock> {
+    let mut found = Vec::new();
+    Scanner::new().scan_process(pid, |descriptor| find_fcntl_locks(descriptor, file), &mut found);
+    found.into_iter().flatten().map(|process| process.lock).collect()
+}
+
+fn find_fcntl_locks(descriptor: &ScannedDescriptor, file: &WantedFile) -> Option<Vec<LockingProcess>> {
+    if (descriptor.data.dev, descriptor.data.ino) != (file.dev, file.ino) {
+        return None;
+    }
+    let (pid, uid) = (descriptor.pid, descriptor.user());
+    let build = |range: RangeLock| LockingProcess { index: 0, pid, uid, lock: range_owner(&range), removed: false };
+    Some(descriptor.range_locks().into_iter().map(build).collect())
 }
 
 /// Returns the processes that have a ticket on this file, each with its ticket.

@@ -353,6 +353,10 @@ pub(crate) struct LockArgs {
 /// that it holds the lock. If that cannot be checked, the call is refused with status 75. This concerns processes of another
 /// user, on another host or in another pid namespace, and the calling script itself.
 ///
+/// With --file, locks of fcntl(2) on any part of the file count, too, such as those of dpkg, `SQLite` and `lock --fcntl`. If --kill ends
+/// the holders of both kinds, those of flock(2) come first. The kernel does not say which call acquired a lock of `lock --fcntl`: a
+/// process that inherited it and was started after the call gets a signal only while its parent is one of the holders.
+///
 /// Also for root, the name is that of a lock in `ABA_LOCK_DIR`. To end the holder of a lock of another user, root sets this variable
 /// to the directory of that user, `.aba` in the home directory. If the lock is free, a message says so, and the status is 0.
 #[derive(Debug, Default, Args)]

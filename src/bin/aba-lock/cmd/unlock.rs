@@ -12,7 +12,7 @@ use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{self, LockEvent, ReleaseCause};
-use aba_lock::lock::holders::{self, Availability};
+use aba_lock::lock::holders::{self, Availability, ranges};
 use aba_lock::lock::kill::{self, KillPlan, ReleaseOutcome};
 use aba_lock::lock::{keeper, open, release};
 use std::time::Duration;
@@ -32,14 +32,17 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
         Some(target) if args.kill.is_some() => kill_holders(args, &target),
         Some(target) => {
             open::check_lock_file(&target)?;
-            let state = holders::observe_lock(&target.path);
+            let mut state = holders::observe_lock(&target.path);
+            if args.file.is_some() {
+                state.range = ranges::find_range_lock(&target.path);
+            }
             Ok(match (state.availability(), &state.holding) {
                 (Availability::Free, _) => exit::DONE,
-                (_, Some(holding)) => {
-                    report_foreign_lock(&target, holding);
+                (_, holding) if holding.is_some() || state.range.is_some() => {
+                    report_foreign_lock(&target, &state);
                     exit::BUSY
                 }
-                (_, None) => {
+                _ => {
                     report_unknown_state(&target, &state);
                     exit::FAILED
                 }
@@ -78,7 +81,9 @@ fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
         return Ok(exit::USAGE);
     }
     open::check_lock_file(target)?;
-    let forced = kill::end_holders(&target.path, &KillPlan { signal, grace: args.grace.unwrap_or(GRACE) });
+    let plan = KillPlan { signal, grace: args.grace.unwrap_or(GRACE) };
+    let end = if args.file.is_some() { kill::end_holders_of_file } else { kill::end_holders };
+    let forced = end(&target.path, &plan);
     if matches!(forced.outcome, ReleaseOutcome::Released) {
         for process in &forced.signalled {
             let event = LockEvent::Released { held: None, cause: Some(ReleaseCause::Kill) };

@@ -13,7 +13,7 @@ use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
 use aba_lock::lock::error::{CoveredBy, LockError, ReplaceMistake};
-use aba_lock::lock::holders::{self, Belief, Holding, LockState, Waiter, find_kin, ranges};
+use aba_lock::lock::holders::{self, Belief, Holder, Holding, LockState, Waiter, find_kin, ranges};
 use aba_lock::lock::promise;
 use aba_lock::lock::request::Acquired;
 use aba_lock::os::{Mode, TURNSTILE};
@@ -211,15 +211,26 @@ fn describe_refusal(label: &str, holding: &Holding) -> String {
     }
 }
 
-/// Reports that `unlock NAME` cannot release the lock of another process.
-pub(crate) fn report_foreign_lock(target: &Target, holding: &Holding) {
-    let hint = match (holding.kin(), holding.holders.as_slice()) {
+/// Reports that `unlock NAME` cannot release the lock of another process, whether it is one of flock(2) or of fcntl(2).
+pub(crate) fn report_foreign_lock(target: &Target, state: &LockState) {
+    let mut by = Vec::new();
+    let mut all: Vec<Holder> = Vec::new();
+    if let Some(holding) = &state.holding {
+        by.push(format!("held by {}", describe_holder(holding)));
+        all.extend(holding.holders.iter().cloned());
+    }
+    if let Some(range) = &state.range {
+        by.push(format!("locked {}", describe_range_holders(range)));
+        let known: Vec<u32> = all.iter().map(|holder| holder.pid).collect();
+        all.extend(range.holders.iter().filter(|holder| !known.contains(&holder.pid)).cloned());
+    }
+    let kin = state.holding.as_ref().and_then(Holding::kin).or_else(|| find_kin(&all));
+    let hint = match (kin, all.as_slice()) {
         (Some(kin), _) => hint_for_kin(kin, false),
         (None, []) => "the lock is free when its holder ends".to_owned(),
         (None, holders) => hint_to_end(target, holders),
     };
-    let text = format!("{} cannot be released from here: held by {}", target.label, describe_holder(holding));
-    print_message(&text, Some(&hint));
+    print_message(&format!("{} cannot be released from here: {}", target.label, by.join("; ")), Some(&hint));
 }
 
 /// Reports that `unlock NAME` cannot determine whether the lock is held.

@@ -1,13 +1,15 @@
 //! The output of `unlock --kill`.
 
 use super::hint::{find_task, find_update_hint};
-use super::holder::{describe_holder, describe_last_taker, describe_record};
+use super::holder::{
+    describe_holder, describe_last_taker, describe_processes, describe_range_holders, describe_record,
+};
 use super::stream::print_message;
 use super::text::{escape_controls, format_command, format_target};
 use crate::exit;
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
-use aba_lock::lock::holders::{self, Availability, Holding, LockState};
+use aba_lock::lock::holders::{self, Availability, Holding, LockState, ranges};
 use aba_lock::lock::kill::{ForcedRelease, Refusal, ReleaseOutcome, SignalledProcess};
 use std::io::ErrorKind;
 
@@ -20,24 +22,19 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
     let label = &target.label;
     match &forced.outcome {
         ReleaseOutcome::Released => {
-            let state = holders::observe_lock(&target.path);
-            match (&state.holding, forced.signalled.is_empty()) {
-                (Some(holding), false) => {
-                    print_message(&format!("{label} is released; now held by {}", describe_holder(holding)), None);
-                }
+            let state = observe(target);
+            match (describe_holder_of(&state), forced.signalled.is_empty()) {
+                (Some(by), false) => print_message(&format!("{label} is released; now {by}"), None),
                 (None, true) if state.availability() == Availability::Free => report_free(target),
                 _ => {}
             }
             exit::DONE
         }
         ReleaseOutcome::StillHeld => {
-            let state = holders::observe_lock(&target.path);
-            let by = state
-                .holding
-                .as_ref()
-                .map_or_else(|| "a process that cannot be seen from here".to_owned(), describe_holder);
+            let by = describe_holder_of(&observe(target));
+            let by = by.unwrap_or_else(|| "held by a process that cannot be seen from here".to_owned());
             print_message(
-                &format!("{label} is still held by {by}"),
+                &format!("{label} is still {by}"),
                 Some(&format!(
                     "show its holder with `aba-lock status {}`",
                     format_target(target.kind, label, &target.path)
@@ -49,6 +46,24 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
             report_refusal(&format!("refused to release {label}"), target, refusal);
             exit::BUSY
         }
+    }
+}
+
+/// Observes the lock, and on a file of the user also the locks of fcntl(2), which `unlock --file` ends, too.
+fn observe(target: &Target) -> LockState {
+    let mut state = holders::observe_lock(&target.path);
+    if target.kind != Kind::Named {
+        state.range = ranges::find_range_lock(&target.path);
+    }
+    state
+}
+
+/// Describes the holder of a lock of flock(2) or fcntl(2), in a phrase that follows "now".
+fn describe_holder_of(state: &LockState) -> Option<String> {
+    match (&state.holding, &state.range) {
+        (Some(holding), _) => Some(format!("held by {}", describe_holder(holding))),
+        (None, Some(range)) => Some(format!("locked {}", describe_range_holders(range))),
+        (None, None) => None,
     }
 }
 
@@ -118,7 +133,11 @@ fn report_refusal(what: &str, target: &Target, refusal: &Refusal) {
         ),
         Refusal::HolderUnseen(state) => {
             let taker = state.holding.as_ref().and_then(Holding::unseen_taker);
+            let fcntl = state.range.as_ref().map_or(&[][..], |range| &range.holders);
             let why = match (&state.holding, taker) {
+                (None, _) if !fcntl.is_empty() => {
+                    format!("cannot examine the descriptors of its holder, {}", describe_processes(fcntl))
+                }
                 (_, Some(record)) => format!(
                     "cannot examine the descriptors of its holder, pid {} {}",
                     record.pid,
@@ -176,6 +195,7 @@ fn describe_signalled(process: &SignalledProcess) -> String {
 
 fn describe_obstacle(state: &LockState) -> String {
     match (&state.holding, &state.unseen) {
+        (None, _) if state.range.is_some() => "it belongs to another user, or is in another pid namespace".to_owned(),
         (Some(Holding { record: None, holders, .. }), _) if holders.is_empty() => {
             "it belongs to another user, or is in another pid namespace".to_owned()
         }

@@ -24,6 +24,8 @@ mod list;
 mod openapi;
 mod packaging;
 mod page;
+mod page_layout;
+mod page_states;
 mod permissions;
 mod queue;
 mod race;

@@ -31,7 +31,10 @@ const SCRIPTS: &[&str] =
 const OTHER_TEXT: &[(&str, &str)] = &[
     ("src/bin/aba-lock-keeper/on_lost.rs", "is_command"),
     ("src/bin/aba-lock-keeper/server/service/client.rs", "new"),
-    ("src/bin/aba-lockd/rest/handlers.rs", "POLICY"),
+    ("src/bin/aba-lockd/rest/page.rs", "FILES"),
+    ("src/bin/aba-lockd/rest/page.rs", "HTML"),
+    ("src/bin/aba-lockd/rest/page.rs", "POLICY"),
+    ("src/bin/aba-lockd/rest/page.rs", "SCRIPT"),
     ("src/bin/aba-lockd/rest/json.rs", "into_response"),
     ("src/bin/aba-lockd/rest/terraform.rs", "CHALLENGE"),
     ("src/bin/aba-lockd/store/sqlite/table.rs", "COLUMNS"),

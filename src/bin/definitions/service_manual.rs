@@ -34,7 +34,12 @@ pub(crate) const REST: [(&str, &str); 9] = [
          token.",
     ),
     ("GET /metrics, /openapi.json", "Metrics for Prometheus, and a description of this API for programs (OpenAPI)."),
-    ("GET /", "A web page that shows the locks, their owners and waiters, with a button to unlock each lock."),
+    (
+        "GET /",
+        "A web page that shows the locks, their owners and waiters. It sorts, filters, and unlocks a lock after a question. \
+         The order and the filter are in its address (?q=WORDS&sort=COLUMN), so that a view can be shared. If the \
+         service needs a token, the page asks for it, and the browser tab keeps it until it is closed.",
+    ),
 ];
 
 pub(crate) const TERRAFORM: [(&str, &str); 5] = [

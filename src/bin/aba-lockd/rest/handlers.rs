@@ -3,6 +3,7 @@
 
 use super::body::RequestBody;
 use super::json;
+use super::page;
 use super::request::RestCaller;
 use super::state::{RestState, SharedState};
 use super::terraform;
@@ -14,22 +15,18 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{Method, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{any, delete, get, post, put};
 use std::sync::Arc;
 
 const DESCRIPTION: &str = include_str!("openapi.json");
-const PAGE: &str = include_str!("page.html");
-
-/// Content security policy of the page: it may load nothing but itself, and may connect to nothing but this service.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
-                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 type IdPath = Result<Path<String>, PathRejection>;
 
 pub(crate) fn build_router(state: RestState) -> Router {
     Router::new()
-        .route("/", get(show_page))
+        .route("/", get(page::show_page))
+        .route("/page/{name}", get(page::show_file))
         .route("/healthz", get(check_health))
         .route("/metrics", get(show_metrics))
         .route("/openapi.json", get(show_description))
@@ -39,13 +36,7 @@ pub(crate) fn build_router(state: RestState) -> Router {
         .route(&path::release("{id}"), any(unlock_by_get_or_post))
         .route(path::LOCK_LIST, get(list_locks))
         .route(&path::terraform("{*name}"), any(terraform::handle_call))
-        .fallback(async || {
-            json::respond_with_refusal(
-                StatusCode::NOT_FOUND,
-                code::NOT_FOUND,
-                "this path does not exist; see /openapi.json",
-            )
-        })
+        .fallback(async || json::respond_with_missing_path())
         .method_not_allowed_fallback(async || refuse_method())
         .with_state(Arc::new(state))
 }
@@ -144,14 +135,4 @@ async fn show_metrics(State(state): SharedState, caller: RestCaller) -> Result<R
 
 async fn show_description() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION).into_response()
-}
-
-async fn show_page() -> Response {
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, Html(PAGE)).into_response()
 }

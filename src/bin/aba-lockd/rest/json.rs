@@ -271,6 +271,11 @@ pub(super) fn respond_with_refusal(status: StatusCode, code: u64, message: &str)
     respond(status, &json!({(member::CODE): code, (member::MESSAGE): message, "details": [], "error": message}))
 }
 
+pub(super) fn respond_with_missing_path() -> Response {
+    let message = "this path does not exist; see /openapi.json";
+    respond_with_refusal(StatusCode::NOT_FOUND, code::NOT_FOUND, message)
+}
+
 impl IntoResponse for CallError {
     fn into_response(self) -> Response {
         let message = self.to_string();

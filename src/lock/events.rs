@@ -13,7 +13,8 @@
 //!   read (0600). An existing file is used as it is, and links to it are followed, because the user named it.
 //! - No file is created in `/dev`, nor at the path of the socket of `syslog` or `journald`.
 //! - A write never waits for a reader. If a FIFO has no reader, or a socket is full, the line is lost.
-//! - A line that cannot be written never changes the result for a lock. [`take_failure`] returns the first such failure once.
+//! - A line that cannot be written never changes the result for a lock. [`take_failure`] returns the first such failure once. If
+//!   several users share the directory of the log of a state root, any of them can cause one, so no call reports it: `doctor` and `log` do.
 //!
 //! Not every event has a line. If a script or command ends or is killed, the kernel releases its lock, and no process is left
 //! to log that. A wait that is ended by a signal is not logged, either. On a full disk a line may be cut.
@@ -24,6 +25,7 @@
 //!
 //! - `entry`: an event, and its line
 //! - `rotation`: appends lines to the log of a state root, and rotates it
+//! - `remedy`: the problems of the log of a state root, and what helps
 //! - `root_log`: the log of a state root: turning it on and off
 //! - `log`: the file or socket that gets the lines
 //! - `report`: the functions that log events
@@ -32,16 +34,19 @@ mod entry;
 mod log;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod remedy;
 mod report;
 mod root_log;
 mod rotation;
 
 pub use entry::{LockEvent, MAX_LINE, ReleaseCause};
-pub use log::{check_writable, hint_after_failure, take_failure};
+pub use log::{check_writable, take_failure};
+pub use remedy::{LogProblem, find_log_problem, hint_after_failure, name_rotators};
 pub use report::{TASK_PREFIX, log_event, log_task_event, release_and_log};
 pub(crate) use report::{log_acquired, log_release};
+pub(crate) use root_log::open_root_log;
 pub use root_log::{
-    RootLogState, SwitchedLog, disable_root_log, enable_command, enable_root_log, find_trusted_log, look_at_root_log,
-    root_log_path,
+    RootLogState, SwitchedLog, describe_unreadable_log, disable_root_log, enable_command, enable_root_log,
+    find_trusted_log, look_at_root_log, root_log_path, switch_command,
 };
-pub use rotation::{LIMIT, older_log_path};
+pub use rotation::{CAP, LIMIT, older_log_path};

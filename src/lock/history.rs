@@ -5,7 +5,7 @@
 //!
 //! The files, each of which only imports from those above it:
 //!
-//! - `logged_event`: the events in the lines of a log
+//! - `logged_event`: the logs, and the events in their lines
 //! - `holding`: [`PastHolding`], one holding with its waiters and its end
 //! - `chronicle`: builds the holdings from the events
 //! - `present`: compares the last holdings with the locks that are held now
@@ -20,6 +20,6 @@ mod present;
 pub use chronicle::Chronicle;
 pub use follow::LogFollower;
 pub use holding::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait};
-pub use logged_event::{LoggedEvent, for_each_event, read_events};
+pub use logged_event::{LogSource, LoggedEvent, for_each_event, read_events};
 pub(crate) use logged_event::{for_each_line, parse_events};
 pub use present::{LockPast, find_past, reopen_inherited_holdings, settle_open_holdings};

@@ -25,8 +25,8 @@ pub enum StoreError {
     TaskRoot { path: PathBuf, source: io::Error },
     /// The directory for numbers cannot be created or used.
     NumberRoot { path: PathBuf, source: io::Error },
-    /// The log of the state root cannot be turned on or off, or read.
-    EventLog { path: PathBuf, source: io::Error },
+    /// The log of the state root cannot be turned on or off, or read. `hint` is the next step for the user.
+    EventLog { path: PathBuf, source: io::Error, hint: Option<String> },
     /// The state root cannot be listed.
     Unreadable { path: PathBuf, source: io::Error },
 }
@@ -64,6 +64,7 @@ impl StoreError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::EventLog { hint, .. } => return hint.clone(),
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a writable directory on a local disk".to_owned(),
             Self::System { path, .. } if fs::symlink_metadata(path).is_err() => {
                 format!("run as root: `install -d -m 1777 {}`", quote_path(path))
@@ -115,7 +116,7 @@ impl fmt::Display for StoreError {
             Self::NumberRoot { path, source } => {
                 write!(f, "cannot use the directory for numbers {}: {}", path.display(), format_io_error(source))
             }
-            Self::EventLog { path, source } => {
+            Self::EventLog { path, source, .. } => {
                 write!(f, "cannot use the event log {}: {}", path.display(), format_io_error(source))
             }
             Self::Unreadable { path, source } => {

@@ -47,6 +47,10 @@ fn log_shows_the_locks_of_the_user_and_of_the_system() {
     ] {
         assert_eq!(run(ALICE, &place, &format!("{line} | {scopes}")).1, found, "{line}");
     }
+    // Both logs are named if neither has a holder of the lock.
+    let (status, said) = run(ALICE, &place, "aba-lock log nosuch");
+    let logs = "/alice/.aba/events.jsonl and /run/lock/aba-lock/events.jsonl, which begin at ";
+    assert!(status == 1 && said.contains("nosuch: no holder in the logs ") && said.contains(logs), "{said}");
     // The new events of both logs are followed.
     let follow = ": >said; aba-lock log -f job >said & trap 'kill $!' EXIT
         until [ $(grep -c 'released by' said) = 2 ]; do sleep 0.01; done

@@ -16,6 +16,7 @@ mod history;
 mod mistrust;
 mod other_attacks;
 mod place;
+mod shared_log;
 mod sharing;
 mod system;
 mod user;

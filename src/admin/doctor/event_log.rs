@@ -2,8 +2,10 @@
 
 use super::finding::{Finding, Report};
 use crate::base::environment::event_log;
-use crate::base::text::format_io_error;
-use crate::lock::events::{RootLogState, enable_command, look_at_root_log, root_log_path};
+use crate::lock::events::{
+    LogProblem, RootLogState, describe_unreadable_log, enable_command, find_log_problem, look_at_root_log,
+    name_rotators, root_log_path,
+};
 use crate::lock::log_flag::is_logged;
 use crate::store::Store;
 use std::fs;
@@ -14,6 +16,10 @@ const EVENT_LOG: &str = "event log";
 /// Checks that the log of the state root can be used, and counts the lock files without the log flag, whose events are not logged.
 pub(super) fn check_root_log(store: &Store, report: Report) {
     let path = root_log_path(store);
+    if let Some(LogProblem { text, hint, is_total }) = find_log_problem(&path) {
+        let finding = if is_total { Finding::wrong(EVENT_LOG, text) } else { Finding::note(EVENT_LOG, text) };
+        return report(Finding { hint, ..finding });
+    }
     let size = match look_at_root_log(store) {
         Ok(RootLogState::On { size }) => size,
         Ok(RootLogState::Off) => {
@@ -25,16 +31,13 @@ pub(super) fn check_root_log(store: &Store, report: Report) {
             return report(Finding::fine(EVENT_LOG, found));
         }
         Err(error) => {
-            let found = format!("cannot use {}: {}: events are not logged", path.display(), format_io_error(&error));
-            return report(
-                Finding::wrong(EVENT_LOG, found)
-                    .hint("move that file away, or turn the log off with `aba-lock log --disable`"),
-            );
+            return report(Finding::from_store_error(EVENT_LOG, &describe_unreadable_log(&path, error, true)));
         }
     };
     let is_left_out = |path| fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && !is_logged(data.mode()));
     let left_out = store.names().iter().filter(|name| is_left_out(store.lock_path(name))).count();
-    let found = format!("{} has the events, {} KiB with the older file", path.display(), size.div_ceil(1024));
+    let rotates = name_rotators(&path).map(|names| format!("; only {names} can rotate it")).unwrap_or_default();
+    let found = format!("{} has the events, {} KiB with the older file{rotates}", path.display(), size.div_ceil(1024));
     report(match left_out {
         0 => Finding::fine(EVENT_LOG, found),
         number => {

@@ -86,9 +86,10 @@ pub(crate) fn write_system_log(pid: u32, text: &str) {
 /// Reports once that the event log could not be written to.
 pub(crate) fn report_log_failure() {
     if let Some((log, reason)) = events::take_failure() {
+        let hint = events::hint_after_failure(&reason);
         let (log, reason) = (log.display(), aba_lock::base::text::format_io_error(&reason));
         let text = format!("cannot write to the event log {log}: {reason}; locks are not affected");
-        print_message(&text, Some(events::hint_after_failure()));
+        print_message(&text, Some(hint));
     }
 }
 

@@ -1,11 +1,13 @@
 //! Writes lines to the event log: a file or a socket, or the log of a state root. A failure never disturbs the caller: the first one is kept, and
-//! each program reports it before it ends ([`take_failure`]).
+//! each program reports it before it ends ([`take_failure`]), unless several users share the directory of the log.
 //!
 //! `report` passes the lines to [`write_line`]; `doctor` calls [`check_writable`].
 
 use super::rotation::append_line;
-use crate::base::environment::{EventLog, event_log};
+use crate::base::environment::EventLog;
 use crate::os;
+use crate::os::replace::parent_directory;
+use crate::store::creation::DirectoryUsers;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem;
@@ -55,28 +57,26 @@ pub fn take_failure() -> Option<(PathBuf, io::Error)> {
     }
 }
 
-/// Returns the next step for a user whose events cannot be written.
-#[must_use]
-pub fn hint_after_failure() -> &'static str {
-    match event_log() {
-        Some(_) => "set ABA_LOCK_LOG to a file that you can write to, or unset it",
-        None => "move that file away, or turn the log off with `aba-lock log --disable`",
-    }
-}
-
-/// Writes a line, and keeps the first failure for [`take_failure`].
+/// Writes a line, and keeps the first failure for [`take_failure`], unless another user could have caused it.
 pub(super) fn write_line(place: &LogPlace, line: &str) {
     let (path, written) = match place {
         LogPlace::Named(log) => (&log.path, append(log, line)),
         LogPlace::Root(log) => (log, append_line(log, format!("{line}\n").as_bytes()).map(drop)),
     };
     if let Err(error) = written
+        && !matches!(place, LogPlace::Root(log) if is_shared(log))
         && let Ok(mut failure) = FAILURE.lock()
         && matches!(*failure, LogFailure::None)
     {
         *failure = LogFailure::First(path.clone(), error);
         FAILED.store(true, Ordering::Release);
     }
+}
+
+/// Returns true if several users may write to the directory of the log of a state root. Any of them could make each call of the others
+/// complain, so only `doctor` and `log` do that.
+fn is_shared(log: &Path) -> bool {
+    DirectoryUsers::of_directory(parent_directory(log)).is_ok_and(|users| users != DirectoryUsers::Owner)
 }
 
 fn append(log: &EventLog, line: &str) -> io::Result<()> {

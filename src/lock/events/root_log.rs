@@ -3,15 +3,18 @@
 //!
 //! A log that no user may write to is turned off (`log --disable`), and stays readable. `rotation` appends the lines.
 
-use super::rotation::{check_kind, check_trusted, create, explain_kind, invalid, older_log_path};
+use super::remedy::{check_owner, command_for_any_user, find_remedy};
+use super::rotation::{
+    LIMIT, check_creator, check_kind, check_trusted, create, explain_failure, older_log_path, rotate,
+};
 use crate::base::environment::is_system_requested;
 use crate::lock::log_flag::{LOG_NAME, WRITE, flag_path, is_on, is_trusted};
 use crate::os::{self, word_for};
 use crate::store::error::StoreError;
 use crate::store::{Store, creation};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The state of the log of a state root.
@@ -50,23 +53,39 @@ pub fn enable_command() -> &'static str {
     if is_system_requested() { "aba-lock log --system --enable" } else { "aba-lock log --enable" }
 }
 
-/// Returns the state of the log of a state root.
+/// Returns the state of the log of a state root. Fails if another user could have put a file in its place.
 pub fn look_at_root_log(store: &Store) -> io::Result<RootLogState> {
     let path = root_log_path(store);
     let data = match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(RootLogState::Missing),
-        data => check_kind(data?)?,
+        data => check_creator(check_kind(data?)?, &path)?,
     };
-    let older = fs::symlink_metadata(older_log_path(&path)).map_or(0, |data| data.size());
-    Ok(if is_on(&data) { RootLogState::On { size: data.size() + older } } else { RootLogState::Off })
+    if !is_on(&data) {
+        return Ok(RootLogState::Off);
+    }
+    let data = check_trusted(data, &path)?;
+    let is_older = |older: &fs::Metadata| older.is_file() && older.ino() != data.ino();
+    let older = fs::symlink_metadata(older_log_path(&path)).ok().filter(is_older);
+    Ok(RootLogState::On { size: data.size() + older.map_or(0, |older| older.size()) })
+}
+
+/// Opens the log of a state root, or the one before it, for reading. `None`: there is none. Fails if another user could have put a file in
+/// its place: such a file can have any size.
+pub(crate) fn open_root_log(path: &Path) -> io::Result<Option<File>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|error| explain_failure(error, path))?,
+    };
+    check_creator(check_kind(file.metadata()?)?, path)?;
+    Ok(Some(file))
 }
 
 /// Turns the log of a state root on, and sets the flags of its lock files. It can be repeated, for files that a shell has created.
 pub fn enable_root_log(store: &Store) -> Result<SwitchedLog, StoreError> {
     store.make()?;
     let log = root_log_path(store);
-    let fail = |source| StoreError::EventLog { path: log.clone(), source };
-    turn_on(&log).map_err(fail)?;
+    turn_on(&log).map_err(|error| describe_failure(&log, error, "--enable"))?;
     let failed = flag_all(store, true)?;
     Ok(SwitchedLog { log, obstacle: None, failed })
 }
@@ -74,7 +93,7 @@ pub fn enable_root_log(store: &Store) -> Result<SwitchedLog, StoreError> {
 /// Turns the log of a state root off, and clears the flags of its lock files. Its lines stay. Returns `None` if there is no log.
 pub fn disable_root_log(store: &Store) -> Result<Option<SwitchedLog>, StoreError> {
     let log = root_log_path(store);
-    let fail = |source| StoreError::EventLog { path: log.clone(), source };
+    let fail = |error| describe_failure(&log, error, "--disable");
     let there = match fs::symlink_metadata(&log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         data => Some(data.map_err(fail)?),
@@ -94,6 +113,28 @@ pub fn disable_root_log(store: &Store) -> Result<Option<SwitchedLog>, StoreError
     Ok(there.map(|_| SwitchedLog { log, obstacle, failed }))
 }
 
+/// Describes a log of a state root that cannot be turned on or off, or read. `option` is the one that the user has given.
+fn describe_failure(log: &Path, source: io::Error, option: &str) -> StoreError {
+    let hint = find_remedy(log, &source, option);
+    StoreError::EventLog { path: log.to_owned(), source, hint }
+}
+
+/// Describes a log that cannot be read. `is_of_root` is true if it is that of a state root, and not one that the user has named.
+#[must_use]
+pub fn describe_unreadable_log(log: &Path, source: io::Error, is_of_root: bool) -> StoreError {
+    if is_of_root {
+        describe_failure(log, source, "--enable")
+    } else {
+        StoreError::EventLog { path: log.to_owned(), source, hint: None }
+    }
+}
+
+/// Returns the command that turns the log of the lock files in this directory on or off, for root or any other user.
+#[must_use]
+pub fn switch_command(log: &Path, on: bool) -> String {
+    command_for_any_user(log, if on { "--enable" } else { "--disable" })
+}
+
 /// Returns the log of a state root, if it is a regular file, and was created by a user who decides about the directory. In a directory
 /// that several users share, any of them can put another file there.
 #[must_use]
@@ -102,34 +143,29 @@ pub fn find_trusted_log(store: &Store) -> Option<PathBuf> {
     fs::symlink_metadata(&log).is_ok_and(|data| data.is_file() && is_trusted(&data, &log)).then_some(log)
 }
 
-/// Fails if other users would not trust a log that this user creates. Such a file would only keep the owner of the directory from
-/// turning the log on.
-fn check_owner(directory: &Path) -> io::Result<()> {
-    let (me, directory) = (os::user_id(), fs::metadata(directory)?);
-    if me == 0 || me == directory.uid() || directory.mode() & os::mode::STICKY == 0 {
-        return Ok(());
-    }
-    Err(invalid(
-        "only root and the owner of the directory can turn it on, because other users do not trust a log of this user",
-    ))
-}
-
 fn turn_on(log: &Path) -> io::Result<()> {
     let file = match check_owner(os::replace::parent_directory(log)) {
         Ok(()) => match create(log) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                os::open_unblocked(log).map_err(explain_kind)?
+                os::open_unblocked(log).map_err(|error| explain_failure(error, log))?
             }
             created => created?,
         },
         Err(refused) => match os::open_unblocked(log) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(refused),
-            opened => opened.map_err(explain_kind)?,
+            opened => opened.map_err(|error| explain_failure(error, log))?,
         },
     };
     let data = check_trusted(check_kind(file.metadata()?)?, log)?;
     let mode = data.mode() & 0o777 | creation::access_in(os::replace::parent_directory(log))?.mode;
-    if mode == data.mode() & 0o7777 { Ok(()) } else { file.set_permissions(Permissions::from_mode(mode)) }
+    if mode != data.mode() & 0o7777 {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    // Calls of other users may not be able to do that. A log that this user cannot rotate is as good as it was.
+    if data.size() > LIMIT {
+        let _ = rotate(log, &file, &data);
+    }
+    Ok(())
 }
 
 /// Sets or clears the flags of all lock files. Returns those for which that failed.

@@ -23,13 +23,18 @@
 //! | has the full log open | appears in `events.jsonl.1` |
 //! | is stopped between opening and writing, while the log is rotated twice | is lost; the lines that are kept are all newer |
 //!
-//! If a rotation is impossible, as in a sticky directory for users who do not own the log, or while another program keeps the log locked,
-//! it grows to [`CAP`], and then gets no more lines.
+//! In a directory that all users share, and that is sticky, only root and the owners of the log and of the directory can rename it. Calls of
+//! other users leave a full log as it is ([`may_replace`]): step 4 would succeed, and step 5 would not. They append to it until it has
+//! [`CAP`] bytes, and then their events are dropped until a call of those users rotates it. The same happens while another program keeps the
+//! log locked, or if a directory with files in it is at one of the other two names. `doctor` and `log` report that ([`remedy`](super::remedy)).
+//!
+//! A log with another name (hard link) gets lines only if all users who could have made the link may write to the file anyway. Otherwise,
+//! it could be a file of this user that another one has linked to this name ([`check_trusted`]).
 
 use crate::lock::log_flag::{is_on, is_trusted};
 use crate::os::replace::rename_file;
 use crate::os::{self, Mode};
-use crate::store::creation;
+use crate::store::creation::{self, DirectoryUsers};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -39,7 +44,7 @@ use std::path::{Path, PathBuf};
 pub const LIMIT: u64 = 1 << 20;
 
 /// The number of bytes above which a log that cannot be rotated gets no more lines.
-const CAP: u64 = 4 * LIMIT;
+pub const CAP: u64 = 4 * LIMIT;
 
 /// The maximum number of times that a log is opened for a line because it was rotated in between.
 const MAX_OPENS: usize = 10;
@@ -48,6 +53,11 @@ const MAX_OPENS: usize = 10;
 #[must_use]
 pub fn older_log_path(log: &Path) -> PathBuf {
     with_suffix(log, ".1")
+}
+
+/// Returns the path of the empty file that becomes the log.
+pub(super) fn new_log_path(log: &Path) -> PathBuf {
+    with_suffix(log, ".new")
 }
 
 fn with_suffix(log: &Path, suffix: &str) -> PathBuf {
@@ -66,7 +76,7 @@ fn append_below(log: &Path, line: &[u8], limit: u64) -> io::Result<bool> {
         let Some((file, data)) = open_for_line(log)? else { return Ok(false) };
         let is_full = data.size() > 0 && data.size() + line.len() as u64 > limit;
         if is_full {
-            let rotated = if attempt < MAX_OPENS { rotate(log, &file) } else { Ok(false) };
+            let rotated = if attempt < MAX_OPENS { rotate(log, &file, &data) } else { Ok(false) };
             let is_too_large = data.size() > limit.saturating_mul(CAP / LIMIT);
             match rotated {
                 Ok(true) => continue,
@@ -89,7 +99,7 @@ fn append_below(log: &Path, line: &[u8], limit: u64) -> io::Result<bool> {
 }
 
 /// Opens the log to append a line. `None`: there is none, or it is turned off.
-fn open_for_line(log: &Path) -> io::Result<Option<(File, Metadata)>> {
+pub(super) fn open_for_line(log: &Path) -> io::Result<Option<(File, Metadata)>> {
     let mut options = OpenOptions::new();
     // O_NOFOLLOW: the path is not the choice of the user. O_NONBLOCK, O_NOCTTY: as for the other log.
     options.append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
@@ -97,18 +107,23 @@ fn open_for_line(log: &Path) -> io::Result<Option<(File, Metadata)>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let is_off = fs::symlink_metadata(log).is_ok_and(|data| data.is_file() && !is_on(&data));
-            return if is_off { Ok(None) } else { Err(error) };
+            return if is_off { Ok(None) } else { Err(explain_failure(error, log)) };
         }
-        file => file.map_err(explain_kind)?,
+        file => file.map_err(|error| explain_failure(error, log))?,
     };
     let data = check_trusted(check_kind(file.metadata()?)?, log)?;
     Ok(is_on(&data).then_some((file, data)))
 }
 
-/// Explains the errors of opening a link or a socket, which do not say that.
-pub(super) fn explain_kind(error: io::Error) -> io::Error {
+/// Explains the errors of opening a link, a socket, a directory or a file of another user, which do not say that.
+pub(super) fn explain_failure(error: io::Error, log: &Path) -> io::Error {
     match error.raw_os_error() {
-        Some(libc::ELOOP | libc::ENXIO) => invalid("it is not a regular file"),
+        Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => invalid("it is not a regular file"),
+        Some(libc::EACCES) => {
+            let data = fs::symlink_metadata(log).ok();
+            let is_usable = data.map(|data| check_kind(data).and_then(|data| check_creator(data, log)));
+            is_usable.and_then(Result::err).unwrap_or(error)
+        }
         _ => error,
     }
 }
@@ -119,10 +134,35 @@ pub(super) fn check_kind(data: Metadata) -> io::Result<Metadata> {
 
 /// Fails if another user could have chosen the file: a line must not get into a file that another user has linked there.
 pub(super) fn check_trusted(data: Metadata, log: &Path) -> io::Result<Metadata> {
-    if data.nlink() > 1 && !is_at(&older_log_path(log), &data) {
+    if data.nlink() > 1 && !is_at(&older_log_path(log), &data) && !is_open_to_linkers(&data, log) {
         return Err(invalid("it has another name (hard link), so it may be a file of another user"));
     }
+    check_creator(data, log)
+}
+
+/// Fails if the file was made by a user who does not decide about the directory.
+pub(super) fn check_creator(data: Metadata, log: &Path) -> io::Result<Metadata> {
     if is_trusted(&data, log) { Ok(data) } else { Err(invalid("it belongs to a user who does not own the directory")) }
+}
+
+/// Returns true if all users who may make a link in the directory of the log may write to the file, whatever its other names are.
+fn is_open_to_linkers(data: &Metadata, log: &Path) -> bool {
+    let Ok(directory) = fs::metadata(os::replace::parent_directory(log)) else { return false };
+    match DirectoryUsers::from_mode(directory.mode(), directory.gid()) {
+        DirectoryUsers::Owner => [data.uid(), os::user_id()].contains(&directory.uid()),
+        DirectoryUsers::Group(group) => data.gid() == group && data.mode() & 0o020 != 0,
+        DirectoryUsers::Everyone => data.mode() & 0o002 != 0,
+        DirectoryUsers::Unsafe => false,
+    }
+}
+
+/// Returns true if this user may rename or remove the file at `path`, which has this metadata.
+pub(super) fn may_replace(path: &Path, data: &Metadata) -> bool {
+    let me = os::user_id();
+    me == 0
+        || me == data.uid()
+        || fs::metadata(os::replace::parent_directory(path))
+            .is_ok_and(|directory| me == directory.uid() || directory.mode() & os::mode::STICKY == 0)
 }
 
 pub(super) fn invalid(reason: &'static str) -> io::Error {
@@ -139,8 +179,11 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Replaces the full log, which is open as `file`, with an empty one. Returns true if the caller must open the log again, and false if
-/// another process rotates it now.
-fn rotate(log: &Path, file: &File) -> io::Result<bool> {
+/// another process rotates it now. `data` is its metadata.
+pub(super) fn rotate(log: &Path, file: &File, data: &Metadata) -> io::Result<bool> {
+    if !may_replace(log, data) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is full, and this user cannot rotate it"));
+    }
     if !os::try_lock(file, Mode::Exclusive)? {
         return Ok(false);
     }
@@ -148,7 +191,7 @@ fn rotate(log: &Path, file: &File) -> io::Result<bool> {
     if !is_at(log, &data) {
         return Ok(true);
     }
-    let (new, older) = (with_suffix(log, ".new"), older_log_path(log));
+    let (new, older) = (new_log_path(log), older_log_path(log));
     remove_if_exists(&new)?;
     let empty = create(&new)?;
     let done = keep_as_older(log, &older, &data).and_then(|()| {
@@ -170,9 +213,11 @@ fn keep_as_older(log: &Path, older: &Path, data: &Metadata) -> io::Result<()> {
     fs::hard_link(log, older)
 }
 
+/// Removes a file or an empty directory, which another user may have made in a directory that they share.
 fn remove_if_exists(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EISDIR) => fs::remove_dir(path),
         removed => removed,
     }
 }
@@ -261,7 +306,7 @@ mod tests {
         drop(rotator);
         assert!(append_below(&log, line(4).as_bytes(), 3 * LINE.len() as u64).unwrap());
         os::write_once(&late, line(5).as_bytes()).unwrap();
-        assert!(rotate(&log, &late).unwrap(), "the path leads to another file");
+        assert!(rotate(&log, &late, &late.metadata().unwrap()).unwrap(), "the path leads to another file");
         assert!(read(&older_log_path(&log)).ends_with(&line(5)));
         assert_eq!(read(&log), line(4));
     }
@@ -310,11 +355,13 @@ mod tests {
     #[test]
     fn a_line_never_gets_into_a_linked_file_or_one_of_another_type() {
         let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o1777)).unwrap();
         let victim = directory.path().join("victim");
         drop(create(&victim).unwrap());
         let log = directory.path().join(LOG_NAME);
         for is_hard in [true, false] {
             if is_hard {
+                fs::set_permissions(&victim, Permissions::from_mode(0o644)).unwrap();
                 fs::hard_link(&victim, &log).unwrap();
             } else {
                 std::os::unix::fs::symlink(&victim, &log).unwrap();

@@ -1,11 +1,11 @@
 //! Reads the lines that are added to logs, also after one of them was rotated.
 
-use super::logged_event::{LineBuffer, LoggedEvent, open_log, read_events};
+use super::logged_event::{LineBuffer, LogSource, LoggedEvent, read_events};
 use crate::os::FileWatch;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The time after which the log is read again without a report of the system: a file system of another machine sends none.
@@ -20,7 +20,7 @@ pub struct LogFollower {
 
 #[derive(Debug)]
 struct FollowedLog {
-    path: PathBuf,
+    source: LogSource,
     file: Option<LogFile>,
     /// The log before the last rotation, to which a slow writer may still append a line.
     older: Option<LogFile>,
@@ -37,17 +37,17 @@ impl LogFile {
         self.lines.read_lines(&self.file, &mut |line| read_events(line).into_iter().for_each(&mut *take))
     }
 
-    fn is_at(&self, path: &PathBuf) -> bool {
+    fn is_at(&self, path: &Path) -> bool {
         let id = |data: fs::Metadata| (data.dev(), data.ino());
         fs::metadata(path).ok().map(id) == self.file.metadata().ok().map(id)
     }
 }
 
 impl LogFollower {
-    /// Begins to follow the logs at these paths, from their beginnings. They need not exist yet.
+    /// Begins to follow these logs, from their beginnings. They need not exist yet.
     #[must_use]
-    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        let logs = paths.into_iter().map(|path| FollowedLog { path, file: None, older: None });
+    pub fn new(sources: impl IntoIterator<Item = LogSource>) -> Self {
+        let logs = sources.into_iter().map(|source| FollowedLog { source, file: None, older: None });
         Self { logs: logs.collect(), watch: FileWatch::new() }
     }
 
@@ -55,7 +55,7 @@ impl LogFollower {
     /// log that cannot be read.
     pub fn read_new_events(&mut self, mut take: impl FnMut(LoggedEvent)) -> Result<(), (PathBuf, io::Error)> {
         for log in &mut self.logs {
-            log.read_new_events(&mut self.watch, &mut take).map_err(|error| (log.path.clone(), error))?;
+            log.read_new_events(&mut self.watch, &mut take).map_err(|error| (log.source.path().to_owned(), error))?;
         }
         Ok(())
     }
@@ -72,12 +72,12 @@ impl FollowedLog {
             for file in [&mut self.older, &mut self.file].into_iter().flatten() {
                 file.read_events(take)?;
             }
-            if self.file.as_ref().is_some_and(|file| file.is_at(&self.path)) {
+            if self.file.as_ref().is_some_and(|file| file.is_at(self.source.path())) {
                 return Ok(());
             }
             // The watch comes before the next read, so that no change is missed.
-            watch.add(&self.path);
-            let Some(file) = open_log(&self.path)? else { return Ok(()) };
+            watch.add(self.source.path());
+            let Some(file) = self.source.open()? else { return Ok(()) };
             let replaced = self.file.replace(LogFile { file, lines: LineBuffer::default() });
             self.older = replaced.or(self.older.take());
         }
@@ -96,7 +96,7 @@ mod tests {
     fn lines_are_read_once_and_also_after_a_rotation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let mut follower = LogFollower::new([path.clone()]);
+        let mut follower = LogFollower::new([LogSource::OfRoot(path.clone())]);
         let mut count = || {
             let mut number = 0;
             follower.read_new_events(|_| number += 1).unwrap();

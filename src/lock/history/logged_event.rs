@@ -1,11 +1,12 @@
 //! The events in the lines of a log. Another program, or another user, may have written a line, so nothing in it is trusted.
 
+use crate::lock::events::{older_log_path, open_root_log};
 use memchr::{memchr, memmem};
 use serde_json::{Deserializer, Value};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The maximum number of bytes of a line. No event of aba-lock is longer.
@@ -102,11 +103,63 @@ pub fn read_events(line: &[u8]) -> Vec<LoggedEvent> {
     parse_events(line).into_iter().filter_map(LoggedEvent::from_members).collect()
 }
 
-/// Passes each event of a log to `take`, in the order of the lines. Returns false if there is no such file.
-pub fn for_each_event(log: &Path, mut take: impl FnMut(LoggedEvent)) -> io::Result<bool> {
-    let Some(file) = open_log(log)? else { return Ok(false) };
-    for_each_line(file, |line| read_events(line).into_iter().for_each(&mut take))?;
-    Ok(true)
+/// A log to read.
+#[derive(Debug, Clone)]
+pub enum LogSource {
+    /// One that the user has named.
+    Named(PathBuf),
+    /// The log of a state root. In a directory that several users share, another user may have put a file in its place, or in that of
+    /// the log before it. Such a file is not read.
+    OfRoot(PathBuf),
+}
+
+impl LogSource {
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) | Self::OfRoot(path) => path,
+        }
+    }
+
+    /// Opens the log. `None`: there is none. Fails if it is not a regular file.
+    pub(super) fn open(&self) -> io::Result<Option<File>> {
+        match self {
+            Self::Named(path) => open_named_log(path),
+            Self::OfRoot(path) => open_root_log(path),
+        }
+    }
+
+    /// Opens the log before the last rotation. Any other file at its path is ignored.
+    fn open_older(&self) -> io::Result<Option<File>> {
+        let older = older_log_path(self.path());
+        match self {
+            Self::Named(_) => match open_named_log(&older) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+                opened => opened,
+            },
+            Self::OfRoot(_) => Ok(open_root_log(&older).unwrap_or_default()),
+        }
+    }
+}
+
+/// Passes each event of a log and of the one before it to `take`, in the order of the lines. Returns false if there is neither. Fails with
+/// the path of the file that cannot be read.
+pub fn for_each_event(log: &LogSource, mut take: impl FnMut(LoggedEvent)) -> Result<bool, (PathBuf, io::Error)> {
+    let (path, older_path) = (log.path().to_owned(), older_log_path(log.path()));
+    // The newer one is opened first. After a rotation in between, the older one is the same file.
+    let newer = log.open().map_err(|error| (path.clone(), error))?;
+    let older = log.open_older().map_err(|error| (older_path.clone(), error))?;
+    let identify = |file: &File| file.metadata().ok().map(|data| (data.dev(), data.ino()));
+    let newer_id = newer.as_ref().and_then(identify);
+    let older = older.filter(|older| newer_id.is_none() || identify(older) != newer_id);
+    let is_there = newer.is_some() || older.is_some();
+    for (file, path) in [(older, older_path), (newer, path)] {
+        if let Some(file) = file {
+            let read = for_each_line(file, |line| read_events(line).into_iter().for_each(&mut take));
+            read.map_err(|error| (path, error))?;
+        }
+    }
+    Ok(is_there)
 }
 
 /// Passes each line of a log to `take`, without its line feed. The last line may have none.
@@ -165,8 +218,7 @@ impl LineBuffer {
     }
 }
 
-/// Opens a log for reading. `None`: there is none. Fails if it is not a regular file.
-pub(super) fn open_log(log: &Path) -> io::Result<Option<File>> {
+fn open_named_log(log: &Path) -> io::Result<Option<File>> {
     // Without O_NONBLOCK, opening a FIFO would block.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -181,6 +233,39 @@ pub(super) fn open_log(log: &Path) -> io::Result<Option<File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::replace::replace_file;
+    use std::fs;
+
+    #[test]
+    fn a_log_with_both_names_is_read_once_and_a_directory_is_no_older_log() {
+        let line =
+            "{\"time\":\"2026-11-30T02:10:00.000Z\",\"event\":\"free\",\"lock\":\"a\",\"path\":\"/a\",\"pid\":7}\n";
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.jsonl");
+        let older = older_log_path(&path);
+        for log in [LogSource::Named(path.clone()), LogSource::OfRoot(path.clone())] {
+            let count = || {
+                let mut number = 0;
+                for_each_event(&log, |_| number += 1).map(|is_there| (is_there, number)).map_err(|(path, _)| path)
+            };
+            assert_eq!(count(), Ok((false, 0)));
+            replace_file(&path, line.as_bytes()).unwrap();
+            fs::hard_link(&path, &older).unwrap();
+            assert_eq!(count(), Ok((true, 1)));
+            fs::remove_file(&path).unwrap();
+            assert_eq!(count(), Ok((true, 1)));
+            replace_file(&path, line.repeat(2).as_bytes()).unwrap();
+            assert_eq!(count(), Ok((true, 3)));
+            fs::remove_file(&older).unwrap();
+            fs::create_dir(&older).unwrap();
+            assert_eq!(count(), Ok((true, 2)));
+            fs::remove_dir(&older).unwrap();
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            assert_eq!(count(), Err(path.clone()));
+            fs::remove_dir(&path).unwrap();
+        }
+    }
 
     #[test]
     fn a_line_that_is_no_event_is_skipped() {

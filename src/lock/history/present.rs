@@ -2,8 +2,7 @@
 
 use super::chronicle::Chronicle;
 use super::holding::{EndCause, Ending, Heir, PastHolding};
-use super::logged_event::for_each_event;
-use crate::lock::events;
+use super::logged_event::{LogSource, for_each_event};
 use crate::lock::holders::{self, Availability, Belief, LockState};
 use crate::lock::log_flag::LOG_NAME;
 use jiff::Timestamp;
@@ -95,16 +94,14 @@ pub struct LockPast {
 /// Returns the past of the lock at `path`, from the log of its state root.
 #[must_use]
 pub fn find_past(path: &Path, name: &str) -> LockPast {
-    let log = path.with_file_name(LOG_NAME);
+    let log = LogSource::OfRoot(path.with_file_name(LOG_NAME));
     let mut chronicle = Chronicle::default();
-    for log in [events::older_log_path(&log), log] {
-        // Without a log that can be read, nothing is known.
-        let _ = for_each_event(&log, |event| {
-            if event.lock() == name {
-                chronicle.add(&event);
-            }
-        });
-    }
+    // Without a log that can be read, nothing is known.
+    let _ = for_each_event(&log, |event| {
+        if event.lock() == name {
+            chronicle.add(&event);
+        }
+    });
     let mut holdings = chronicle.into_holdings();
     let mut last: Vec<Duration> = holdings.iter().rev().filter_map(PastHolding::duration).take(RUNS).collect();
     last.sort_unstable();

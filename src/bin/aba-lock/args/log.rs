@@ -10,7 +10,10 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
     ("0", "the history was printed, or the log was turned on or off"),
     ("1", "there is no log, or it has no holder of the lock"),
     ("2", "wrong usage"),
-    ("125", "the log cannot be read, or cannot be turned on or off"),
+    (
+        "125",
+        "the log cannot be read, or cannot be turned on or off, also if that is true of only some of the lock files",
+    ),
 ];
 
 /// The members of a holding. Unknown values are null.
@@ -52,6 +55,12 @@ pub(crate) const JSON: [(&str, &str); 17] = [
 /// that is not logged takes no more time. While a lock is logged, `lock NAME -- CMD` waits for CMD, so that the log gets the exit
 /// status. If it is killed with SIGKILL, CMD is killed, too (Linux). If a child of CMD keeps the lock, the holding goes on, and later
 /// its end lies between two times.
+///
+/// In a directory that all users may write to and that is sticky, as that of --system, only root and the owner of the directory can turn the
+/// log on, and only they can rename it. Calls of other users append to it until it has 4 MiB. Then their events are dropped, until a call of
+/// root or of the owner rotates it; --enable does, too. In a directory that several users share, a call that cannot write to the log says
+/// nothing, because any of these users could cause that: `doctor` and `log` name the reason, with the next step. A file that another user
+/// has put in the place of the log is neither read nor written.
 ///
 /// The oldest holding comes first. If a script or another process ends while it holds a lock, the kernel releases it, and no process is
 /// left to log that. Then the end lies between two times: the last event that proves the holding, and the next event

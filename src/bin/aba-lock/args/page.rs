@@ -222,7 +222,8 @@ pub(crate) const FILES: Rows = &[
     ),
     (
         "ABA_LOCK_DIR/events.jsonl, events.jsonl.1",
-        "the event log, if `log --enable` has turned it on, and the one before it; the lock files then have the sticky bit",
+        "the event log, if `log --enable` has turned it on, and the one before it; the lock files then have the sticky bit; see \
+         aba-lock-log(1)",
     ),
     (
         "ABA_LOCK_DIR/aba-NAME.lock",

@@ -4,7 +4,7 @@ use crate::args::log::LogArgs;
 use crate::exit;
 use crate::output::log::{
     EmptyHistory, LogGap, print_holding_json, print_holdings, print_switched, report_disabled_log,
-    report_empty_history, report_missing_log, report_not_a_file,
+    report_empty_history, report_log_problem, report_missing_log, report_not_a_file,
 };
 use crate::output::log_event::{print_event, print_event_json};
 use crate::output::stream;
@@ -14,16 +14,15 @@ use aba_lock::base::names::LockName;
 use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{
-    RootLogState, TASK_PREFIX, disable_root_log, enable_root_log, find_trusted_log, look_at_root_log, older_log_path,
-    root_log_path,
+    RootLogState, TASK_PREFIX, describe_unreadable_log, disable_root_log, enable_root_log, find_log_problem,
+    find_trusted_log, look_at_root_log, root_log_path,
 };
 use aba_lock::lock::history::{
-    Chronicle, LogFollower, LoggedEvent, for_each_event, reopen_inherited_holdings, settle_open_holdings,
+    Chronicle, LogFollower, LogSource, LoggedEvent, for_each_event, reopen_inherited_holdings, settle_open_holdings,
 };
 use aba_lock::lock::holders::{self, Availability};
 use aba_lock::lock::log_flag::is_logged;
 use aba_lock::store::Store;
-use aba_lock::store::error::StoreError;
 use jiff::Timestamp;
 use std::fs::{self, Metadata};
 use std::io;
@@ -42,7 +41,7 @@ pub(crate) fn run(args: &LogArgs) -> Result<i32, Error> {
     }
     let wanted = WantedLock::from_args(args)?;
     let logs = Logs::find(args)?;
-    if let Some(log) = logs.paths.first().filter(|log| logs.stores.is_empty() && is_no_file(log)) {
+    if let Some(LogSource::Named(log)) = logs.sources.first().filter(|log| is_no_file(log.path())) {
         report_not_a_file(log);
         return Ok(exit::FAILED);
     }
@@ -108,7 +107,7 @@ impl WantedLock {
 
 /// The logs to read.
 struct Logs {
-    paths: Vec<PathBuf>,
+    sources: Vec<LogSource>,
     /// The stores whose logs they are: that of the scope in force, and then that of the system. Empty if the user has named the log.
     stores: Vec<Store>,
 }
@@ -116,15 +115,15 @@ struct Logs {
 impl Logs {
     fn find(args: &LogArgs) -> Result<Self, Error> {
         if let Some(log) = args.log.clone().or_else(|| event_log().map(|log| log.path)) {
-            return Ok(Self { paths: vec![log], stores: Vec::new() });
+            return Ok(Self { sources: vec![LogSource::Named(log)], stores: Vec::new() });
         }
         let store = Store::from_env()?;
-        let mut logs = Self { paths: vec![root_log_path(&store)], stores: vec![store] };
+        let mut logs = Self { sources: vec![LogSource::OfRoot(root_log_path(&store))], stores: vec![store] };
         // In a directory that all users share, any of them can create a file in the place of the log.
         if let Some(other) = Store::of_other_scope()
             && let Some(log) = find_trusted_log(&other)
         {
-            logs.paths.push(log);
+            logs.sources.push(LogSource::OfRoot(log));
             logs.stores.push(other);
         }
         Ok(logs)
@@ -135,8 +134,10 @@ fn is_no_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|data| !data.is_file())
 }
 
-fn cannot_read(log: &Path, source: io::Error) -> Error {
-    StoreError::EventLog { path: log.to_owned(), source }.into()
+impl Logs {
+    fn cannot_read(&self, (log, source): (PathBuf, io::Error)) -> Error {
+        describe_unreadable_log(&log, source, !self.stores.is_empty()).into()
+    }
 }
 
 fn print_history(args: &LogArgs, logs: &Logs, from: Option<Timestamp>, wanted: &WantedLock) -> Result<i32, Error> {
@@ -147,18 +148,16 @@ fn print_history(args: &LogArgs, logs: &Logs, from: Option<Timestamp>, wanted: &
             chronicle.add(&event);
         }
     };
-    let mut first = None;
-    for log in &logs.paths {
-        for part in [&older_log_path(log), log] {
-            if for_each_event(part, &mut take).map_err(|source| cannot_read(part, source))? {
-                first = first.or(Some(log));
-            }
+    let mut found = Vec::new();
+    for log in &logs.sources {
+        if for_each_event(log, &mut take).map_err(|failure| logs.cannot_read(failure))? {
+            found.push(log.path());
         }
     }
-    let Some(first) = first else {
-        report_missing_log(&logs.paths[0], logs.stores.is_empty());
+    if found.is_empty() {
+        report_missing_log(logs.sources[0].path(), logs.stores.is_empty());
         return Ok(exit::NO);
-    };
+    }
     let mut holdings = chronicle.into_holdings();
     settle_open_holdings(&mut holdings);
     reopen_inherited_holdings(&mut holdings);
@@ -167,7 +166,7 @@ fn print_history(args: &LogArgs, logs: &Logs, from: Option<Timestamp>, wanted: &
         let file = args.file.as_ref().map(|path| path.display().to_string());
         let label = if let WantedLock::Named { label, .. } = wanted { Some(label.as_str()) } else { file.as_deref() };
         let gap = wanted.find_gap(&logs.stores);
-        report_empty_history(&EmptyHistory { label, since: args.since, log: first, beginning, gap });
+        report_empty_history(&EmptyHistory { label, since: args.since, logs: &found, beginning, gap });
     } else if args.json {
         holdings.iter().for_each(print_holding_json);
     } else {
@@ -176,6 +175,9 @@ fn print_history(args: &LogArgs, logs: &Logs, from: Option<Timestamp>, wanted: &
     let is_off = |store: &Store| look_at_root_log(store).is_ok_and(|state| state == RootLogState::Off);
     if logs.stores.first().is_some_and(is_off) {
         report_disabled_log();
+    }
+    for problem in logs.stores.iter().filter_map(|store| find_log_problem(&root_log_path(store))) {
+        report_log_problem(&problem);
     }
     Ok(if holdings.is_empty() { exit::NO } else { exit::DONE })
 }
@@ -189,16 +191,13 @@ fn switch(on: bool) -> Result<i32, Error> {
         return Ok(exit::NO);
     };
     print_switched(&switched, on);
-    let failed = &switched.failed;
-    // A member of a group turns the log on, although only their owners can change the lock files of others.
-    let is_minor = on && failed.iter().all(|(_, error)| error.kind() == io::ErrorKind::PermissionDenied);
-    Ok(if failed.is_empty() || is_minor { exit::DONE } else { exit::FAILED })
+    Ok(if switched.failed.is_empty() { exit::DONE } else { exit::FAILED })
 }
 
 /// Prints the last events of the logs, and those that are added to them.
 fn follow(logs: &Logs, json: bool, from: Option<Timestamp>, wanted: &WantedLock) -> Result<i32, Error> {
     let names_scope = logs.stores.len() > 1;
-    let mut follower = LogFollower::new(logs.paths.iter().cloned());
+    let mut follower = LogFollower::new(logs.sources.iter().cloned());
     let mut is_first = true;
     loop {
         let mut events: Vec<LoggedEvent> = Vec::new();
@@ -213,7 +212,7 @@ fn follow(logs: &Logs, json: bool, from: Option<Timestamp>, wanted: &WantedLock)
                 keep_last(&mut events);
             }
         });
-        read.map_err(|(log, source)| cannot_read(&log, source))?;
+        read.map_err(|failure| logs.cannot_read(failure))?;
         if is_first && from.is_none() {
             keep_last(&mut events);
         }

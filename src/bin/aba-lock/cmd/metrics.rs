@@ -7,7 +7,7 @@ use crate::output::metrics::print_metrics;
 use aba_lock::admin::metrics::{LockCounts, count_events, measure_locks};
 use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
-use aba_lock::lock::events::{find_trusted_log, root_log_path};
+use aba_lock::lock::events::find_trusted_log;
 use aba_lock::store::Store;
 use aba_lock::task::Task;
 use std::fs;
@@ -41,6 +41,5 @@ fn find_logs(args: &MetricsArgs, store: &Store, other: Option<&Store>) -> Vec<Pa
         let is_file = fs::metadata(&log.path).map_or(true, |data| data.is_file());
         return Some(log.path).filter(|_| is_file).into_iter().collect();
     }
-    let own = Some(root_log_path(store)).filter(|log| log.is_file());
-    own.into_iter().chain(other.and_then(find_trusted_log)).collect()
+    [Some(store), other].into_iter().flatten().filter_map(find_trusted_log).collect()
 }

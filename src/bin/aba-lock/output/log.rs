@@ -4,13 +4,14 @@ use super::stream::{print, print_message};
 use super::text::{escape_controls, format_command, format_key};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::format_io_error;
-use aba_lock::lock::events::{SwitchedLog, enable_command};
+use aba_lock::lock::events::{LogProblem, SwitchedLog, enable_command, switch_command};
 use aba_lock::lock::history::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait};
 use aba_lock::store::scope::find_scope_of_file;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,9 +28,9 @@ pub(crate) struct EmptyHistory<'a> {
     /// The lock or the file that the user has named.
     pub(crate) label: Option<&'a str>,
     pub(crate) since: Option<Duration>,
-    /// The first log that was read.
-    pub(crate) log: &'a Path,
-    /// The time of its first event.
+    /// The logs that were read.
+    pub(crate) logs: &'a [&'a Path],
+    /// The time of their first event.
     pub(crate) beginning: Option<Timestamp>,
     /// The reason why the log may have no event of this lock.
     pub(crate) gap: Option<LogGap>,
@@ -51,13 +52,16 @@ pub(crate) enum LogGap {
 /// Reports that no holding was found.
 pub(crate) fn report_empty_history(empty: &EmptyHistory) {
     let what = empty.label.map_or_else(|| "no holder".to_owned(), |label| format!("{label}: no holder"));
-    let log = empty.log.display();
-    let text = match (empty.beginning.map(|time| format_time(time, &TimeZone::system())), empty.since) {
-        (None, _) => format!("{what} in the log {log}, which has no events yet"),
-        (Some(beginning), Some(since)) => {
-            format!("{what} within the last {} in the log {log}, which begins at {beginning}", format_limit(since))
+    let paths: Vec<String> = empty.logs.iter().map(|log| log.display().to_string()).collect();
+    let is_one = paths.len() == 1;
+    let logs = format!("{} {}", if is_one { "the log" } else { "the logs" }, paths.join(" and "));
+    let within = empty.since.map(|since| format!(" within the last {}", format_limit(since)));
+    let text = match empty.beginning.map(|time| format_time(time, &TimeZone::system())) {
+        None => format!("{what} in {logs}, which {} no events yet", if is_one { "has" } else { "have" }),
+        Some(beginning) => {
+            let verb = if is_one { "begins" } else { "begin" };
+            format!("{what}{} in {logs}, which {verb} at {beginning}", within.unwrap_or_default())
         }
-        (Some(beginning), None) => format!("{what} in the log {log}, which begins at {beginning}"),
     };
     let hint = empty.gap.map(|gap| match gap {
         LogGap::NoLockFile => "no lock file has this name: `aba-lock list` shows all locks".to_owned(),
@@ -73,6 +77,11 @@ pub(crate) fn report_empty_history(empty: &EmptyHistory) {
 /// Reports that the log gets no events any more.
 pub(crate) fn report_disabled_log() {
     print_message("the log is turned off", Some(&hint_to_enable()));
+}
+
+/// Reports that events are not logged, or will not be.
+pub(crate) fn report_log_problem(problem: &LogProblem) {
+    print_message(&problem.text, problem.hint.as_deref());
 }
 
 fn hint_to_enable() -> String {
@@ -101,7 +110,9 @@ pub(crate) fn print_switched(switched: &SwitchedLog, on: bool) {
         };
         let what = if on { "on" } else { "off" };
         let text = format!("cannot turn logging {what} for {}{more}: {}", file.display(), format_io_error(error));
-        print_message(&text, Some("run this command as root, or as the user who owns these files"));
+        let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+        let hint = is_refused.then(|| format!("run as root: `{}`", switch_command(&switched.log, on)));
+        print_message(&text, hint.as_deref());
     }
 }
 

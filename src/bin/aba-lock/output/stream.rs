@@ -120,8 +120,9 @@ pub(crate) fn print_error(error: &Error) {
 /// Reports once that the event log could not be written to. `--quiet` is about contention and does not suppress this.
 pub(crate) fn report_log_failure() {
     if let Some((log, reason)) = events::take_failure() {
+        let hint = events::hint_after_failure(&reason);
         let reason = format_io_error(&reason);
         let text = format!("cannot write to the event log {}: {reason}; locks are not affected", log.display());
-        print_message(&text, Some(events::hint_after_failure()));
+        print_message(&text, Some(hint));
     }
 }

@@ -53,6 +53,7 @@ mod tests {
             session: 0,
             foreground: -1,
             terminal: 0,
+            threads: 1,
             state: RunState::Running,
         };
         let mut asked = AskedProcesses::default();

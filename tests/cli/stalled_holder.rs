@@ -144,10 +144,120 @@ fn status_shows_the_processes_below_the_holder_down_to_the_one_that_is_stopped()
 
     kill(cat, SIGSTOP);
     wait_for_state(cat, "T");
-    let hint = format!("the holder waits for pid {cat}, which is stopped: continue it with `kill -CONT {cat}`");
-    scene.aba(["status", "a"]).out(format!("\n  hint: {hint}\n")).out(", stopped").run();
+    let hint = format!("pid {cat}, which pid {top} started, is stopped: continue it with `kill -CONT {cat}`");
+    scene.aba(["status", "a"]).out(format!("\n  hint: {hint}\n")).out(", stopped\n").run();
     assert_eq!(scene.aba(["status", "--json", "a"]).json()["remedy"], hint);
     kill(cat, SIGCONT);
+    holder.release();
+}
+
+#[test]
+fn the_message_about_a_lock_names_the_stopped_process_below_its_holder() {
+    let scene = Scene::new();
+    let holder = scene
+        .aba(["lock", "a", "--", "bash", "-c", "sleep 1000 <&- & sleep 1000 <&- & echo held; read _; exit 0"])
+        .hold();
+    let top = holder.pid();
+    let [first, second] = child_pids(top)[..] else { panic!("two children") };
+    let busy = || scene.aba(["lock", "a", "--", "true"]).status(75);
+    kill(first, SIGSTOP);
+    wait_for_state(first, "T");
+    let text = format!(
+        "s; pid {first} (sleep 1000), which pid {top} started, is stopped\nhint: continue it with `kill -CONT {first}`\n"
+    );
+    busy().err(format!("a is already running: pid {top} (")).err(&text).run();
+    let late = scene.aba(["lock", "-t", AFTER_REPORT.1, "a", "--", "true"]).status(124);
+    assert_eq!(late.err("waiting for a, held by pid ").run().err.matches(&text).count(), 2);
+    kill(second, SIGSTOP);
+    wait_for_state(second, "T");
+    let text = format!("; pid {first} (sleep 1000) and 1 more, which pid {top} started, are stopped\n");
+    busy().err(text).err(format!("hint: continue them with `kill -CONT {first} {second}`\n")).run();
+    // Ctrl-Z stops the holder, too.
+    holder.signal(SIGSTOP);
+    wait_for_state(top, "T");
+    let all = format!("continue it with `kill -CONT {top} {first} {second}`\n");
+    let said = busy().err(format!("s, stopped\nhint: {all}")).run();
+    assert!(!said.err.contains("started"), "{}", said.err);
+    scene.aba(["status", "a"]).out(format!("  hint: {all}")).run();
+    for pid in [top, first, second] {
+        kill(pid, SIGCONT);
+        wait_for_state(pid, "S");
+    }
+    assert!(!busy().err("hint: wait for it").run().err.contains("stopped"));
+    kill(first, 9);
+    kill(second, 9);
+    holder.release();
+}
+
+#[test]
+fn a_stopped_process_that_shares_the_lock_is_named_by_status() {
+    let scene = Scene::new();
+    let holders = [scene.holder_with(&["-s", "a"]), scene.holder_with(&["-s", "a"])];
+    let pid = holders[1].pid();
+    holders[1].signal(SIGSTOP);
+    wait_for_state(pid, "T");
+    let hint = format!("hint: pid {pid} is stopped: continue it with `kill -CONT {pid}`\n");
+    let hint_of_first = format!("hint: continue it with `kill -CONT {pid}`\n");
+    let said = scene.aba(["status", "a"]).out(", stopped\n").run().out;
+    assert!(said.contains(&hint) || said.contains(&hint_of_first), "{said}");
+    holders[1].signal(SIGCONT);
+    for holder in holders {
+        holder.release();
+    }
+}
+
+#[test]
+fn the_holder_of_a_lock_of_fcntl_is_called_stopped_too() {
+    let scene = Scene::new();
+    fs::write(scene.path("f"), "").unwrap();
+    let program = "import fcntl, subprocess\nf = open('f', 'r+')\nfcntl.lockf(f, fcntl.LOCK_EX)\nprint('held', flush=True)\nsubprocess.call(['sleep', '1000'])";
+    let holder = scene.call("python3").args(["-c", program]).current_dir(scene.path("")).hold();
+    let top = holder.pid();
+    wait_until("the child has started", || child_pids(top).len() == 1);
+    let sleep = child_pids(top)[0];
+    wait_until("sleep to start", || {
+        fs::read_to_string(format!("/proc/{sleep}/comm")).is_ok_and(|name| name == "sleep\n")
+    });
+    let aba = |args: &[&str]| scene.aba(args).current_dir(scene.path(""));
+    let busy = || aba(&["lock", "--file", "f", "--fcntl", "--", "true"]).status(75);
+    let text = format!(
+        "pid {sleep} (sleep 1000), which pid {top} started, is stopped\nhint: continue it with `kill -CONT {sleep}`\n"
+    );
+    kill(sleep, SIGSTOP);
+    wait_for_state(sleep, "T");
+    busy().err(&text).run();
+    for call in [
+        &["wait", "-t", AFTER_REPORT.1, "--file", "f"][..],
+        &["lock", "-t", AFTER_REPORT.1, "--file", "f", "--fcntl", "--", "true"],
+    ] {
+        assert_eq!(aba(call).status(124).err("waiting for f").run().err.matches(&text).count(), 2, "{call:?}");
+    }
+    let status = || aba(&["status", "--file", "f"]).out("  processes of the holder:\n").out("sleep 1000, for ");
+    status()
+        .out(format!(
+            "  hint: pid {sleep}, which pid {top} started, is stopped: continue it with `kill -CONT {sleep}`\n"
+        ))
+        .run();
+    kill(top, SIGSTOP);
+    wait_for_state(top, "T");
+    let hint = format!("hint: continue it with `kill -CONT {top} {sleep}`\n");
+    busy().err(format!("s, stopped\n{hint}")).run();
+    status().out(format!("  {hint}")).run();
+    kill(sleep, 9);
+}
+
+#[test]
+fn status_shows_the_children_of_all_threads_of_a_holder() {
+    let scene = Scene::new();
+    let program = "import subprocess\ndef run():\n child = subprocess.Popen(['sleep', '1000'])\n print('held', flush=True)\n child.wait()\nthreading.Thread(target=run, daemon=True).start()\nsys.stdin.readline()\nos._exit(0)";
+    let holder = start_python(&scene, program);
+    let said = scene.aba(["status", "a"]).out("  processes of the holder:\n").run().out;
+    let line = said.lines().find(|line| line.contains(" sleep 1000, for ")).unwrap();
+    let sleep: u32 = line.trim().strip_prefix("pid ").unwrap().split(',').next().unwrap().parse().unwrap();
+    kill(sleep, SIGSTOP);
+    wait_for_state(sleep, "T");
+    scene.aba(["lock", "a", "--", "true"]).status(75).err(format!("; pid {sleep} (sleep 1000), which pid ")).run();
+    kill(sleep, 9);
     holder.release();
 }
 

@@ -26,8 +26,12 @@ pub struct Holder {
     pub slot: Option<Slot>,
     /// Its state at the time of the observation.
     pub state: Option<RunState>,
+    /// The number of its threads.
+    pub(super) threads: u32,
     /// Its stall, once [`Holder::stall`] has been called.
     pub(super) stall: OnceCell<Option<Stall>>,
+    /// The stopped processes below it, once [`Holder::stopped_descendants`] has been called.
+    pub(super) stopped: OnceCell<Vec<u32>>,
 }
 
 impl Holder {
@@ -45,7 +49,9 @@ impl Holder {
             age: seen.and_then(|seen| seen.age()),
             slot: None,
             state: seen.map(|seen| seen.state),
+            threads: seen.map_or(1, |seen| seen.threads),
             stall: OnceCell::new(),
+            stopped: OnceCell::new(),
             namespace: process::namespace_of(pid).filter(|namespace| *namespace != process::pid_namespace()),
         })
     }
@@ -53,6 +59,11 @@ impl Holder {
     /// Returns the reason why this process does not go on by itself, if there is one. This may take some milliseconds.
     pub fn stall(&self) -> Option<Stall> {
         *self.stall.get_or_init(|| stall::find_stall(self.pid, self.state?))
+    }
+
+    /// Returns the processes below this one that a signal has stopped, parents first. This process may wait for them.
+    pub fn stopped_descendants(&self) -> &[u32] {
+        self.stopped.get_or_init(|| stall::find_stopped_descendants(self.pid, self.threads))
     }
 }
 

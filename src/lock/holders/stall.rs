@@ -1,4 +1,4 @@
-//! Finds out that a process does not go on by itself: it is stopped, or in uninterruptible sleep.
+//! Finds out that a process does not go on by itself: it is stopped, or in uninterruptible sleep, or a process below it is stopped.
 //!
 //! A stop by a tracer and an uninterruptible sleep are usual for an instant, for example in a process under strace(1), or one
 //! that reads from a disk. They count only if the process has not run between two looks.
@@ -9,6 +9,10 @@ use std::time::Duration;
 
 /// The time between two looks at a process.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The maximum number of processes below a holder that are examined, and of generations.
+const MAX_EXAMINED: usize = 64;
+const MAX_DEPTH: usize = 8;
 
 /// The reason why a process does not go on by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,27 @@ pub(super) fn find_stall(pid: u32, state: RunState) -> Option<Stall> {
         RunState::Traced => stays_in(pid, state).then(|| Stall::Traced(process::tracer(pid))),
         RunState::Uninterruptible => stays_in(pid, state).then_some(Stall::Uninterruptible),
     }
+}
+
+/// Returns the processes below `pid`, which has this number of threads, that a signal has stopped, parents first. Those that a tracer has stopped do not count.
+pub(super) fn find_stopped_descendants(pid: u32, threads: u32) -> Vec<u32> {
+    let us = std::process::id();
+    let (mut stopped, mut generation, mut left) = (Vec::new(), vec![(pid, threads)], MAX_EXAMINED);
+    for _ in 0..MAX_DEPTH {
+        let mut children: Vec<u32> =
+            generation.drain(..).flat_map(|(pid, threads)| process::children_of_threads(pid, threads)).collect();
+        children.retain(|child| *child != us);
+        children.truncate(left);
+        left -= children.len();
+        for seen in children.into_iter().filter_map(process::read_stat) {
+            generation.push((seen.pid, seen.threads));
+            stopped.extend((seen.state == RunState::Stopped).then_some(seen.pid));
+        }
+        if generation.is_empty() {
+            break;
+        }
+    }
+    stopped
 }
 
 /// Returns true if the process is still in this state after a pause, and has not run in between.

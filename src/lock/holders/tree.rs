@@ -1,7 +1,7 @@
 //! The processes below the holders of a lock, down to those that do the work, for `status`.
 
-use super::state::Holding;
-use crate::os::proc::process::{self, RunState};
+use super::holder::Holder;
+use crate::os::proc::process::{self, ProcessStat, RunState};
 use std::time::Duration;
 
 /// The maximum number of processes in all trees together.
@@ -32,53 +32,50 @@ pub struct ProcessTree {
 
 /// Returns the trees of the holders that have children. A holder below another one is only in the tree of that one.
 #[must_use]
-pub fn find_process_trees(holding: &Holding) -> Vec<ProcessTree> {
+pub fn find_process_trees(holders: &[Holder]) -> Vec<ProcessTree> {
     let mut left = MAX_PROCESSES;
     let mut trees = Vec::new();
-    for pid in holding.holders.iter().map(|holder| holder.pid).take(MAX_PROCESSES) {
-        let children = find_children(pid);
-        if !children.is_empty() && !is_below_other_holder(holding, pid) {
-            trees.extend(build_tree(pid, children, MAX_DEPTH, &mut left).filter(|tree| !tree.children.is_empty()));
+    for holder in holders.iter().take(MAX_PROCESSES) {
+        let pid = holder.pid;
+        let children = find_children(pid, holder.threads);
+        if !children.is_empty() && !is_below_other_holder(holders, pid) {
+            let tree = process::read_stat(pid).and_then(|seen| build_tree(&seen, children, MAX_DEPTH, &mut left));
+            trees.extend(tree.filter(|tree| !tree.children.is_empty()));
         }
     }
     trees
 }
 
-impl ProcessTree {
-    /// Returns the first process below this one that a signal has stopped.
-    #[must_use]
-    pub fn find_stopped_child(&self) -> Option<u32> {
-        self.children.iter().find_map(|child| {
-            if child.state == RunState::Stopped { Some(child.pid) } else { child.find_stopped_child() }
-        })
-    }
-}
-
-fn is_below_other_holder(holding: &Holding, pid: u32) -> bool {
-    let is_holder = |pid: u32| holding.holders.iter().any(|holder| holder.pid == pid);
-    holding.holders.len() > 1 && process::ancestors(pid).any(is_holder)
+fn is_below_other_holder(holders: &[Holder], pid: u32) -> bool {
+    let is_holder = |pid: u32| holders.iter().any(|holder| holder.pid == pid);
+    holders.len() > 1 && process::ancestors(pid).any(is_holder)
 }
 
 /// Returns the children of a process without this process, which is below the holder if the holder asks for the state.
-fn find_children(pid: u32) -> Vec<u32> {
-    let mut children = process::children(pid);
+fn find_children(pid: u32, threads: u32) -> Vec<u32> {
+    let mut children = process::children_of_threads(pid, threads);
     children.retain(|child| *child != std::process::id());
     children
 }
 
-fn build_tree(pid: u32, children: Vec<u32>, depth: usize, left: &mut usize) -> Option<ProcessTree> {
+fn build_tree(seen: &ProcessStat, children: Vec<u32>, depth: usize, left: &mut usize) -> Option<ProcessTree> {
     if *left == 0 {
         return None;
     }
+    let pid = seen.pid;
     let command = process::command_line(pid);
-    let seen = process::read_stat(pid)?;
+    // The process has ended.
+    if command.is_empty() {
+        return None;
+    }
     *left -= 1;
     let mut tree = ProcessTree {
         pid,
         command,
         state: seen.state,
         age: seen.age(),
-        sleeps_in: if children.is_empty() { process::sleeps_in(pid) } else { None },
+        // A stopped process sleeps in the function that has stopped it.
+        sleeps_in: if children.is_empty() && seen.state != RunState::Stopped { process::sleeps_in(pid) } else { None },
         children: Vec::new(),
         omitted: 0,
     };
@@ -86,7 +83,9 @@ fn build_tree(pid: u32, children: Vec<u32>, depth: usize, left: &mut usize) -> O
         if at >= MAX_CHILDREN || depth <= 1 || *left == 0 {
             tree.omitted += 1;
         } else {
-            tree.children.extend(build_tree(child, find_children(child), depth - 1, left));
+            let Some(seen) = process::read_stat(child) else { continue };
+            let children = find_children(child, seen.threads);
+            tree.children.extend(build_tree(&seen, children, depth - 1, left));
         }
     }
     Some(tree)

@@ -24,7 +24,8 @@ mod user;
 
 pub(crate) use activity::{call_arguments, other_thread};
 pub use activity::{
-    caught_signals, children, has_timers, ignored_signals, is_running, sleeps_in, threads, times_it_slept, tracer,
+    caught_signals, children, children_of_threads, has_timers, ignored_signals, is_running, sleeps_in, threads,
+    times_it_slept, tracer,
 };
 pub(crate) use command_line::try_words;
 pub use command_line::{

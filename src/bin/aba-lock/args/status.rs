@@ -100,7 +100,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
 /// on it. For a free lock, the process that acquired it last is shown, if its file has a record of that. If the lock is logged (`aba-lock log --enable`), its usual duration and the end of the last run
 /// are shown, too. For a lock that is held, the processes below each holder are shown, down to those that do the
 /// work: at most 24 processes, and the function of the kernel in which the last ones sleep. A holder that is stopped, by Ctrl-Z for
-/// example, is called that, and the hint says how to continue it. The waiters follow in their order. Not shown are a stopped waiter of
+/// example, is called that, and the hint says how to continue it, or the processes below it that are stopped. The waiters follow in their order. Not shown are a stopped waiter of
 /// flock(1), a stopped one that asks for a shared lock, and, in a container, some waiters outside of it. The command acquires no
 /// lock, so it never makes an attempt of another process fail. It shows the locks in `ABA_LOCK_DIR`. To see a lock of another user,
 /// set this variable to the directory of that user, `.aba` in the home directory. Only root can do that, and only root can see the

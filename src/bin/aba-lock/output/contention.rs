@@ -1,7 +1,8 @@
 //! Messages of `lock` and `unlock`: the lock is acquired, or another process holds it.
 
 use super::hint::{
-    hint_for_inherited, hint_for_kin, hint_for_stalled_holder, hint_for_state, hint_to_end, hint_to_wait_in_script,
+    hint_for_inherited, hint_for_kin, hint_for_stalled_holder, hint_for_stalled_range_holder, hint_for_state,
+    hint_to_end, hint_to_wait_in_script,
 };
 use super::holder::{
     describe_holder, describe_processes, describe_range_holders, describe_unknown, describe_unseen_holder,
@@ -140,6 +141,9 @@ pub(crate) fn report_fcntl_contention(error: &Error, instead: Option<&str>, read
         }
         None => error.to_string(),
     };
+    if let Some(stalled) = found.as_ref().and_then(hint_for_stalled_range_holder) {
+        hint = stalled;
+    }
     if let Some(kin) = found.as_ref().and_then(|range| find_kin(&range.holders)) {
         hint = hint_for_kin(kin, true);
     }
@@ -185,7 +189,8 @@ pub(crate) fn report_free_wait(error: &Error) {
         && holders::observe_briefly(path).holding.is_none()
         && let Some(range) = ranges::find_range_lock(path)
     {
-        let hint = format!("show its holder with `aba-lock status {}`", format_target(*kind, label, path));
+        let see = || format!("show its holder with `aba-lock status {}`", format_target(*kind, label, path));
+        let hint = hint_for_stalled_range_holder(&range).unwrap_or_else(see);
         return print_message(&format!("{error}, locked {}", describe_range_holders(&range)), Some(&hint));
     }
     report_contention(error, None, HintReader::User);

@@ -5,7 +5,9 @@ use super::text::{describe_file_type, escape_controls, format_command, format_ta
 use aba_lock::base::names::TaskId;
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::quote_path;
-use aba_lock::lock::holders::{self, Availability, Belief, BlindSpot, Holder, Holding, Kin, LockState, Stall};
+use aba_lock::lock::holders::{
+    self, Availability, Belief, BlindSpot, Holder, Holding, Kin, LockState, RangeHolding, Stall,
+};
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
 use aba_lock::store::TaskRoot;
@@ -37,15 +39,32 @@ pub(crate) fn hint_for_inherited(holding: &Holding) -> Option<String> {
     }
 }
 
-/// Returns the hint for a lock whose holder does not go on by itself.
+/// Returns the hint for a lock whose holder does not go on by itself, or may wait for a stopped process that it has started. The message
+/// names that process.
 pub(crate) fn hint_for_stalled_holder(holding: &Holding) -> Option<String> {
     let holder = find_named_holder(holding)?;
+    hint_for_stall(holder).or_else(|| Some(hint_to_continue(holder.stopped_descendants())?.1))
+}
+
+/// Does the same as [`hint_for_stalled_holder`] for the holders of a lock of fcntl(2).
+pub(crate) fn hint_for_stalled_range_holder(range: &RangeHolding) -> Option<String> {
+    let holder = range.holders.first()?;
+    hint_for_stall(holder).or_else(|| Some(hint_to_continue(holder.stopped_descendants())?.1))
+}
+
+fn is_stalled(holder: &Holder) -> bool {
+    holder.stall().is_some() || !holder.stopped_descendants().is_empty()
+}
+
+/// Returns the hint for a holder that does not go on by itself.
+pub(crate) fn hint_for_stall(holder: &Holder) -> Option<String> {
     let pid = holder.pid;
     Some(match holder.stall()? {
         Stall::Stopped => {
             let ours = process::read_stat(std::process::id()).and_then(|ours| ours.terminal_name());
             let foreground = if ours.is_some() && ours == holder.terminal { "`fg` in its shell, or with " } else { "" };
-            format!("continue it with {foreground}`kill -CONT {pid}`{}", name_other_user(&holder.user))
+            let others: String = holder.stopped_descendants().iter().map(|other| format!(" {other}")).collect();
+            format!("continue it with {foreground}`kill -CONT {pid}{others}`{}", name_other_user(&holder.user))
         }
         Stall::Traced(Some(tracer)) => {
             let command = format_command(&process::command_line(tracer));
@@ -59,9 +78,27 @@ pub(crate) fn hint_for_stalled_holder(holding: &Holding) -> Option<String> {
     })
 }
 
-/// Returns the hint for a lock whose holder waits for a stopped process.
-pub(crate) fn hint_for_stopped_child(pid: u32) -> String {
-    format!("the holder waits for pid {pid}, which is stopped: continue it with `kill -CONT {pid}`")
+/// Returns the hint for `status`, whose list of processes marks those that are stopped.
+fn hint_for_stopped_descendants(holder: &Holder) -> Option<String> {
+    let (pids, hint) = hint_to_continue(holder.stopped_descendants())?;
+    let is = if pids.contains(' ') { "are" } else { "is" };
+    Some(format!("pid {pids}, which pid {} started, {is} stopped: {hint}", holder.pid))
+}
+
+/// Returns the hint for `status` for a stopped process that shares the lock.
+fn hint_for_stopped_sharer(holder: &Holder) -> Option<String> {
+    let is_stopped = holder.stall() == Some(Stall::Stopped);
+    is_stopped.then(|| format!("pid {} is stopped: {}", holder.pid, hint_for_stall(holder).unwrap_or_default()))
+}
+
+/// Returns the pids of stopped processes, and the hint to continue them.
+fn hint_to_continue(stopped: &[u32]) -> Option<(String, String)> {
+    let first = stopped.first()?;
+    let pids = stopped.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    let them = if stopped.len() == 1 { "it" } else { "them" };
+    let user = process::user_of(*first).map(process::user_name).unwrap_or_default();
+    let hint = format!("continue {them} with `kill -CONT {pids}`{}", name_other_user(&user));
+    Some((pids, hint))
 }
 
 /// Names the users that may send signals to a process of this user, if this one may not.
@@ -114,7 +151,10 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
             }
             None => "the holder cannot be seen from here: run this command as root, or outside of this container".to_owned(),
         },
-        (Some(holding), _) => hint_for_stalled_holder(holding)
+        (Some(holding), _) => find_named_holder(holding)
+            .and_then(hint_for_stall)
+            .or_else(|| holding.holders.iter().find_map(hint_for_stopped_descendants))
+            .or_else(|| holding.holders.iter().find_map(hint_for_stopped_sharer))
             .or_else(|| hint_for_inherited(holding))
             .unwrap_or_else(|| hint_to_end(target, &holding.holders)),
         (None, Some((record, Belief::OtherHost))) => format!("run this command on host {}", escape_controls(&record.host)),
@@ -126,6 +166,10 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
         (None, Some(_)) => "run this command outside of this container, or in that of the holder".to_owned(),
         (None, None) if state.range.as_ref().is_some_and(|range| holders::find_kin(&range.holders) == Some(Kin::Itself)) => {
             "this command holds the lock itself: it is free when this command ends".to_owned()
+        }
+        (None, None) if state.range.as_ref().is_some_and(|range| range.holders.iter().any(is_stalled)) => {
+            let holders = state.range.iter().flat_map(|range| &range.holders);
+            holders.clone().find_map(hint_for_stall).or_else(|| holders.clone().find_map(hint_for_stopped_descendants))?
         }
         (None, None) if state.range.is_some() => {
             "locks of flock(2) and fcntl(2) do not exclude each other: `aba-lock lock` ignores this one, and `aba-lock lock --fcntl` does not"

@@ -9,7 +9,7 @@ use aba_lock::lock::holders::RangeHolding;
 use aba_lock::lock::holders::{Belief, BlindSpot, Holder, Holding, LockState, Stall, Waiter};
 use aba_lock::lock::promise::{self, PromisedRun};
 use aba_lock::lock::record::Record;
-use aba_lock::os::proc::process::RunState;
+use aba_lock::os::proc::process::{self, RunState};
 use aba_lock::os::{Mode, Priority};
 use std::fmt::Write as _;
 
@@ -44,8 +44,10 @@ fn describe_first_holder(holding: &Holding) -> String {
     let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
     match belief {
         Belief::Alive => {
-            let stall = find_named_holder(holding).and_then(Holder::stall).map(describe_stall).unwrap_or_default();
-            format!("pid {} {}{stall}{others}", record.pid, describe_record(record))
+            let named = find_named_holder(holding);
+            let stall = named.and_then(Holder::stall).map(describe_stall).unwrap_or_default();
+            let below = named.map(describe_stopped_descendants).unwrap_or_default();
+            format!("pid {} {}{stall}{others}{below}", record.pid, describe_record(record))
         }
         Belief::OtherHost | Belief::OtherNamespace | Belief::Unchecked => describe_remote_holder(record, *belief),
         Belief::Ended if holding.holders.is_empty() => {
@@ -102,8 +104,9 @@ pub(crate) fn describe_processes(holders: &[Holder]) -> String {
     // The time since which the process holds the lock is unknown. It is at most the age of the process.
     let age = first.age.map(|age| format!(", running for {}", format_span(age))).unwrap_or_default();
     let stall = first.stall().map(describe_stall).unwrap_or_default();
+    let below = describe_stopped_descendants(first);
     format!(
-        "pid {} ({}), by {}{age}{stall}{more}",
+        "pid {} ({}), by {}{age}{stall}{more}{below}",
         first.pid,
         format_command(&first.command),
         escape_controls(&first.user)
@@ -115,6 +118,19 @@ pub(crate) fn find_named_holder(holding: &Holding) -> Option<&Holder> {
     match &holding.record {
         Some((record, Belief::Alive)) => holding.holders.iter().find(|holder| holder.pid == record.pid),
         _ => holding.holders.first(),
+    }
+}
+
+/// Names the first stopped process below a holder, if the holder itself is not stalled. The phrase follows the description of all holders.
+fn describe_stopped_descendants(holder: &Holder) -> String {
+    let [first, others @ ..] = holder.stopped_descendants() else { return String::new() };
+    if holder.stall().is_some() {
+        return String::new();
+    }
+    let command = format_command(&process::command_line(*first));
+    match others.len() {
+        0 => format!("; pid {first} ({command}), which pid {} started, is stopped", holder.pid),
+        number => format!("; pid {first} ({command}) and {number} more, which pid {} started, are stopped", holder.pid),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Progress messages of a call that waits for a lock.
 
 use super::force::report_replacement;
-use super::hint::hint_for_stalled_holder;
+use super::hint::{hint_for_stalled_holder, hint_for_stalled_range_holder};
 use super::holder::{describe_holder, describe_range_holders};
 use super::stream::{clear_line, print_message, redraw_line};
 use super::text::{spell_number, spell_ordinal};
@@ -59,7 +59,9 @@ impl LockProgress {
             LockState { holding: Some(holding), .. } => {
                 (format!(", held by {}", describe_holder(&holding)), hint_for_stalled_holder(&holding))
             }
-            LockState { range: Some(range), .. } => (format!(", locked {}", describe_range_holders(&range)), None),
+            LockState { range: Some(range), .. } => {
+                (format!(", locked {}", describe_range_holders(&range)), hint_for_stalled_range_holder(&range))
+            }
             _ => (String::new(), None),
         };
         let place = waiting.queue_position();

@@ -1,6 +1,6 @@
 //! The output of `status`.
 
-use super::hint::{find_task, find_update_hint, hint_for_stalled_holder, hint_for_state, hint_for_stopped_child};
+use super::hint::{find_task, find_update_hint, hint_for_state};
 use super::holder::{
     describe_blind, describe_last_taker, describe_process, describe_promised_run, describe_remote_holder,
     describe_state, describe_waiter, format_slots,
@@ -12,7 +12,7 @@ use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::lock::history::LockPast;
-use aba_lock::lock::holders::{Availability, Belief, Holding, Kin, LockState, ProcessTree, find_process_trees};
+use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, ProcessTree, find_process_trees};
 use aba_lock::os::Mode;
 use aba_lock::os::proc::process::RunState;
 use aba_lock::store::scope::find_scope;
@@ -114,7 +114,7 @@ fn format_status(view: &LockView, elsewhere: Option<&str>, names_scope: bool) ->
         let holder = describe_process(holder);
         let _ = writeln!(text, "  removed file: still locked by {holder}, but that lock excludes no other process");
     }
-    let trees = state.holding.as_ref().map(find_process_trees).unwrap_or_default();
+    let trees = find_process_trees(&list_holders(state));
     if !trees.is_empty() {
         text.push_str("  processes of the holder:\n");
         add_process_trees(&mut text, &trees, 4);
@@ -125,7 +125,7 @@ fn format_status(view: &LockView, elsewhere: Option<&str>, names_scope: bool) ->
     if let Some(promised) = state.promised {
         let _ = writeln!(text, "  {}", describe_promised_run(promised));
     }
-    if let Some(hint) = find_remedy(target, state, &trees) {
+    if let Some(hint) = hint_for_state(target, state) {
         let _ = writeln!(text, "  hint: {hint}");
     }
     match (&target.key, state.record.as_ref().and_then(|record| record.key.as_ref())) {
@@ -150,22 +150,21 @@ pub(crate) fn print_status_json(view: &LockView, elsewhere: Option<&str>, other:
 fn build_status(view: &LockView) -> Value {
     let LockView { target, state, overall, past, .. } = view;
     let mut object = build_lock(target, state, *overall);
-    let trees = state.holding.as_ref().map(find_process_trees).unwrap_or_default();
-    object["remedy"] = json!(find_remedy(target, state, &trees));
-    object["processes"] = build_process_trees(&trees);
+    object["remedy"] = json!(hint_for_state(target, state));
+    object["processes"] = build_process_trees(&find_process_trees(&list_holders(state)));
     object["usual_seconds"] = json!(past.as_ref().and_then(|past| past.usual).map(|(time, _)| time.as_secs()));
     object
 }
 
-/// Returns the suggested next step. If a process below the holder is stopped, the step continues that one.
-fn find_remedy(target: &Target, state: &LockState, trees: &[ProcessTree]) -> Option<String> {
-    let holding = state.holding.as_ref().filter(|_| !trees.is_empty());
-    let is_caller = holding.is_none_or(|holding| matches!(holding.kin(), Some(Kin::Itself | Kin::Ancestor(_))));
-    let stopped = trees.iter().find_map(ProcessTree::find_stopped_child).filter(|_| !is_caller);
-    match (holding.and_then(hint_for_stalled_holder), stopped) {
-        (None, Some(pid)) => Some(hint_for_stopped_child(pid)),
-        _ => hint_for_state(target, state),
+/// Returns the holders of the lock, and then those of a lock of fcntl(2) on the file.
+fn list_holders(state: &LockState) -> Vec<Holder> {
+    let mut holders: Vec<Holder> = state.holding.iter().flat_map(|holding| holding.holders.clone()).collect();
+    for holder in state.range.iter().flat_map(|range| &range.holders) {
+        if !holders.iter().any(|known| known.pid == holder.pid) {
+            holders.push(holder.clone());
+        }
     }
+    holders
 }
 
 /// Adds a line for each process, below that of its parent.

@@ -41,6 +41,22 @@ pub fn children(pid: u32) -> Vec<u32> {
     list.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
+/// Does the same as [`children`] for all threads of a process that has this number of them.
+#[must_use]
+pub fn children_of_threads(pid: u32, threads: u32) -> Vec<u32> {
+    let mut all = children(pid);
+    if threads < 2 {
+        return all;
+    }
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        if thread.file_name().to_str().is_some_and(|number| number != pid.to_string()) {
+            let list = read_whole(&format!("{}/children", thread.path().display())).unwrap_or_default();
+            all.extend(list.split_ascii_whitespace().filter_map(|number| number.parse::<u32>().ok()));
+        }
+    }
+    all
+}
+
 /// The process that traces `pid` (`ptrace(2)`). `None`: there is none that can be seen from here.
 #[must_use]
 pub fn tracer(pid: u32) -> Option<u32> {

@@ -112,6 +112,8 @@ pub struct ProcessStat {
     pub terminal: u64,
     /// Its start time in clock ticks since boot (field 22).
     pub start: u64,
+    /// The number of its threads (field 20).
+    pub threads: u32,
     pub state: RunState,
 }
 
@@ -139,6 +141,7 @@ pub(super) fn parse_stat(pid: u32, stat: &str) -> Option<ProcessStat> {
         terminal: field(7)?,
         foreground: fields.get(8 - 3)?.parse().ok()?,
         start: field(22)?,
+        threads: number(20)?,
         state: RunState::parse(fields.first()?),
     })
 }

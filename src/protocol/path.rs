@@ -6,6 +6,12 @@ pub const LOCK: &str = "/api/v1alpha1/lock";
 /// Lists locks (GET). The query may select them.
 pub const LOCK_LIST: &str = "/api/v1alpha1/locks/list";
 
+/// Lists locks that have ended (GET). The query may select them.
+pub const LOCK_HISTORY: &str = "/api/v1alpha1/locks/history";
+
+/// The stream of events (GET).
+pub const LOCK_EVENTS: &str = "/api/v1alpha1/locks/events";
+
 /// The path of one lock: GET shows it, PUT changes it, DELETE releases it. `id` must be escaped.
 #[must_use]
 pub fn lock(id: &str) -> String {

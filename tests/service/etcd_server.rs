@@ -142,7 +142,7 @@ impl Drop for EtcdServer {
     }
 }
 
-fn encode_base64(text: &str) -> String {
+pub(crate) fn encode_base64(text: &str) -> String {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let four = |three: &[u8]| -> String {
         let bits = three.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - three.len()));

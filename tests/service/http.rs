@@ -66,13 +66,24 @@ impl Connection {
         line
     }
 
+    /// Reads a chunk of an answer whose length is not known. Empty: the answer has ended.
+    pub(crate) fn read_chunk(&mut self) -> String {
+        let length = usize::from_str_radix(self.read_line().trim(), 16).unwrap_or(0);
+        let mut chunk = vec![0; length + 2];
+        if length == 0 || self.stream.read_exact(&mut chunk).is_err() {
+            return String::new();
+        }
+        chunk.truncate(length);
+        String::from_utf8(chunk).unwrap()
+    }
+
     /// Reads the answer to a request with this method.
     pub(crate) fn answer(&mut self, method: &str) -> Answer {
         self.try_answer(method).unwrap()
     }
 
     fn try_answer(&mut self, method: &str) -> std::io::Result<Answer> {
-        let (mut headers, mut length) = (String::new(), 0);
+        let (mut headers, mut length, mut is_chunked) = (String::new(), 0, false);
         loop {
             let mut line = String::new();
             if self.stream.read_line(&mut line)? == 0 {
@@ -85,9 +96,17 @@ impl Connection {
             if let Some(value) = line.strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
             }
+            is_chunked |= line.trim() == "transfer-encoding: chunked";
             headers += &line;
         }
         let status = headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+        // The stream of events has no end.
+        if is_chunked && !headers.contains("text/event-stream") {
+            let chunks = std::iter::from_fn(|| Some(self.read_chunk()).filter(|chunk| !chunk.is_empty()));
+            let text = chunks.collect();
+            self.read_line();
+            return Ok(Answer { status, headers, text });
+        }
         let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
         self.stream.read_exact(&mut body)?;
         Ok(Answer { status, headers, text: String::from_utf8(body).unwrap() })

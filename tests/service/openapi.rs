@@ -37,6 +37,8 @@ fn the_description_and_the_service_have_the_same_paths_and_methods() {
         "get /api/v1alpha1/unlock/{id}",
         "post /api/v1alpha1/unlock/{id}",
         "get /api/v1alpha1/locks/list",
+        "get /api/v1alpha1/locks/history",
+        "get /api/v1alpha1/locks/events",
         "put /terraform/{name}",
         "post /terraform/{name}",
         "delete /terraform/{name}",

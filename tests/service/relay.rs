@@ -55,10 +55,10 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
 
 /// Returns true for a request that writes a lock.
 pub(crate) fn writes_lock(bytes: &[u8]) -> bool {
-    contains(bytes, br#""eventId":"#)
+    contains(bytes, br#""base":"#)
 }
 
-/// Returns true for a request that deletes a lock: it contains the keys of the lock and of its id, but no value.
+/// Returns true for a request that deletes a lock: it contains the keys of the lock and of its id, but not the value of a lock.
 pub(crate) fn deletes_lock(bytes: &[u8]) -> bool {
     contains(bytes, b"aba-lockd/l/") && contains(bytes, b"aba-lockd/i/") && !writes_lock(bytes)
 }

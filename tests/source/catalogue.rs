@@ -31,6 +31,9 @@ const SCRIPTS: &[&str] =
 const OTHER_TEXT: &[(&str, &str)] = &[
     ("src/bin/aba-lock-keeper/on_lost.rs", "is_command"),
     ("src/bin/aba-lock-keeper/server/service/client.rs", "new"),
+    ("src/bin/aba-lockd/rest/events.rs", "format_events"),
+    ("src/bin/aba-lockd/rest/events.rs", "format_reset"),
+    ("src/bin/aba-lockd/rest/events.rs", "write"),
     ("src/bin/aba-lockd/rest/page.rs", "FILES"),
     ("src/bin/aba-lockd/rest/page.rs", "HTML"),
     ("src/bin/aba-lockd/rest/page.rs", "POLICY"),

@@ -47,8 +47,8 @@ pub(crate) const PROGRAMS: &[Entry] = &[
         root: "src/bin/aba-lockd/main.rs",
         layers: &[
             &["model", "args", "environment", "file_mode", "misuse", "shutdown"],
-            &["error", "systemd"],
-            &["report", "credential"],
+            &["error", "past_lock", "systemd"],
+            &["event_feed", "report", "credential"],
             &["permission"],
             &["telemetry", "token_file", "tls", "exit"],
             &["connection", "store", "access", "runtime", "token_command"],

@@ -28,7 +28,7 @@ pub(crate) enum CallError {
     /// The caller sent a token in a form that cannot be read.
     BadCredential(String),
     TooLarge,
-    /// The maximum number of waiters is reached.
+    /// The maximum number of waiters, or of clients that read events, is reached.
     TooMany,
     Stopping,
     /// The store does not work: the state of the lock is unknown, and the caller does not hold it.
@@ -61,7 +61,7 @@ impl fmt::Display for CallError {
             }
             Self::WrongToken => f.write_str("this token is not in the token file of the service"),
             Self::TooLarge => f.write_str("the body is longer than 64 KiB"),
-            Self::TooMany => f.write_str("too many calls are waiting for locks; try again later"),
+            Self::TooMany => f.write_str("too many calls are waiting for locks or events; try again later"),
             Self::Stopping => f.write_str("the service is stopping; try again"),
             Self::Fault(why) => write!(f, "the store failed, so the state of the lock is unknown: {why}"),
         }
@@ -91,6 +91,11 @@ impl CallError {
             }
             None => Self::Fault(format!("no holder has {held} slots")),
         }
+    }
+
+    /// The refusal of a place in the history that no answer contained.
+    pub(crate) fn wrong_place() -> Self {
+        Self::Invalid("before must be the value of next in an earlier answer".to_owned())
     }
 
     /// Returns the name of the variant in the log and in the metrics.

@@ -7,6 +7,7 @@ use crate::connection::peer::Peer;
 use crate::error::CallError;
 use crate::lock_manager::{GrantedLock, LockManager};
 use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockQuery, LockRequest};
+use crate::past_lock::EndKind;
 use crate::permission::Scope;
 use crate::telemetry::CallInfo;
 use aba_lock_protocol::sharing::{SLOTS_RULE, Sharing, check_slots};
@@ -126,7 +127,7 @@ impl LockService for GrpcService {
 
     async fn un_lock(&self, request: Request<wire::UnLockRequest>) -> Result<Response<wire::UnLockResponse>, Status> {
         let call = self.authorize(&request, "unlock", Scope::Write)?;
-        let lock = self.manager.unlock(&call, &request.into_inner().id).await?;
+        let lock = self.manager.unlock(&call, &request.into_inner().id, EndKind::Released).await?;
         Ok(Response::new(wire::UnLockResponse { message: "lock deleted".to_owned(), id: lock.id, count: 1 }))
     }
 

@@ -9,6 +9,7 @@ use crate::args::ServeOptions;
 use crate::connection::limits::ConnectionLimits;
 use crate::connection::listener::Listener;
 use crate::error::StartError;
+use crate::event_feed::EventFeed;
 use crate::lock_manager::LockManager;
 use crate::reload::Reloader;
 use crate::rest::state::RestState;
@@ -68,10 +69,12 @@ fn prepare_and_serve(options: ServeOptions) -> Result<bool, StartError> {
         }
     }
     let telemetry = Arc::new(Telemetry::new(options.log_all));
-    let store = runtime.block_on(open_store(options.store.as_deref(), options.token_base, Arc::clone(&telemetry)))?;
+    let feed = EventFeed::new();
+    let (name, token_base) = (options.store.as_deref(), options.token_base);
+    let store = runtime.block_on(open_store(name, token_base, Arc::clone(&telemetry), Arc::clone(&feed)))?;
     let reloader = Reloader { options: Arc::new(options), access: Arc::new(access), tls };
     let service = PreparedService { rest_address, grpc_address, reloader, reloads };
-    let result = runtime.block_on(serve(service, &store, telemetry));
+    let result = runtime.block_on(serve(service, &store, telemetry, feed));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -84,7 +87,12 @@ struct PreparedService {
     reloads: Signal,
 }
 
-async fn serve(service: PreparedService, store: &OpenStore, telemetry: Arc<Telemetry>) -> Result<bool, StartError> {
+async fn serve(
+    service: PreparedService,
+    store: &OpenStore,
+    telemetry: Arc<Telemetry>,
+    feed: Arc<EventFeed>,
+) -> Result<bool, StartError> {
     let PreparedService { rest_address, grpc_address, reloader, reloads } = service;
     let access = Arc::clone(&reloader.access);
     let tls = || reloader.tls.as_ref().map(watch::Sender::subscribe);
@@ -101,7 +109,7 @@ async fn serve(service: PreparedService, store: &OpenStore, telemetry: Arc<Telem
     let mut terminate = handle_signal(SignalKind::terminate())?;
     let mut interrupt = handle_signal(SignalKind::interrupt())?;
 
-    let manager = Arc::new(LockManager::new(Arc::clone(&store.backend), Arc::clone(&access), telemetry));
+    let manager = Arc::new(LockManager::new(Arc::clone(&store.backend), Arc::clone(&access), telemetry, feed));
     let router = rest::handlers::build_router(RestState { manager: Arc::clone(&manager), access: Arc::clone(&access) });
     let rest_side = tokio::spawn(rest::server::serve(rest_in, router, access.tokens.is_none(), shutdown.clone()));
     let grpc_side = tokio::spawn(grpc::serve(grpc_in, Arc::clone(&manager), access, shutdown.wait()));

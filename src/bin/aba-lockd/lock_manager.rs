@@ -4,7 +4,9 @@
 use crate::access::AccessPolicy;
 use crate::credential;
 use crate::error::CallError;
-use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, LockRequest};
+use crate::event_feed::EventFeed;
+use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, LockRequest, Waiter};
+use crate::past_lock::{EndCause, EndKind, HistoryPage, HistoryQuery};
 use crate::permission::Scope;
 use crate::store::lock_store::LockStore;
 use crate::telemetry::{CallInfo, Telemetry};
@@ -19,6 +21,9 @@ const MAX_LENGTH: usize = 1024;
 /// Maximum number of locks on a page of a list.
 const MAX_PAGE: u32 = 100_000;
 
+/// Maximum number of locks in an answer with the history.
+pub(crate) const MAX_HISTORY_PART: usize = 1000;
+
 /// The time for which the result of a health check is reused.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,6 +31,7 @@ pub(crate) struct LockManager {
     store: Arc<dyn LockStore>,
     access: Arc<AccessPolicy>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) feed: Arc<EventFeed>,
     is_stopping: AtomicBool,
     /// The time and the result of the last health check.
     last_check: Mutex<Option<(Instant, Result<(), CallError>)>>,
@@ -39,14 +45,21 @@ pub(crate) struct GrantedLock {
 }
 
 impl LockManager {
-    pub(crate) fn new(store: Arc<dyn LockStore>, access: Arc<AccessPolicy>, telemetry: Arc<Telemetry>) -> Self {
-        Self { store, access, telemetry, is_stopping: AtomicBool::new(false), last_check: Mutex::default() }
+    pub(crate) fn new(
+        store: Arc<dyn LockStore>,
+        access: Arc<AccessPolicy>,
+        telemetry: Arc<Telemetry>,
+        feed: Arc<EventFeed>,
+    ) -> Self {
+        Self { store, access, telemetry, feed, is_stopping: AtomicBool::new(false), last_check: Mutex::default() }
     }
 
-    /// Refuses new requests for locks and all waiters from now on. Locks can still be released and renewed.
+    /// Refuses new requests for locks and all waiters from now on, and ends the streams of events. Locks can still be released
+    /// and renewed.
     pub(crate) fn stop(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.store.stop();
+        self.feed.close();
     }
 
     pub(crate) async fn create(&self, call: &CallInfo, mut request: LockRequest) -> Result<GrantedLock, CallError> {
@@ -69,7 +82,7 @@ impl LockManager {
             let lock = self.store.create(request).await?;
             let permitted = self.access.check_again(call.caller.as_ref(), Scope::Write, &lock.key.service);
             if permitted.is_err() && waits {
-                self.store.remove(&lock.id).await?;
+                self.store.remove(&lock.id, EndCause::without_caller(EndKind::TakenBack)).await?;
                 permitted?;
             }
             Ok(lock)
@@ -99,15 +112,17 @@ impl LockManager {
             {
                 caller.check_service(Scope::Write, service)?;
             }
-            self.store.update(id, changes).await
+            self.store.update(id, changes, &name_of(call)).await
         };
         self.record(call, id, work).await
     }
 
-    pub(crate) async fn unlock(&self, call: &CallInfo, id: &str) -> Result<Lock, CallError> {
+    /// Releases a lock. `kind` is [`EndKind::Released`], or [`EndKind::Forced`] if the caller says that it does not own the lock.
+    pub(crate) async fn unlock(&self, call: &CallInfo, id: &str, kind: EndKind) -> Result<Lock, CallError> {
         let work = async {
-            self.check_change(call, id).await?;
-            self.store.remove(id).await
+            let owns = self.check_change(call, id).await?;
+            let kind = if owns { kind } else { EndKind::Forced };
+            self.store.remove(id, EndCause { kind, by: name_of(call) }).await
         };
         self.record(call, id, work).await
     }
@@ -139,13 +154,12 @@ impl LockManager {
         result
     }
 
-    /// Refuses a caller that may not change this lock. The owner of a lock never changes, so the check need not be a
-    /// part of the change.
-    async fn check_change(&self, call: &CallInfo, id: &str) -> Result<(), CallError> {
-        match &call.caller {
-            Some(caller) => caller.check_change(&self.store.get(id).await?),
-            None => Ok(()),
-        }
+    /// Refuses a caller that may not change this lock. Returns true if the caller owns it. The owner of a lock never changes, so
+    /// the check need not be a part of the change.
+    async fn check_change(&self, call: &CallInfo, id: &str) -> Result<bool, CallError> {
+        let Some(caller) = &call.caller else { return Ok(true) };
+        let lock = self.store.get(id).await?;
+        caller.check_change(&lock).map(|()| caller.owns(&lock))
     }
 
     pub(crate) async fn list(&self, call: &CallInfo, mut query: LockQuery) -> Result<LockPage, CallError> {
@@ -164,6 +178,28 @@ impl LockManager {
         };
         self.telemetry.record_call(call, result.as_ref().map(|_| None), Some(begun.elapsed()));
         result
+    }
+
+    /// Returns locks that have ended, of the services that the caller may read.
+    pub(crate) async fn list_history(
+        &self,
+        call: &CallInfo,
+        mut query: HistoryQuery,
+    ) -> Result<HistoryPage, CallError> {
+        let begun = Instant::now();
+        query.selection.services = call.caller.as_ref().and_then(|caller| caller.list_services(Scope::Read));
+        let result = if (1..=MAX_HISTORY_PART).contains(&query.limit) {
+            self.store.list_history(query).await
+        } else {
+            Err(CallError::Invalid(format!("limit must be a number from 1 to {MAX_HISTORY_PART}")))
+        };
+        self.telemetry.record_call(call, result.as_ref().map(|_| None), Some(begun.elapsed()));
+        result
+    }
+
+    /// Returns the present waiters for a key, for the events about it.
+    pub(crate) fn list_waiters(&self, key: &LockKey) -> Vec<Waiter> {
+        self.store.list_waiters(key)
     }
 
     /// Returns an error if no lock could be granted now. Any client may call this as often as it likes, so the store is
@@ -186,7 +222,8 @@ impl LockManager {
     pub(crate) async fn collect_metrics(&self) -> String {
         let one = LockQuery { page: 1, per_page: Some(1), ..LockQuery::default() };
         let held = self.store.list(one).await.ok().map(|page| page.total);
-        self.telemetry.format_metrics(self.check().await.is_ok(), held, self.store.count_waiters())
+        let (waiting, clients) = (self.store.count_waiters(), self.feed.count_clients());
+        self.telemetry.format_metrics(self.check().await.is_ok(), held, waiting, clients)
     }
 
     /// Runs an operation on the lock of this id, if the id is valid, and records the answer.
@@ -204,6 +241,11 @@ impl LockManager {
         self.telemetry.record_call(call, result.as_ref().map(Some), Some(begun.elapsed()));
         result
     }
+}
+
+/// Returns the name of the caller in the token file. Empty: the service has none.
+fn name_of(call: &CallInfo) -> String {
+    call.caller.as_ref().map(|caller| caller.name.to_string()).unwrap_or_default()
 }
 
 fn check_not_empty(name: &str, field: &str) -> Result<(), CallError> {

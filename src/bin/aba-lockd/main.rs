@@ -10,8 +10,8 @@
 //! | 6 | `connection`: accepts connections, within limits; `store`: SQLite and etcd; `access`: permits or refuses calls; `runtime`: threads; `token_command`: `aba-lockd token` |
 //! | 5 | `telemetry`: log and metrics of calls; `token_file`, `tls`: the files of tokens and certificates; `exit`: exit statuses |
 //! | 4 | `permission`: the permissions of a caller |
-//! | 3 | `report`: all output; `credential`: tokens in requests, and new ones |
-//! | 2 | `error`; `systemd`: notifications |
+//! | 3 | `event_feed`: the last changes, for clients that follow them; `report`: all output; `credential`: tokens in requests, and new ones |
+//! | 2 | `error`; `past_lock`: locks that have ended; `systemd`: notifications |
 //! | 1 | `model`: locks and requests; `args`, `environment`, `file_mode`, `misuse`, `shutdown` |
 //!
 //! Only `report` prints, only `environment` reads the environment, only `args` and `misuse` know clap, and only the
@@ -25,6 +25,7 @@ mod connection;
 mod credential;
 mod environment;
 mod error;
+mod event_feed;
 mod exit;
 mod file_mode;
 mod grpc;
@@ -33,6 +34,7 @@ mod lock_manager;
 #[path = "../aba-lock/output/misuse/clap_mistake.rs"]
 mod misuse;
 mod model;
+mod past_lock;
 mod permission;
 mod reload;
 mod report;

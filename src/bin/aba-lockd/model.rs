@@ -199,11 +199,18 @@ impl LockFields {
 
     /// Returns true if each field that is not empty is equal to that of the lock.
     pub(crate) fn match_lock(&self, lock: &Lock) -> bool {
-        let matches = |wanted: &str, actual: &str| wanted.is_empty() || wanted == actual;
-        matches(&self.service, &lock.key.service)
-            && matches(&self.environment, &lock.key.environment)
-            && matches(&self.resource, &lock.key.resource)
-            && matches(&self.who, &lock.who)
-            && matches(&self.event_id, &lock.event_id)
+        self.match_key(&lock.key) && matches(&self.who, &lock.who) && matches(&self.event_id, &lock.event_id)
     }
+
+    /// Returns true if the service, the environment and the resource are equal to those of the key, unless they are empty.
+    pub(crate) fn match_key(&self, key: &LockKey) -> bool {
+        matches(&self.service, &key.service)
+            && matches(&self.environment, &key.environment)
+            && matches(&self.resource, &key.resource)
+    }
+}
+
+/// Returns true if a field has the wanted value, or if any value is wanted.
+fn matches(wanted: &str, actual: &str) -> bool {
+    wanted.is_empty() || wanted == actual
 }

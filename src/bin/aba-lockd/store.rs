@@ -7,5 +7,7 @@ pub(crate) mod open;
 
 mod etcd;
 mod grant;
+mod history_record;
 mod origin;
+mod sharing_json;
 mod sqlite;

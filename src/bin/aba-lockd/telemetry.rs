@@ -121,8 +121,9 @@ impl Telemetry {
         report::log_event("info", "taken_back", describe_lock(lock));
     }
 
-    /// Formats the metrics for Prometheus. `held`, the number of locks, is `None` if the store could not be read.
-    pub(crate) fn format_metrics(&self, is_up: bool, held: Option<u64>, waiting: usize) -> String {
+    /// Formats the metrics for Prometheus. `held`, the number of locks, is `None` if the store could not be read. `waiting` is the
+    /// number of waiters, and `clients` that of the clients that read events.
+    pub(crate) fn format_metrics(&self, is_up: bool, held: Option<u64>, waiting: usize, clients: usize) -> String {
         let counters = self.counters();
         let mut text = String::new();
         let mut add_family = |name: &str, kind: &str, help: &str, rows: &[(String, String)]| {
@@ -142,6 +143,8 @@ impl Telemetry {
             add_family("locks", "gauge", "Locks that are held.", &one(held));
         }
         add_family("waiting", "gauge", "Callers that wait for a lock.", &one(waiting as u64));
+        let about = "Clients that read the stream of events.";
+        add_family("event_clients", "gauge", about, &one(clients as u64));
         add_family("expired_total", "counter", "Locks that expired.", &one(counters.expired));
         let about = "Locks that were granted to a caller that had disconnected, and were released again.";
         add_family("taken_back_total", "counter", about, &one(counters.taken_back));

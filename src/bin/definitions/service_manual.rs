@@ -1,6 +1,6 @@
 //! The sections of the manual page other than the options. Only the helper, which prints the page, includes this file.
 
-pub(crate) const REST: [(&str, &str); 9] = [
+pub(crate) const REST: [(&str, &str); 11] = [
     (
         "POST /api/v1alpha1/lock",
         "Acquire a lock. The body is a JSON object with the members service and who (both required), environment, \
@@ -27,6 +27,25 @@ pub(crate) const REST: [(&str, &str); 9] = [
          select a page (page 2 and later ones require per_page). A parameter with the name of a member (service, \
          environment, resource, who, eventId) selects the locks with exactly this value. The parameter q selects the \
          locks that contain all of its words.",
+    ),
+    (
+        "GET /api/v1alpha1/locks/history",
+        "List the locks that have ended, the newest end first: the members of the lock, endedAt, end (released; forced: by a \
+         caller that does not own it, or by force-unlock of Terraform; expired; taken_back: the caller had gone before it got \
+         the answer; moved: the lock got another key), and, with a token file, owner and endedBy. The service keeps the last \
+         10,000 locks. The parameter limit (1 to 1000, default 100) is the number of locks in the answer. If there are more, \
+         the answer has the member next, and before=NEXT continues there. The other parameters are those of the list, but \
+         without pages.",
+    ),
+    (
+        "GET /api/v1alpha1/locks/events",
+        "Follow the changes of locks as server-sent events: created, updated, renewed, released and expired (the data is the \
+         lock as in the list; if it has ended, with endedAt, end and endedBy), queue (the key of a lock whose waiters have \
+         changed, and its present queue), and reset: load the list of the locks, and apply the events that follow. The stream \
+         begins with reset, unless the header Last-Event-ID has the id of an event after which the service still knows all \
+         events (it keeps 2048). After an interruption, an event may come twice. The parameters service, environment and \
+         resource select events. At most 256 clients can read events; further ones get 429. Without events, a comment comes \
+         every 15 seconds. A client that reads nothing for 30 seconds is disconnected.",
     ),
     (
         "GET /healthz",
@@ -125,7 +144,7 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 6] = [
          (create locks, and update, renew and unlock those of NAME), and lock:admin (all calls, for the locks of all \
          owners). A colon and a service after it limit the permission to that service (lock:write:shop); with a * at \
          its end, to all services whose names begin in this way (lock:write:team-a/*). In the name of a service, write \
-         a blank as %20, a comma as %2C, a * as %2A and a % as %25. A list contains only the locks that the caller may \
+         a blank as %20, a comma as %2C, a * as %2A and a % as %25. A list, the history and the events contain only the locks that the caller may \
          read.",
     ),
     (
@@ -161,8 +180,8 @@ pub(crate) const CONNECTIONS: [(&str, &str); 2] = [
     (
         "number",
         "The maximum is the limit of open files (ulimit -n) minus 48, but at most 65,536. The service raises its own \
-         limit to the hard limit. At most three quarters of the connections may wait for a lock over REST; further \
-         calls that would wait are refused with 429. When all connections are in use, new ones wait, and are accepted \
+         limit to the hard limit. At most three quarters of the connections may wait for a lock over REST, or read \
+         events; further calls of this kind are refused with 429. When all connections are in use, new ones wait, and are accepted \
          in the order of arrival.",
     ),
     (
@@ -207,6 +226,8 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
         "All guarantees hold for all services that share the cluster. Times to live are etcd leases: whole seconds, \
          and at least two. While an aba-lockd that does not know mode and slots uses the cluster, requests with them are \
          refused. If a service is killed, its waiters lose their places in the queue within some seconds. \
+         The services have one history, and a client can follow the events at another service with the same Last-Event-ID. A \
+         lock that expires while no service runs is not in the history. \
          After a change of the etcd leader, each lock gets its full time to live again.",
     ),
     (

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use tokio::time;
 use tokio_rustls::TlsAcceptor;
 
@@ -137,6 +137,7 @@ impl AcceptedConnection {
             certificate,
             is_permitted: AtomicBool::new(false),
             limits: self.limits,
+            disconnects: Notify::new(),
             _permit: self.permit,
         };
         let (peer, deadline) = (Arc::new(peer), Some(self.deadline));

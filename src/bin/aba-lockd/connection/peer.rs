@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 /// The client of a request. `None`: the request did not come over a connection of this service.
 #[derive(Clone, Default)]
@@ -22,6 +22,8 @@ pub(super) struct PeerState {
     pub(super) certificate: Option<String>,
     pub(super) is_permitted: AtomicBool,
     pub(super) limits: Arc<ConnectionLimits>,
+    /// Notified when the connection must be closed.
+    pub(super) disconnects: Notify,
     /// Dropped after the descriptor is closed, so that a new connection finds a free one.
     pub(super) _permit: OwnedSemaphorePermit,
 }
@@ -54,6 +56,21 @@ impl Peer {
     /// Permits this client to wait for a lock on its connection.
     pub(crate) fn permit_wait(&self) -> Result<Option<OwnedSemaphorePermit>, CallError> {
         self.0.as_ref().map(|peer| peer.limits.permit_wait()).transpose()
+    }
+
+    /// Closes the connection, also if the client does not read its answer.
+    pub(crate) fn disconnect(&self) {
+        if let Some(peer) = &self.0 {
+            peer.disconnects.notify_one();
+        }
+    }
+
+    /// Waits until [`Self::disconnect`] is called.
+    pub(crate) async fn wait_for_disconnect(&self) {
+        match &self.0 {
+            Some(peer) => peer.disconnects.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Waits until the client has gone.

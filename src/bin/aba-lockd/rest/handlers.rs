@@ -2,12 +2,15 @@
 //! calls the lock manager, and answers. Calls that are refused before they reach the lock manager are recorded here.
 
 use super::body::RequestBody;
+use super::events;
 use super::json;
 use super::page;
+use super::query;
 use super::request::RestCaller;
 use super::state::{RestState, SharedState};
 use super::terraform;
 use crate::error::CallError;
+use crate::past_lock::EndKind;
 use crate::permission::Scope;
 use crate::telemetry::CallInfo;
 use aba_lock_protocol::{code, path};
@@ -35,6 +38,8 @@ pub(crate) fn build_router(state: RestState) -> Router {
         .route(&path::renewal("{id}"), put(renew_lock).merge(post(renew_lock)))
         .route(&path::release("{id}"), any(unlock_by_get_or_post))
         .route(path::LOCK_LIST, get(list_locks))
+        .route(path::LOCK_HISTORY, get(list_history))
+        .route(path::LOCK_EVENTS, get(events::stream_events))
         .route(&path::terraform("{*name}"), any(terraform::handle_call))
         .fallback(async || json::respond_with_missing_path())
         .method_not_allowed_fallback(async || refuse_method())
@@ -88,7 +93,7 @@ async fn renew_lock(
 async fn unlock(State(state): SharedState, caller: RestCaller, id: IdPath) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "unlock", Scope::Write)?;
     let id = parse_id(&state, &call, id)?;
-    Ok(json::respond_with_release(&state.manager.unlock(&call, &id).await?))
+    Ok(json::respond_with_release(&state.manager.unlock(&call, &id, EndKind::Released).await?))
 }
 
 /// Refuses HEAD, which axum would route to a handler of GET: a HEAD request must change nothing.
@@ -110,12 +115,22 @@ fn refuse_method() -> Response {
 async fn list_locks(
     State(state): SharedState,
     caller: RestCaller,
-    RawQuery(query): RawQuery,
+    RawQuery(text): RawQuery,
 ) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "list", Scope::Read)?;
-    let query = state.record_invalid(&call, json::parse_query(query.as_deref().unwrap_or_default()))?;
+    let query = state.record_invalid(&call, query::parse_list_query(text.as_deref().unwrap_or_default()))?;
     let (page, per_page) = (query.page, query.per_page);
     Ok(json::respond_with_page(&state.manager.list(&call, query).await?, page, per_page))
+}
+
+async fn list_history(
+    State(state): SharedState,
+    caller: RestCaller,
+    RawQuery(text): RawQuery,
+) -> Result<Response, CallError> {
+    let call = state.authorize(&caller, "history", Scope::Read)?;
+    let query = state.record_invalid(&call, query::parse_history_query(text.as_deref().unwrap_or_default()))?;
+    Ok(json::respond_with_history(&state.manager.list_history(&call, query).await?))
 }
 
 /// Checks the service. This call needs no token, so that monitoring works without one.

@@ -6,7 +6,8 @@
 use super::body::RequestBody;
 use crate::error::CallError;
 use crate::lock_manager::GrantedLock;
-use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, LockRequest};
+use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockRequest, Waiter};
+use crate::past_lock::{HistoryPage, LockEnd, PastLock};
 use aba_lock_protocol::sharing::{SLOTS_RULE, Sharing, check_slots};
 use aba_lock_protocol::{code, member, span};
 use axum::http::{StatusCode, header};
@@ -68,16 +69,9 @@ const MEMBERS: [&str; 10] = [
     member::SLOTS,
 ];
 
-/// Maximum number of characters of a parameter. No member of a lock is longer.
-const MAX_PARAMETER: usize = 1024;
-
-/// The known parameters of a list.
-const PARAMETERS: [&str; 10] =
-    ["q", "page", "per_page", "perPage", "service", "environment", "resource", "who", "event_id", "eventId"];
-
 /// Refuses a name that differs from a known one only by case or separators, or that begins with the name of a time
 /// span, such as `ttlSeconds`.
-fn check_spelling(name: &str, known: &[&'static str]) -> Result<(), CallError> {
+pub(super) fn check_spelling(name: &str, known: &[&'static str]) -> Result<(), CallError> {
     let plain = |name: &str| name.replace(['_', '-', ' '], "").to_lowercase();
     let (plain_name, is_known) = (plain(name), known.contains(&name));
     let is_similar = |known: &&&str| {
@@ -162,34 +156,13 @@ fn read_fields(members: &Members) -> Result<LockFields, CallError> {
     })
 }
 
-/// Parses the query of a list.
-pub(super) fn parse_query(text: &str) -> Result<LockQuery, CallError> {
-    let mut query = LockQuery { page: 1, ..LockQuery::default() };
-    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-        if value.chars().count() > MAX_PARAMETER {
-            return Err(CallError::Invalid(format!("{name} is longer than {MAX_PARAMETER} characters")));
-        }
-        let number = || {
-            value
-                .parse::<u32>()
-                .map_err(|_| CallError::Invalid(format!("{name} must be a number of at least 1, not {value}")))
-        };
-        match &*name {
-            "q" => query.words = value.split_whitespace().map(str::to_lowercase).collect(),
-            "page" => query.page = number()?,
-            "per_page" | "perPage" => query.per_page = Some(number()?),
-            "service" => query.fields.service = value.into_owned(),
-            "environment" => query.fields.environment = value.into_owned(),
-            "resource" => query.fields.resource = value.into_owned(),
-            "who" => query.fields.who = value.into_owned(),
-            "event_id" | "eventId" if !value.is_empty() => query.fields.event_id = value.into_owned(),
-            _ => check_spelling(&name, &PARAMETERS)?,
-        }
-    }
-    Ok(query)
+/// Returns the members of a lock, with its queue.
+fn to_members(lock: &Lock) -> Members {
+    describe_lock(lock, &lock.queue)
 }
 
-fn to_members(lock: &Lock) -> Members {
+/// Returns the members of a lock, with this queue.
+pub(super) fn describe_lock(lock: &Lock, queue: &[Waiter]) -> Members {
     let mut members = Members::new();
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
     // A lock that is being handed over has none of these yet.
@@ -213,16 +186,43 @@ fn to_members(lock: &Lock) -> Members {
         put(member::SLOT, json!(slot));
     }
     put_sharing(&mut members, lock.sharing);
-    if !lock.queue.is_empty() {
-        let queue = (1..).zip(&lock.queue).map(|(position, waiter)| {
-            let mut entry = Members::new();
-            entry.insert(member::WHO.to_owned(), json!(waiter.who));
-            entry.insert("since".to_owned(), json!(waiter.since.to_string()));
-            entry.insert("queuePosition".to_owned(), json!(position));
-            put_sharing(&mut entry, waiter.sharing);
-            Value::Object(entry)
-        });
-        members.insert(member::QUEUE.to_owned(), queue.collect());
+    if !queue.is_empty() {
+        members.insert(member::QUEUE.to_owned(), list_waiters(queue));
+    }
+    members
+}
+
+fn list_waiters(queue: &[Waiter]) -> Value {
+    let describe = |(position, waiter): (u32, &Waiter)| {
+        let mut entry = Members::new();
+        entry.insert(member::WHO.to_owned(), json!(waiter.who));
+        entry.insert("since".to_owned(), json!(waiter.since.to_string()));
+        entry.insert("queuePosition".to_owned(), json!(position));
+        put_sharing(&mut entry, waiter.sharing);
+        Value::Object(entry)
+    };
+    (1..).zip(queue).map(describe).collect()
+}
+
+/// Returns a key and its queue, which may be empty.
+pub(super) fn describe_queue(key: &LockKey, queue: &[Waiter]) -> Members {
+    let LockKey { service, environment, resource } = key;
+    let mut members = Members::new();
+    for (name, value) in [(member::SERVICE, service), (member::ENVIRONMENT, environment), (member::RESOURCE, resource)]
+    {
+        members.insert(name.to_owned(), json!(value));
+    }
+    members.insert(member::QUEUE.to_owned(), list_waiters(queue));
+    members
+}
+
+/// Returns the members of a lock that has ended.
+pub(super) fn describe_end(lock: &Lock, end: &LockEnd) -> Members {
+    let mut members = describe_lock(lock, &[]);
+    members.insert("endedAt".to_owned(), json!(end.at.to_string()));
+    members.insert("end".to_owned(), json!(end.cause.kind.name()));
+    if !end.cause.by.is_empty() {
+        members.insert("endedBy".to_owned(), json!(end.cause.by));
     }
     members
 }
@@ -263,6 +263,22 @@ pub(super) fn respond_with_page(page: &LockPage, number: u32, per_page: Option<u
     let total = page.total;
     let body =
         json!({(member::LOCKS): locks, "totalCount": total, "total": total, "page": number, "perPage": per_page});
+    respond(StatusCode::OK, &body)
+}
+
+pub(super) fn respond_with_history(page: &HistoryPage) -> Response {
+    let describe = |PastLock { lock, end }: &PastLock| {
+        let mut members = describe_end(lock, end);
+        if !lock.origin.name.is_empty() {
+            members.insert("owner".to_owned(), json!(lock.origin.name));
+        }
+        Value::Object(members)
+    };
+    let locks: Vec<Value> = page.locks.iter().map(describe).collect();
+    let mut body = json!({(member::LOCKS): locks});
+    if let Some(next) = &page.next {
+        body["next"] = json!(next);
+    }
     respond(StatusCode::OK, &body)
 }
 

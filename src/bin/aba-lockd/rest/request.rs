@@ -30,7 +30,7 @@ impl<S: Sync> FromRequestParts<S> for RestCaller {
 }
 
 impl RestCaller {
-    fn header(&self, name: &HeaderName) -> Option<&str> {
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 

@@ -51,6 +51,7 @@ pub(crate) async fn serve(mut listener: Listener, router: Router, is_open: bool,
 async fn serve_connection(stream: ClientStream, router: Router, is_open: bool, shutdown: ShutdownReceiver) {
     let peer = stream.peer();
     let router = TowerToHyperService::new(router);
+    let client = peer.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (peer, router) = (peer.clone(), router.clone());
         async move {
@@ -77,11 +78,17 @@ async fn serve_connection(stream: ClientStream, router: Router, is_open: bool, s
     let mut http = http1::Builder::new();
     http.half_close(true).timer(TokioTimer::new()).header_read_timeout(IDLE_TIMEOUT);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+    let serve = async {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = shutdown.wait() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    };
     tokio::select! {
-        _ = connection.as_mut() => return,
-        () = shutdown.wait() => connection.as_mut().graceful_shutdown(),
+        () = serve => (),
+        () = client.wait_for_disconnect() => (),
     }
-    let _ = connection.await;
 }
 
 /// Returns true for a request over HTTP/1.1 that does not have exactly one Host header. It must be answered with 400

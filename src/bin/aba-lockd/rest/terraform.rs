@@ -12,6 +12,7 @@ use super::request::RestCaller;
 use super::state::{RestState, SharedState};
 use crate::error::CallError;
 use crate::model::{Lock, LockKey, LockOrigin, LockRequest};
+use crate::past_lock::EndKind;
 use crate::permission::Scope;
 use crate::telemetry::CallInfo;
 use aba_lock_protocol::sharing::Sharing;
@@ -196,7 +197,9 @@ async fn unlock(
     let is_meant = |lock: &&Lock| id.as_ref().is_none_or(|id| *id == lock.event_id || *id == lock.id);
     match (holders.iter().find(is_meant), holders.first()) {
         (Some(lock), _) => {
-            let released = state.manager.unlock(&call, &lock.id).await?;
+            // Only `force-unlock` sends no ID.
+            let kind = if id.is_some() { EndKind::Released } else { EndKind::Forced };
+            let released = state.manager.unlock(&call, &lock.id, kind).await?;
             Ok(respond_with_info(StatusCode::OK, &describe_holder(&released)))
         }
         // The client reports that its lock was not released.

@@ -40,8 +40,9 @@
 //! # Modules
 //!
 //! `rpc`, `request` and `client` talk to etcd; `keys` and `record` are the format of the data; `epoch` and `token_base`
-//! keep the two values that transactions compare. `cluster` holds the state of the service; `change`, `cleanup` and
-//! `acquire` implement the operations on it; `store` is the interface to the rest of the service.
+//! keep the two values that transactions compare. `cluster` holds the state of the service; `watch` follows the changes of the cluster, and
+//! `mirror` derives the events from them; `change`, `cleanup` and
+//! `acquire` implement the operations on it; `history` keeps the locks that have ended; `store` is the interface to the rest of the service.
 
 pub(crate) mod store;
 
@@ -51,9 +52,12 @@ mod cleanup;
 mod client;
 mod cluster;
 mod epoch;
+mod history;
 mod keys;
+mod mirror;
 mod record;
 mod request;
 mod rpc;
 mod tasks;
 mod token_base;
+mod watch;

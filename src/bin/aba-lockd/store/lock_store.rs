@@ -6,10 +6,14 @@
 //!   clock at the time of the grant (SQLite) or at the start of the service (etcd).
 //! - Waiters are served in the order of their requests, before any later request. If the future of
 //!   [`LockStore::create`] is dropped, the request leaves the queue, and a lock that was granted to it is taken back.
+//! - The end of a lock and its entry in the history are one change. The history has at most the last
+//!   [`MAX_HISTORY`](crate::past_lock::MAX_HISTORY) locks.
+//! - Each change is published in the [`EventFeed`](crate::event_feed::EventFeed), after it is durable.
 //! - A store that cannot answer returns [`CallError::Fault`], and never reports a lock as free.
 
 use crate::error::CallError;
-use crate::model::{Lock, LockFields, LockPage, LockQuery, LockRequest};
+use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest, Waiter};
+use crate::past_lock::{EndCause, HistoryPage, HistoryQuery};
 use std::time::Duration;
 
 /// A store. The futures of its methods may be dropped at any time.
@@ -20,14 +24,18 @@ pub(crate) trait LockStore: Send + Sync {
     async fn create(&self, request: LockRequest) -> Result<Lock, CallError>;
     /// Returns the lock with its queue.
     async fn get(&self, id: &str) -> Result<Lock, CallError>;
-    /// Changes the lock, but never to a key that is held. A lock with a new key gets a new token.
-    async fn update(&self, id: &str, changes: LockFields) -> Result<Lock, CallError>;
+    /// Changes the lock for the caller with this name, but never to a key that is held. A lock with a new key gets a new token.
+    async fn update(&self, id: &str, changes: LockFields, by: &str) -> Result<Lock, CallError>;
     /// Releases the lock, and returns it.
-    async fn remove(&self, id: &str) -> Result<Lock, CallError>;
+    async fn remove(&self, id: &str, cause: EndCause) -> Result<Lock, CallError>;
     /// Restarts the time to live of the lock, or gives it another one.
     async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError>;
     /// Returns the selected locks with their queues, the oldest lock first.
     async fn list(&self, query: LockQuery) -> Result<LockPage, CallError>;
+    /// Returns the selected locks that have ended, the newest end first.
+    async fn list_history(&self, query: HistoryQuery) -> Result<HistoryPage, CallError>;
+    /// Returns the present waiters for a key, in their order.
+    fn list_waiters(&self, key: &LockKey) -> Vec<Waiter>;
     /// Returns an error if no lock could be granted now.
     async fn check(&self) -> Result<(), CallError>;
     fn count_waiters(&self) -> usize;

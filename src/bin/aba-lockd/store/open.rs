@@ -3,6 +3,7 @@
 
 use crate::environment;
 use crate::error::{CallError, StartError};
+use crate::event_feed::EventFeed;
 use crate::store::etcd::store::EtcdStore;
 use crate::store::lock_store::LockStore;
 use crate::store::sqlite::{SqliteStore, file_lock};
@@ -24,9 +25,10 @@ pub(crate) async fn open_store(
     name: Option<&str>,
     token_base: u64,
     telemetry: Arc<Telemetry>,
+    feed: Arc<EventFeed>,
 ) -> Result<OpenStore, StartError> {
     if let Some(endpoints) = name.and_then(|name| name.strip_prefix("etcd://")) {
-        let store = EtcdStore::open(endpoints, token_base, telemetry).await.map_err(|error| match error {
+        let store = EtcdStore::open(endpoints, token_base, telemetry, feed).await.map_err(|error| match error {
             CallError::Invalid(why) => StartError::usage(format!("invalid store: --store etcd://{endpoints}: {why}")),
             CallError::Fault(why) => StartError::new(format!("cannot open store etcd://{endpoints}: {why}")),
             error => StartError::new(format!("cannot open store etcd://{endpoints}: {error}")),
@@ -52,7 +54,7 @@ pub(crate) async fn open_store(
         return Err(StartError::usage(message).with_hint("use --store sqlite:./PATH"));
     }
     let file_lock = file_lock::acquire(&path)?;
-    let store = SqliteStore::open(&file_lock.path, token_base, telemetry).map_err(|error| StartError {
+    let store = SqliteStore::open(&file_lock.path, token_base, telemetry, feed).map_err(|error| StartError {
         hint: error.hint.map(str::to_owned),
         ..StartError::new(format!("cannot open store {}: {}", path.display(), error.why))
     })?;

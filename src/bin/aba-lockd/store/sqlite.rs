@@ -38,13 +38,16 @@ pub(crate) mod file_lock;
 
 mod batch;
 mod command;
+mod history;
 mod queue;
 mod store_files;
 mod table;
 mod writer;
 
 use crate::error::CallError;
-use crate::model::{Lock, LockFields, LockPage, LockQuery, LockRequest};
+use crate::event_feed::EventFeed;
+use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest, Waiter};
+use crate::past_lock::{EndCause, HistoryPage, HistoryQuery};
 use crate::store::grant::{GrantSender, PendingGrant};
 use crate::store::lock_store::LockStore;
 use crate::telemetry::Telemetry;
@@ -79,10 +82,15 @@ pub(crate) struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the store in this file, which may be empty. Tokens will be greater than `token_base`.
-    pub(crate) fn open(path: &Path, token_base: u64, telemetry: Arc<Telemetry>) -> Result<Arc<Self>, StoreFileError> {
-        let queues = Arc::new(WaitQueues::default());
+    pub(crate) fn open(
+        path: &Path,
+        token_base: u64,
+        telemetry: Arc<Telemetry>,
+        feed: Arc<EventFeed>,
+    ) -> Result<Arc<Self>, StoreFileError> {
+        let queues = Arc::new(WaitQueues::new(Arc::clone(&feed)));
         let (commands, pending) = mpsc::channel();
-        let writer = StoreWriter::open(path, token_base, Arc::clone(&queues), commands.clone(), telemetry)?;
+        let writer = StoreWriter::open(path, token_base, Arc::clone(&queues), commands.clone(), telemetry, feed)?;
         let files = writer.files();
         thread::Builder::new().name("store".to_owned()).spawn(move || writer.run(&pending)).map_err(|error| {
             StoreFileError {
@@ -175,12 +183,13 @@ impl LockStore for Arc<SqliteStore> {
         Ok(lock)
     }
 
-    async fn update(&self, id: &str, changes: LockFields) -> Result<Lock, CallError> {
-        self.run_command(|reply| WriterCommand::Update { id: id.to_owned(), changes, reply }).await
+    async fn update(&self, id: &str, changes: LockFields, by: &str) -> Result<Lock, CallError> {
+        let (id, by) = (id.to_owned(), by.to_owned());
+        self.run_command(|reply| WriterCommand::Update { id, changes, by, reply }).await
     }
 
-    async fn remove(&self, id: &str) -> Result<Lock, CallError> {
-        self.run_command(|reply| WriterCommand::Remove { id: id.to_owned(), reply: Some(reply) }).await
+    async fn remove(&self, id: &str, cause: EndCause) -> Result<Lock, CallError> {
+        self.run_command(|reply| WriterCommand::Remove { id: id.to_owned(), cause, reply: Some(reply) }).await
     }
 
     async fn renew(&self, id: &str, ttl: Option<Duration>) -> Result<Lock, CallError> {
@@ -190,6 +199,15 @@ impl LockStore for Arc<SqliteStore> {
     async fn list(&self, query: LockQuery) -> Result<LockPage, CallError> {
         let queues = Arc::clone(&self.queues);
         self.read(move |connection| table::list_page(connection, &query, |key| queues.list(key))).await
+    }
+
+    async fn list_history(&self, query: HistoryQuery) -> Result<HistoryPage, CallError> {
+        let before = history::parse_place(&query)?;
+        self.read(move |connection| history::list(connection, &query, before)).await
+    }
+
+    fn list_waiters(&self, key: &LockKey) -> Vec<Waiter> {
+        self.queues.list(key)
     }
 
     async fn check(&self) -> Result<(), CallError> {

@@ -14,6 +14,7 @@
 
 use super::client::EtcdClient;
 use super::cluster::{CONTENTION_PAUSE, CONTENTION_TIMEOUT, Cluster};
+use super::history::{end_now, put_past_lock};
 use super::keys;
 use super::record::{StoredLock, format_lock, parse_holders, parse_lock, unreadable_key};
 use super::request::{
@@ -22,6 +23,8 @@ use super::request::{
 use super::rpc::TxnRequest;
 use crate::error::CallError;
 use crate::model::{Lock, LockFields, current_time};
+use crate::past_lock::{EndCause, EndKind, PastLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time;
 
@@ -50,12 +53,21 @@ impl Cluster {
         }
     }
 
-    pub(super) async fn change_lock(&self, id: &str, changes: &LockFields) -> Result<Lock, CallError> {
+    /// Changes a lock for the caller with this name.
+    pub(super) async fn change_lock(
+        self: &Arc<Self>,
+        id: &str,
+        changes: &LockFields,
+        by: &str,
+    ) -> Result<Lock, CallError> {
         let begun = Instant::now();
         while begun.elapsed() < CONTENTION_TIMEOUT {
             let (stored, name) = self.find_by_id(id).await?;
             let new = changes.apply_to(&stored.lock);
-            if let Some(changed) = self.replace_lock(&stored, &name, &new, stored.lease).await? {
+            if let Some(changed) = self.replace_lock(&stored, &name, &new, stored.lease, by).await? {
+                if changed.key != stored.lock.key {
+                    self.count_history_entry();
+                }
                 return Ok(changed);
             }
         }
@@ -94,7 +106,7 @@ impl Cluster {
             };
             let mut lock = Lock { ttl, ..stored.lock.clone() };
             lock.restart_ttl(current_time());
-            if let Some(renewed) = self.replace_lock(&stored, &name, &lock, lease).await? {
+            if let Some(renewed) = self.replace_lock(&stored, &name, &lock, lease, "").await? {
                 if lease != stored.lease {
                     self.drop_lease(stored.lease);
                 }
@@ -104,13 +116,15 @@ impl Cluster {
         Err(contended())
     }
 
-    /// Replaces the lock `stored` at `name` by `new`, bound to this lease. `None`: the lock has changed, so try again.
+    /// Replaces the lock `stored` at `name` by `new`, bound to this lease, for the caller `by`. `None`: the lock has changed, so
+    /// try again.
     async fn replace_lock(
         &self,
         stored: &StoredLock,
         name: &str,
         new: &Lock,
         lease: i64,
+        by: &str,
     ) -> Result<Option<Lock>, CallError> {
         let new_name = keys::encode_name(&new.key);
         let [old_key, new_key] = [name, &new_name].map(|name| keys::holder_key(name, &new.id, new.sharing));
@@ -125,6 +139,8 @@ impl Cluster {
             // If the caller gets an error because the new key is held, a late execution must not move the lock.
             compare.push(self.epochs.compare(epoch));
             success.push(delete(&old_key));
+            let cause = EndCause { kind: EndKind::Moved, by: by.to_owned() };
+            success.push(put_past_lock(&end_now(&stored.lock, cause)));
         }
         if moves || lease != stored.lease {
             success.push(put(&keys::id_key(&new.id), keys::format_place(&new_name, new.sharing), lease));
@@ -152,7 +168,7 @@ impl Cluster {
     }
 }
 
-/// Deletes the lock with this id and its id key in one transaction. `None`: there is no such lock.
+/// Deletes the lock with this id and its id key, and adds it to the history, in one transaction. `None`: there is no such lock.
 ///
 /// If the endpoint n1 does not answer, the endpoint n2 shows what has happened:
 ///
@@ -161,8 +177,10 @@ impl Cluster {
 /// | has deleted revision 7 of the lock | finds another revision, then no id key | this call has deleted the lock |
 /// | will try to delete revision 7 | finds revision 8, and deletes it | this call has deleted the lock; n1 will fail |
 /// | will try to delete revision 7 | finds revision 8, then no id key | another call has deleted the lock; n1 will fail |
-pub(super) async fn delete_lock(etcd: &EtcdClient, id: &str) -> Result<Option<StoredLock>, CallError> {
+pub(super) async fn delete_lock(etcd: &EtcdClient, id: &str, cause: EndCause) -> Result<Option<StoredLock>, CallError> {
     let id_key = keys::id_key(id);
+    // Each attempt writes the same entry.
+    let end = cause.at(current_time());
     let begun = Instant::now();
     // The lock that an unanswered transaction has deleted, or may still delete.
     let mut in_doubt: Option<StoredLock> = None;
@@ -178,7 +196,8 @@ pub(super) async fn delete_lock(etcd: &EtcdClient, id: &str) -> Result<Option<St
         }
         in_doubt = in_doubt.filter(|before| before.revision == stored.revision);
         let compare = vec![is_modified_at(&key, stored.revision)];
-        let success = vec![delete(&key), delete(&id_key)];
+        let past = put_past_lock(&PastLock::new(&stored.lock, end.clone()));
+        let success = vec![delete(&key), delete(&id_key), past];
         let (answer, is_in_doubt) = etcd.run_with_doubt(TxnRequest { compare, success, failure: vec![] }).await?;
         if answer.succeeded {
             return Ok(Some(stored));

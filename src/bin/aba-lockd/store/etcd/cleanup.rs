@@ -6,6 +6,8 @@ use super::cluster::Cluster;
 use super::epoch::Epoch;
 use super::request::delete;
 use super::rpc::TxnRequest;
+use crate::past_lock::{EndCause, EndKind};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time;
 
@@ -29,7 +31,8 @@ pub(super) struct Leftovers {
 
 impl Cluster {
     /// Removes all leftovers. Repeats until etcd answers, which may take long.
-    pub(super) async fn clean_up(&self, leftovers: Leftovers) {
+    pub(super) async fn clean_up(self: &Arc<Self>, leftovers: Leftovers) {
+        let cause = EndCause::without_caller(EndKind::TakenBack);
         let Leftovers { id, queue_entry, in_doubt, may_be_granted, lease } = leftovers;
         if let Some(epoch) = in_doubt {
             self.epochs.end(epoch).await;
@@ -40,8 +43,9 @@ impl Cluster {
             repeat_until_ok(|| self.etcd.run(request.clone())).await;
         }
         if (may_be_granted || in_doubt.is_some())
-            && let Some(deleted) = repeat_until_ok(|| delete_lock(&self.etcd, &id)).await
+            && let Some(deleted) = repeat_until_ok(|| delete_lock(&self.etcd, &id, cause.clone())).await
         {
+            self.count_history_entry();
             self.drop_lease(deleted.lease);
         }
         self.drop_lease(lease);

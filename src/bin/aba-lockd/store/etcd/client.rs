@@ -5,7 +5,6 @@
 //! The callers make sure that this does no harm: the request has the same effect twice, it compares a revision that its
 //! first execution changes, or it compares the epoch (`epoch`).
 
-use super::request;
 use super::rpc::kv_client::KvClient;
 use super::rpc::lease_client::LeaseClient;
 use super::rpc::watch_client::WatchClient;
@@ -139,9 +138,14 @@ impl EtcdClient {
         Ok(self.ask(call).await?.0.ttl > 0)
     }
 
-    /// Watches all keys with a prefix from now on.
-    pub(super) async fn watch(&self, prefix: &[u8]) -> Result<Streaming<WatchResponse>, EtcdError> {
-        let create = WatchCreateRequest { key: prefix.to_vec(), range_end: request::end_of_prefix(prefix) };
+    /// Watches the keys of a range from this revision on, or from now on if it is 0.
+    pub(super) async fn watch(
+        &self,
+        range: &RangeRequest,
+        start_revision: i64,
+    ) -> Result<Streaming<WatchResponse>, EtcdError> {
+        let RangeRequest { key, range_end, .. } = range.clone();
+        let create = WatchCreateRequest { key, range_end, start_revision };
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
         let call = |channel| {
             // The stream of requests stays open: its end would end the watch.

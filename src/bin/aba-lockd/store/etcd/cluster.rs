@@ -4,17 +4,18 @@
 use super::client::EtcdClient;
 use super::epoch::EpochKeeper;
 use super::keys;
+use super::mirror::Mirror;
 use super::request::range_of_prefix;
-use super::rpc::KeyValue;
+use super::rpc::{KeyValue, ResponseHeader};
 use super::tasks::BackgroundTasks;
 use super::token_base::CachedTokenBase;
 use crate::error::CallError;
+use crate::event_feed::EventFeed;
 use crate::telemetry::Telemetry;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
-use tokio::time;
 
 /// Maximum time for which an operation is repeated while other services change the same keys, or while the first waiter
 /// is about to acquire the lock.
@@ -25,9 +26,6 @@ pub(super) const CONTENTION_PAUSE: Duration = Duration::from_millis(20);
 
 /// Stands for all names in a notification: any lock may have changed.
 pub(super) const ANY_NAME: &str = "";
-
-/// Interval between two attempts to watch etcd.
-const WATCH_PAUSE: Duration = Duration::from_millis(200);
 
 /// Maximum number of keys in an answer.
 const MAX_RANGE: i64 = 2000;
@@ -42,12 +40,16 @@ pub(super) struct Cluster {
     pub(super) latest_revision: AtomicI64,
     /// The names of locks that have changed.
     pub(super) changes: broadcast::Sender<String>,
+    pub(super) feed: Arc<EventFeed>,
+    pub(super) mirror: Mutex<Mirror>,
     pub(super) waiters: AtomicUsize,
+    /// The number of entries that this service has added to the history.
+    pub(super) history_entries: AtomicUsize,
     pub(super) is_stopped: watch::Sender<bool>,
 }
 
 impl Cluster {
-    pub(super) fn new(etcd: EtcdClient, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(etcd: EtcdClient, telemetry: Arc<Telemetry>, feed: Arc<EventFeed>) -> Self {
         Self {
             telemetry,
             token_base: CachedTokenBase::new(etcd.clone()),
@@ -56,32 +58,11 @@ impl Cluster {
             tasks: BackgroundTasks::new(),
             latest_revision: AtomicI64::new(0),
             changes: broadcast::Sender::new(1024),
+            feed,
+            mirror: Mutex::default(),
             waiters: AtomicUsize::new(0),
+            history_entries: AtomicUsize::new(0),
             is_stopped: watch::Sender::default(),
-        }
-    }
-
-    /// Notifies the waiters of this service of the changes of locks, forever.
-    pub(super) async fn watch_changes(self: Arc<Self>) {
-        loop {
-            if let Ok(mut answers) = self.etcd.watch(keys::LOCKS).await {
-                while let Ok(Some(answer)) = answers.message().await {
-                    // The first answer has no events: the watch begins now, and earlier changes were missed.
-                    if answer.events.is_empty() {
-                        let _ = self.changes.send(ANY_NAME.to_owned());
-                    }
-                    for changed in answer.events.into_iter().filter_map(|event| event.kv) {
-                        self.latest_revision.fetch_max(changed.mod_revision, Ordering::SeqCst);
-                        if let Some((name, _)) = keys::parse_lock_key(&changed.key) {
-                            let _ = self.changes.send(name.to_owned());
-                        }
-                    }
-                    if answer.canceled {
-                        break;
-                    }
-                }
-            }
-            time::sleep(WATCH_PAUSE).await;
         }
     }
 
@@ -95,18 +76,22 @@ impl Cluster {
 
     /// Returns all keys with a prefix, as they were at one moment.
     pub(super) async fn read_all(&self, prefix: &[u8]) -> Result<Vec<KeyValue>, CallError> {
+        Ok(self.read_all_at_once(prefix).await?.0)
+    }
+
+    /// As [`Self::read_all`], with the header of that moment.
+    pub(super) async fn read_all_at_once(&self, prefix: &[u8]) -> Result<(Vec<KeyValue>, ResponseHeader), CallError> {
         let mut request = range_of_prefix(prefix);
         request.limit = MAX_RANGE;
-        let mut all = Vec::new();
+        let (mut all, mut first) = (Vec::new(), None);
         loop {
             let answer = self.etcd.read_range(request.clone()).await?;
-            if request.revision == 0 {
-                request.revision = answer.header.map_or(0, |header| header.revision);
-            }
+            let header = *first.get_or_insert(answer.header.unwrap_or_default());
+            request.revision = header.revision;
             all.extend(answer.kvs);
             match all.last() {
                 Some(last) if answer.more => request.key = [&*last.key, &[0]].concat(),
-                _ => return Ok(all),
+                _ => return Ok((all, header)),
             }
         }
     }

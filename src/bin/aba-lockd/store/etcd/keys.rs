@@ -6,6 +6,7 @@
 //! | `l/NAME/h/ID` | a lock that is shared, or has a slot; in the same form |
 //! | `l/NAME/q/ID` | a waiter; bound to the lease of the service to which it is connected |
 //! | `i/ID` | NAME of the lock with this id, followed by `/h` if it is not exclusive; bound to the same lease as the lock |
+//! | `k/TIME/ID` | a lock that has ended, as an entry of the history; TIME is the end in microseconds, with leading zeros |
 //! | `s/SERVICE` | the epoch key of a running service, of which only the revision matters; bound to the lease of the service |
 //! | `base` | the token base |
 //! | `check` | written by health checks |
@@ -13,12 +14,17 @@
 //! NAME is the service, the environment and the resource of the lock, with a comma between them. In each, a byte that
 //! is neither a letter nor a digit is written as `%` and two hexadecimal digits.
 
+use super::request::end_of_prefix;
 use super::rpc::RangeRequest;
 use crate::model::LockKey;
+use crate::permission::decode_escapes;
 use aba_lock_protocol::sharing::Sharing;
+use jiff::Timestamp;
 use std::fmt::Write;
 
 pub(super) const LOCKS: &[u8] = b"aba-lockd/l/";
+/// Next to [`LOCKS`], so that one watch reports the end of a lock with its entry in the history.
+pub(super) const HISTORY: &[u8] = b"aba-lockd/k/";
 pub(super) const IDS: &[u8] = b"aba-lockd/i/";
 pub(super) const EPOCHS: &[u8] = b"aba-lockd/s/";
 pub(super) const TOKEN_BASE: &[u8] = b"aba-lockd/base";
@@ -40,6 +46,29 @@ pub(super) fn encode_name(key: &LockKey) -> String {
         }
     }
     text
+}
+
+/// Returns the key of a lock from its NAME. `None`: no service writes such a name.
+pub(super) fn decode_name(name: &str) -> Option<LockKey> {
+    let mut parts = name.split(',').map(|part| decode_escapes(part).ok());
+    let mut next = || parts.next().flatten();
+    Some(LockKey { service: next()?, environment: next()?, resource: next()? })
+}
+
+/// Returns the key of an entry in the history.
+pub(super) fn history_key(ended: Timestamp, id: &str) -> Vec<u8> {
+    [HISTORY, format!("{:020}/{id}", ended.as_microsecond()).as_bytes()].concat()
+}
+
+/// Returns true for the part of a key of the history that follows the prefix.
+pub(super) fn is_history_place(place: &str) -> bool {
+    let is_time = |time: &str| time.len() == 20 && time.bytes().all(|byte| byte.is_ascii_digit());
+    place.split_once('/').is_some_and(|(time, _)| is_time(time))
+}
+
+/// Returns the range of the keys to watch: those of locks, of waiters and of the history.
+pub(super) fn watched_range() -> RangeRequest {
+    RangeRequest { key: HISTORY.to_vec(), range_end: end_of_prefix(LOCKS), ..Default::default() }
 }
 
 /// The end of the value of an id key, if the lock is not exclusive.
@@ -137,6 +166,13 @@ mod tests {
             let entry = queue_entry_key(one, "x");
             assert_eq!(parse_lock_key(&entry), Some((one.as_str(), LockKeyKind::QueueEntry)));
             assert!(entry >= holders_range(one).range_end);
+            let watched = watched_range();
+            for key in [&entry, &holder_key(one, "x", Sharing::Exclusive), &history_key(Timestamp::UNIX_EPOCH, "x")] {
+                assert!(watched.key <= *key && *key < watched.range_end, "{key:?}");
+            }
+            assert_eq!(decode_name(one).map(|key| encode_name(&key)).as_ref(), Some(one));
         }
+        let place = history_key(Timestamp::UNIX_EPOCH, "x").split_off(HISTORY.len());
+        assert!(is_history_place(std::str::from_utf8(&place).unwrap()) && !is_history_place("7"));
     }
 }

@@ -5,7 +5,8 @@ use super::rpc::KeyValue;
 use crate::error::CallError;
 use crate::model::{Lock, LockKey, LockOrigin, Waiter};
 use crate::store::origin::{format_origin, parse_origin};
-use aba_lock_protocol::sharing::{Sharing, check_slots};
+use crate::store::sharing_json::{parse_sharing, put_sharing};
+use aba_lock_protocol::sharing::check_slots;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -34,23 +35,6 @@ pub(super) fn format_lock(lock: &Lock, token_base: u64) -> Vec<u8> {
         value["slot"] = slot.into();
     }
     value.to_string().into_bytes()
-}
-
-/// Adds the mode, which is absent in the values of exclusive locks, as in those of earlier versions.
-fn put_sharing(value: &mut Value, sharing: Sharing) {
-    match sharing {
-        Sharing::Exclusive => (),
-        Sharing::Shared => value["mode"] = "shared".into(),
-        Sharing::Slots(number) => value["slots"] = number.into(),
-    }
-}
-
-fn parse_sharing(value: &Value) -> Option<Sharing> {
-    match (value.get("mode"), value.get("slots")) {
-        (None, None) => Some(Sharing::Exclusive),
-        (Some(mode), None) => (mode == "shared").then_some(Sharing::Shared),
-        (_, Some(slots)) => slots.as_u64().and_then(check_slots).map(Sharing::Slots),
-    }
 }
 
 /// Parses a lock. Its token is the token base plus the revision at which its key was created.

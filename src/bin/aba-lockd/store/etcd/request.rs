@@ -37,7 +37,13 @@ pub(super) fn put(key: &[u8], value: Vec<u8>, lease: i64) -> RequestOp {
 }
 
 pub(super) fn delete(key: &[u8]) -> RequestOp {
-    RequestOp { request: Some(Request::RequestDeleteRange(DeleteRangeRequest { key: key.to_vec() })) }
+    delete_range(key, &[])
+}
+
+/// Returns the operation that deletes the keys from `key` on and before `end`.
+pub(super) fn delete_range(key: &[u8], end: &[u8]) -> RequestOp {
+    let range = DeleteRangeRequest { key: key.to_vec(), range_end: end.to_vec() };
+    RequestOp { request: Some(Request::RequestDeleteRange(range)) }
 }
 
 /// Returns the comparison that holds if the key does not exist.

@@ -13,7 +13,9 @@ use super::request::put;
 use super::rpc::TxnRequest;
 use super::tasks::CLOSE_TIMEOUT;
 use crate::error::CallError;
-use crate::model::{Lock, LockFields, LockPage, LockQuery, LockRequest, Waiter, current_time};
+use crate::event_feed::EventFeed;
+use crate::model::{Lock, LockFields, LockKey, LockPage, LockQuery, LockRequest, Waiter, current_time};
+use crate::past_lock::{EndCause, HistoryPage, HistoryQuery};
 use crate::store::grant::PendingGrant;
 use crate::store::lock_store::LockStore;
 use crate::telemetry::Telemetry;
@@ -32,14 +34,20 @@ pub(crate) struct EtcdStore {
 impl EtcdStore {
     /// Opens the store in the cluster with endpoints such as `h1:2379,h2:2379`. Tokens will be greater than
     /// `token_base`.
-    pub(crate) async fn open(endpoints: &str, token_base: u64, telemetry: Arc<Telemetry>) -> Result<Self, CallError> {
+    pub(crate) async fn open(
+        endpoints: &str,
+        token_base: u64,
+        telemetry: Arc<Telemetry>,
+        feed: Arc<EventFeed>,
+    ) -> Result<Self, CallError> {
         let etcd = EtcdClient::new(endpoints).map_err(CallError::Invalid)?;
-        let cluster = Arc::new(Cluster::new(etcd, telemetry));
+        let cluster = Arc::new(Cluster::new(etcd, telemetry, feed));
         cluster.token_base.raise(token_base).await?;
         cluster.epochs.start_new().await?;
         cluster.tasks.spawn_endless(Arc::clone(&cluster.epochs).keep_lease_alive());
         cluster.tasks.spawn_endless(Arc::clone(&cluster.epochs).start_requested());
-        cluster.tasks.spawn_endless(Arc::clone(&cluster).watch_changes());
+        let known = cluster.load_mirror().await?;
+        cluster.tasks.spawn_endless(Arc::clone(&cluster).watch_changes(known));
         Ok(Self { cluster })
     }
 }
@@ -69,12 +77,14 @@ impl LockStore for EtcdStore {
         Ok(Lock { queue, ..stored.lock })
     }
 
-    async fn update(&self, id: &str, changes: LockFields) -> Result<Lock, CallError> {
-        self.cluster.change_lock(id, &changes).await
+    async fn update(&self, id: &str, changes: LockFields, by: &str) -> Result<Lock, CallError> {
+        self.cluster.change_lock(id, &changes, by).await
     }
 
-    async fn remove(&self, id: &str) -> Result<Lock, CallError> {
-        let stored = delete_lock(&self.cluster.etcd, id).await?.ok_or_else(|| CallError::Unknown(id.to_owned()))?;
+    async fn remove(&self, id: &str, cause: EndCause) -> Result<Lock, CallError> {
+        let deleted = delete_lock(&self.cluster.etcd, id, cause).await?;
+        let stored = deleted.ok_or_else(|| CallError::Unknown(id.to_owned()))?;
+        self.cluster.count_history_entry();
         self.cluster.drop_lease(stored.lease);
         Ok(stored.lock)
     }
@@ -122,6 +132,14 @@ impl LockStore for EtcdStore {
             None => (0, usize::MAX),
         };
         Ok(LockPage { locks: locks.into_iter().skip(offset).take(limit).collect(), total })
+    }
+
+    async fn list_history(&self, query: HistoryQuery) -> Result<HistoryPage, CallError> {
+        self.cluster.list_history(&query).await
+    }
+
+    fn list_waiters(&self, key: &LockKey) -> Vec<Waiter> {
+        self.cluster.list_waiters(key)
     }
 
     async fn check(&self) -> Result<(), CallError> {

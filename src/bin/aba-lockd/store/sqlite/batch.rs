@@ -5,10 +5,13 @@
 //! fails, the waiters of the keys that it touched get an error.
 
 use super::command::WriterCommand;
+use super::history;
 use super::queue::{QueueEntry, WaitQueues};
 use super::table;
 use crate::error::CallError;
+use crate::event_feed::{LockChange, LockEvent};
 use crate::model::{self, Lock, LockFields, LockKey, LockRequest};
+use crate::past_lock::{EndCause, EndKind, PastLock};
 use crate::store::grant::GrantSender;
 use aba_lock_protocol::sharing::Admission;
 use jiff::Timestamp;
@@ -37,6 +40,8 @@ pub(super) struct Batch<'a> {
     /// The new expiry of each lock whose expiry has changed. `None`: the lock does not expire, or was removed.
     pub(super) deadlines: Vec<(String, Option<Instant>)>,
     pub(super) expired: Vec<Lock>,
+    /// The changes, in their order.
+    pub(super) events: Vec<LockEvent>,
     /// Locks to take back. If the batch fails, they must be taken back later.
     pub(super) taken_back: Vec<String>,
     /// Keys whose queue may have changed, or whose lock was granted or released.
@@ -54,6 +59,7 @@ impl<'a> Batch<'a> {
             checks: Vec::new(),
             deadlines: Vec::new(),
             expired: Vec::new(),
+            events: Vec::new(),
             taken_back: Vec::new(),
             touched: Vec::new(),
         }
@@ -68,16 +74,16 @@ impl<'a> Batch<'a> {
                 self.checks.push(reply);
                 table::write_probe(&self.transaction, self.now)
             }
-            WriterCommand::Remove { id, reply: Some(reply) } => {
-                let result = self.with_lock(&id, Self::remove);
+            WriterCommand::Remove { id, cause, reply: Some(reply) } => {
+                let result = self.with_lock(&id, |batch, lock| batch.remove(lock, cause));
                 self.answer(reply, result, false)
             }
-            WriterCommand::Remove { id, reply: None } => {
+            WriterCommand::Remove { id, cause, reply: None } => {
                 self.taken_back.push(id.clone());
-                self.with_lock(&id, Self::remove).map(drop)
+                self.with_lock(&id, |batch, lock| batch.remove(lock, cause)).map(drop)
             }
-            WriterCommand::Update { id, changes, reply } => {
-                let result = self.with_lock(&id, |batch, lock| batch.update(&lock, &changes));
+            WriterCommand::Update { id, changes, by, reply } => {
+                let result = self.with_lock(&id, |batch, lock| batch.update(&lock, &changes, by));
                 self.answer(reply, result, false)
             }
             WriterCommand::Renew { id, ttl, reply } => {
@@ -151,6 +157,7 @@ impl<'a> Batch<'a> {
         table::insert(&self.transaction, &lock)?;
         self.set_deadline(&lock);
         self.touched.push(lock.key.clone());
+        self.events.push(LockEvent::new(LockChange::Created, &lock));
         Ok(lock)
     }
 
@@ -178,8 +185,17 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn remove(&mut self, lock: Lock) -> CommandResult {
+    /// Adds the end of a lock, or of its key, to the history and to the events.
+    fn record_end(&mut self, lock: &Lock, cause: EndCause) -> rusqlite::Result<()> {
+        let end = cause.at(self.now);
+        history::append(&self.transaction, &PastLock::new(lock, end.clone()))?;
+        self.events.push(LockEvent::new(LockChange::Ended(end), lock));
+        Ok(())
+    }
+
+    fn remove(&mut self, lock: Lock, cause: EndCause) -> CommandResult {
         table::delete(&self.transaction, &lock.id)?;
+        self.record_end(&lock, cause)?;
         self.deadlines.push((lock.id.clone(), None));
         self.serve(&lock.key)?;
         Ok(Ok(lock))
@@ -189,13 +205,13 @@ impl<'a> Batch<'a> {
     pub(super) fn expire(&mut self, id: &str) -> rusqlite::Result<()> {
         self.deadlines.push((id.to_owned(), None));
         if let Some(lock) = table::find_by_id(&self.transaction, id)? {
-            let _ = self.remove(lock.clone())?;
+            let _ = self.remove(lock.clone(), EndCause::without_caller(EndKind::Expired))?;
             self.expired.push(lock);
         }
         Ok(())
     }
 
-    fn update(&mut self, lock: &Lock, changes: &LockFields) -> CommandResult {
+    fn update(&mut self, lock: &Lock, changes: &LockFields, by: String) -> CommandResult {
         let mut new = changes.apply_to(lock);
         let moves = new.key != lock.key;
         if moves {
@@ -209,6 +225,11 @@ impl<'a> Batch<'a> {
         }
         table::replace(&self.transaction, &new)?;
         if moves {
+            self.record_end(lock, EndCause { kind: EndKind::Moved, by })?;
+        }
+        let change = if moves { LockChange::Created } else { LockChange::Updated };
+        self.events.push(LockEvent::new(change, &new));
+        if moves {
             self.serve(&lock.key)?;
         }
         Ok(Ok(new))
@@ -219,6 +240,7 @@ impl<'a> Batch<'a> {
         lock.restart_ttl(self.now);
         table::replace(&self.transaction, &lock)?;
         self.set_deadline(&lock);
+        self.events.push(LockEvent::new(LockChange::Renewed, &lock));
         Ok(Ok(lock))
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::CallError;
 use crate::model::{LockFields, LockKey, LockRequest};
+use crate::past_lock::EndCause;
 use crate::store::grant::GrantSender;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -16,10 +17,13 @@ pub(super) enum WriterCommand {
     Update {
         id: String,
         changes: LockFields,
+        /// The name of the caller.
+        by: String,
         reply: GrantSender,
     },
     Remove {
         id: String,
+        cause: EndCause,
         /// `None`: the lock is taken back, because its caller has gone.
         reply: Option<GrantSender>,
     },

@@ -4,6 +4,7 @@
 
 use super::command::WriterCommand;
 use crate::error::CallError;
+use crate::event_feed::{EventFeed, LockEvent};
 use crate::model::{Lock, LockKey, LockRequest, Waiter};
 use crate::store::grant::GrantSender;
 use jiff::Timestamp;
@@ -31,17 +32,16 @@ struct QueueState {
     is_closed: bool,
 }
 
-/// The queues of all keys.
-#[derive(Debug, Default)]
+/// The queues of all keys. Each change of a queue is an event.
 pub(super) struct WaitQueues {
     state: Mutex<QueueState>,
+    feed: Arc<EventFeed>,
 }
 
 /// Removes a request from its queue when it is dropped.
 ///
 /// Drop it after the receiver of the reply. Then the writer thread, which may add the request at that moment, either
 /// sees that the caller has gone, or has added the request before this removes it.
-#[derive(Debug)]
 pub(super) struct QueueGuard {
     pub(super) queues: Arc<WaitQueues>,
     pub(super) key: LockKey,
@@ -65,6 +65,10 @@ impl Drop for QueueGuard {
 }
 
 impl WaitQueues {
+    pub(super) fn new(feed: Arc<EventFeed>) -> Self {
+        Self { state: Mutex::default(), feed }
+    }
+
     fn state(&self) -> MutexGuard<'_, QueueState> {
         // Every change is complete when the mutex is released, so a panic elsewhere leaves a valid state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,7 +86,9 @@ impl WaitQueues {
             () if state.count >= MAX_WAITERS => CallError::TooMany,
             () => {
                 state.count += 1;
-                state.by_key.entry(entry.request.key.clone()).or_default().push_back((entry, Timestamp::now()));
+                let key = entry.request.key.clone();
+                state.by_key.entry(key.clone()).or_default().push_back((entry, Timestamp::now()));
+                self.feed.publish(LockEvent::Queue(key));
                 return;
             }
         };
@@ -130,6 +136,9 @@ impl WaitQueues {
             state.by_key.remove(key);
         }
         state.count -= removed;
+        if removed > 0 {
+            self.feed.publish(LockEvent::Queue(key.clone()));
+        }
         Some(result)
     }
 

@@ -4,6 +4,7 @@
 //! holder. The writer thread, which decides about all requests, guarantees the rest.
 
 use super::file_lock::PERMISSION_HINT;
+use super::history::HISTORY_TABLE;
 use crate::model::{Lock, LockFields, LockKey, LockOrigin, LockPage, LockQuery, Waiter};
 use crate::store::origin;
 use aba_lock_protocol::sharing::Sharing;
@@ -100,6 +101,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreFileError> {
     connection.pragma_update(None, "synchronous", "full")?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(&upgrade.concat())?;
+    transaction.execute_batch(HISTORY_TABLE)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.commit()?;
     Ok(connection)

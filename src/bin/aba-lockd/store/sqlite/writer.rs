@@ -5,11 +5,14 @@
 
 use super::batch::{Batch, BatchAnswer};
 use super::command::WriterCommand;
+use super::history;
 use super::queue::WaitQueues;
 use super::store_files::StoreFiles;
 use super::table::{self, StoreFileError};
 use crate::error::CallError;
+use crate::event_feed::EventFeed;
 use crate::model::{self, Lock};
+use crate::past_lock::{EndCause, EndKind, PastLock};
 use crate::store::grant::PendingGrant;
 use crate::telemetry::Telemetry;
 use rusqlite::{Connection, TransactionBehavior};
@@ -34,6 +37,7 @@ pub(super) struct StoreWriter {
     /// Sends commands to this thread itself, to take locks back.
     commands: Sender<WriterCommand>,
     telemetry: Arc<Telemetry>,
+    feed: Arc<EventFeed>,
     deadlines: LeaseDeadlines,
 }
 
@@ -71,6 +75,7 @@ impl StoreWriter {
         queues: Arc<WaitQueues>,
         commands: Sender<WriterCommand>,
         telemetry: Arc<Telemetry>,
+        feed: Arc<EventFeed>,
     ) -> Result<Self, StoreFileError> {
         let mut connection = table::open(path)?;
         let mut deadlines = LeaseDeadlines::default();
@@ -85,6 +90,8 @@ impl StoreWriter {
                 deadlines.set(lock.id, lock.ttl.map(|ttl| instant + ttl));
             } else {
                 table::delete(&transaction, &lock.id)?;
+                let end = EndCause::without_caller(EndKind::Expired).at(lock.expires.unwrap_or(now));
+                history::append(&transaction, &PastLock::new(&lock, end))?;
                 expired.push(lock);
             }
         }
@@ -93,7 +100,7 @@ impl StoreWriter {
             telemetry.record_expiry(lock);
         }
         let files = StoreFiles::record(path).map_err(|error| StoreFileError { why: error.to_string(), hint: None })?;
-        Ok(Self { connection, files: Arc::new(files), queues, commands, telemetry, deadlines })
+        Ok(Self { connection, files: Arc::new(files), queues, commands, telemetry, feed, deadlines })
     }
 
     /// Returns the files of the store, for the readers to check.
@@ -145,7 +152,7 @@ impl StoreWriter {
         {
             result = batch.execute(command);
         }
-        let Batch { transaction, answers, checks, deadlines, expired, taken_back, touched, .. } = batch;
+        let Batch { transaction, answers, checks, deadlines, expired, events, taken_back, touched, .. } = batch;
         // After an error, dropping the transaction rolls it back.
         if let Err(error) = result.and_then(|()| transaction.commit()) {
             let error = CallError::Fault(error.to_string());
@@ -162,7 +169,7 @@ impl StoreWriter {
             }
             commands.for_each(|command| refuse(command, &error, &self.commands));
             for id in taken_back {
-                let _ = self.commands.send(WriterCommand::Remove { id, reply: None });
+                let _ = self.commands.send(new_take_back(id));
             }
             thread::sleep(FAULT_PAUSE);
             return;
@@ -173,6 +180,7 @@ impl StoreWriter {
         for lock in expired {
             self.telemetry.record_expiry(&lock);
         }
+        self.feed.publish_all(events);
         // The batch may have been written to a file that was removed or replaced after the first check.
         let files_checked = self.files.check();
         for check in checks {
@@ -197,9 +205,14 @@ fn new_grant(lock: Lock, commands: &Sender<WriterCommand>, telemetry: &Arc<Telem
     let (commands, telemetry) = (commands.clone(), Arc::clone(telemetry));
     let take_back = move |lock: Lock| {
         telemetry.record_take_back(&lock);
-        let _ = commands.send(WriterCommand::Remove { id: lock.id, reply: None });
+        let _ = commands.send(new_take_back(lock.id));
     };
     PendingGrant::new(lock, Some(Box::new(take_back)))
+}
+
+/// Returns the command that takes a lock back, because its caller has gone.
+fn new_take_back(id: String) -> WriterCommand {
+    WriterCommand::Remove { id, cause: EndCause::without_caller(EndKind::TakenBack), reply: None }
 }
 
 /// Answers a command that could not be executed. A lock that must be taken back is taken back later.
@@ -210,8 +223,8 @@ fn refuse(command: WriterCommand, error: &CallError, commands: &Sender<WriterCom
         | WriterCommand::Remove { reply: Some(reply), .. }
         | WriterCommand::Renew { reply, .. } => drop(reply.send(Err(error.clone()))),
         WriterCommand::Check { reply } => drop(reply.send(Err(error.clone()))),
-        WriterCommand::Remove { reply: None, id } => {
-            let _ = commands.send(WriterCommand::Remove { reply: None, id });
+        WriterCommand::Remove { reply: None, id, .. } => {
+            let _ = commands.send(new_take_back(id));
         }
         WriterCommand::Serve { key } => {
             let _ = commands.send(WriterCommand::Serve { key });

@@ -88,7 +88,7 @@ mod watcher;
 pub use append::write_once;
 pub use asked_processes::AskedProcesses;
 pub use binding::{ScriptBinding, end_bound_process, is_bound};
-pub use child::{Child, tie_to_this_process};
+pub use child::{Child, ChildEvent, tie_to_this_process};
 pub use clock::{ticks_per_second, ticks_since_boot};
 pub use command::{DEFAULT_PATH, PreparedCommand, run_with_sh};
 pub use companion::{prepare_long_step, with_companion};

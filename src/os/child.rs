@@ -8,7 +8,7 @@
 
 use super::child_signals::{ChildSignals, ProcessGroup};
 use super::command::PreparedCommand;
-use super::signal::signal_group;
+use super::signal::{is_in_our_group, signal_group};
 use super::signal_action::without_signal;
 use super::this_process::parent_id;
 use super::wait::reap;
@@ -184,6 +184,21 @@ pub struct Child {
     reaped: bool,
 }
 
+/// An event for a process that waits for a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildEvent {
+    /// The child has ended with this exit status, or with 128 + n if signal n ended it.
+    Ended(i32),
+    /// This process got a signal. `has_it` is true if the kernel has sent it to the child, too, because of a key on the
+    /// terminal.
+    Signal {
+        /// The number of the signal.
+        signal: i32,
+        /// True if the child has got the signal from the kernel.
+        has_it: bool,
+    },
+}
+
 impl Child {
     /// The pid of the child.
     #[must_use]
@@ -226,6 +241,23 @@ impl Child {
             if let Some(status) = self.signals.wait_and_pass_on(self.pid, self.group, None) {
                 self.reaped = self.group == ProcessGroup::Ours;
                 return status;
+            }
+        }
+    }
+
+    /// Waits for the next signal to this process, or for the end of the child. Passes no signal on: that is the task of the
+    /// caller.
+    pub fn wait_for_event(&mut self) -> ChildEvent {
+        loop {
+            let (signal, by_kernel) = self.signals.take_next();
+            if let Some(status) = reap(self.pid, libc::WNOHANG) {
+                self.reaped = true;
+                return ChildEvent::Ended(status);
+            }
+            if signal > 0 && signal != libc::SIGCHLD {
+                // The terminal sends SIGHUP only to the leader of the session.
+                let has_it = by_kernel && signal != libc::SIGHUP && is_in_our_group(self.pid);
+                return ChildEvent::Signal { signal, has_it };
             }
         }
     }

@@ -52,6 +52,15 @@ impl ChildSignals {
         Some(self.last.get()).filter(|signal| *signal != 0)
     }
 
+    /// Waits for the next signal. Returns it, and true if the kernel sent it.
+    pub(super) fn take_next(&self) -> (libc::c_int, bool) {
+        let (signal, by_kernel) = self.wait();
+        if signal > 0 && signal != libc::SIGCHLD {
+            self.last.set(signal);
+        }
+        (signal, by_kernel)
+    }
+
     /// Waits for the next signal, for at most `limit`, and passes it on. Returns the status of the child if it has ended.
     pub(super) fn wait_and_pass_on(
         &self,

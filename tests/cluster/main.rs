@@ -15,6 +15,7 @@ mod foreign_keys;
 mod foreign_server;
 mod interrupted;
 mod lease;
+mod lease_run;
 mod lost_lease;
 mod on_lost;
 mod script;

@@ -39,7 +39,7 @@ impl LockService {
         program
     }
 
-    fn spawn(&mut self) {
+    pub(crate) fn spawn(&mut self) {
         let mut command = Command::new(Self::find_program());
         let store = format!("sqlite:{}", self.directory.path().join("locks.db").display());
         command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--grpc-listen", "127.0.0.1:0"]);
@@ -49,7 +49,7 @@ impl LockService {
         wait_until("the service listens", || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();

@@ -463,13 +463,17 @@ offers_leases() {
     make_locks backup
     open_shell "$1"
     list 'aba-lock lease '
-    screen_has acquire renew release show list
+    screen_has run acquire renew release show list
     # The descriptions contain the word `holder`.
     screen_lacks settle tokens 'hold '
     completes 'aba-lock lease acq' 'aba-lock lease acquire '
     list 'aba-lock lease acquire --'
     screen_has --server --ttl --wait --json
     completes 'aba-lock lease show back' 'aba-lock lease show backup '
+    list 'aba-lock lease run --'
+    screen_has --timeout --on-lost --progress --slots
+    completes 'aba-lock lease run --max' 'aba-lock lease run --max-wait '
+    completes 'aba-lock lease run backup -- mkfif' 'aba-lock lease run backup -- mkfifo '
 }
 
 @test "bash offers the commands of lease, and their options" {

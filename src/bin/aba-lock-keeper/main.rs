@@ -45,7 +45,7 @@ mod settings;
 
 use args::{Cli, KeeperCommand, LeaseCommand};
 use clap::Parser;
-use cmd::{hold, lease as lease_cmd, script};
+use cmd::{hold, lease as lease_cmd, run as run_cmd, script};
 use fault::Fault;
 
 /// The function that the C library calls at the start.
@@ -76,6 +76,7 @@ fn run(command: &KeeperCommand) -> Result<i32, Fault> {
         KeeperCommand::Hold(args) => hold::hold(args),
         KeeperCommand::Release(args) => script::release(args),
         KeeperCommand::Lease(command) => match command {
+            LeaseCommand::Run(args) => run_cmd::run(args),
             LeaseCommand::Acquire(args) => lease_cmd::acquire(args),
             LeaseCommand::Renew(args) => lease_cmd::renew(args),
             LeaseCommand::Release(args) => lease_cmd::release(args),

@@ -154,9 +154,29 @@ pub(crate) fn report_replacement(fault: &Fault, instead: &str) {
     print_message(&format!("{text}; running `{instead}`"), None);
 }
 
-/// Reports the beginning of a wait.
-pub(crate) fn report_wait(server: &str, holder: &QueueEntry) {
-    print_message(&format!("waiting for {} at {server}, held by {}", holder.name, describe_entry(holder)), None);
+/// Reports a wait: its beginning, or that it goes on after the time `waited`.
+pub(crate) fn report_wait(server: &str, holder: &QueueEntry, waited: Option<Duration>) {
+    let (name, held) = (&holder.name, describe_entry(holder));
+    let text = match waited {
+        None => format!("waiting for {name} at {server}, held by {held}"),
+        Some(waited) => {
+            format!("still waiting for {name} at {server} after {}, now held by {held}", format_span(waited))
+        }
+    };
+    print_message(&text, None);
+}
+
+/// Reports that a command has ended by a signal, and that the lease stays with processes that it started.
+pub(crate) fn report_stragglers(name: &str, pids: impl Iterator<Item = u32>) {
+    let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+    let text = format!("the command has ended, but processes that it started still run: pid {}", pids.join(" "));
+    print_message(&format!("{text}; the lease on {name} is kept until they end"), None);
+}
+
+/// Reports that the lease has ended before a command that succeeded.
+pub(crate) fn report_late_success(name: &str) {
+    let hint = "check the result: another process may have held the lease during the rest of the command";
+    print_message(&format!("the lease on {name} was lost before the command ended"), Some(hint));
 }
 
 /// Reports that no server answers, and that the acquisition tries again.
@@ -241,6 +261,12 @@ pub(crate) fn print_lease(server: &str, lease: &Lease, as_json: bool) -> io::Res
         json!({ "lease": id, "name": name, "token": token, "ttl_seconds": ttl.as_secs(), "server": server });
     put_sharing(&mut object, lease.sharing, lease.slot);
     descriptor::write_to_stdout(&format!("{object:#}\n"))
+}
+
+/// Appends a lease to a file that a shell, or the runner of a CI job, reads.
+pub(crate) fn append_lease(mut file: &File, lease: &Lease) -> io::Result<()> {
+    let Lease { id, token, .. } = lease;
+    file.write_all(format!("lease={id}\nfencing_token={token}\n").as_bytes())
 }
 
 /// Prints a queue, for `lease show`.

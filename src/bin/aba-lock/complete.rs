@@ -92,6 +92,9 @@ impl EnvCompleter for Shell {
         // The engine does not know that `--` ends the names: it would offer more of them.
         let escaped = words.iter().rev().skip(1).any(|word| word == "--");
         let subcommand = words.get(1).and_then(|name| command.find_subcommand(name));
+        // `lease run`.
+        let nested = subcommand.and_then(|subcommand| subcommand.find_subcommand(words.get(2)?));
+        let subcommand = nested.or(subcommand);
         if escaped && subcommand.is_some_and(|command| command.get_positionals().any(Arg::is_last_set)) {
             return to.write_all(COMMAND.as_bytes());
         }

@@ -21,13 +21,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The exit statuses of `lease`.
-pub(crate) const LEASE_STATUS: [(&str, &str); 6] = [
+pub(crate) const LEASE_STATUS: [(&str, &str); 9] = [
     ("0", "success; `show`: the lease is held"),
     ("1", "`show`: the lease is free"),
     ("2", "wrong usage"),
-    ("75", "another process holds the lease; `renew`: the lease is lost"),
+    (
+        "75",
+        "another process holds the lease; `renew`: the lease is lost; `run`: it was lost, and the command succeeded",
+    ),
     ("124", "timed out while waiting"),
     ("125", "no server answers, the server refused the request, or an operation on this machine failed"),
+    ("126", "`run`: the command cannot be run"),
+    ("127", "`run`: the command was not found"),
+    ("any", "`run`: the status of the command, or 128 + n if signal n ended it"),
 ];
 
 /// The environment variables.
@@ -58,6 +64,14 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// Examples: the command, and its effect.
 pub(crate) const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "aba-lock lease run --server https://locks.example.org:8080 --max-wait 20m deploy -- ./deploy.sh",
+        "one step of a CI job: wait for the lease, name its holder every minute, fail after twenty minutes; release the lease at the end",
+    ),
+    (
+        "aba-lock lease acquire --ttl 2h --max-wait 20m --output \"$GITHUB_OUTPUT\" deploy",
+        "acquire a lease for later steps, which get its id as the output `lease`",
+    ),
     (
         "LEASE=$(aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy) || exit",
         "first step of a CI job: acquire a lease that lasts ten minutes, or end the job",
@@ -108,15 +122,16 @@ pub(crate) enum KeeperCommand {
 
 /// Manage leases at a server that several machines share
 ///
-/// A lease is a lock that ends by itself if it is not renewed in time. These commands are for work that does not run in
-/// one process, such as the steps of a CI job: `acquire` prints the id of the lease, and later steps renew and release the
-/// lease with this id.
+/// A lease is a lock that ends by itself if it is not renewed in time. `run` holds a lease while a command runs, such as one
+/// step of a CI job. The other commands are for work that does not run in one process, such as several steps: `acquire` prints the
+/// id of the lease, and later steps renew and release the lease with this id.
 ///
 /// A script that runs in one process does not need these commands: `aba_lock_operation` of the shell library, and
 /// `aba-lock lock --server URL`, renew the lease until the script exits.
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub(crate) enum LeaseCommand {
+    Run(RunArgs),
     Acquire(AcquireArgs),
     Renew(RenewArgs),
     Release(ReleaseArgs),
@@ -138,6 +153,50 @@ pub(crate) struct ServerOption {
     pub(crate) server: Option<String>,
 }
 
+/// Run a command while the lease is held
+///
+/// Waits for the lease, names its holder at once and then every minute, renews the lease while the command runs, passes signals on to
+/// the command and the processes that it started, and releases the lease when the command ends. The exit status is that of the command.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Name of the lease: letters, digits and . _ - : @ +
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) at: ServerOption,
+
+    /// Time to live: how long the lease outlives a crash of this machine, such as 90s or 10m; at least 10s [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// If the lease is lost: term (end the command), warn (only report it), or a shell command [default: term]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) on_lost: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitOptions,
+
+    /// Name the holder again after TIME of waiting, and when it changes [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) progress: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) sharing: SharingOptions,
+
+    /// Description of the holder, shown to waiters
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) who: Option<String>,
+
+    /// Print no messages about contention
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// The command and its arguments, after --
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
 /// Acquire a lease, and print its id
 #[derive(Debug, Args)]
 pub(crate) struct AcquireArgs {
@@ -155,12 +214,20 @@ pub(crate) struct AcquireArgs {
     #[command(flatten)]
     pub(crate) wait: WaitOptions,
 
+    /// Name the holder again after TIME of waiting, and when it changes [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) progress: Option<Duration>,
+
     #[command(flatten)]
     pub(crate) sharing: SharingOptions,
 
     /// Description of the holder, shown to waiters
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
+
+    /// Append `lease=ID` and `fencing_token=NUMBER` to FILE, and print nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) output: Option<PathBuf>,
 
     /// Print the lease as a JSON object, with its fencing token
     #[arg(long)]
@@ -184,7 +251,8 @@ pub(crate) struct WaitOptions {
     pub(crate) wait: Option<Option<Duration>>,
 
     /// Give up after TIME: 30, 1.5, 90s, 1h30m; 0 means do not wait
-    #[arg(short, long, value_name = "TIME", value_parser = parse_span, overrides_with = "nonblock")]
+    #[arg(short, long, visible_alias = "max-wait", value_name = "TIME", value_parser = parse_span)]
+    #[arg(overrides_with = "nonblock")]
     pub(crate) timeout: Option<Duration>,
 }
 

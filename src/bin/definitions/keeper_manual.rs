@@ -1,7 +1,7 @@
 //! The sections of the man page that do not follow from the options. Only the helper, which prints the page, includes this file.
 
 /// The guarantees of a lease, and their limits.
-pub(crate) const GUARANTEES: [(&str, &str); 7] = [
+pub(crate) const GUARANTEES: [(&str, &str); 9] = [
     (
         "mutual exclusion",
         "One process at a time holds a lease, on all machines that use the same server. Each machine acquires the \
@@ -53,8 +53,26 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
          a name.",
     ),
     (
+        "lease run",
+        "A keeper renews the lease, as for a script, but no local lock is acquired, and no file is written. SIGINT, \
+         SIGTERM, SIGHUP and SIGQUIT go to the command and to all processes that inherited its descriptor 200 or above, \
+         so a cancelled job ends them all. The lease is released when the command ends, also if it left a process in the \
+         background. After a signal, run waits up to 5 s for these processes. If one still runs then, the lease is kept \
+         until it ends. If run is killed with SIGKILL, the command is killed, too, and the lease is released when all \
+         these processes have ended. In a script of a CI runner, begin the last line with exec: a shell does not pass \
+         signals on.",
+    ),
+    (
         "lease without a keeper",
         "A lease of `lease acquire` has no keeper. If it is not renewed in time, it ends, even while the work that it \
-         guards is still running.",
+         guards is still running. So choose a --ttl that is longer than the job may take, or call renew in each step. \
+         With a lock service, the lease gets this time only when its id has been printed or written to the file of \
+         --output: if acquire is killed before that, the lease ends after at most 30 s.",
+    ),
+    (
+        "secrets",
+        "The id of a lease is no secret if the service has a token file: only the owner of the token that acquired the \
+         lease may release it. Tokens are read from the file ABA_LOCK_SERVER_SECRET_FILE, and never from the command \
+         line, which other users can see.",
     ),
 ];

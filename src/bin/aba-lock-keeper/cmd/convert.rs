@@ -11,6 +11,7 @@ use aba_lock::error::Error;
 use aba_lock::os::proc::process;
 use aba_lock::os::{host_name, user_id};
 use aba_lock_protocol::sharing::Sharing;
+use std::io;
 
 /// Converts an error of the library.
 pub(super) fn convert_error(error: impl Into<Error>) -> Fault {
@@ -67,4 +68,10 @@ pub(super) fn describe_owner(pid: u32, command: Option<String>, who: Option<&str
         who: who.map(str::to_owned),
         since: format!("{:.0}", jiff::Timestamp::now()),
     }
+}
+
+/// The fault for a command that cannot be run.
+pub(super) fn not_run(command: &str, error: &io::Error) -> Fault {
+    let found = error.kind() != io::ErrorKind::NotFound;
+    Fault::NotRun { command: command.to_owned(), found, reason: aba_lock::base::text::format_io_error(error) }
 }

@@ -10,7 +10,7 @@
 use crate::args::HoldArgs;
 use crate::binding;
 use crate::cancellation::Cancellation;
-use crate::cmd::convert::{check_name, describe_owner, read_sharing, read_wait_limit};
+use crate::cmd::convert::{check_name, describe_owner, not_run, read_sharing, read_wait_limit};
 use crate::cmd::local_lock::{LocalLock, release_all};
 use crate::cmd::progress::WaitProgress;
 use crate::fault::Fault;
@@ -123,7 +123,7 @@ fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<HeldLease
         let started = lock.bind_script().and_then(|()| {
             let (settings, lease, on_lost) = (settings.clone(), lease.clone(), on_lost.clone());
             let kept = KeptLease { settings, lease, binding: lock.binding(), on_lost, holder };
-            start::start_keeper(&kept, lock.fd)
+            start::start_keeper(&kept, lock.fd).map(drop)
         });
         if let Err(fault) = started {
             let _ = server.release(&lease.id);
@@ -183,12 +183,6 @@ fn hand_over(args: &HoldArgs, locks: &[LocalLock], held: &HeldLeases) -> Result<
         Some(signal) => signal::die_of_signal(signal),
         None => status.map_err(failed),
     }
-}
-
-/// The fault for a command that cannot be run.
-fn not_run(command: &str, error: &io::Error) -> Fault {
-    let found = error.kind() != io::ErrorKind::NotFound;
-    Fault::NotRun { command: command.to_owned(), found, reason: aba_lock::base::text::format_io_error(error) }
 }
 
 fn write_pid(path: &Path, pid: u32) -> Result<(), Fault> {

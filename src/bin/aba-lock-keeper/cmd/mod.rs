@@ -6,4 +6,5 @@ mod progress;
 
 pub(crate) mod hold;
 pub(crate) mod lease;
+pub(crate) mod run;
 pub(crate) mod script;

@@ -2,23 +2,39 @@
 
 use crate::cancellation::PendingLease;
 use crate::lease::QueueEntry;
+use crate::os::clock::Moment;
 use crate::output;
 use crate::server::lease_server::WaitObserver;
 use crate::settings::Settings;
+use std::time::Duration;
 
-/// Prints one message at the beginning of a wait, and one if no server answers.
+/// The time after which the holder is printed again, if the option `--progress` does not say otherwise.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// Prints one message at the beginning of a wait, and one if no server answers. With [`Self::repeat_after`], it goes on
+/// to name the holder.
 pub(super) struct WaitProgress<'a> {
     settings: &'a Settings,
     name: &'a str,
     pending: &'a PendingLease,
     quiet: bool,
-    has_reported_wait: bool,
+    repeat: Option<Duration>,
+    begin: Moment,
+    /// The moment of the last message about a holder, and the id of that holder.
+    reported: Option<(Moment, String)>,
     has_reported_silence: bool,
 }
 
 impl<'a> WaitProgress<'a> {
     pub(super) fn new(settings: &'a Settings, name: &'a str, pending: &'a PendingLease, quiet: bool) -> Self {
-        Self { settings, name, pending, quiet, has_reported_wait: false, has_reported_silence: false }
+        let (begin, reported) = (Moment::now(), None);
+        Self { settings, name, pending, quiet, repeat: None, begin, reported, has_reported_silence: false }
+    }
+
+    /// Prints the holder again after this time, and when another one has followed. The reader of a log sees no other sign
+    /// of life.
+    pub(super) fn repeat_after(self, time: Option<Duration>) -> Self {
+        Self { repeat: Some(time.unwrap_or(REPEAT)), ..self }
     }
 }
 
@@ -29,10 +45,18 @@ impl WaitObserver for WaitProgress<'_> {
     }
 
     fn report_wait(&mut self, holder: &QueueEntry) {
-        if !self.quiet && !self.has_reported_wait {
-            output::report_wait(self.settings.label(), holder);
+        let is_due = match (&self.reported, self.repeat) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some((at, id)), Some(repeat)) => at.plus(repeat).is_past() || *id != holder.id,
+        };
+        if is_due {
+            if !self.quiet {
+                let waited = self.reported.as_ref().map(|_| self.begin.elapsed());
+                output::report_wait(self.settings.label(), holder, waited);
+            }
+            self.reported = Some((Moment::now(), holder.id.clone()));
         }
-        self.has_reported_wait = true;
         self.pending.check_signals();
     }
 

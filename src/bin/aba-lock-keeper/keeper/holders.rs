@@ -58,6 +58,11 @@ impl Holders {
         self.send(libc::SIGCONT);
     }
 
+    /// Passes on a signal that another process has sent for the holders.
+    pub(crate) fn pass_on(&self, signal: i32) {
+        self.send(signal);
+    }
+
     /// Sends SIGKILL to the holders, and returns how many got it.
     pub(crate) fn kill(&self) -> usize {
         self.send(kill::KILL)

@@ -96,20 +96,9 @@ impl Keeper {
         process::exit_at_once(0)
     }
 
-    /// The time that the script gets after SIGTERM: a third of the time to live.
-    fn grace(&self) -> Duration {
-        self.shared.ttl() / 3
-    }
-
-    /// The moment at which the loss is reported, unless the lease is renewed before.
-    fn reported_at(&self) -> Moment {
-        let renewed_at = self.shared.renewed_at();
-        if self.shared.is_gone() { renewed_at } else { renewed_at.plus(self.shared.ttl().saturating_sub(self.grace())) }
-    }
-
     fn choose_pause(&self, stage: &LossStage) -> Duration {
         match stage {
-            LossStage::Kept => self.reported_at().left().min(GUARD_PAUSE),
+            LossStage::Kept => self.shared.reported_at().left().min(GUARD_PAUSE),
             LossStage::Reported(end) if end.is_past() => ENDING_PAUSE,
             LossStage::Reported(end) => end.left().min(GUARD_PAUSE),
             LossStage::Over => GUARD_PAUSE,
@@ -119,7 +108,7 @@ impl Keeper {
     /// Reports a loss and ends the script, each when it is time.
     fn handle_loss(&mut self, stage: LossStage) -> LossStage {
         let end = self.shared.renewed_at().plus(self.shared.ttl().saturating_sub(MARGIN));
-        let is_kept = !self.shared.is_gone() && !self.reported_at().is_past();
+        let is_kept = !self.shared.is_gone() && !self.shared.reported_at().is_past();
         let status = self.command.as_mut().and_then(|child| child.try_wait().transpose());
         if status.is_some() {
             self.command = None;
@@ -144,7 +133,7 @@ impl Keeper {
                 // If the lease is gone, another process may hold it now: the script gets the grace, but no more time
                 // than the lease had.
                 let is_gone = self.shared.is_gone();
-                LossStage::Reported(if is_gone { end.min(Moment::now().plus(self.grace())) } else { end })
+                LossStage::Reported(if is_gone { end.min(Moment::now().plus(self.shared.grace())) } else { end })
             }
             LossStage::Reported(end) if end.is_past() && (command_failed || self.command.is_some()) => {
                 loss::kill_script(&self.kept, &self.file);

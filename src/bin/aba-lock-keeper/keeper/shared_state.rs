@@ -41,4 +41,19 @@ impl SharedState {
     pub(crate) fn set_gone(self) {
         self.numbers[2].store(1, Ordering::SeqCst);
     }
+
+    /// Returns true if the lease has ended.
+    pub(crate) fn has_ended(self) -> bool {
+        self.is_gone() || self.renewed_at().plus(self.ttl()).is_past()
+    }
+
+    /// The time that the script gets after SIGTERM: a third of the time to live.
+    pub(crate) fn grace(self) -> Duration {
+        self.ttl() / 3
+    }
+
+    /// The moment at which the loss is reported, unless the lease is renewed before.
+    pub(crate) fn reported_at(self) -> Moment {
+        if self.is_gone() { self.renewed_at() } else { self.renewed_at().plus(self.ttl().saturating_sub(self.grace())) }
+    }
 }

@@ -10,8 +10,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 
 /// Starts a keeper for the processes that have `fd` open. The keeper runs when this function returns. This process must
-/// have no other thread that holds a lock of the C library.
-pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
+/// have no other thread that holds a lock of the C library. Returns the state that the keeper writes.
+pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<SharedState, Fault> {
     let failed = |error: io::Error| Fault::Failed {
         what: format!(
             "cannot start a keeper for the lease on {}: {}",
@@ -42,7 +42,7 @@ pub(crate) fn start_keeper(kept: &KeptLease, fd: RawFd) -> Result<(), Fault> {
     })
     .map_err(failed)?;
     match receiver.read_exact(&mut [0]) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(shared),
         Err(_) => Err(Fault::Failed {
             what: format!("cannot start a keeper for the lease on {}: it ended at once", kept.lease.name),
             hint: Some(

@@ -37,6 +37,11 @@ impl Moment {
         Duration::from_nanos(self.0.saturating_sub(Self::now().0))
     }
 
+    /// Returns the time since this moment.
+    pub(crate) fn elapsed(self) -> Duration {
+        Duration::from_nanos(Self::now().0.saturating_sub(self.0))
+    }
+
     pub(crate) fn is_past(self) -> bool {
         self.left().is_zero()
     }

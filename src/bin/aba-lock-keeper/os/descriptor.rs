@@ -84,6 +84,16 @@ pub(crate) fn read_note(pid: u32) -> Option<String> {
     if is_note { fs::read_to_string(path).ok() } else { None }
 }
 
+/// The lowest descriptor on which a command gets the file of its lease. Scripts rarely use numbers from here on.
+const LEASE_FD: RawFd = 200;
+
+/// Creates a file in memory that commands inherit, for a lease that belongs to no lock file.
+pub(crate) fn create_lease_file() -> io::Result<File> {
+    // SAFETY: the name is a C string, and the descriptor is new.
+    let fd = take_ownership(unsafe { libc::memfd_create(c"aba-lock-run".as_ptr(), libc::MFD_CLOEXEC) }.into())?;
+    aba_lock::os::duplicate_for_children(&File::from(fd), LEASE_FD).map(File::from)
+}
+
 /// Moves `file` to descriptor 3, `pipe` to descriptor 4, and `note` to descriptor 5, and closes all others above stderr.
 pub(crate) fn keep_only<P: Into<OwnedFd> + From<OwnedFd>>(
     file: File,

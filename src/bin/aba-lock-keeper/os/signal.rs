@@ -13,6 +13,11 @@ use std::thread::JoinHandle;
 /// The signals with which a user or a service manager ends processes.
 const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
 
+/// Returns true if users and service managers end processes with this signal.
+pub(crate) fn is_ending(signal: i32) -> bool {
+    ENDING.contains(&signal)
+}
+
 /// Ignores the signals that end all processes of a terminal or a control group, and SIGPIPE: the reader of a message
 /// may have ended.
 pub(crate) fn ignore_ending_signals() {

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::lease::{Lease, LeaseRequest, QueueEntry};
+use std::time::Duration;
 
 /// Observes an acquisition.
 pub(crate) trait WaitObserver {
@@ -20,6 +21,11 @@ pub(crate) trait LeaseServer {
     fn acquire(&mut self, request: &LeaseRequest, observer: &mut dyn WaitObserver) -> Result<Lease, Fault>;
     /// Renews a lease. [`Fault::Gone`]: the lease is lost.
     fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault>;
+    /// Returns the time to live with which a lease is created if its id must be stored before it gets the whole time by
+    /// [`Self::extend`]. Then the lease of a process that is killed in between ends soon.
+    fn first_ttl(&self, ttl: Duration) -> Duration;
+    /// Gives a lease this time to live, from now on.
+    fn extend(&mut self, lease: &mut Lease, ttl: Duration) -> Result<(), Fault>;
     /// Gives the name to the next process in the queue. Succeeds if the lease does not exist any more.
     fn unlock(&mut self, id: &str) -> Result<(), Fault>;
     /// Removes the rest of a lease after [`Self::unlock`]. That rest blocks no other process.

@@ -262,6 +262,11 @@ pub(crate) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "lease",
+        "aba-lock lease run --server https://locks.example.org:8080 --max-wait 20m deploy -- ./deploy.sh",
+        "run a step of a CI job; fail after twenty minutes, with the name of the holder",
+    ),
+    (
+        "lease",
         "aba-lock lease acquire --server etcd://10.0.0.1:2379 --ttl 10m deploy",
         "hold a lease over the steps of a CI job",
     ),

@@ -98,7 +98,7 @@ pub(crate) struct PathArgs {
 ///
 /// The program aba-lock-keeper carries out these commands: see `aba-lock lease --help` or aba-lock-lease(1).
 #[derive(Debug, Args)]
-#[command(disable_help_flag = true, override_usage = "aba-lock lease acquire|renew|release|show|list [OPTIONS]")]
+#[command(disable_help_flag = true, override_usage = "aba-lock lease run|acquire|renew|release|show|list [OPTIONS]")]
 pub(crate) struct LeaseArgs {
     /// The command and its options, which are passed to aba-lock-keeper
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]

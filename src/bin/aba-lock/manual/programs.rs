@@ -46,7 +46,9 @@ pub(super) fn render_lease_page() -> io::Result<Vec<u8>> {
         for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
             let short = argument.get_short().map(|letter| format!("-{letter}, ")).unwrap_or_default();
             roff.control("TP", []);
-            roff.text([roman(format!("{short}{argument}"))]);
+            let aliases = argument.get_visible_aliases().unwrap_or_default();
+            let aliases = aliases.into_iter().fold(String::new(), |text, alias| text + ", --" + alias);
+            roff.text([roman(format!("{short}{argument}{aliases}"))]);
             roff.text([roman(argument.get_help().cloned().unwrap_or_default().to_string())]);
         }
     }

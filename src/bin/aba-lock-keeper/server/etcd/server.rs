@@ -37,6 +37,15 @@ impl LeaseServer for EtcdCluster {
         self.keep_alive(lease)
     }
 
+    /// etcd cannot change the time to live of a lease.
+    fn first_ttl(&self, ttl: Duration) -> Duration {
+        ttl
+    }
+
+    fn extend(&mut self, lease: &mut Lease, _: Duration) -> Result<(), Fault> {
+        self.renew(lease)
+    }
+
     fn unlock(&mut self, id: &str) -> Result<(), Fault> {
         let number = read_lease_number(id)?;
         let (own, delete_mark, delete_share) =

@@ -30,6 +30,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// pause is that long, so that a lease whose answer was lost is found before it ends.
 const LOOK: Duration = Duration::from_secs(20);
 
+/// The longest time to live of a lease whose id is not stored yet.
+const FIRST_TTL: Duration = Duration::from_secs(30);
+
 /// A client for a lock service.
 pub(crate) struct ServiceClient {
     http: HttpClient,
@@ -59,6 +62,30 @@ impl ServiceClient {
         let (answer, is_in_doubt) = try_endpoints(&mut self.http, method, path, body, limit);
         self.is_in_doubt |= is_in_doubt;
         answer
+    }
+
+    /// Renews a lease, with another time to live if one is given.
+    fn renew_for(&mut self, lease: &mut Lease, ttl: Option<Duration>) -> Result<(), Fault> {
+        let body = ttl.map(|ttl| json!({ (member::TTL): ttl.as_secs_f64() }));
+        let answer = self.call("PUT", &path::renewal(&escape(check_id(&lease.id)?)), body.as_ref(), TRY_LIMIT)?;
+        match (answer.status, read_code(&answer)) {
+            (200, _) => {
+                // A lock that was created without a time to live has none in the answer.
+                let has_no_ttl = lease.ttl.is_zero() && answer.body[member::TTL].is_null();
+                if has_no_ttl && read_text(&answer.body, member::ID) == lease.id {
+                    return Ok(());
+                }
+                let renewed = parse_lease(&lease.name, &answer.body, answer.sent_at);
+                let renewed = renewed.ok_or_else(|| not_service(self.http.endpoint()))?;
+                if renewed.id != lease.id {
+                    return Err(not_service(self.http.endpoint()));
+                }
+                (lease.ttl, lease.renewed_at) = (renewed.ttl, renewed.renewed_at);
+                Ok(())
+            }
+            (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: lease.name.clone() }),
+            _ => Err(refusal(&answer)),
+        }
     }
 
     /// Finds the lock that was granted for an event, if the answer was lost.
@@ -91,7 +118,13 @@ impl ServiceClient {
     }
 
     /// Sends one request for a lease, which may wait at the service.
-    fn request_lease(&mut self, request: &LeaseRequest, event: &str, wait: Duration) -> Result<LeaseAnswer, Fault> {
+    fn request_lease(
+        &mut self,
+        request: &LeaseRequest,
+        event: &str,
+        wait: Duration,
+        observer: &mut dyn WaitObserver,
+    ) -> Result<LeaseAnswer, Fault> {
         let mut body = json!({
             (member::SERVICE): request.name, (member::WHO): describe_owner(request.owner), (member::ENVIRONMENT): "",
             (member::RESOURCE): "", (member::EVENT_ID): event, (member::TTL): request.ttl.as_secs_f64(),
@@ -119,7 +152,7 @@ impl ServiceClient {
             })
         });
         // Without a thread, one request waits only until the next search would be due.
-        let Ok(thread) = thread else { return self.request_lease(request, event, interval) };
+        let Ok(thread) = thread else { return self.request_lease(request, event, interval, observer) };
         let mut was_free = false;
         loop {
             match receiver.recv_timeout(interval) {
@@ -153,7 +186,10 @@ impl ServiceClient {
                     }
                     return Ok(LeaseAnswer::AlreadyOurs(self.read_lease(request, lock, Moment::now())?));
                 }
-                Some(_) => was_free = false,
+                Some(lock) => {
+                    was_free = false;
+                    observer.report_wait(&parse_entry(lock));
+                }
                 // The name must be free twice in a row: at the first time, the service may be handing the lock over.
                 None if was_free => {
                     self.is_in_doubt = true;
@@ -205,7 +241,7 @@ impl ServiceClient {
         // The first request does not wait: its answer names the holder.
         let mut wait = Duration::ZERO;
         loop {
-            match self.request_lease(request, event, wait) {
+            match self.request_lease(request, event, wait, observer) {
                 Ok(LeaseAnswer::Granted(lease)) if wait.is_zero() => return Ok(lease),
                 // The lease began at an unknown moment during the wait, so we renew it.
                 Ok(LeaseAnswer::Granted(mut lease) | LeaseAnswer::AlreadyOurs(mut lease)) => {
@@ -263,25 +299,15 @@ impl LeaseServer for ServiceClient {
     }
 
     fn renew(&mut self, lease: &mut Lease) -> Result<(), Fault> {
-        let answer = self.call("PUT", &path::renewal(&escape(check_id(&lease.id)?)), None, TRY_LIMIT)?;
-        match (answer.status, read_code(&answer)) {
-            (200, _) => {
-                // A lock that was created without a time to live has none in the answer.
-                let has_no_ttl = lease.ttl.is_zero() && answer.body[member::TTL].is_null();
-                if has_no_ttl && read_text(&answer.body, member::ID) == lease.id {
-                    return Ok(());
-                }
-                let renewed = parse_lease(&lease.name, &answer.body, answer.sent_at);
-                let renewed = renewed.ok_or_else(|| not_service(self.http.endpoint()))?;
-                if renewed.id != lease.id {
-                    return Err(not_service(self.http.endpoint()));
-                }
-                (lease.ttl, lease.renewed_at) = (renewed.ttl, renewed.renewed_at);
-                Ok(())
-            }
-            (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: lease.name.clone() }),
-            _ => Err(refusal(&answer)),
-        }
+        self.renew_for(lease, None)
+    }
+
+    fn first_ttl(&self, ttl: Duration) -> Duration {
+        ttl.min(FIRST_TTL)
+    }
+
+    fn extend(&mut self, lease: &mut Lease, ttl: Duration) -> Result<(), Fault> {
+        self.renew_for(lease, Some(ttl))
     }
 
     fn unlock(&mut self, id: &str) -> Result<(), Fault> {

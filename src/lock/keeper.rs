@@ -15,6 +15,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The lowest byte of a lock file that a keeper locks, far after the content of the file. Each keeper locks one byte at this
 /// offset or above it while it keeps its lease.
@@ -31,6 +33,10 @@ pub fn find_script_byte(file: &File) -> Option<u64> {
     let ranges = lock_table::range_locks_of_descriptor(file.as_raw_fd());
     ranges.iter().map(|range| range.start).find(|start| (FIRST_SCRIPT_BYTE..FIRST_LEASE_BYTE).contains(start))
 }
+
+/// The longest wait of [`return_lease`], and the pause between two looks.
+const RETURN_LIMIT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(2);
 
 /// Returns true if a keeper keeps a lease for the lock whose file is open as `file`.
 pub fn has_keeper(file: &File) -> io::Result<bool> {
@@ -49,6 +55,31 @@ pub fn has_lease(fd: RawFd) -> bool {
     }
     matches!(record::read(&file), Content::Record(record) if record.lease.is_some())
         || has_keeper(&file).unwrap_or(false)
+}
+
+/// Lets the running keeper of the lock on descriptor `fd` give its lease back, and waits for that at most five seconds, for a release
+/// without the program of the keeper. Returns false if no keeper runs: then the lease ends when its time to live is over.
+#[must_use]
+pub fn return_lease(fd: RawFd) -> bool {
+    let Some(file) = os::second_descriptor(fd) else { return false };
+    let is_shared = lock_table::lock_of_descriptor(fd).is_some_and(|lock| !lock.exclusive);
+    // A shared lock can have other holders, each with a keeper.
+    let (byte, len) = match (is_shared, find_script_byte(&file)) {
+        (false, _) => (FIRST_LEASE_BYTE, 0),
+        (true, Some(script)) => (FIRST_LEASE_BYTE + script, 1),
+        (true, None) => return false,
+    };
+    let has_keeper = || os::range_in_the_way(&file, Mode::Exclusive, byte, len).is_ok_and(|range| range.is_some());
+    if !has_keeper() {
+        return false;
+    }
+    // The keeper waits for this byte.
+    let _ = os::unlock_range(&file, FIRST_SCRIPT_BYTE, FIRST_LEASE_BYTE - FIRST_SCRIPT_BYTE);
+    let begin = Instant::now();
+    while has_keeper() && begin.elapsed() < RETURN_LIMIT {
+        thread::sleep(POLL);
+    }
+    true
 }
 
 /// The installed keeper.

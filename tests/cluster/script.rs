@@ -123,6 +123,35 @@ fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
 }
 
 #[test]
+fn a_release_without_the_program_of_the_keeper_frees_the_lock_and_names_a_lease_that_remains() {
+    let etcd = Etcd::start(1);
+    let machine = Machine::new(&etcd.url());
+    let release = "export ABA_LOCK_KEEPER=/nowhere; aba_unlock_operation a 2>err; echo \"$?\"
+        \"$HELPER\" status -q --server= a; echo \"$?\"; cat err >&2";
+    for options in ["", "--shared", "--slots 2"] {
+        // The keeper runs, and gives the lease back.
+        let script = format!("source \"$LIBRARY\"; aba_lock_operation {options} a; {release}");
+        machine.bash(&script).status(0).out("0\n1\n").silent();
+        assert_eq!(etcd.read_keys(), Vec::<String>::new(), "{options}");
+    }
+    let text = "aba-lock: a is released on this machine, but its lease at the server remains until its time to live ends: cannot use leases: aba-lock-keeper was not found";
+    for options in ["", "--shared"] {
+        let mut script =
+            machine.start_script(&format!("aba_lock_operation {options} a; echo held; read -r _; {release}"));
+        assert_eq!(script.read_line(), "held");
+        let before = etcd.read_keys();
+        machine.kill_keepers("a");
+        script.send_line();
+        assert_eq!((script.read_line(), script.read_line()), ("0".to_owned(), "1".to_owned()));
+        assert_eq!(script.read_error(), text, "{options}");
+        assert!(script.read_error().starts_with("hint: install it with "));
+        assert_eq!(etcd.read_keys(), before);
+        script.wait();
+        wait_until("the lease has ended", || etcd.read_keys().is_empty());
+    }
+}
+
+#[test]
 fn a_nested_call_uses_the_lease_of_the_outer_script() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());

@@ -4,7 +4,7 @@ use super::keeper::{become_keeper, has_server};
 use super::target::find_target;
 use crate::args::lock::UnlockArgs;
 use crate::exit;
-use crate::output::contention::{report_foreign_lock, report_unknown_state};
+use crate::output::contention::{report_foreign_lock, report_remaining_lease, report_unknown_state};
 use crate::output::force::report_forced_release;
 use crate::output::stream;
 use aba_lock::base::key::LockKey;
@@ -64,12 +64,19 @@ fn release_for_script(args: &UnlockArgs, fd: i32) -> Result<i32, Error> {
         (None, None) => None,
     };
     // The variable may have been set after the acquisition of a lock that has no lease.
+    let mut missing = None;
     if has_server(args.server.as_deref()) && (args.server.is_some() || keeper::has_lease(fd)) {
-        return become_keeper(&["release"], fd, name.as_ref().map(LockName::as_str));
+        // Returns only if the program cannot be run. The lock must not stay held for that.
+        let has_lease = keeper::has_lease(fd);
+        let failure = become_keeper(&["release"], fd, name.as_ref().map(LockName::as_str)).err();
+        missing = failure.filter(|_| has_lease && !keeper::return_lease(fd));
     }
     match &name {
         Some(name) => release::release_named(fd, name)?,
         None => release::release_descriptor(fd, None)?,
+    }
+    if let Some(error) = missing {
+        report_remaining_lease(name.as_ref(), &error);
     }
     Ok(exit::DONE)
 }

@@ -10,6 +10,7 @@ use super::holder::{
 use super::progress::LockProgress;
 use super::stream::{print_message, report_log_failure};
 use super::text::{escape_controls, format_command, format_target};
+use aba_lock::base::names::LockName;
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::error::Error;
@@ -236,6 +237,15 @@ pub(crate) fn report_foreign_lock(target: &Target, state: &LockState) {
         (None, holders) => hint_to_end(target, holders),
     };
     print_message(&format!("{} cannot be released from here: {}", target.label, by.join("; ")), Some(&hint));
+}
+
+/// Reports that a lock was released, but not its lease, because the program of the keeper cannot be run.
+pub(crate) fn report_remaining_lease(name: Option<&LockName>, error: &Error) {
+    let label = name.map_or("the lock", LockName::as_str);
+    let text = format!(
+        "{label} is released on this machine, but its lease at the server remains until its time to live ends: {error}"
+    );
+    print_message(&text, error.hint().as_deref());
 }
 
 /// Reports that `unlock NAME` cannot determine whether the lock is held.

@@ -26,6 +26,7 @@ mod list;
 mod openapi;
 mod packaging;
 mod page;
+mod page_events;
 mod page_layout;
 mod page_states;
 mod permissions;

@@ -50,7 +50,7 @@ fn the_page_shows_locks_and_waiters_and_unlocks_after_a_question() {
     browser.type_keys(ENTER);
     browser.wait_until("document.querySelector('dialog[open]')");
     assert!(!browser.text().contains("Unlock the lock of"));
-    browser.type_keys(&format!("{TAB}{TAB}"));
+    browser.type_keys(&format!("{TAB}{TAB}{TAB}"));
     assert_eq!(browser.run("return document.activeElement.innerText"), "Force unlock …");
     browser.type_keys(ENTER);
     browser.wait_for_text("Unlock the lock of ann?");

@@ -77,9 +77,17 @@ fn the_page_can_be_read_on_each_screen() {
     check_looks(&browser, "question");
     browser.type_keys(ESCAPE);
     browser.type_keys(ESCAPE);
+    let ended = service.acquire("ended", "ann");
+    service.unlock(&ended).ok();
+    browser.click("#to-history");
+    browser.wait_for_text("1 lock in the history");
+    check_looks(&browser, "history");
+    browser.click("#to-locks");
     browser.type_keys("/zoe");
     browser.wait_for_text("No lock contains all these words.");
     check_looks(&browser, "nothing");
+    browser.type_keys(ESCAPE);
+    browser.wait_for_rows(3);
     browser.expect_no_errors();
     drop(service);
     browser.wait_for_text("The service does not answer.");

@@ -35,6 +35,8 @@ fn the_page_says_that_the_service_is_down_shows_its_age_and_cannot_unlock() {
     browser.wait_for_rows(1);
     browser.run("const limit = AbortSignal.timeout.bind(AbortSignal); AbortSignal.timeout = () => limit(500)");
     service.signal("STOP");
+    // As if the user had come back to the page, which reads the list then.
+    browser.run("document.dispatchEvent(new Event('visibilitychange'))");
     browser.wait_for_text("The service does not answer.");
     browser.open_details("db");
     browser.click("#ask");
@@ -75,7 +77,10 @@ fn the_page_asks_for_a_token_if_one_is_needed_and_names_a_missing_permission() {
     browser.wait_for_rows(1);
     browser.unlock("db");
     browser.wait_for_text("web / prod / db was not unlocked: the token of board does not permit lock:write.");
-    browser.wait_for_refresh();
+    let other = lock("other")["id"].as_str().unwrap().to_owned();
+    browser.wait_for_rows(2);
+    service.connect().call("DELETE", &format!("{LOCK}/{other}"), &token, "").ok();
+    browser.wait_for_rows(1);
     assert!(browser.text().contains("Only the owner's token, a token with lock:admin, or the secret of the lock"));
     browser.type_keys(ESCAPE);
     browser.type_keys(ESCAPE);

@@ -55,8 +55,10 @@ pub(crate) const REST: [(&str, &str); 11] = [
     ("GET /metrics, /openapi.json", "Metrics for Prometheus, and a description of this API for programs (OpenAPI)."),
     (
         "GET /",
-        "A web page that shows the locks, their owners and waiters. It sorts, filters, and unlocks a lock after a question. \
-         The order and the filter are in its address (?q=WORDS&sort=COLUMN), so that a view can be shared. If the \
+        "A web page that shows the locks, their owners and waiters, and the locks that have ended. It sorts, filters, and \
+         unlocks a lock after a question. The view, the order and the filter are in its address (?q=WORDS&sort=COLUMN, \
+         ?view=history&service=NAME), so that a view can be shared. The page follows the events, and reads the list every \
+         three seconds if it does not get them. If the \
          service needs a token, the page asks for it, and the browser tab keeps it until it is closed.",
     ),
 ];

@@ -22,7 +22,52 @@ export const describeMode = ({ mode, slot, slots }) => slots ? (slot ? `slot ${s
 
 const listTexts = (lock) => [lock.service, lock.environment, lock.resource, lock.who, lock.eventId, lock.id, ...(lock.queue || []).map((one) => one.who)];
 
+// Events that have arrived while the list is read. They are applied again after it, because the answer may be older than
+// some of them. This does no harm to others.
+let early = null;
+
+const isSameKey = (one, other) => ["service", "environment", "resource"].every((name) => one[name] === other[name]);
+
+const setQueue = (key, queue) => {
+  list.locks = list.locks.map((lock) => isSameKey(lock, key) ? { ...lock, queue: queue && queue.length ? queue : undefined } : lock);
+};
+
+const change = (kind, data) => {
+  const others = list.locks.filter((lock) => lock.id !== data.id);
+  if (kind === "released" || kind === "expired") {
+    list.locks = others;
+  } else if (kind === "queue") {
+    setQueue(data, data.queue);
+  } else if (kind === "created" || others.length === list.locks.length) {
+    list.locks = others.concat(data);
+    setQueue(data, data.queue);
+  } else {
+    list.locks = list.locks.map((lock) => lock.id === data.id ? data : lock);
+    setQueue(data, data.queue);
+  }
+  list.total = list.locks.length;
+};
+
+// Changes the list as an event says. Returns false if the list must be read instead.
+export const applyEvent = (kind, data) => {
+  if (!["created", "updated", "renewed", "released", "expired", "queue"].includes(kind) || list.stale || isPartial()) return false;
+  early?.push([kind, data]);
+  change(kind, data);
+  list.asOf = new Date();
+  return true;
+};
+
 export const readList = async (words) => {
+  early = [];
+  try {
+    await readAll(words);
+    if (!isPartial()) for (const [kind, data] of early) change(kind, data);
+  } finally {
+    early = null;
+  }
+};
+
+const readAll = async (words) => {
   const wanted = words.join(" "), all = await call("GET", `locks/list?per_page=${most}`);
   const isPart = wanted && all.total > all.locks.length;
   const found = isPart ? await call("GET", `locks/list?per_page=${most}&q=${encodeURIComponent(wanted)}`) : null;

@@ -3,7 +3,7 @@
 import { makeHeadings, markOrder, moveFocus, showLocks, sortKeys, tick } from "./table.js";
 import { closeDetails, openDetails, startDetails, updateDetails } from "./details.js";
 import { countHistory, readHistory, readOlder, startHistory, tickHistory } from "./history.js";
-import { isPartial, list, readList, selectLocks, splitWords } from "./list.js";
+import { applyEvent, isPartial, list, readList, selectLocks, splitWords } from "./list.js";
 import { dropToken, keepToken, readToken } from "./service.js";
 import { formatTime, part, showNotice, write } from "./dom.js";
 import { makeStream } from "./stream.js";
@@ -17,7 +17,7 @@ const order = { key: "", isDown: false };
 // `state`: `start`, `ready`, `offline`, `failed`, `token` or `refused`.
 // `gate`: `needed` if the page asks for a token because it has no other choice, `chosen` if the user wants to replace a token.
 let state = "start", gate = "", isEntering = false;
-let isLive = false, isLoading = false, isAgain = false, readAt = 0, readTime = 0, planned = 0, isHistory = false;
+let isLive = false, isLoading = false, isAgain = false, readAt = 0, readTime = 0, planned = 0, drawn = 0, isHistory = false;
 
 const words = () => splitWords(part("filter").value);
 
@@ -145,6 +145,9 @@ const refresh = async () => {
   if (isAgain) { isAgain = false; await refresh(); }
 };
 
+// Shows the changes of many events at once.
+const showSoon = () => { drawn ||= setTimeout(() => { drawn = 0; show(); }, 50); };
+
 // Reads soon. Many events in a short time lead to one read, and a slow service is asked less often.
 const refreshSoon = () => {
   if (planned || document.hidden) return;
@@ -157,7 +160,10 @@ const stream = makeStream((isNow) => {
   isLive = isNow;
   // Changes before the beginning of the stream are not among its events, and its end may be that of the service.
   if (state === "ready") { showState(); refreshSoon(); }
-}, refreshSoon);
+}, (kind, data) => {
+  if (applyEvent(kind, data)) showSoon(); else refreshSoon();
+  if (isHistory && (kind === "released" || kind === "expired")) refreshSoon();
+});
 
 const turnOrder = (key) => {
   // The first click sorts, the second reverses the order, and the third restores the order of the service.
@@ -230,6 +236,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 // A page that is not visible needs neither events nor reads, and its connection is one of the few that a browser opens.
+addEventListener("online", refresh);
 document.addEventListener("visibilitychange", () => { if (document.hidden) stream.stop(); else refresh(); });
 setInterval(() => {
   if (document.hidden) return;

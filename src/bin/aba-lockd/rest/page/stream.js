@@ -1,13 +1,13 @@
 // Follows the events of the service. EventSource cannot send a token, so this reads the stream of a fetch.
 //
-// After an event, the page reads the list again. So a lost event does no harm: the page reads the list when the
-// stream begins, and now and then while it lasts. If there is no stream, because the service is older or a proxy holds
-// it back, the page reads the list every few seconds.
+// The stream begins with the event `reset`, after which the page reads the list. The page also reads it now and then while the
+// stream lasts. If there is no stream, because a proxy holds it back or too many clients read it, the page reads the list every
+// few seconds.
 
 import { send } from "./service.js";
 
-// Milliseconds without any data, after which the stream is opened again. The service sends a comment more often.
-const silence = 60000;
+// Milliseconds without any data, after which the stream is opened again. The service sends a comment every 15 seconds.
+const silence = 25000;
 // The shortest and the longest pause between two attempts, in milliseconds.
 const pauses = [1000, 60000];
 
@@ -22,13 +22,15 @@ const readEvents = async (body, onData, onEvent) => {
     const blocks = (text + value).replaceAll("\r", "").split("\n\n");
     text = blocks.pop();
     for (const block of blocks) {
-      const data = block.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim()).join("\n");
-      if (data) onEvent(data);
+      const read = (name) => block.split("\n").filter((line) => line.startsWith(name)).map((line) => line.slice(name.length).trim()).join("\n");
+      const kind = read("event:"), data = read("data:");
+      if (data) onEvent(kind, JSON.parse(data));
     }
   }
 };
 
-// `onLive` is called with true when the first data arrives, and with false when the stream ends; `onEvent` with the data of each event.
+// `onLive` is called with true when the first data arrives, and with false when the stream ends; `onEvent` with the type and
+// the data of each event.
 export const makeStream = (onLive, onEvent) => {
   let stopper = null, timer = 0, failures = 0;
 
@@ -48,7 +50,7 @@ export const makeStream = (onLive, onEvent) => {
       await readEvents(answer.body, () => {
         heard();
         if (!isLive && stopper === own) onLive(isLive = true);
-      }, (data) => { if (stopper === own) onEvent(data); });
+      }, (kind, data) => { if (stopper === own) onEvent(kind, data); });
     } catch (error) {
       // The next attempt follows below. Without this path, only another version of the service helps.
       if (error.kind === "gone") failures = 6;

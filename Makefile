@@ -182,6 +182,8 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	@# Tests write scripts in quotes, and pass several options in one variable.
 	shellcheck -x -e SC2016,SC2086,SC2097,SC2098,SC2209 $(filter %.bats,$(SHELL_FILES))
 	shfmt -d $(SHELL_FILES)
+	@# With `pipefail`, `grep -q` that ends early can turn a match into a failure: the program before it gets SIGPIPE.
+	! grep -nE '[^|]\|[[:space:]]*grep -[a-zA-Z]*q' $$(grep -l pipefail $(SHELL_FILES))
 	@# In a trap handler, a bare `return` or `exit` of bash returns the status from before the trap.
 	! grep -nE '(^|[[:space:];|&({\\])(return|exit)[[:space:]]*($$|#|;|\}|\)|\|\||&&)' $(SOURCED_FILES)
 	@# IFS may contain digits, and `shellcheck` does not ask for quotes around numbers.

@@ -19,6 +19,7 @@ mod etcd_server;
 mod events;
 mod grpc;
 mod harness;
+mod health;
 mod history;
 mod http;
 mod lease;

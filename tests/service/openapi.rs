@@ -43,6 +43,7 @@ fn the_description_and_the_service_have_the_same_paths_and_methods() {
         "post /terraform/{name}",
         "delete /terraform/{name}",
         "get /healthz",
+        "get /livez",
         "get /metrics",
     ] {
         assert!(known.iter().any(|one| one == expected), "{expected} is not in {known:?}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 fn main() -> Result<(), Box<dyn Error>> {
     // cargo reads this from standard output.
     std::io::Write::write_all(&mut std::io::stdout(), b"cargo::rerun-if-changed=proto\n")?;
-    let descriptors = protox::compile(["tracker/lock/v1alpha1/lock.proto"], ["proto"])?;
+    let descriptors = protox::compile(["tracker/lock/v1alpha1/lock.proto", "grpc/health/v1/health.proto"], ["proto"])?;
     #[expect(clippy::disallowed_methods, reason = "cargo names the output directory in a variable")]
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     #[expect(clippy::disallowed_methods, reason = "no process reads the file before this program ends")]

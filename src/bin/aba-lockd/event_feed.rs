@@ -168,13 +168,17 @@ impl EventFeed {
         self.is_closed.send_replace(true);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.is_closed.borrow()
+    }
+
     pub(crate) async fn wait_until_closed(&self) {
         let _ = self.is_closed.subscribe().wait_for(|is_closed| *is_closed).await;
     }
 
     /// Admits one more client, until the permit is dropped.
     pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, CallError> {
-        if *self.is_closed.borrow() {
+        if self.is_closed() {
             return Err(CallError::Stopping);
         }
         Arc::clone(&self.clients).try_acquire_owned().map_err(|_| CallError::TooMany)

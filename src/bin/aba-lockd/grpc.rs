@@ -1,5 +1,7 @@
 //! The gRPC API: checks the permission of the caller, translates messages into calls of the lock manager, and results
-//! into messages. `lifecycle` starts it; reflection describes it to clients.
+//! into messages. `lifecycle` starts it; reflection describes it to clients, and `health` reports whether it works.
+
+mod health;
 
 use crate::access::AccessPolicy;
 use crate::connection::listener::Listener;
@@ -62,6 +64,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_INTERVAL))
         .add_service(v1)
         .add_service(v1alpha)
+        .add_service(health::new_server(Arc::clone(&manager)))
         .add_service(LockServiceServer::new(GrpcService { manager, access }))
         .serve_with_incoming_shutdown(tokio_stream::wrappers::ReceiverStream::new(connections), shutdown)
         .await

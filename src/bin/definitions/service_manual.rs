@@ -1,6 +1,6 @@
 //! The sections of the manual page other than the options. Only the helper, which prints the page, includes this file.
 
-pub(crate) const REST: [(&str, &str); 11] = [
+pub(crate) const REST: [(&str, &str); 12] = [
     (
         "POST /api/v1alpha1/lock",
         "Acquire a lock. The body is a JSON object with the members service and who (both required), environment, \
@@ -52,6 +52,11 @@ pub(crate) const REST: [(&str, &str); 11] = [
         "Check the service: 200 if a lock could be granted within the last second, otherwise 503. This call needs no \
          token.",
     ),
+    (
+        "GET /livez",
+        "Check only that the service answers, for liveness probes: while the store fails, /healthz reports 503, and /livez \
+         200, because a restart would not help. This call needs no token.",
+    ),
     ("GET /metrics, /openapi.json", "Metrics for Prometheus, and a description of this API for programs (OpenAPI)."),
     (
         "GET /",
@@ -95,12 +100,19 @@ pub(crate) const TERRAFORM: [(&str, &str); 5] = [
     ),
 ];
 
-pub(crate) const GRPC: [(&str, &str); 1] = [(
-    "tracker.lock.v1alpha1.LockService",
-    "The calls are CreateLock, GetLock, UpdateLock, UnLock, ListLocks and RenewLock. Server reflection (v1 and \
+pub(crate) const GRPC: [(&str, &str); 2] = [
+    (
+        "tracker.lock.v1alpha1.LockService",
+        "The calls are CreateLock, GetLock, UpdateLock, UnLock, ListLocks and RenewLock. Server reflection (v1 and \
          v1alpha) describes their messages. If there are thousands of locks, set per_page in ListLocks: without it, \
          all locks are in one message, and clients accept at most 4 MB by default.",
-)];
+    ),
+    (
+        "grpc.health.v1.Health",
+        "Check and Watch report SERVING if a lock could be granted, as /healthz does, and NOT_SERVING otherwise. The service \
+         is tracker.lock.v1alpha1.LockService, or empty. These calls need no token.",
+    ),
+];
 
 pub(crate) const TOKENS: [(&str, &str); 2] = [
     (

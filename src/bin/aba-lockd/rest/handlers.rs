@@ -31,6 +31,7 @@ pub(crate) fn build_router(state: RestState) -> Router {
         .route("/", get(page::show_page))
         .route("/page/{name}", get(page::show_file))
         .route("/healthz", get(check_health))
+        .route("/livez", get(check_life))
         .route("/metrics", get(show_metrics))
         .route("/openapi.json", get(show_description))
         .route(path::LOCK, post(create_lock))
@@ -137,6 +138,12 @@ async fn list_history(
 async fn check_health(State(state): SharedState, caller: RestCaller) -> Result<Response, CallError> {
     caller.check_origin(&state.access, Scope::Read)?;
     state.manager.check().await?;
+    Ok(json::respond(StatusCode::OK, &serde_json::json!({"status": "ok"})))
+}
+
+/// Checks only that the service answers: if the store fails, a restart of the service would not help.
+async fn check_life(State(state): SharedState, caller: RestCaller) -> Result<Response, CallError> {
+    caller.check_origin(&state.access, Scope::Read)?;
     Ok(json::respond(StatusCode::OK, &serde_json::json!({"status": "ok"})))
 }
 

@@ -11,6 +11,7 @@ mod process;
 mod relay;
 
 mod check;
+mod ci;
 mod foreign_keys;
 mod foreign_server;
 mod interrupted;

@@ -75,7 +75,7 @@ REMAP = $(call replace_directory,$(or $(CARGO_HOME),$(HOME)/.cargo),/cargo) $(ca
 # A debug build has the flags that the tests have, so that it compiles no library a second time.
 REMAP_FLAGS = $(if $(filter dev,$(1)),,RUSTFLAGS="$(REMAP) $(RUSTFLAGS)")
 
-SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report/run tests/report/scenes tests/report/portable tests/demo \
+SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report/run tests/report/scenes tests/report/portable tests/report/aarch64 tests/demo \
                dist/install.sh dist/check-release dist/package dist/test dist/test-crate dist/test-recipes dist/test-rust $(wildcard dist/debian/*.p*) \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
@@ -101,7 +101,7 @@ endif
 install: builtin
 endif
 
-.PHONY: all build service keeper builtin man test quick test-shell test-report test-portable test-root lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo record \
+.PHONY: all build service keeper builtin man test quick test-shell test-report test-portable test-aarch64 test-root lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo record \
         install uninstall dist test-dist clean help
 
 all: build man ## Build the helper and the man pages
@@ -155,6 +155,11 @@ test-report: ## Try aba-lock on this system, such as macOS or FreeBSD, and write
 
 test-portable: need-cargo ## Run the scenes of test-report with the code for macOS and FreeBSD, on Linux, where /proc is empty [BASH_BIN]
 	@CARGO="$(CARGO)" tests/report/portable
+
+test-aarch64: need-cargo ## Run the scenes of test-report, and tests/cli or T='MODULE...' of it, with the helper for 64-bit ARM, by qemu
+	@tests/tools install aarch64
+	@$(MAKE) -s --no-print-directory build HELPER_TARGET=aarch64-unknown-linux-musl
+	@CARGO="$(CARGO)" tests/report/aarch64 $(T)
 
 test-root: need-cargo ## Run the tests with several users, as root
 	@$(CARGO) build --locked --quiet -p aba-lock -p aba-lock-builtin

@@ -13,11 +13,12 @@
 //!    `memory`, `first_times`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
 //!    `watch`. Also `planted_link`.
-//! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, `companion`, [`proc`], `process_handle`, `poll`,
+//! 3. Processes: `command`, `child_signals`, `child`, `detach`, `copier`, `thread`, `companion`, [`proc`], `kqueue`, `process_handle`, `poll`,
 //!    `file_watch`, `watcher`, `foreign_output`.
-//! 4. Uses of these: `append`, `binding`, `examine`, `identity`, `listening`, `owner`, `probe`, [`replace`],
+//! 4. Uses of these: `again`, `append`, `binding`, `examine`, `holding`, `identity`, `listening`, `owner`, `probe`, [`replace`],
 //!    `new_file`, `screen`.
 
+mod again;
 mod append;
 mod asked_processes;
 mod binding;
@@ -42,9 +43,13 @@ mod foreign_output;
 mod forward;
 mod general_heap;
 mod heap;
+#[cfg(not(linux))]
+mod holding;
 mod identity;
 mod interrupt;
 mod kept_file;
+#[cfg(any(target_os = "macos", target_os = "freebsd"))]
+mod kqueue;
 mod lease;
 mod limit;
 mod listening;
@@ -85,6 +90,7 @@ mod wait;
 mod watch;
 mod watcher;
 
+pub use again::open_for_reading;
 pub use append::write_once;
 pub use asked_processes::AskedProcesses;
 pub use binding::{ScriptBinding, end_bound_process, is_bound};
@@ -105,8 +111,8 @@ pub use directory::FileFacts;
 pub(crate) use directory::{Directory, directory_inodes};
 pub use examine::{Right, Rival, Room, may, room, undisturbed};
 pub use file::{
-    file_system, has_plain_inodes, is_network_file_system, leads_to, open_for_reading, open_unblocked, order,
-    same_file, try_leads_to, try_leads_to_through_link, try_names_at, word_for,
+    file_system, has_plain_inodes, is_network_file_system, leads_to, open_unblocked, order, same_file, try_leads_to,
+    try_leads_to_through_link, try_names_at, word_for,
 };
 pub use file_access::FileAccess;
 pub use file_watch::FileWatch;
@@ -114,6 +120,10 @@ pub use flock::{Mode, try_lock, unlock, wait_lock};
 pub use foreign_output::write_to_stderr_of;
 pub use forward::Forward;
 pub use heap::Heap;
+#[cfg(not(linux))]
+pub(crate) use holding::find_mode_at;
+#[cfg(not(linux))]
+pub use holding::{find_mode, holds};
 pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, heed_keyboard, ignores_keyboard};
 pub use kept_file::{KeptFile, open_link_to_look, open_to_look};

@@ -11,6 +11,7 @@
 //! - `state`: the result, as plain data
 //! - `tree`: the processes below a holder
 //! - `belief`: how far a record can be believed
+//! - `portable`: the holders on systems other than Linux
 //! - `shortcut`: answers without an examination of all processes
 //! - `observe`: the functions that observe flock(2) locks
 //! - [`ranges`]: the functions that observe fcntl(2) locks
@@ -19,6 +20,8 @@ mod belief;
 mod holder;
 mod lock_file;
 mod observe;
+#[cfg(not(linux))]
+mod portable;
 pub mod ranges;
 mod shortcut;
 mod stall;

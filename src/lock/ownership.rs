@@ -18,20 +18,34 @@
 //! as long as the descriptor is open elsewhere. A process in another pid namespace cannot know whether the holder lives, so it
 //! believes the record.
 
+#[cfg(not(linux))]
+mod portable;
+
+#[cfg(not(linux))]
+pub(super) use portable::{find_held, find_lock_of_description};
+
 use crate::lock::record::{self, Content};
 use crate::os;
-use crate::os::proc::lock_table::{self, KernelLock};
+#[cfg(linux)]
+use crate::os::proc::lock_table;
+use crate::os::proc::lock_table::KernelLock;
 use crate::os::proc::process;
 use std::fs::{self, File};
+#[cfg(linux)]
 use std::io;
 use std::iter;
-use std::os::fd::{AsRawFd, RawFd};
+#[cfg(linux)]
+use std::os::fd::AsRawFd;
+use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Returns true if the kernel should be asked whether the descriptor of the script already holds its lock: if the process that
 /// took it last still runs, or if the description has an owner. Otherwise there is no lock that could be lost.
 pub(super) fn may_be_held(content: &Content, file: &File) -> bool {
+    if cfg!(not(linux)) {
+        return true;
+    }
     let by_record = match content {
         Content::Record(record) => os::exists(record.pid),
         Content::Incomplete => true,
@@ -88,7 +102,7 @@ pub(super) fn is_held_for_ancestor(file: &File, KernelLock { locker, .. }: Kerne
 pub(super) fn find_lock_of_ancestor(path: &Path, asked: RawFd) -> Option<KernelLock> {
     let parent = os::parent_id();
     let identity = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
-    let is_of_parent = || identity(&PathBuf::from(format!("/proc/{parent}/fd/{asked}"))) == identity(path);
+    let is_of_parent = || process::file_of_descriptor(parent, asked) == identity(path);
     os::inherited_descriptors().into_iter().find_map(|fd| {
         let file = os::try_second_descriptor(fd).ok()?;
         let leads_here = os::try_leads_to(path, &file).is_ok_and(|leads| leads);
@@ -117,9 +131,9 @@ fn ancestors(process: u32) -> Vec<u32> {
     iter::once(process).chain(parent).collect()
 }
 
-/// Returns the lock that this very open file description already holds. Without `/proc` and on other systems, that is not shown,
-/// and the result is `None`. With `fcntl`, only a lock of fcntl(2) on the whole file counts. Any other error is returned: a caller that
+/// Returns the lock that this very open file description already holds. Without `/proc`, that is not shown, and the result is `None`. With `fcntl`, only a lock of fcntl(2) on the whole file counts. Any other error is returned: a caller that
 /// took the lock for one of another process would be refused by a lock of its own.
+#[cfg(linux)]
 pub(super) fn find_held(file: &File, fcntl: bool) -> io::Result<Option<KernelLock>> {
     let fd = file.as_raw_fd();
     let found =

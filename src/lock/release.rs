@@ -9,8 +9,12 @@ use crate::lock::error::LockError;
 use crate::lock::events;
 use crate::lock::fcntl;
 use crate::lock::ownership::find_lock_of_ancestor;
+#[cfg(not(linux))]
+use crate::lock::ownership::find_lock_of_description;
 use crate::lock::unlock::unlock_description;
-use crate::os::proc::lock_table::{self, KernelLock};
+#[cfg(linux)]
+use crate::os::proc::lock_table;
+use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, Mode, leads_to, try_leads_to};
 use crate::store::{self, Store, lock_file_name};
 use std::fs::{self, File};
@@ -83,9 +87,12 @@ pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError>
         return Ok(os::is_bound(fd).then_some(Mode::Exclusive));
     }
     let cannot = |source| LockError::Unknown { fd, path: path.to_owned(), source };
-    let mut lock = lock_table::try_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)?;
-    if lock.is_none() && is_users(path) {
-        lock = lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)?;
-    }
+    #[cfg(linux)]
+    let lock = match lock_table::try_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)? {
+        None if is_users(path) => lock_table::try_fcntl_lock_of_descriptor(file.as_raw_fd()).map_err(cannot)?,
+        lock => lock,
+    };
+    #[cfg(not(linux))]
+    let lock = find_lock_of_description(&file).map_err(cannot)?;
     Ok(lock.or_else(|| find_lock_of_ancestor(path, fd)).map(KernelLock::mode))
 }

@@ -5,10 +5,13 @@
 use std::mem;
 
 /// The clock that runs since boot, also while the machine is suspended.
-#[cfg(linux)]
+#[cfg(target_os = "linux")]
 const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
-#[cfg(not(linux))]
+#[cfg(target_os = "freebsd")]
 const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+/// macOS notes the start time of a process by the clock of the day. So the ticks begin with 1970 there.
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+const CLOCK: libc::clockid_t = libc::CLOCK_REALTIME;
 
 /// The number of clock ticks in a second.
 #[cfg(not(linux))]

@@ -118,14 +118,22 @@ fn list_descriptors(mut visit: impl FnMut(RawFd)) {
     }
 }
 
+/// Calls `visit` for each descriptor that is open on a file. `/dev/fd` of FreeBSD has only the first three.
 #[cfg(not(linux))]
-fn list_descriptors(visit: impl FnMut(RawFd)) {
+fn list_descriptors(mut visit: impl FnMut(RawFd)) {
+    if let Ok(files) = super::proc::portable::list_open_files(std::process::id()) {
+        return files.into_iter().for_each(|file| visit(file.number));
+    }
     let entries = std::fs::read_dir("/dev/fd").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).for_each(visit);
 }
 
 /// Makes process `pid` the owner of the open file description (`F_SETOWN`), for all its descriptors. 0 means no owner.
 pub fn set_owner(file: &File, pid: u32) {
+    // Other systems know an owner only for terminals and sockets.
+    if cfg!(not(linux)) {
+        return;
+    }
     if let Ok(pid) = libc::pid_t::try_from(pid) {
         // SAFETY: it takes numbers. No signal is sent to the owner unless a process asks for that (`O_ASYNC`).
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETOWN, pid) };
@@ -136,6 +144,9 @@ pub fn set_owner(file: &File, pid: u32) {
 /// namespace.
 #[must_use]
 pub fn owner(file: &File) -> Option<u32> {
+    if cfg!(not(linux)) {
+        return None;
+    }
     // SAFETY: it only asks.
     let owner = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETOWN) };
     u32::try_from(owner).ok().filter(|pid| *pid != 0)

@@ -3,12 +3,14 @@
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
 use std::ffi::CString;
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+#[cfg(linux)]
+use std::os::fd::AsRawFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// Returns true if two open files are the same file.
@@ -27,13 +29,6 @@ pub fn open_unblocked(path: &Path) -> io::Result<File> {
     let fd = unsafe { libc::openat(libc::AT_FDCWD, path.as_ptr(), flags) };
     // SAFETY: the descriptor is new, open, and has no other owner.
     if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) })) }
-}
-
-/// Opens the file of a descriptor again, for reading. This needs `/proc` and the permission to read the file.
-pub fn open_for_reading(file: &File) -> io::Result<File> {
-    // O_NONBLOCK: opening a FIFO could block.
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(libc::O_NONBLOCK).open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Orders the content of a new file before all later changes, such as a rename: after a loss of power either both are

@@ -1,4 +1,4 @@
-//! Watches single files with inotify(7), for a process that waits until the lock of a file is released.
+//! Watches single files with inotify(7) or kqueue(2), for a process that waits until the lock of a file is released.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -13,7 +13,10 @@ use std::time::Duration;
 /// released without a close. So the caller must look again after some time, too.
 #[derive(Debug)]
 pub struct FileWatch {
+    #[cfg(linux)]
     events: Option<File>,
+    #[cfg(any(target_os = "macos", target_os = "freebsd"))]
+    queue: Option<super::kqueue::Queue>,
 }
 
 #[cfg(linux)]
@@ -95,7 +98,7 @@ impl FileWatch {
 }
 
 /// Returns true if one of the descriptors is ready within the limit.
-#[cfg(linux)]
+#[cfg(any(linux, target_os = "macos", target_os = "freebsd"))]
 fn poll(polled: &mut [libc::pollfd], limit: Duration) -> bool {
     let number = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
     let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
@@ -103,12 +106,58 @@ fn poll(polled: &mut [libc::pollfd], limit: Duration) -> bool {
     unsafe { libc::poll(polled.as_mut_ptr(), number, limit) > 0 }
 }
 
-/// Other systems cannot report the release of a lock, so the caller only looks again.
-#[cfg(not(linux))]
+/// kqueue(2) needs an open descriptor of each file. macOS reports the release of a lock, FreeBSD only each close.
+#[cfg(any(target_os = "macos", target_os = "freebsd"))]
 impl FileWatch {
     #[must_use]
     pub fn new() -> Self {
-        Self { events: None }
+        Self { queue: super::kqueue::Queue::new().ok() }
+    }
+
+    /// Also watches the file that is at `path` now. Returns false if it cannot be watched. The directory is watched, too, because a new file
+    /// at the path is no event of the old one.
+    pub fn add(&mut self, path: &Path) -> bool {
+        let Some(queue) = &mut self.queue else { return false };
+        let has_directory = path.parent().is_some_and(|directory| queue.add_path(directory).is_ok());
+        queue.add_path(path).is_ok() && has_directory
+    }
+
+    /// Also reports changes of the open `file`, wherever its path leads to later. Returns false if that is not possible.
+    pub fn add_open_file(&mut self, file: &File) -> bool {
+        self.queue.as_mut().is_some_and(|queue| file.try_clone().and_then(|copy| queue.add_file(copy)).is_ok())
+    }
+
+    /// Returns the descriptor of the system for the events.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<std::os::fd::RawFd> {
+        self.queue.as_ref().map(super::kqueue::Queue::descriptor)
+    }
+
+    /// Forgets the events so far.
+    pub fn clear(&mut self) {
+        self.queue.iter().for_each(super::kqueue::Queue::clear);
+    }
+
+    /// Waits for an event or the end of one of the processes, for at most `limit`, or until a signal comes. Returns true if it
+    /// knows of an event or an end.
+    pub fn wait(&mut self, processes: &[Process], limit: Duration) -> bool {
+        let all = self.descriptor().into_iter().chain(processes.iter().map(Process::descriptor));
+        let mut polled: Vec<libc::pollfd> =
+            all.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        let happened = poll(&mut polled, limit);
+        if happened {
+            self.clear();
+        }
+        happened
+    }
+}
+
+/// The code for other systems, on Linux: the caller only looks again.
+#[cfg(not(any(linux, target_os = "macos", target_os = "freebsd")))]
+impl FileWatch {
+    #[must_use]
+    pub fn new() -> Self {
+        Self {}
     }
 
     pub fn add(&mut self, _: &Path) -> bool {

@@ -1,10 +1,12 @@
 //! The proc(5) file system: processes, the lock table of the kernel, and the processes that use ports.
 //!
-//! The layers, the lowest first: [`process`] and [`port_owners`], [`lock_table`], [`openers`],
+//! The layers, the lowest first: `portable` (other systems), [`process`] and [`port_owners`], [`lock_table`], [`openers`],
 //! [`sharers`].
 
 pub mod lock_table;
 pub mod openers;
 pub mod port_owners;
+#[cfg(any(test, not(linux)))]
+pub(in crate::os) mod portable;
 pub mod process;
 pub mod sharers;

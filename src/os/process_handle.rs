@@ -24,7 +24,7 @@ pub struct Process {
 /// The means to distinguish a process from a later one with the same number.
 #[derive(Debug)]
 enum ProcessDescriptor {
-    /// `pidfd_open(2)`: it becomes readable when the process ends.
+    /// `pidfd_open(2)`, or a kqueue(2): it becomes readable when the process ends.
     Process(OwnedFd),
     /// The directory of the process in a `/proc` whose numbers are not ours. It can be signalled, too
     /// (`pidfd_send_signal(2)`).
@@ -109,7 +109,13 @@ pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
     }
 }
 
-#[cfg(not(linux))]
+/// Opens a queue for the end of the process, which cannot signal it.
+#[cfg(any(target_os = "macos", target_os = "freebsd"))]
+pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    super::kqueue::open_process(pid)
+}
+
+#[cfg(not(any(linux, target_os = "macos", target_os = "freebsd")))]
 pub(super) fn pidfd_open(_: libc::pid_t) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -53,6 +53,10 @@ pub struct Alarm {
 /// The interval between two rings.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// The interval at which an alarm rings on other systems than Linux, so that the caller notices the end of its parent.
+#[cfg(not(linux))]
+const LOOK_AT_PARENT: Duration = Duration::from_secs(1);
+
 impl Alarm {
     /// Installs the handler; [`Alarm::after`] and [`Alarm::when_parent_ends`] make it ring.
     pub fn new() -> Self {
@@ -84,6 +88,9 @@ impl Alarm {
 
     /// Rings once `span` has passed, and then again and again. With `None` it rings only for another reason.
     pub fn after(&self, span: Option<Duration>) {
+        #[cfg(not(linux))]
+        let span =
+            if self.heeds_parent.get() { Some(span.unwrap_or(LOOK_AT_PARENT).min(LOOK_AT_PARENT)) } else { span };
         // A value of zero would switch the timer off.
         Self::set(span.map_or(Duration::ZERO, |span| span.max(Duration::from_micros(1))), AGAIN);
         // A signal that came just before must still interrupt the next call.
@@ -102,8 +109,8 @@ impl Alarm {
         RINGING.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Rings when the parent has ended (Linux), so that this process does not wait for a script that is gone. It may
-    /// also ring when only a thread of the parent has ended: the caller compares
+    /// Rings when the parent has ended, so that this process does not wait for a script that is gone. It may also ring when only a
+    /// thread of the parent has ended, and on other systems than Linux every second: the caller compares
     /// [`parent_id`](super::this_process::parent_id).
     pub fn when_parent_ends(&self) {
         self.heeds_parent.set(true);

@@ -1,4 +1,4 @@
-//! Watches a directory for changes without polling: with inotify(7), or with signals that interrupt a blocking call.
+//! Watches a directory for changes without polling: with inotify(7) or kqueue(2), or with signals that interrupt a blocking call.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
@@ -15,14 +15,32 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Reports that a file in a directory was written, created, renamed, removed or closed.
 #[derive(Debug)]
 pub struct DirectoryWatch {
+    #[cfg(linux)]
     events: Option<File>,
+    #[cfg(any(target_os = "macos", target_os = "freebsd"))]
+    queue: Option<super::kqueue::Queue>,
 }
 
 impl DirectoryWatch {
     /// Begins to watch. Each change from now on ends the next [`DirectoryWatch::wait`], even if that is called later.
     #[must_use]
+    #[cfg(linux)]
     pub fn new(directory: &Path) -> Self {
         Self { events: watch(directory, CHANGES).ok() }
+    }
+
+    /// Begins to watch the names in the directory. The content of its files is not watched, so [`DirectoryWatch::wait`] also polls.
+    #[must_use]
+    #[cfg(any(target_os = "macos", target_os = "freebsd"))]
+    pub fn new(directory: &Path) -> Self {
+        Self { queue: watch(directory, CHANGES).ok() }
+    }
+
+    /// The code for other systems, on Linux: [`DirectoryWatch::wait`] polls.
+    #[must_use]
+    #[cfg(not(any(linux, target_os = "macos", target_os = "freebsd")))]
+    pub fn new(_: &Path) -> Self {
+        Self {}
     }
 
     /// Waits for a change, for at most `limit`, or until a signal comes. Returns true if it knows of a change.
@@ -46,10 +64,18 @@ impl DirectoryWatch {
         changed
     }
 
-    /// Waits for the polling interval.
+    /// Waits for a change of the names, for at most the polling interval. Returns true, because there may be other changes.
     #[cfg(not(linux))]
     pub fn wait(&mut self, limit: Option<Duration>) -> bool {
-        std::thread::sleep(limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN)));
+        let limit = limit.map_or(LOOK_AGAIN, |limit| limit.min(LOOK_AGAIN));
+        #[cfg(any(target_os = "macos", target_os = "freebsd"))]
+        if let Some(queue) = &self.queue {
+            if queue.take(limit) {
+                queue.clear();
+            }
+            return true;
+        }
+        std::thread::sleep(limit);
         true
     }
 }
@@ -156,7 +182,13 @@ fn watch(directory: &Path, changes: u32) -> io::Result<File> {
     if watched < 0 { Err(io::Error::last_os_error()) } else { Ok(events) }
 }
 
-#[cfg(not(linux))]
+#[cfg(any(target_os = "macos", target_os = "freebsd"))]
+fn watch(directory: &Path, _: u32) -> io::Result<super::kqueue::Queue> {
+    let mut queue = super::kqueue::Queue::new()?;
+    queue.add_path(directory).map(|()| queue)
+}
+
+#[cfg(not(any(linux, target_os = "macos", target_os = "freebsd")))]
 fn watch(_: &Path, _: u32) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -27,6 +27,13 @@ impl Sight {
         Self { hidden, blind_spot: None, all: true }
     }
 
+    /// Returns what can be seen if the kernel has said whether this lock is held, and if it has not.
+    #[cfg(not(linux))]
+    pub(super) fn with_list(self, has_list: bool) -> Self {
+        let blind_spot = self.blind_spot.filter(|spot| *spot != BlindSpot::List);
+        Self { blind_spot: blind_spot.or_else(|| (!has_list).then_some(BlindSpot::List)), ..self }
+    }
+
     /// Returns what can be seen. `met_hidden` is true if a process was found whose files we may not see, and `has_list` if the
     /// kernel's list of locks could be read.
     pub(super) fn new(met_hidden: bool, has_list: bool) -> Self {

@@ -6,6 +6,8 @@
 use super::belief::{Sight, judge_record};
 use super::holder::Holder;
 use super::lock_file::{LockFile, identify_file, identify_file_in, identify_files};
+#[cfg(not(linux))]
+use super::portable;
 use super::shortcut::{self, AllHolders};
 use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
 use super::waiter::name_ticket_holders;
@@ -301,6 +303,10 @@ fn look(
         let content = contents.next();
         let is_free = openers.is_empty() && listed.iter().all(|one| one.waits);
         let content = content.filter(|_| is_free).unwrap_or_else(|| record::read_path(&file.path));
+        #[cfg(not(linux))]
+        let (openers, listed, sight) = portable::assign_lock(&file, openers, &content, sight);
+        #[cfg(not(linux))]
+        let openers = &openers;
         let state = build_state_with(&file, openers, &listed, sight, content);
         states.push((file, state));
     }

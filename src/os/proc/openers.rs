@@ -5,10 +5,18 @@
 //! if the process that called flock(2) has ended. The lock table of the kernel would name only that process. Processes
 //! of other users can be hidden; each result says if some were.
 
-use crate::os::directory::{Directory, EntryBuffer, FileFacts};
+#[cfg(linux)]
+use crate::os::directory::Directory;
+use crate::os::directory::{EntryBuffer, FileFacts};
 use crate::os::flock::Mode;
+#[cfg(not(linux))]
+use crate::os::holding::find_mode_at;
 use crate::os::number_map::NumberMap;
-use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, range_owner, read_fdinfo_lock};
+#[cfg(linux)]
+use crate::os::proc::lock_table::read_fdinfo_lock;
+use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, range_owner};
+#[cfg(not(linux))]
+use crate::os::proc::portable;
 use crate::os::proc::process::{self, has_vanished};
 use crate::os::range::RangeLock;
 use crate::os::slot::TURNSTILE;
@@ -16,8 +24,11 @@ use crate::os::thread::map_in_threads;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::HashMap;
+#[cfg(not(linux))]
+use std::ffi::CString;
 use std::ffi::{CStr, OsString};
 use std::fs;
+#[cfg(linux)]
 use std::io::ErrorKind::PermissionDenied;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -60,16 +71,33 @@ pub struct ScannedDescriptor<'a> {
     number: &'a CStr,
     /// True if its lock could not be read, although it may hold one.
     unread: Cell<bool>,
+    /// The path of the file, if this descriptor may hold a lock.
+    #[cfg(not(linux))]
+    lockable: Option<&'a Path>,
 }
 
 impl ScannedDescriptor<'_> {
     /// Its flock(2) lock, and the file of that lock as the kernel names it.
     #[must_use]
+    #[cfg(linux)]
     pub fn lock(&self) -> Option<(FileId, KernelLock)> {
         read_fdinfo_lock(&self.path_in("fdinfo")).unwrap_or_else(|error| {
             self.unread.set(!has_vanished(&error));
             None
         })
+    }
+
+    /// The flock(2) lock that some descriptor holds on its file. It may be another one than this: the kernel does not say which.
+    #[must_use]
+    #[cfg(not(linux))]
+    pub fn lock(&self) -> Option<(FileId, KernelLock)> {
+        let path = self.lockable?;
+        let mode = find_mode_at(path, self.data.dev, self.data.ino).unwrap_or_else(|error| {
+            self.unread.set(error.kind() != std::io::ErrorKind::NotFound);
+            None
+        });
+        let wanted = WantedFile { dev: self.data.dev, ino: self.data.ino, path: path.to_owned(), lost: false };
+        Some((crate::os::proc::lock_table::file_id(&wanted), KernelLock::of_file(0, mode? == Mode::Exclusive)))
     }
 
     /// Returns true if it holds this fcntl(2) lock.
@@ -178,6 +206,34 @@ impl Scanner {
 
     /// Adds the results of `find` for the descriptors of `pid` to `found`. Returns false if this process may not see all of
     /// them.
+    #[cfg(not(linux))]
+    #[expect(clippy::unused_self, reason = "the counterpart for Linux has buffers")]
+    pub(super) fn scan_process<T>(
+        &mut self,
+        pid: u32,
+        find: impl Fn(&ScannedDescriptor) -> Option<T>,
+        found: &mut Vec<T>,
+    ) -> bool {
+        let files = match portable::list_open_files(pid) {
+            Ok(files) => files,
+            Err(_) => return process::read_stat(pid).is_none(),
+        };
+        let mut all = true;
+        for file in &files {
+            let data = FileFacts { dev: file.dev, ino: file.ino, links: file.links, mode: file.mode, size: 0 };
+            let number = CString::new(file.number.to_string()).unwrap_or_default();
+            let lockable = file.may_hold_lock.then_some(file.path.as_path());
+            let unread = Cell::new(false);
+            let descriptor = ScannedDescriptor { pid, data, process: "", number: &number, unread, lockable };
+            found.extend(find(&descriptor));
+            all &= !descriptor.unread.get();
+        }
+        all
+    }
+
+    /// Adds the results of `find` for the descriptors of `pid` to `found`. Returns false if this process may not see all of
+    /// them.
+    #[cfg(linux)]
     pub(super) fn scan_process<T>(
         &mut self,
         pid: u32,
@@ -197,6 +253,7 @@ impl Scanner {
 
     /// Scans the descriptors of the process or thread at `path`. Returns false if this process may not see them all, and
     /// their number.
+    #[cfg(linux)]
     fn scan_directory<T>(
         &mut self,
         pid: u32,

@@ -2,8 +2,8 @@
 //!
 //! Each function reads what it needs when it is called, and promises nothing about the next moment: a process can end,
 //! and its number can be given to another process, at any time. Callers that need proof compare start times
-//! ([`is_alive`]) or open the process ([`Process`](crate::os::Process)). On systems without `/proc`, every answer is
-//! "not known".
+//! ([`is_alive`]) or open the process ([`Process`](crate::os::Process)). On systems without `/proc`, the folder `portable`
+//! has the facts that the kernel shows there; all other answers are "not known".
 //!
 //! The files in layers, the lowest first: `read` (the files of `/proc`), `stat` (one line of numbers for each process),
 //! `activity` (threads, children, the present system call), `namespace` (PID namespaces), then `lifetime`, `user`,
@@ -22,7 +22,9 @@ mod read;
 mod stat;
 mod user;
 
-pub(crate) use activity::{call_arguments, other_thread};
+pub(crate) use activity::call_arguments;
+#[cfg(linux)]
+pub(crate) use activity::other_thread;
 pub use activity::{
     caught_signals, children, children_of_threads, has_timers, ignored_signals, is_running, sleeps_in, threads,
     times_it_slept, tracer,
@@ -33,8 +35,8 @@ pub use command_line::{
     runs_our_program, words,
 };
 pub use descriptors::{
-    descriptors, is_guarded, is_pipe, may_be_looked_into, may_read, may_write, pipes_it_reads, pipes_it_writes,
-    prints_to, writes_to_pipe,
+    descriptors, file_of_descriptor, is_guarded, is_pipe, may_be_looked_into, may_read, may_write, pipes_it_reads,
+    pipes_it_writes, prints_to, writes_to_pipe,
 };
 pub(crate) use descriptors::{process_of_pidfd, sends_signals};
 pub use lifetime::{has_ended, is_alive};

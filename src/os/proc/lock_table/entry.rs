@@ -40,7 +40,7 @@ impl SlotUse {
 
 impl KernelLock {
     /// Returns a lock of the whole file, or the wait of a process for it.
-    pub(super) fn of_file(locker: u32, exclusive: bool) -> Self {
+    pub(crate) fn of_file(locker: u32, exclusive: bool) -> Self {
         Self { locker, exclusive, slots: SlotUse::None, place: QueuePlace::Lock, priority: Priority::Normal }
     }
 

@@ -1,8 +1,12 @@
 //! The present activity of a process: its threads and children, the system call in which it sleeps, its signals and
 //! timers.
 
-use super::read::{SMALL, read_small, read_whole};
+#[cfg(linux)]
+use super::read::SMALL;
+use super::read::{read_small, read_whole};
 use super::stat::stat_field;
+#[cfg(not(linux))]
+use super::stat::{RunState, read_all_stats, read_stat};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -16,6 +20,14 @@ pub fn sleeps_in(pid: u32) -> Option<String> {
 
 /// Returns true if the first thread of a process runs or is ready to run (state `R`).
 #[must_use]
+#[cfg(not(linux))]
+pub fn is_running(pid: u32) -> bool {
+    read_stat(pid).is_some_and(|stat| stat.state == RunState::Running)
+}
+
+/// Returns true if the first thread of a process runs or is ready to run (state `R`).
+#[must_use]
+#[cfg(linux)]
 pub fn is_running(pid: u32) -> bool {
     let stat = read_small(&format!("/proc/{pid}/stat"));
     stat.is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('R')))
@@ -30,6 +42,15 @@ pub fn threads(pid: u32) -> Option<u64> {
 /// The running children of the first thread of a process (`proc_tid_children(5)`). Empty if the kernel does not list
 /// them.
 #[must_use]
+#[cfg(not(linux))]
+pub fn children(pid: u32) -> Vec<u32> {
+    read_all_stats().into_iter().filter(|stat| stat.parent == pid).map(|stat| stat.pid).collect()
+}
+
+/// The running children of the first thread of a process (`proc_tid_children(5)`). Empty if the kernel does not list
+/// them.
+#[must_use]
+#[cfg(linux)]
 pub fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let list = match read_small(&path) {
@@ -88,6 +109,9 @@ pub(super) fn parse_call_arguments(call: &str) -> Vec<u64> {
 /// The directory in `/proc` of a thread other than the first, in a process with several threads. If the first thread
 /// has ended, only this directory shows the descriptors and the command line.
 pub(crate) fn other_thread(pid: u32) -> Option<PathBuf> {
+    if cfg!(not(linux)) {
+        return None;
+    }
     let threads = format!("/proc/{pid}/task");
     // Most processes have one thread, which the number of links shows with one call.
     if fs::metadata(&threads).ok()?.nlink() < 4 {

@@ -4,7 +4,11 @@
 
 use super::activity::other_thread;
 use super::namespace::has_our_numbers;
+#[cfg(not(linux))]
+use super::read::{SMALL, decode_lossy};
 use super::read::{has_vanished, read_short, read_small, try_read_small};
+#[cfg(not(linux))]
+use crate::os::proc::portable;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +23,9 @@ pub fn words(pid: u32) -> Vec<String> {
 
 /// Does the same as [`words`], or returns why they cannot be read. Empty if the process has ended.
 pub(crate) fn try_words(pid: u32) -> io::Result<Vec<String>> {
+    if cfg!(not(linux)) {
+        return Ok(words(pid));
+    }
     match try_read_small(&format!("/proc/{pid}/cmdline")) {
         Ok(text) if text.is_empty() => Ok(words(pid)),
         Ok(text) => Ok(text.split_terminator('\0').map(str::to_owned).collect()),
@@ -99,6 +106,11 @@ pub fn local_command_line(pid: u32) -> String {
 
 /// The command line as the kernel shows it. Empty for a kernel thread, and for a process that has ended.
 fn command_text(pid: u32, read: fn(&str) -> Option<String>) -> String {
+    #[cfg(not(linux))]
+    if let Some(arguments) = portable::read_arguments(pid) {
+        let words = &arguments.words[..arguments.words.len().min(SMALL)];
+        return decode_lossy(words).into_owned();
+    }
     let text = read(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
     if !text.is_empty() {
         return text;
@@ -109,6 +121,9 @@ fn command_text(pid: u32, read: fn(&str) -> Option<String>) -> String {
 /// The first 15 bytes of the name of the program of a process. Empty if the process does not exist.
 #[must_use]
 pub fn name(pid: u32) -> String {
+    #[cfg(not(linux))]
+    return portable::read_process(pid).map(|facts| facts.name).unwrap_or_default();
+    #[cfg(linux)]
     read_small(&format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
 }
 
@@ -134,7 +149,11 @@ pub enum InitialVariable {
 /// The value that a variable had when the process was started.
 #[must_use]
 pub fn initial_variable(pid: u32, name: &str) -> InitialVariable {
-    find_variable(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(), name)
+    #[cfg(linux)]
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    #[cfg(not(linux))]
+    let environment = portable::read_arguments(pid).unwrap_or_default().environment;
+    find_variable(&environment, name)
 }
 
 pub(super) fn find_variable(environment: &[u8], name: &str) -> InitialVariable {

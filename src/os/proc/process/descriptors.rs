@@ -13,7 +13,22 @@ use std::path::{Path, PathBuf};
 /// Returns true if this process may list the descriptors of `pid`.
 #[must_use]
 pub fn may_be_looked_into(pid: u32) -> bool {
+    #[cfg(not(linux))]
+    return crate::os::proc::portable::list_open_files(pid).is_ok();
+    #[cfg(linux)]
     fs::read_dir(format!("/proc/{pid}/fd")).is_ok()
+}
+
+/// The device and inode of the file that is open on a descriptor of a process.
+#[must_use]
+pub fn file_of_descriptor(pid: u32, number: i32) -> Option<(u64, u64)> {
+    #[cfg(not(linux))]
+    {
+        let files = crate::os::proc::portable::list_open_files(pid).ok()?;
+        files.into_iter().find(|file| file.number == number).map(|file| (file.dev, file.ino))
+    }
+    #[cfg(linux)]
+    fs::metadata(format!("/proc/{pid}/fd/{number}")).ok().map(|data| (data.dev(), data.ino()))
 }
 
 /// Returns true if this process may not follow any descriptor of `pid`, although it may be able to list them. On some

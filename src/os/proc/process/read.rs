@@ -17,9 +17,15 @@ pub(crate) fn read_small(path: &str) -> Option<String> {
 
 /// Reads the first 4 KiB of a file with one call, or returns why it cannot be read.
 pub(crate) fn try_read_small(path: &str) -> io::Result<String> {
+    refuse_proc(path)?;
     let mut bytes = [0; SMALL];
     let len = fs::File::open(path)?.read(&mut bytes)?;
     Ok(decode_lossy(&bytes[..len]).into_owned())
+}
+
+/// Fails for a file in `/proc` if this is the code for other systems, which have no such files.
+fn refuse_proc(path: &str) -> io::Result<()> {
+    if cfg!(not(linux)) && path.starts_with("/proc/") { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
 }
 
 /// The number of bytes that [`read_short`] reads at first.
@@ -28,6 +34,7 @@ pub(super) const SHORT: usize = 512;
 /// Reads the first 4 KiB of a file that is usually shorter than 512 bytes. The small buffer saves the time to clear a
 /// large one.
 pub(super) fn read_short(path: &str) -> Option<String> {
+    refuse_proc(path).ok()?;
     let mut bytes = [0; SHORT];
     let len = fs::File::open(path).ok()?.read(&mut bytes).ok()?;
     if len == SHORT { read_small(path) } else { Some(decode_lossy(&bytes[..len]).into_owned()) }
@@ -47,6 +54,7 @@ pub(crate) fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {
 
 /// Reads a whole file with few calls, since each call returns the state at that moment.
 pub(crate) fn read_whole(path: &str) -> Option<String> {
+    refuse_proc(path).ok()?;
     let mut bytes = Vec::with_capacity(64 * 1024);
     fs::File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

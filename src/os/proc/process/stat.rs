@@ -3,8 +3,12 @@
 
 use super::read::read_small;
 use crate::os::clock::ticks_per_second;
+#[cfg(linux)]
 use crate::os::directory::{Directory, EntryBuffer};
+#[cfg(not(linux))]
+use crate::os::{clock::ticks_since_boot, proc::portable};
 use std::collections::BTreeSet;
+#[cfg(linux)]
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -12,14 +16,22 @@ use std::time::Duration;
 /// The start time of a process, in clock ticks since boot (field 22). `None` if the process does not exist.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
-    stat_field(pid, 22)
+    #[cfg(linux)]
+    let start = stat_field(pid, 22);
+    #[cfg(not(linux))]
+    let start = portable::read_process(pid).map(|facts| facts.start);
+    start
 }
 
 /// The process that started `pid`, or that adopted it when its parent ended (field 4). 0 if that process is not visible
 /// from this PID namespace.
 #[must_use]
 pub fn parent(pid: u32) -> Option<u32> {
-    u32::try_from(stat_field(pid, 4)?).ok()
+    #[cfg(linux)]
+    let parent = u32::try_from(stat_field(pid, 4)?).ok();
+    #[cfg(not(linux))]
+    let parent = portable::read_process(pid).map(|facts| facts.parent);
+    parent
 }
 
 /// Maximum number of ancestors that are considered: the processes can change while the list is read.
@@ -85,15 +97,22 @@ pub fn all_ancestors(pid: u32) -> Option<BTreeSet<u32>> {
                 last = parent;
             }
             // A process that has ended, or one of another user that is hidden from this one.
-            None if fs::symlink_metadata(format!("/proc/{last}"))
-                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound) =>
-            {
-                break;
-            }
+            None if is_missing(last) => break,
             None => return None,
         }
     }
     Some(all)
+}
+
+/// Returns true if there is no process with this number, and false if it may be hidden.
+fn is_missing(pid: u32) -> bool {
+    #[cfg(linux)]
+    let is_missing = fs::symlink_metadata(format!("/proc/{pid}"));
+    #[cfg(linux)]
+    let is_missing = is_missing.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    #[cfg(not(linux))]
+    let is_missing = !crate::os::signal::exists(pid);
+    is_missing
 }
 
 /// A process that had not ended when its line was read.
@@ -120,7 +139,27 @@ pub struct ProcessStat {
 /// Reads the line of a process. `None` if the process has ended.
 #[must_use]
 pub fn read_stat(pid: u32) -> Option<ProcessStat> {
-    parse_stat(pid, &read_small(&format!("/proc/{pid}/stat"))?)
+    #[cfg(linux)]
+    let stat = parse_stat(pid, &read_small(&format!("/proc/{pid}/stat"))?);
+    #[cfg(not(linux))]
+    let stat = from_facts(portable::read_process(pid)?);
+    stat
+}
+
+/// Returns the numbers of a process on another system. `None` if it has ended.
+#[cfg(not(linux))]
+fn from_facts(facts: portable::ProcessFacts) -> Option<ProcessStat> {
+    (!matches!(facts.state, "Z" | "X")).then(|| ProcessStat {
+        pid: facts.pid,
+        parent: facts.parent,
+        group: facts.group,
+        session: facts.session,
+        foreground: facts.foreground,
+        terminal: 0,
+        threads: 1,
+        start: facts.start,
+        state: RunState::parse(facts.state),
+    })
 }
 
 pub(super) fn parse_stat(pid: u32, stat: &str) -> Option<ProcessStat> {
@@ -149,7 +188,11 @@ pub(super) fn parse_stat(pid: u32, stat: &str) -> Option<ProcessStat> {
 /// Reads the lines of all visible processes that have not ended.
 #[must_use]
 pub fn read_all_stats() -> Vec<ProcessStat> {
-    all_pids().into_iter().filter_map(read_stat).collect()
+    #[cfg(linux)]
+    let all = all_pids().into_iter().filter_map(read_stat).collect();
+    #[cfg(not(linux))]
+    let all = portable::list_processes().unwrap_or_default().into_iter().filter_map(from_facts).collect();
+    all
 }
 
 /// The numbers of all visible processes. Empty if `/proc` cannot be listed.
@@ -158,7 +201,14 @@ pub fn all_pids() -> Vec<u32> {
     try_all_pids().unwrap_or_default()
 }
 
+/// The numbers of all visible processes, or the reason why they cannot be listed.
+#[cfg(not(linux))]
+pub(crate) fn try_all_pids() -> io::Result<Vec<u32>> {
+    portable::list_pids()
+}
+
 /// The numbers of all visible processes, or the reason why `/proc` cannot be listed.
+#[cfg(linux)]
 pub(crate) fn try_all_pids() -> io::Result<Vec<u32>> {
     let mut pids = Vec::with_capacity(1024);
     Directory::open(c"/proc")?.for_each(&mut EntryBuffer::new(), |name, _| {
@@ -172,6 +222,15 @@ pub(crate) fn try_all_pids() -> io::Result<Vec<u32>> {
 impl ProcessStat {
     /// The time since the process was started.
     #[must_use]
+    #[cfg(not(linux))]
+    pub fn age(&self) -> Option<Duration> {
+        let hundredths = ticks_since_boot().saturating_sub(self.start) * 100 / u64::from(ticks_per_second());
+        Some(Duration::from_millis(hundredths * 10))
+    }
+
+    /// The time since the process was started.
+    #[must_use]
+    #[cfg(linux)]
     pub fn age(&self) -> Option<Duration> {
         let uptime: f64 = read_small("/proc/uptime")?.split_ascii_whitespace().next()?.parse().ok()?;
         #[expect(clippy::cast_precision_loss, reason = "2^52 ticks are more than a million years")]

@@ -3,13 +3,19 @@
 //! Names come from `/etc/passwd`, because a static binary has no name service.
 
 use super::read::{SMALL, decode_lossy, read_small};
+#[cfg(not(linux))]
+use crate::os::proc::portable;
 use std::fs;
+#[cfg(linux)]
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// The user of a process.
 #[must_use]
 pub fn user_of(pid: u32) -> Option<u32> {
+    #[cfg(not(linux))]
+    return portable::read_process(pid).map(|facts| facts.uid);
+    #[cfg(linux)]
     fs::metadata(format!("/proc/{pid}")).ok().map(|data| data.uid())
 }
 

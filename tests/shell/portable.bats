@@ -1,0 +1,128 @@
+#!/usr/bin/env bats
+# The answers that need to know which process holds a lock. On other systems than Linux, they come from other sources: run this file with
+# the helper of a build with `--cfg aba_portable`, too (CONTRIBUTING.md).
+
+load helper
+
+@test "a child is granted the lock of its parent, with and without the list of descriptors" {
+    script parent <<'END'
+aba_lock_operation save
+bash -c 'source "$LIBRARY"; aba_lock_operation --on-conflict return save; echo "listed $?"'
+timeout "$PATIENCE" aba-lock lock save -- echo nested
+env -u ABA_LOCK_FDS timeout "$PATIENCE" aba-lock lock save -- echo unlisted
+END
+    run -0 ./parent
+    expect_text 'listed 0'
+    expect_text nested
+    expect_text unlisted
+}
+
+@test "a lock that is released and acquired again by another script is not that of the child" {
+    script other <<'END'
+aba_lock_operation save
+hold
+END
+    script parent <<'END'
+aba_lock_operation save
+exec 9<&200
+aba-lock unlock --fd 200 save
+setsid ./other 3>&- 9>&- 200>&- &
+read -r -t "$PATIENCE" _ <ready
+status=0
+ABA_LOCK_FDS=9 aba-lock lock -n save -- true || status=$?
+echo "child: $status"
+echo >go
+wait
+END
+    run -0 ./parent
+    expect_text 'child: 75'
+}
+
+@test "an orphan is refused the lock that its parent left on a shared descriptor" {
+    script parent <<'END'
+aba_lock_operation save
+(
+    read -r -t "$PATIENCE" _ <go
+    status=0
+    aba-lock lock -n save -- true || status=$?
+    echo "$status" >result
+    ready
+) &
+END
+    start ./parent
+    expect_end 0
+    let_go
+    until_ready
+    run -0 cat result
+    expect_text 75
+}
+
+@test "status names the holder and its mode, and says when the lock is free" {
+    start_holder save
+    run -0 aba-lock status save
+    expect_text "held, exclusive"
+    expect_text "pid ${STARTED_PID}, "
+    run -1 aba-lock status other
+    let_go
+    expect_end 0
+    run -1 aba-lock status save
+    script sharer <<'END'
+aba_lock_operation --shared save
+hold
+END
+    start ./sharer
+    until_ready
+    run -0 aba-lock status save
+    expect_text "held, shared"
+    expect_text "pid ${STARTED_PID}, "
+}
+
+@test "a script knows which of its locks it holds" {
+    script asker <<'END'
+aba_lock_operation save
+aba_lock_operation --shared read
+aba_lock_held save && aba_lock_held read || exit 91
+aba-lock status --fd 200 save || exit 92
+aba_unlock_operation save
+aba_lock_held save && exit 93
+aba_lock_held read || exit 94
+exec 9<>"$ABA_LOCK_DIR/aba-save.lock"
+aba-lock status --fd 9 save && exit 95
+exit 0
+END
+    run -0 ./asker
+}
+
+@test "a holder that writes no record is not mistaken for the one before it" {
+    start_holder save
+    local before=${STARTED_PID}
+    let_go
+    expect_end 0
+    start_flock save
+    run -0 aba-lock status save
+    expect_text "held, exclusive"
+    [[ ${output} != *"  acquired by pid ${before},"* ]]
+    run -75 aba-lock lock -n save -- true
+}
+
+@test "a second call for a shared lock is granted, and one for an exclusive lock is refused" {
+    script asker <<'END'
+aba_lock_operation --shared read
+aba_lock_operation --shared read || exit 91
+status=0
+aba_lock_operation --on-conflict return read || status=$?
+aba_lock_held read || exit 92
+echo "status $status"
+END
+    run -0 ./asker
+    expect_text 'cannot become exclusive'
+}
+
+@test "wait ends when the holder ends" {
+    start_holder save
+    local holder=${STARTED_PID}
+    start aba-lock wait save
+    let_go
+    expect_end 0
+    expect_end 0 "${holder}"
+}

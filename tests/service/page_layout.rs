@@ -73,6 +73,9 @@ fn the_page_can_be_read_on_each_screen() {
     assert_eq!(browser.run("return getComputedStyle(document.body).backgroundColor"), "rgb(20, 23, 26)");
     browser.click("#rows button.open");
     check_looks(&browser, "details");
+    // The user prefers reduced motion.
+    let animation = browser.run("return getComputedStyle(document.querySelector('dialog[open]')).animationName");
+    assert_eq!(animation, "none");
     browser.click("#ask");
     check_looks(&browser, "question");
     browser.type_keys(ESCAPE);

@@ -52,6 +52,19 @@ export const formatTime = (time) => {
   return (isToday ? sameDay : otherDay).format(date);
 };
 
+// Makes a line about a time. The time as the service has sent it, in UTC, is the tooltip.
+export const makeTimeLine = (text, time) => {
+  const line = make("div", text, "soft");
+  line.title = time;
+  return line;
+};
+
+// Returns the lines whose rows are on the screen: a text that changes each second costs much in hundreds of rows.
+export const selectVisible = (lines) => [...lines].filter(({ row }) => {
+  const { top, bottom } = row.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
+});
+
 // Makes a table cell. On a narrow screen, the name stands before the content instead of the heading.
 export const makeCell = (name, kind) => {
   const cell = make("td", undefined, kind);

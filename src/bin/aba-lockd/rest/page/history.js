@@ -1,10 +1,10 @@
 // The table of the locks that have ended, the last end first.
 
-import { copyText, formatSpan, formatTime, make, makeButton, makeCell, makeHeading, part, write } from "./dom.js";
+import { copyText, formatSpan, formatTime, make, makeButton, makeCell, makeHeading, makeTimeLine, part, selectVisible, write } from "./dom.js";
 import { describeKey, describeMode } from "./list.js";
 import { call, readClock } from "./service.js";
 
-const titles = ["Lock", "Owner", "Mode", "Held for", "End"];
+const titles = ["Lock", "Owner", "Mode", "Held for", "End"], keys = ["lock", "owner", "mode", "age", "past"];
 // Number of locks that are read at a time.
 const step = 100;
 
@@ -24,12 +24,14 @@ const makeLine = (lock) => {
   copy.setAttribute("aria-label", `Copy the id of ${describeKey(lock)}`);
   idLine.append(id, " ", copy);
   const held = (Date.parse(lock.endedAt) - Date.parse(lock.createdAt)) / 1000;
+  const ended = makeTimeLine("", lock.endedAt);
+  ended.classList.add("ago");
   const contents = [
     [make("div", describeKey(lock), "where"), idLine],
     [make("div", lock.who), ...(lock.eventId ? [make("div", `event ${lock.eventId}`, "soft")] : [])],
     [make("span", describeMode(lock), lock.slots || lock.mode ? "pill shared" : "pill")],
-    [make("div", formatSpan(held)), make("div", `since ${formatTime(lock.createdAt)}`, "soft")],
-    [make("div", describeEnd(lock), lock.end === "forced" || lock.end === "expired" ? "soon" : undefined), make("div", "", "soft ago")],
+    [make("div", formatSpan(held)), makeTimeLine(`since ${formatTime(lock.createdAt)}`, lock.createdAt)],
+    [make("div", describeEnd(lock), lock.end === "forced" || lock.end === "expired" ? "soon" : undefined), ended],
   ];
   contents.forEach((nodes, at) => {
     const cell = makeCell(titles[at]), content = make("div");
@@ -45,7 +47,7 @@ const showTimes = ({ row, lock }) => {
   write(row.querySelector(".ago"), `${formatSpan(ago)} ago, at ${formatTime(lock.endedAt)}`);
 };
 
-export const tickHistory = () => { for (const line of lines.values()) showTimes(line); };
+export const tickHistory = () => { for (const line of selectVisible(lines.values())) showTimes(line); };
 
 const show = () => {
   const rows = part("past-rows"), kept = new Set(past.map(identify));
@@ -98,5 +100,5 @@ export const readOlder = async () => {
 };
 
 export const startHistory = () => {
-  for (const title of titles) part("past-heads").append(makeHeading("", title));
+  titles.forEach((title, at) => part("past-heads").append(makeHeading(keys[at], title)));
 };

@@ -28,7 +28,7 @@ const writeAddress = (isNew) => {
   if (isHistory && service) query.set("service", service);
   if (text) query.set("q", text);
   if (order.key && !isHistory) query.set("sort", (order.isDown ? "-" : "") + order.key);
-  const address = location.pathname + (query.size ? `?${query}` : "");
+  const address = location.pathname + (String(query) && `?${query}`);
   if (isNew) history.pushState(null, "", address); else history.replaceState(null, "", address);
 };
 
@@ -145,8 +145,8 @@ const refresh = async () => {
   if (isAgain) { isAgain = false; await refresh(); }
 };
 
-// Shows the changes of many events at once.
-const showSoon = () => { drawn ||= setTimeout(() => { drawn = 0; show(); }, 50); };
+// Shows the changes of many events at once. A long table takes longer, and is shown less often.
+const showSoon = () => { drawn ||= setTimeout(() => { drawn = 0; show(); }, Math.max(100, list.locks.length / 4)); };
 
 // Reads soon. Many events in a short time lead to one read, and a slow service is asked less often.
 const refreshSoon = () => {

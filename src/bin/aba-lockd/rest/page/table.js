@@ -1,6 +1,6 @@
 // The table of the locks that are held.
 
-import { copyText, formatSpan, formatTime, formatTtl, make, makeButton, makeCell, makeHeading, part, write } from "./dom.js";
+import { copyText, formatSpan, formatTime, formatTtl, make, makeButton, makeCell, makeHeading, makeTimeLine, part, selectVisible, write } from "./dom.js";
 import { describeKey, describeMode } from "./list.js";
 import { readClock } from "./service.js";
 
@@ -39,11 +39,11 @@ const columns = [
   },
   {
     key: "age", title: "Held for", value: (lock) => -Date.parse(lock.createdAt), members: (lock) => [lock.createdAt],
-    show: (lock) => [make("div", "", "age"), make("div", `since ${formatTime(lock.createdAt)}`, "soft")],
+    show: (lock) => [make("div", "", "age"), makeTimeLine(`since ${formatTime(lock.createdAt)}`, lock.createdAt)],
   },
   {
     key: "end", title: "Ends", value: (lock) => lock.expiresAt ? Date.parse(lock.expiresAt) : Infinity, members: (lock) => [lock.expiresAt, lock.ttl],
-    show: (lock) => lock.expiresAt ? [make("div", "", "end"), make("div", `TTL ${formatTtl(lock.ttl)}`, "soft")] : [make("div", "when unlocked", "soft")],
+    show: (lock) => lock.expiresAt ? [make("div", "", "end"), makeTimeLine(`TTL ${formatTtl(lock.ttl)}`, lock.expiresAt)] : [make("div", "when unlocked", "soft")],
   },
   {
     key: "queue", title: "Waiting", value: (lock) => (lock.queue || []).length, members: (lock) => (lock.queue || []).map((one) => one.who),
@@ -65,7 +65,7 @@ const showTimes = (row, lock) => {
   end.classList.toggle("soon", left < 30);
 };
 
-export const tick = () => { for (const { row, lock } of lines.values()) showTimes(row, lock); };
+export const tick = () => { for (const { row, lock } of selectVisible(lines.values())) showTimes(row, lock); };
 
 const makeLine = (lock, openDetails) => {
   const row = make("tr"), line = { row, lock, cells: [], shown: [] };
@@ -85,6 +85,8 @@ const makeLine = (lock, openDetails) => {
 
 // Changes only the cells whose content differs, so that a selection and the focus stay.
 const updateLine = (line, lock) => {
+  // Events leave the other locks of the list as they are.
+  if (line.lock === lock && line.shown.length) return;
   line.lock = lock;
   columns.forEach((column, at) => {
     const text = JSON.stringify(column.members(lock));
@@ -141,7 +143,7 @@ export const makeHeadings = (turn) => {
     addOption(key, `${title} ↑`);
     addOption(`-${key}`, `${title} ↓`);
   }
-  part("heads").append(makeHeading("", make("span", "Details", "hidden")));
+  part("heads").append(makeHeading("act", make("span", "Details", "hidden")));
 };
 
 export const markOrder = ({ key, isDown }) => {

@@ -16,7 +16,8 @@
 #  2. ksh and mksh close the descriptors of the script in its children. So each call of the helper gets them with `9<&9`, and
 #     children do not inherit the locks.
 #  3. ksh93 has no local variables in functions of this form. So all variables are global, begin with __aba_, and belong to one
-#     call at a time. A trap handler that has interrupted another call cannot call the functions for locks: they refuse that.
+#     call at a time. A trap handler that has interrupted another call cannot call the functions for locks: they refuse that. The
+#     other functions, such as aba_run_once, change these variables only in a subshell.
 #  4. A special builtin that fails ends the script. So a file is opened as the input of a group of commands, and `exec`
 #     copies that descriptor.
 #  5. A list is a string in which a blank follows each entry, because the script may have set IFS.
@@ -729,7 +730,6 @@ __aba_query() {
 aba_lock_detach() {
     __aba_prepare_detach "$@" || return "$?"
     if [ -n "${__aba_detach_here}" ]; then
-        __aba_drop_fds || return 125
         "$@"
         return "$?"
     fi
@@ -739,8 +739,9 @@ aba_lock_detach() {
     )
 }
 
-# Checks the arguments of aba_lock_detach. Sets __aba_detach_here to `yes` if this is a subshell that has not acquired a lock itself: a
-# background job would keep its copies of the locks while it waits for CMD, so it closes them for good.
+# Checks the arguments of aba_lock_detach. If this is a subshell that has not acquired a lock itself, closes the lock files, and sets
+# __aba_detach_here to `yes`: a background job would keep its copies of the locks while it waits for CMD, so it closes them for good. A
+# handler that has interrupted another call must not do that.
 __aba_prepare_detach() {
     if [ "$#" = 0 ]; then
         __aba_print_message 'aba_lock_detach needs a command' 'for example: `aba_lock_detach exec mydaemon &`'
@@ -748,8 +749,13 @@ __aba_prepare_detach() {
     fi
     __aba_find_pid
     __aba_detach_here=''
+    [ -z "${__aba_running}" ] || return 0
     if [ "${__aba_pid}" != "$$" ] && ! __aba_holds_lock_of "${__aba_pid}"; then
+        __aba_running=aba_lock_detach
         __aba_detach_here=yes
+        __aba_drop_fds || __aba_detach_here=''
+        __aba_running=''
+        [ -n "${__aba_detach_here}" ] || return 125
     fi
 }
 
@@ -761,8 +767,10 @@ __aba_holds_lock_of() {
     esac
 }
 
-# Closes all lock files in this subshell.
+# Closes all lock files in this subshell, in which no call is interrupted any more.
 __aba_drop_fds() {
+    [ -z "${__aba_running}" ] || __aba_drop_new_fds
+    __aba_running=''
     __aba_list="${ABA_LOCK_FDS-} "
     while [ -n "${__aba_list}" ]; do
         __aba_fd=${__aba_list%% *}
@@ -780,12 +788,28 @@ __aba_drop_fds() {
     __aba_locks=''
 }
 
+# Closes the lock files that the interrupted call of aba_lock_operation has opened, of which it may not have noted the last one. While it
+# opens one, that file is its input.
+__aba_drop_new_fds() {
+    __aba_list=${__aba_names-}
+    while [ -n "${__aba_list}" ]; do
+        __aba_name=${__aba_list%% *}
+        __aba_list=${__aba_list#* }
+        ! __aba_is_open 0 "${__aba_directory-}/aba-${__aba_name}.lock" || exec </dev/null
+        __aba_fd=9
+        while [ "${__aba_fd}" -gt 2 ]; do
+            ! __aba_is_open "${__aba_fd}" "${__aba_directory-}/aba-${__aba_name}.lock" || __aba_close_fd "${__aba_fd}"
+            __aba_fd=$((__aba_fd - 1))
+        done
+    done
+}
+
 # ---- commands ----
 
 # Usage: aba_run_once [OPTIONS] -i ID [-- CMD [ARG]...]: `aba-lock run-once`, with the variables of the script, exported or not.
 aba_run_once() {
-    __aba_find_helper || return "$?"
     (
+        __aba_find_helper || exit "$?"
         export ABA_LOCK_DIR RUN_ONCE_DIR HOME
         exec "${__aba_bin}" run-once "$@"
     )
@@ -793,8 +817,8 @@ aba_run_once() {
 
 # Usage: aba_update [OPTIONS] FILE CMD [ARG]...: `aba-lock update`. CMD must be a program.
 aba_update() {
-    __aba_find_helper || return "$?"
     (
+        __aba_find_helper || exit "$?"
         export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         exec "${__aba_bin}" update "$@"
     )
@@ -804,8 +828,8 @@ aba_update() {
 #
 # `aba-lock reserve`, with the variables of the script, exported or not. Neither the helper nor CMD keeps the lock descriptors.
 aba_reserve() {
-    __aba_find_helper || return "$?"
     (
+        __aba_find_helper || exit "$?"
         __aba_drop_fds || exit 125
         export ABA_LOCK_DIR HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         exec "${__aba_bin}" reserve "$@"
@@ -814,9 +838,9 @@ aba_reserve() {
 
 # Usage: aba_lock_doctor [--json]: `aba-lock doctor`, with the variables of the script, exported or not.
 aba_lock_doctor() {
-    __aba_find_helper || return "$?"
-    __aba_check_version
     (
+        __aba_find_helper || exit "$?"
+        __aba_check_version
         export ABA_LOCK_DIR ABA_LOCK_SCOPE ABA_LOCK_BIN ABA_LOCK_ON_CONFLICT ABA_LOCK_TIMEOUT ABA_LOCK_LOG RUN_ONCE_DIR HOME
         exec "${__aba_bin}" doctor "$@"
     )
@@ -853,7 +877,8 @@ __aba_is_interactive() {
 __aba_find_pid() {
     __aba_pid=$$
     if [ -r /proc/self/stat ]; then
-        IFS=' ' read -r __aba_pid __aba_line </proc/self/stat || __aba_pid=$$
+        # A handler that calls aba_lock_detach must not change another variable of the call that it has interrupted.
+        IFS=' ' read -r __aba_pid __aba_ignored </proc/self/stat || __aba_pid=$$
     fi
 }
 

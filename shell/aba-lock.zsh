@@ -63,13 +63,24 @@ __aba_detach='
 aba_lock_detach() {
     __aba_prepare_detach "$@" || \builtin return "$?"
     if [[ -n $__aba_detach_here ]]; then
-        __aba_drop_fds || \builtin return 125
         "$@"
         \builtin return "$?"
     fi
     (__aba_drop_fds || \builtin exit 125; "$@")
 }
 '
+
+# Closes the lock files that the interrupted call of aba_lock_operation has opened, of which it may not have noted the last one. While it
+# opens one, that file is its input.
+__aba_drop_new_fds() {
+    local name file
+    for name in ${=__aba_names-}; do
+        [[ ! /dev/fd/0 -ef ${__aba_directory-}/aba-$name.lock ]] || exec </dev/null
+        for file in /dev/fd/<10->(N); do
+            [[ ! $file -ef ${__aba_directory-}/aba-$name.lock ]] || __aba_close_fd ${file:t}
+        done
+    done
+}
 
 # ---- pid files ----
 
@@ -138,8 +149,8 @@ __aba_remove_pid_file() {
 # the functions and variables of this one.
 aba_update() {
     local word fd
-    __aba_find_helper || return "$?"
     (
+        __aba_find_helper || exit "$?"
         export HOME ABA_LOCK_TIMEOUT ABA_LOCK_LOG
         for word; do
             if (($+functions[$word])); then

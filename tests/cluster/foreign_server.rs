@@ -112,3 +112,12 @@ fn an_endpoint_that_is_not_etcd_is_skipped() {
     machine.aba(&["lock", "-n", "deploy", "--", "echo", "ran"]).status(0).out("ran\n");
     machine.aba(&["lock", "-n", "deploy", "--", "echo", "ran"]).status(0).out("ran\n");
 }
+
+#[test]
+fn a_service_that_does_not_extend_a_lease_gives_none_for_several_steps() {
+    let web = WebServer::start("200 OK", r#"{"id":"7","service":"deploy","ttl":"30s","fencingToken":3}"#);
+    let machine = Machine::new(&format!("http://127.0.0.1:{}", web.port));
+    machine.lease(&["acquire", "--ttl", "30s", "deploy"]).status(0).silent();
+    let said = machine.lease(&["acquire", "--ttl", "1h", "deploy"]).status(125);
+    said.err(" does not change the time to live of a lease").err("hint: update aba-lockd there\n");
+}

@@ -2,7 +2,7 @@
 
 use crate::etcd::Etcd;
 use crate::machine::Machine;
-use crate::process::{is_alive, send_signal, wait_until};
+use crate::process::{is_alive, parent_pid, send_signal, wait_until};
 use crate::service::LockService;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -283,4 +283,38 @@ fn a_lease_whose_id_is_not_stored_yet_ends_soon() {
     send_signal(acquire.pid(), "KILL");
     assert_eq!(acquire.wait(), 137);
     assert!(seconds_left(&machine) <= 30);
+}
+
+#[test]
+fn a_run_that_was_frozen_for_longer_than_its_lease_has_ended_its_command() {
+    let service = LockService::start(&[]);
+    let machine = Machine::new(&service.url());
+    let name = format!("frozen-{}", std::process::id());
+    // The program between the shell and the end gets the signal, too.
+    let script = "trap '' TERM; bash -c 'echo $$; while :; do read -r -t 0.05 _ <>gate; done'; echo went on";
+    machine.make_gate();
+    let mut run = machine.start_helper(&["lease", "run", &name, "--", "bash", "-c", script]);
+    let program: u32 = run.read_line().parse().unwrap();
+    let shell = parent_pid(program);
+    let is_keeper = |pid: &u32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("\0run\0") && line.contains(&*name)
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let mut frozen: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    frozen.retain(is_keeper);
+    assert_eq!(frozen.len(), 3, "run, guard and courier: {frozen:?}");
+    frozen.extend([shell, program]);
+    for pid in &frozen {
+        send_signal(pid, "STOP");
+    }
+    let id = machine.lease(&["acquire", "-t", "40", &name]).status(0).out;
+    for pid in &frozen {
+        send_signal(pid, "CONT");
+    }
+    assert_eq!(run.wait(), 137);
+    wait_until("the command has ended", || !is_alive(shell) && !is_alive(program));
+    assert_eq!(run.try_read_line(), None);
+    // The lease of the other process is not touched.
+    machine.lease(&["renew", id.trim()]).status(0);
 }

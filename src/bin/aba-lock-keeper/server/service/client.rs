@@ -307,7 +307,18 @@ impl LeaseServer for ServiceClient {
     }
 
     fn extend(&mut self, lease: &mut Lease, ttl: Duration) -> Result<(), Fault> {
-        self.renew_for(lease, Some(ttl))
+        self.renew_for(lease, Some(ttl))?;
+        // The service may round the time.
+        if lease.ttl + Duration::from_secs(1) < ttl {
+            return Err(Fault::Failed {
+                what: format!(
+                    "the lock service at {} does not change the time to live of a lease",
+                    self.http.endpoint()
+                ),
+                hint: Some("update aba-lockd there".to_owned()),
+            });
+        }
+        Ok(())
     }
 
     fn unlock(&mut self, id: &str) -> Result<(), Fault> {

@@ -19,7 +19,7 @@ mod present;
 
 pub use chronicle::Chronicle;
 pub use follow::LogFollower;
-pub use holding::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait};
+pub use holding::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait};
 pub use logged_event::{LogSource, LoggedEvent, for_each_event, read_events};
 pub(crate) use logged_event::{for_each_line, parse_events};
 pub use present::{LockPast, find_past, reopen_inherited_holdings, settle_open_holdings};

@@ -18,7 +18,7 @@ mod rules;
 mod signals;
 
 pub(super) use rules::ReleaseRules;
-pub use signals::{KILL, TERM, parse_signal};
+pub use signals::{KILL, TERM, name_signal, parse_signal};
 
 use crate::lock::holders::{self, Availability, LockState};
 use crate::lock::peer;

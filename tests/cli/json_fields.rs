@@ -201,6 +201,11 @@ fn the_fields_of_events_and_the_metrics_are_documented() {
     let waiter = scene.aba(["lock", "-q", "--coalesce", "a", "--", "true"]).start();
     scene.wait_for_waiter("a");
     scene.aba(["lock", "-q", "--coalesce", "a", "--", "true"]).env("ABA_LOCK_LOG", &log).run();
+    let command = ["lock", "-o", "d", "--", "sh", "-c", "echo runs >&2; exec sleep 600"];
+    let killed = scene.aba(command).env("ABA_LOCK_LOG", &log).status(143).err("runs").start();
+    killed.wait_for_error("runs");
+    scene.aba(["unlock", "d", "--kill"]).env("ABA_LOCK_LOG", &log).err("ended pid ").run();
+    killed.finish();
     let mut events = Fields::new();
     for line in fs::read_to_string(&log).unwrap().lines() {
         add_fields(&mut events, &serde_json::from_str(line).unwrap());

@@ -69,6 +69,7 @@ fn a_command_that_a_newer_call_replaces_is_told_with_that_cause() {
     let told = history(&scene, &["a"]);
     let causes: Vec<&Value> = told.iter().map(|one| &one["cause"]).collect();
     assert_eq!(causes, ["replace", "exit"]);
+    assert_eq!(told[0]["killer_pid"], told[1]["pid"]);
 }
 
 #[test]
@@ -98,7 +99,53 @@ fn a_command_that_another_call_ends_is_told_with_that_cause() {
     enable(&scene);
     let holder = scene.aba(["lock", "a", "--", "sh", "-c", RUN]).status(143).err("runs").start();
     holder.wait_for_error("runs");
-    scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
+    let killer = scene.aba(["unlock", "a", "--kill"]).err("ended pid ").start();
+    let pid = killer.pid();
+    killer.finish();
     holder.finish();
-    assert_eq!(history(&scene, &["a"])[0]["cause"], "kill");
+    let told = &history(&scene, &["a"])[0];
+    assert_eq!(
+        (&told["cause"], &told["killer_pid"], &told["killer_user"]),
+        (&"kill".into(), &pid.into(), &told["user"])
+    );
+    assert!(told["killer_command"].as_str().unwrap().ends_with("aba-lock unlock a --kill"), "{told}");
+    scene.aba(["log", "a"]).out(format!("; ended by `unlock --kill`, pid {pid}, user ")).run();
+}
+
+#[test]
+fn a_command_that_a_signal_ends_is_told_with_the_signal() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let holder = scene.aba(["lock", "a", "--", "sh", "-c", RUN]).status(143).err("runs").start();
+    holder.wait_for_error("runs");
+    // The helper passes the signal on.
+    kill(holder.pid(), libc::SIGTERM);
+    holder.finish();
+    let told = &history(&scene, &["a"])[0];
+    assert_eq!((&told["cause"], &told["status"], &told["signal"]), (&"exit".into(), &143.into(), &"TERM".into()));
+    scene.aba(["log", "a"]).out("; ended by signal TERM, exit status 143\n").run();
+    scene.aba(["lock", "a", "--", "sh", "-c", "exit 143"]).status(143).run();
+    assert_eq!(history(&scene, &["a"])[1]["signal"], Value::Null);
+}
+
+#[test]
+fn the_helper_that_waits_for_the_command_with_a_slot_is_no_second_holder() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let start = || scene.aba(["lock", "--slots", "2", "a", "--", "sh", "-c", RUN]).status(143).err("runs").start();
+    let holders = [start(), start()];
+    for holder in &holders {
+        holder.wait_for_error("runs");
+    }
+    let refused = scene.aba(["lock", "-n", "--slots", "2", "a", "--", "true"]).status(75);
+    refused.err(", and 1 more; 2 of 2 slots are held\n").run();
+    scene.aba(["list"]).out(" (and 1 more)\n").run();
+    let said = scene.aba(["status", "a"]).out("slot 1 (inherited)\n").out("slot 2 (inherited)\n").run();
+    assert_eq!(said.out.matches("(inherited)").count(), 2, "{}", said.out);
+    for holder in holders {
+        kill(holder.pid(), libc::SIGTERM);
+        holder.finish();
+    }
 }

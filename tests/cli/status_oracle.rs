@@ -54,6 +54,8 @@ struct Stage {
     waiters: Vec<Child>,
     /// The process groups of all processes that were started.
     groups: Vec<u32>,
+    /// The processes that inherited the locks of the last holder.
+    last_heirs: Vec<u32>,
     /// The steps so far, for the message of a failure.
     done: Vec<String>,
 }
@@ -69,6 +71,7 @@ impl Stage {
             holders: Vec::new(),
             waiters: Vec::new(),
             groups: Vec::new(),
+            last_heirs: Vec::new(),
             done: Vec::new(),
         }
     }
@@ -109,13 +112,17 @@ impl Stage {
             Way::Command | Way::Script => {}
         }
         let known = exclusive && way != Way::Flock;
+        // A shared lock is seen to be inherited as long as the process that acquired it runs.
+        let is_source = !exclusive && matches!(way, Way::Command | Way::Flock);
         for name in names {
             let expected = self.expected.entry((*name).to_owned()).or_default();
             for pid in [holder.pid()].iter().chain(&others) {
+                let is_heir = *pid != holder.pid();
                 expected.usage.holders.insert(*pid, exclusive);
-                expected.inherited.insert(*pid, known.then_some(*pid != holder.pid()));
+                expected.inherited.insert(*pid, known.then_some(is_heir).or((is_source && is_heir).then_some(true)));
             }
         }
+        self.last_heirs = others;
         self.groups.push(holder.pid());
         self.holders.push(holder);
     }
@@ -128,6 +135,11 @@ impl Stage {
         self.done.push(format!("killed {}", holder.pid()));
         for expected in self.expected.values_mut() {
             expected.usage.holders.remove(&holder.pid());
+            for heir in &self.last_heirs {
+                if expected.usage.holders.get(heir) == Some(&false) {
+                    expected.inherited.insert(*heir, None);
+                }
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The log of a directory that several users share: its rotation, and files that another user puts in its way.
 
 use crate::place::Place;
-use crate::user::{ALICE, BOB, ROOT, STAFF, User};
+use crate::user::{ALICE, BOB, ROOT, STAFF, User, Way};
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -224,4 +224,21 @@ fn a_user_without_the_right_to_turn_the_log_on_or_off_gets_a_command_for_root() 
     assert_eq!(run(ROOT, &place, &find_command(&error)).0, 0);
     lock_quietly(BOB, &place);
     assert_eq!(count_holdings(ALICE, &place), 2);
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn the_user_of_a_killed_holder_and_that_of_the_killer_are_in_the_log() {
+    let place = place_with_log();
+    let holder = ALICE.hold(&place, "022", Way::Helper, "a").unwrap_or_else(|output| panic!("{output:?}"));
+    assert_eq!(run(ROOT, &place, "aba-lock unlock --kill a").0, 0);
+    drop(holder);
+    let lines = fs::read_to_string(log_of(&place)).unwrap();
+    let killed: Vec<&str> = lines.lines().filter(|line| line.contains("\"cause\":\"kill\"")).collect();
+    assert!(!killed.is_empty(), "{lines}");
+    for line in killed {
+        assert!(line.contains("\"user\":\"61001\"") && line.contains("\"killer_user\":\"root\""), "{line}");
+    }
+    let (_, said, _) = run(ALICE, &place, "aba-lock log a");
+    assert!(said.contains(", user 61001\n") && said.contains("; ended by `unlock --kill`, pid "), "{said}");
 }

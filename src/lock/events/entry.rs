@@ -2,6 +2,7 @@
 
 use crate::lock::error::CoveredBy;
 use crate::lock::holders::{self, ranges};
+use crate::lock::kill;
 use crate::lock::promise;
 use crate::lock::record::cut;
 use crate::os::proc::process;
@@ -81,19 +82,21 @@ pub enum LockEvent<'a> {
         /// The time for which the lock was held, if that is known.
         held: Option<Duration>,
         /// `None`: it is not known.
-        cause: Option<ReleaseCause>,
+        cause: Option<ReleaseCause<'a>>,
     },
 }
 
 /// The reason why a lock was released.
 #[derive(Debug, Clone, Copy)]
-pub enum ReleaseCause {
+pub enum ReleaseCause<'a> {
     /// The holder has released it, and runs on.
     Release,
     /// The command for which it was acquired has ended with this status.
     Exit(i32),
-    /// `unlock --kill` has ended the holder.
-    Kill,
+    /// This signal has ended the command for which it was acquired, and came to this process, too.
+    Signal(i32),
+    /// `unlock --kill`, which is this process, has ended the holder, which belonged to this user.
+    Kill { user: &'a str },
 }
 
 impl LockEvent<'_> {
@@ -174,7 +177,12 @@ fn format_fields(
     }
     put("path", cut(&path.to_string_lossy(), most).into());
     put("pid", holder.into());
-    put("user", process::user_name(os::user_id()).into());
+    let us = process::user_name(os::user_id());
+    let user = match event {
+        LockEvent::Released { cause: Some(ReleaseCause::Kill { user }), .. } => user,
+        _ => us.as_str(),
+    };
+    put("user", cut(user, most).into());
     put("command", cut(command, most).into());
     match event {
         LockEvent::Contended { waits, is_skipped } => {
@@ -232,20 +240,37 @@ fn format_fields(
             if let Some(held) = held {
                 put("held_seconds", round_seconds(*held));
             }
-            match cause {
-                Some(ReleaseCause::Release) => put("cause", "release".into()),
-                Some(ReleaseCause::Exit(status)) => {
-                    put("cause", "exit".into());
-                    put("status", (*status).into());
-                }
-                Some(ReleaseCause::Kill) => put("cause", "kill".into()),
-                None => {}
+            if let Some(cause) = cause {
+                put_cause(cause, &us, most, &mut put);
             }
         }
         LockEvent::Replaced => {}
     }
     line.push('}');
     line
+}
+
+/// Adds the members of a release that has this cause. `us` is the user of this process.
+fn put_cause(cause: &ReleaseCause, us: &str, most: usize, put: &mut dyn FnMut(&str, Value)) {
+    match cause {
+        ReleaseCause::Release => put("cause", "release".into()),
+        ReleaseCause::Exit(status) => {
+            put("cause", "exit".into());
+            put("status", (*status).into());
+        }
+        ReleaseCause::Signal(signal) => {
+            put("cause", "exit".into());
+            put("status", (128 + signal).into());
+            put("signal", kill::name_signal(*signal).into());
+        }
+        ReleaseCause::Kill { .. } => {
+            let killer = std::process::id();
+            put("cause", "kill".into());
+            put("killer_pid", killer.into());
+            put("killer_user", us.into());
+            put("killer_command", cut(&process::local_command_line(killer), most).into());
+        }
+    }
 }
 
 fn round_seconds(span: Duration) -> Value {

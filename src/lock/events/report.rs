@@ -77,16 +77,20 @@ pub(crate) fn log_acquired(acquired: &Acquired, request: &Request, command: &str
 /// meant.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(40)];
 
-/// Releases the locks of `acquired`, and logs that: this process has acquired the fresh ones for a command, which has ended with `status`.
-/// If a process that the command started still holds such a lock, it logs that instead. `None`: the command did not run.
+/// Releases the locks of `acquired`, and logs that: this process has acquired the fresh ones for a command, which has ended for this cause.
+/// If a process that the command started still holds such a lock, it logs that instead. [`ReleaseCause::Release`]: the command did not run.
 ///
 /// This process may see no process of another user. So it looks after the release whether the lock is still held. The line of the release
 /// is there already, because the next holder must come after it in the log. The line of the heir corrects it.
-pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, status: Option<i32>) {
+pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, cause: ReleaseCause) {
     if !acquired.is_logged && event_log().is_none() {
         return;
     }
-    let cause = status.map_or(ReleaseCause::Release, ReleaseCause::Exit);
+    let status = match cause {
+        ReleaseCause::Exit(status) => Some(status),
+        ReleaseCause::Signal(signal) => Some(128 + signal),
+        ReleaseCause::Release | ReleaseCause::Kill { .. } => None,
+    };
     let released = LockEvent::Released { held: Some(held), cause: Some(cause) };
     let mut unseen = Vec::new();
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {

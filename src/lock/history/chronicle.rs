@@ -15,7 +15,7 @@
 //! | `released`, if no holding of the lock is known | a holding of this length |
 //! | `free` | H had ended by then, unless the observer waits for shared locks |
 
-use super::holding::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait, elapsed_between};
+use super::holding::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait, elapsed_between};
 use super::logged_event::LoggedEvent;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -68,17 +68,20 @@ impl Chronicle {
                     // The command may have exited before the process that inherited the lock is ended.
                     let exited = matches!(holding.cause, Some(EndCause::Exited(_)));
                     holding.cause = holding.cause.filter(|_| !exited || cause != Some(EndCause::Killed)).or(cause);
+                    holding.signal = event.text("signal").map(str::to_owned);
+                    holding.killer = holding.killer.take().or(Killer::from_event(event, "killer_"));
                     self.close(&path, at);
                 } else if cause == Some(EndCause::Killed) {
-                    self.explain_exit(&path, pid, EndCause::Killed);
+                    self.explain_exit(&path, pid, EndCause::Killed, Killer::from_event(event, "killer_"));
                 } else if !self.open.contains_key(&path) {
                     self.add_ended_holding(event, pid, cause);
                 }
             }
-            "expired" => self.note_cause(event, &path, pid, EndCause::Expired),
+            "expired" => self.note_cause(event, &path, pid, EndCause::Expired, None),
             "taken_over" => {
                 if let Some(holder) = event.pid("holder_pid") {
-                    self.note_cause(event, &path, holder, EndCause::Replaced(pid));
+                    let killer = Killer::from_event(event, "");
+                    self.note_cause(event, &path, holder, EndCause::Replaced(pid), killer);
                 }
             }
             "free" => self.end_all(event, &path, |_| true, false),
@@ -224,22 +227,24 @@ impl Chronicle {
         holding.heir = Some(heir.map_or(Heir::Unseen, |heir| Heir::Seen(heir, command)));
     }
 
-    fn note_cause(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, cause: EndCause) {
+    fn note_cause(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, cause: EndCause, killer: Option<Killer>) {
         if let Some(at) = self.find_open(path, pid) {
             let holding = &mut self.holdings[at];
             holding.prove(event);
             holding.cause = holding.cause.filter(|cause| !matches!(cause, EndCause::Exited(_))).or(Some(cause));
+            holding.killer = holding.killer.take().or(killer);
         } else {
-            self.explain_exit(path, pid, cause);
+            self.explain_exit(path, pid, cause, killer);
         }
     }
 
     /// Notes the reason for which the command of the last holding of this process has exited. The process that ended the command logs
     /// that after the exit.
-    fn explain_exit(&mut self, path: &PathBuf, pid: u32, cause: EndCause) {
+    fn explain_exit(&mut self, path: &PathBuf, pid: u32, cause: EndCause, killer: Option<Killer>) {
         let last = self.holdings.iter_mut().rev().find(|holding| holding.pid == pid && holding.path == *path);
         if let Some(holding) = last.filter(|holding| matches!(holding.cause, Some(EndCause::Exited(_)))) {
             holding.cause = Some(cause);
+            holding.killer = killer;
         }
     }
 
@@ -296,6 +301,8 @@ impl PastHolding {
             proved: event.time,
             ending: Ending::After(event.time),
             cause: None,
+            signal: None,
+            killer: None,
             heir: None,
             waits: Vec::new(),
         }

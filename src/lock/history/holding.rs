@@ -33,10 +33,31 @@ pub struct PastHolding {
     pub ending: Ending,
     /// The reason for the end. `None`: its process has ended or closed the file, or the reason is not known.
     pub cause: Option<EndCause>,
+    /// The name of the signal that ended the command, if it is known.
+    pub signal: Option<String>,
+    /// The process that ended it with `unlock --kill` or `--replace`.
+    pub killer: Option<Killer>,
     /// The process that held the lock after the command had exited.
     pub heir: Option<Heir>,
     /// The calls that found the lock held by it.
     pub waits: Vec<PastWait>,
+}
+
+/// A process that ended the holder of a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Killer {
+    pub pid: u32,
+    pub user: String,
+    pub command: String,
+}
+
+impl Killer {
+    /// Returns the process that an event names in its members with this prefix.
+    pub(super) fn from_event(event: &LoggedEvent, prefix: &str) -> Option<Self> {
+        let text = |member: &str| event.text(&format!("{prefix}{member}")).map(str::to_owned);
+        let pid = event.pid(&format!("{prefix}pid"))?;
+        Some(Self { pid, user: text("user")?, command: text("command").unwrap_or_default() })
+    }
 }
 
 /// A process that holds a lock after the command that acquired it has exited.

@@ -113,6 +113,13 @@ impl Holding {
         Some((slots.len(), capacity))
     }
 
+    /// Returns the number of holders without the first one. Those that have inherited a shared lock from another holder do not count.
+    #[must_use]
+    pub fn count_others(&self) -> usize {
+        let counts = |holder: &&Holder| self.mode == Mode::Exclusive || holder.inherited != Some(true);
+        self.holders.iter().filter(counts).count().saturating_sub(1)
+    }
+
     /// Returns how the holder is related to this process, if this process or one that started it holds the lock. Waiting for
     /// the lock may then never end.
     #[must_use]

@@ -39,6 +39,13 @@ pub fn parse_signal(text: &str) -> Option<i32> {
     SIGNALS.iter().find(|(known, number)| *known == name || number.to_string() == text).map(|(_, number)| *number)
 }
 
+/// Returns the name of a signal without `SIG`, or its number if it has no name here.
+#[must_use]
+pub fn name_signal(number: i32) -> String {
+    let known = SIGNALS.iter().find(|(_, known)| *known == number);
+    known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

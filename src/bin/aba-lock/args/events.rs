@@ -1,6 +1,6 @@
 //! The members of a line of the event log, which is a JSON object.
 
-pub(crate) const EVENT_LOG: [(&str, &str); 22] = [
+pub(crate) const EVENT_LOG: [(&str, &str); 23] = [
     ("time", "the time of the event: RFC 3339, UTC, with milliseconds"),
     (
         "event",
@@ -33,10 +33,12 @@ pub(crate) const EVENT_LOG: [(&str, &str); 22] = [
         "in released, inherited and expired: how long the lock was held; with unlock, the precision is one second",
     ),
     (
-        "cause, status",
-        "in released: release (by the holder), exit (of the command, with its exit status), or kill (unlock --kill); in \
-         inherited: the exit status of the command",
+        "cause, status, signal",
+        "in released: release (by the holder), exit (of the command, with its exit status, and with the signal if one came to \
+         aba-lock and ended the command), or kill (unlock --kill, after the exit if there is one); in inherited: the exit status of \
+         the command",
     ),
+    ("killer_pid, killer_user, killer_command", "in released, with kill: the process of `unlock --kill`"),
     ("max_seconds", "in expired: the maximum time (--max-time), after which the holders are ended"),
     (
         "(released)",

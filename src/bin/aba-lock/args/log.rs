@@ -17,7 +17,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
 ];
 
 /// The members of a holding. Unknown values are null.
-pub(crate) const JSON: [(&str, &str); 17] = [
+pub(crate) const JSON: [(&str, &str); 18] = [
     (
         "lock, path",
         "the name of the lock (its path, with --file and update; `run-once ID` for a task), and the path of the lock file",
@@ -41,7 +41,8 @@ pub(crate) const JSON: [(&str, &str); 17] = [
         "release (by its holder), exit (of the command), kill (unlock --kill), max-time, or replace; null if its process has \
          ended or closed the file, or if the cause is not known",
     ),
-    ("status", "with exit: the exit status of the command"),
+    ("status, signal", "with exit: the exit status of the command, and the signal that ended it, if it is known: TERM"),
+    ("killer_pid, killer_user, killer_command", "with kill and replace: the process that ended the holder"),
     ("child_pid, child_command", "a process that held the lock after the command had exited, if it could be seen"),
     ("waits", "the calls that found the lock held: pid, command, user, since, outcome, waited_seconds"),
     ("waits.outcome", "refused, skipped (--skip-ok), acquired, timed-out, gave-up, covered (--coalesce), or unknown"),

@@ -19,10 +19,11 @@ use aba_lock::base::target::{Target, Wait};
 use aba_lock::error::Error;
 use aba_lock::lock::binding::{self, LockBinding};
 use aba_lock::lock::error::{LockError, ReplaceMistake};
+use aba_lock::lock::events::{self, ReleaseCause};
 use aba_lock::lock::keeper::Keeper;
 use aba_lock::lock::max_time::{self, LimitedAnswer, LimitedCall, TimeLimit};
 use aba_lock::lock::request::{Acquired, AfterGrant, Coalescing, Request};
-use aba_lock::lock::{acquire, coalesce, events, inherit, release};
+use aba_lock::lock::{acquire, coalesce, inherit, release};
 use aba_lock::os::{self, Mode, WatcherLink};
 use aba_lock::store::Store;
 use std::fmt::Write as _;
@@ -206,12 +207,12 @@ fn hold(args: &LockArgs, acquired: Acquired, request: &Request) -> Result<i32, E
         coalesce::note_success(&acquired.guards);
     }
     // A process that became the command does not get here.
-    let status = match &done {
-        Ok(status) => Some(*status),
-        Err(Error::Command(CommandError::Signalled { signal })) => Some(128 + signal),
-        Err(_) => None,
+    let cause = match &done {
+        Ok(status) => ReleaseCause::Exit(*status),
+        Err(Error::Command(CommandError::Signalled { signal })) => ReleaseCause::Signal(*signal),
+        Err(_) => ReleaseCause::Release,
     };
-    events::release_and_log(acquired, request, since.elapsed(), status);
+    events::release_and_log(acquired, request, since.elapsed(), cause);
     done
 }
 

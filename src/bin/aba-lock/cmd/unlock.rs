@@ -93,7 +93,7 @@ fn kill_holders(args: &UnlockArgs, target: &Target) -> Result<i32, Error> {
     let forced = end(&target.path, &plan);
     if matches!(forced.outcome, ReleaseOutcome::Released) {
         for process in &forced.signalled {
-            let event = LockEvent::Released { held: None, cause: Some(ReleaseCause::Kill) };
+            let event = LockEvent::Released { held: None, cause: Some(ReleaseCause::Kill { user: &process.user }) };
             events::log_event(&event, target, process.pid, Some(&process.command));
         }
     }

@@ -40,7 +40,7 @@ fn describe_first_holder(holding: &Holding) -> String {
             describe_processes(&holding.holders)
         };
     };
-    let rest = holding.holders.len().saturating_sub(1);
+    let rest = holding.count_others();
     let others = if holding.mode == Mode::Shared && rest > 0 { format!(", and {rest} more") } else { String::new() };
     match belief {
         Belief::Alive => {

@@ -253,7 +253,7 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> Vec
             (record.pid.to_string().into(), escape_controls(&record.user).into(), format_command(&record.command))
         }
         (Some(holder), _) => {
-            let more = holding.map_or(0, |holding| holding.holders.len().saturating_sub(1));
+            let more = holding.map_or(0, Holding::count_others);
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
             (
                 holder.pid.to_string().into(),

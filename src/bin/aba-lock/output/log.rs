@@ -5,7 +5,7 @@ use super::text::{escape_controls, format_command, format_key};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::format_io_error;
 use aba_lock::lock::events::{LogProblem, SwitchedLog, enable_command, switch_command};
-use aba_lock::lock::history::{EndCause, Ending, Heir, PastHolding, PastOutcome, PastWait};
+use aba_lock::lock::history::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait};
 use aba_lock::store::scope::find_scope_of_file;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -220,10 +220,21 @@ fn describe_cause(holding: &PastHolding) -> String {
     match holding.cause {
         None => String::new(),
         Some(EndCause::Released) => "; released".to_owned(),
-        Some(EndCause::Exited(status)) => format!("; exit status {status}"),
-        Some(EndCause::Killed) => "; ended by `unlock --kill`".to_owned(),
+        Some(EndCause::Exited(status)) => match &holding.signal {
+            Some(signal) => format!("; ended by signal {}, exit status {status}", escape_controls(signal)),
+            None => format!("; exit status {status}"),
+        },
+        Some(EndCause::Killed) => match &holding.killer {
+            Some(Killer { pid, user, .. }) => {
+                format!("; ended by `unlock --kill`, pid {pid}, user {}", escape_controls(user))
+            }
+            None => "; ended by `unlock --kill`".to_owned(),
+        },
         Some(EndCause::Expired) => "; ended by --max-time".to_owned(),
-        Some(EndCause::Replaced(pid)) => format!("; replaced by pid {pid}"),
+        Some(EndCause::Replaced(pid)) => match &holding.killer {
+            Some(Killer { user, .. }) => format!("; replaced by pid {pid}, user {}", escape_controls(user)),
+            None => format!("; replaced by pid {pid}"),
+        },
     }
 }
 
@@ -314,6 +325,10 @@ pub(crate) fn print_holding_json(holding: &PastHolding) {
         "held_seconds": holding.duration().map(round_seconds),
         "cause": cause,
         "status": status,
+        "signal": holding.signal.as_ref().filter(|_| status.is_some()),
+        "killer_pid": holding.killer.as_ref().map(|killer| killer.pid),
+        "killer_user": holding.killer.as_ref().map(|killer| &killer.user),
+        "killer_command": holding.killer.as_ref().map(|killer| &killer.command),
         "child_pid": child.map(|(pid, _)| pid),
         "child_command": child.map(|(_, command)| command),
         "waits": holding.waits.iter().map(build_wait).collect::<Vec<_>>(),

@@ -79,8 +79,15 @@ fn describe_inheritance(event: &LoggedEvent, who: &str) -> String {
 
 fn describe_release(event: &LoggedEvent, who: &str) -> String {
     let cause = match EndCause::from_release(event) {
-        Some(EndCause::Exited(status)) => format!(", exit status {status}"),
-        Some(EndCause::Killed) => ", ended by `unlock --kill`".to_owned(),
+        Some(EndCause::Exited(status)) => {
+            let signal = event.text("signal").map(|signal| format!(", ended by signal {}", escape_controls(signal)));
+            format!("{}, exit status {status}", signal.unwrap_or_default())
+        }
+        Some(EndCause::Killed) => {
+            let killer = event.number("killer_pid").zip(event.text("killer_user"));
+            let killer = killer.map(|(pid, user)| format!(", pid {pid}, user {}", escape_controls(user)));
+            format!(", ended by `unlock --kill`{}", killer.unwrap_or_default())
+        }
         _ => String::new(),
     };
     let held = event.span("held_seconds").map(|span| format!(", after {}", format_span(span))).unwrap_or_default();

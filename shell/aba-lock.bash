@@ -492,15 +492,12 @@ __aba_acquire_locks() {
     # The script may change its directory.
     [[ -z ${__aba_pid_file} || ${__aba_pid_file} == /* ]] || __aba_pid_file=${PWD}/${__aba_pid_file}
     while ((1)); do
-        __aba_status=0
+        __aba_status=0 __aba_signals=''
         __aba_open_lock_files || __aba_status=$?
-        if ((__aba_status != 0)); then
-            __aba_discard_new_locks
-            ((__aba_status != 75)) || __aba_handle_conflict || builtin return "$?"
-            __aba_end_call "${__aba_status}" || builtin return "$?"
-        fi
         # There is none if the script holds all the locks already, with --no-inherit.
-        if [[ -n ${__aba_call_locks} ]]; then
+        if ((__aba_status != 0)); then
+            builtin true
+        elif [[ -n ${__aba_call_locks} ]]; then
             __aba_request_locks
         elif [[ -n ${__aba_pid_file} ]]; then
             __aba_fail 125 "cannot write ${__aba_pid_file}: this script already holds ${__aba_names% }" \
@@ -673,7 +670,7 @@ __aba_find_unusable_fds() {
 # open: `<> /proc/PID/fd/N`. Through this path, the kernel does not see the directory either, in which `fs.protected_regular` refuses
 # `<>`, because bash opens with O_CREAT for it.
 __aba_open_lock_file() {
-    builtin local __aba_path='' __aba_status=0 __aba_limit='' __aba_attempt=0 __aba_offer='' __aba_done=''
+    builtin local __aba_path='' __aba_status=0 __aba_limit='' __aba_attempt=0 __aba_offer='' __aba_done='' __aba_awaits=''
     # Tries again, because `aba-lock clean` may remove the file before it is open.
     for ((__aba_attempt = 0; __aba_attempt <= 10; __aba_attempt++)); do
         __aba_path=${__aba_directory}/aba-$1.lock
@@ -683,13 +680,16 @@ __aba_open_lock_file() {
             # The helper makes the file, private to its user, or reports why it cannot.
             __aba_run_helper path --create "$1" >/dev/null || __aba_status=$?
         fi
-        if ((__aba_status != 0)); then
-            ((__aba_status <= 125)) ||
-                __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
-            ((__aba_status == 2)) || builtin return 125
-            __aba_check_version
-            builtin return 2
+        if ((__aba_status == 77)); then
+            __aba_awaits=yes
+            __aba_await_file "$1"
+            __aba_awaits=''
+            ((__aba_status != 0)) || builtin continue
+        elif ((__aba_status > 125)); then
+            __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
+            __aba_status=125
         fi
+        ((__aba_status == 0)) || builtin return "${__aba_status}"
         __aba_find_free_fd "cannot open lock file ${__aba_path}" || {
             __aba_end_offer
             builtin return 125
@@ -708,6 +708,8 @@ __aba_open_lock_file() {
             builtin return 0
         fi
     done
+    # Ctrl-Z: bash leaves every loop when the helper is stopped.
+    [[ -z ${__aba_awaits} ]] || builtin return 148
     __aba_path=${__aba_directory}/aba-$1.lock
     if \builtin declare -F exec >/dev/null; then
         __aba_print_message "cannot open lock file ${__aba_path}: a readonly function named exec hides the builtin" \
@@ -723,6 +725,14 @@ __aba_open_lock_file() {
             'find the cause with `aba_lock_doctor`'
     fi
     builtin return 125
+}
+
+# Waits, with the options of the call, until the lock file of operation $1 can be opened: another process has a lease on it (fcntl(2)).
+# Sets __aba_status.
+__aba_await_file() {
+    builtin local -a __aba_words
+    __aba_words=(--await-open "${__aba_options[@]}" "$1")
+    __aba_request_locks
 }
 
 # Ends the process that keeps open the file of __aba_offer. Without `kill`, it ends after some seconds.

@@ -319,6 +319,11 @@ __aba_acquire() {
         fi
         # The helper may have locked some of the files before it failed or was killed. This releases them.
         __aba_discard_locks
+        if [ "${__aba_status}" = 77 ]; then
+            # Another process has a lease on the lock file of __aba_name (fcntl(2)). After the wait, the file is opened again.
+            __aba_status=76
+            __aba_run_helper lock --await-open "$@" "${__aba_name}" || __aba_status=$?
+        fi
         # 76: a lock file was replaced after it was opened, or the script must not use an inherited descriptor.
         if [ "${__aba_status}" != 76 ]; then
             __aba_handle_failure
@@ -425,7 +430,7 @@ __aba_explain_status() {
             __aba_check_version
             return 2
             ;;
-        125) return 125 ;;
+        77 | 125) return "${__aba_status}" ;;
         *)
             __aba_print_message "cannot lock $1: the helper ${__aba_bin} ended with status ${__aba_status}"
             return 125

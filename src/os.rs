@@ -127,7 +127,7 @@ pub use holding::{find_mode, holds};
 pub use identity::{Identity, identity};
 pub use interrupt::{Interrupts, heed_keyboard, ignores_keyboard};
 pub use kept_file::{KeptFile, open_link_to_look, open_to_look};
-pub use lease::be_alone;
+pub use lease::{be_alone, is_leased};
 pub use limit::{NO_LIMIT, limit_of_file_size, limit_of_open_files, raise_limit_of_open_files};
 pub use listening::listens;
 pub use mutex::lock_mutex;

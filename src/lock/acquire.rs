@@ -35,6 +35,7 @@
 //! with its descriptors, or with those of the script, because A did not report success.
 
 mod handed_down;
+mod leased_file;
 mod newcomer;
 
 use super::lock_wait::{self, Attempted, LockWait};
@@ -47,7 +48,7 @@ use crate::lock::error::{LockError, SlotMistake};
 use crate::lock::events::{self, LockEvent};
 use crate::lock::fcntl;
 use crate::lock::grant;
-use crate::lock::open::{MAX_OPENS, cannot_open, check_links, open_lock_file};
+use crate::lock::open::{MAX_OPENS, cannot_open, check_links};
 use crate::lock::ownership::{find_held, is_held_from_above, is_taker, may_be_held};
 use crate::lock::priority;
 use crate::lock::record::{self, Content, RecordDraft, Taker};
@@ -96,6 +97,17 @@ pub fn acquire(
         // The guards are dropped here. Waiting for the new file while the other locks are held could cause a deadlock.
     }
     Err(LockError::KeepsChanging { path: replaced.unwrap_or_default() })
+}
+
+/// Waits until each of the lock files can be opened, because no process has a lease on it, as [`acquire`] does.
+pub fn wait_for_files(
+    targets: &[Target],
+    store: Option<&Store>,
+    request: &Request,
+    contention: &mut dyn Contention,
+) -> Result<(), LockError> {
+    let mut attempt = Attempt::new(request, contention, Some(request.holder));
+    targets.iter().try_for_each(|target| attempt.open(target, store).map(drop))
 }
 
 /// Acquires all the locks, or none, on descriptors that a script has open. The script holds them after this process has exited.
@@ -203,7 +215,7 @@ impl<'a> Attempt<'a> {
         }
         for _ in 0..MAX_OPENS {
             let target = &*target.resolved();
-            let file = open_lock_file(target, store).map_err(|error| self.explain_open_error(error, target))?;
+            let file = self.open(target, store)?;
             // The kernel would make the second descriptor wait for the first one, forever.
             if let Some(first) = guards.iter().find(|guard| os::same_file(&guard.file, &file).unwrap_or(false)) {
                 // Each path has its own guard, because one of the two may lead to another file before the last grant.

@@ -38,7 +38,7 @@ use crate::lock::deadlock::detector::DeadlockDetector;
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::holders::{self, Availability, ranges};
-use crate::lock::open::check_lock_file;
+use crate::lock::open::{INSTANT, check_lock_file, stays_leased};
 use crate::lock::wait::{Contention, MOMENT, Waiting};
 use crate::os::proc::{lock_table, process};
 use crate::os::{FileWatch, Mode, Process};
@@ -130,8 +130,12 @@ impl FreeWait {
         }
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        self.limit.and_then(|limit| self.started.checked_add(limit))
+    }
+
     fn run(&mut self, targets: Vec<Target>, contention: &mut dyn Contention) -> Result<FreeOutcome, LockError> {
-        let deadline = self.limit.and_then(|limit| self.started.checked_add(limit));
+        let deadline = self.deadline();
         let next_search = Some(self.started + MOMENT);
         let begin = |target| HeldTarget {
             target,
@@ -221,8 +225,12 @@ impl FreeWait {
         let found = holders::find_conflict(&target.path, self.mode);
         let is_range_held = || may_be_fcntl && ranges::find_conflicting_range(&target.path, self.mode, 0, 0).is_some();
         if found != Availability::Held && !is_range_held() {
+            // The lock cannot be acquired either while the file cannot be opened.
+            let left = self.deadline().map_or(INSTANT, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let patience = if self.limit == Some(Duration::ZERO) { INSTANT } else { left.min(INSTANT) };
+            let is_leased = found == Availability::Free && stays_leased(&target.path, patience);
             // Also if the file was removed during the look.
-            return Ok(found);
+            return Ok(if is_leased { Availability::Held } else { found });
         }
         held.is_fcntl = found != Availability::Held;
         Ok(Availability::Held)

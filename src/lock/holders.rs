@@ -8,6 +8,7 @@
 //! - `lock_file`: the identity of a lock file
 //! - `stall`: the reason why a process does not go on
 //! - `holder`, `waiter`: the facts about a process
+//! - `lease`: file leases on a lock file
 //! - `state`: the result, as plain data
 //! - `tree`: the processes below a holder
 //! - `belief`: how far a record can be believed
@@ -18,6 +19,7 @@
 
 mod belief;
 mod holder;
+mod lease;
 mod lock_file;
 mod observe;
 #[cfg(not(linux))]
@@ -30,6 +32,7 @@ mod tree;
 mod waiter;
 
 pub use holder::{Holder, format_pids};
+pub use lease::{FileLease, find_lease, find_listed_lease};
 pub use lock_file::derive_label;
 pub(crate) use lock_file::{identify_file, identify_file_in};
 pub use observe::{find_availability, observe_all, observe_briefly, observe_lock, observe_store};

@@ -1,8 +1,15 @@
 //! Opens lock files, and creates those that do not exist yet.
 //!
 //! [`acquire`](super::acquire), the tasks and `aba-lock path` open files with [`open_lock_file`]. It never follows a
-//! link, and never blocks for longer than some seconds. `status` and `unlock` call [`check_lock_file`], which opens
+//! link, and never blocks for longer than its caller allows. `status` and `unlock` call [`check_lock_file`], which opens
 //! nothing.
+//!
+//! # Leases
+//!
+//! The owner of a file can take a lease on it (fcntl(2)). Then the kernel blocks each open(2) until that process gives up the lease, or
+//! for at most 45 s, and in a directory that users share, the process may take it again at once. With `O_NONBLOCK`, open(2) fails with
+//! `EWOULDBLOCK`. [`clean`](super::clean) has a lease for an instant, so each caller tries again for [`INSTANT`] at least. Then a lease
+//! counts as a lock that another process holds: the call fails, or tries again until its time is over.
 
 use crate::base::target::{Kind, Target};
 use crate::lock::error::LockError;
@@ -17,23 +24,24 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The maximum number of times that a lock file is opened again because it was replaced before it was locked. More are only
 /// needed if another process removes the file in a loop.
 pub(super) const MAX_OPENS: u32 = 1000;
 
-/// The maximum number of pauses of [`OPEN_AGAIN`] while another process has a lease on the file: some seconds.
-const MAX_PAUSES: u32 = 5000;
+/// The time for which [`clean`](super::clean) may have a lease on a file, also on a slow machine.
+pub const INSTANT: Duration = Duration::from_millis(500);
 
-/// The pause before a file is opened again on which another process has a lease.
-const OPEN_AGAIN: Duration = Duration::from_millis(1);
+/// The first and the longest pause before a file is opened again on which another process has a lease.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// Opens the lock file, and creates it and its directory if they do not exist.
-pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, LockError> {
+/// Opens the lock file, and creates it and its directory if they do not exist. If another process has a lease on the file, tries again
+/// for the time `patience`, and then fails with an error for which [`is_lease_error`] returns true.
+pub fn open_lock_file(target: &Target, store: Option<&Store>, patience: Duration) -> Result<File, LockError> {
     let path = &target.path;
     let mut options = lock_file_options();
-    let mut opened = open_in_turn(&options, path);
+    let mut opened = open_in_turn(&options, path, patience);
     for _ in 0..MAX_OPENS {
         if !has_failed_with(&opened, libc::ENOENT) {
             break;
@@ -43,7 +51,7 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
         }
         opened = match create(target) {
             // Another process has just created it, or it is a link to a file that does not exist.
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => open_in_turn(&options, path),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => open_in_turn(&options, path, patience),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 opened = Err(error);
                 break;
@@ -60,7 +68,7 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>) -> Result<File, Lo
     let is_unwritable = |errno: &i32| has_failed_with(&opened, *errno);
     if [libc::EACCES, libc::EROFS, libc::EISDIR, libc::EPERM, libc::ETXTBSY].iter().any(is_unwritable) {
         // A descriptor that can only be read is enough to lock.
-        opened = match open_in_turn(options.write(false), path) {
+        opened = match open_in_turn(options.write(false), path, patience) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => opened,
             again => again,
         };
@@ -124,19 +132,48 @@ fn create(target: &Target) -> io::Result<File> {
     creation::create_lock_file(&target.path, target.kind, options.read(true).write(true), FLAGS)
 }
 
-/// Opens a file, and tries again while another process has a lease on it. [`clean`](super::clean) holds a lease for an instant,
-/// to be sure that no other process has the file open. With `O_NONBLOCK` the kernel refuses to open the file in that time.
-pub(super) fn open_in_turn(options: &OpenOptions, path: &Path) -> io::Result<File> {
-    for _ in 0..MAX_PAUSES {
+/// Opens a file, which `options` must not block, and tries again for the time `patience` while another process has a lease on it.
+pub(super) fn open_in_turn(options: &OpenOptions, path: &Path, patience: Duration) -> io::Result<File> {
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => open_after_lease(options, path, patience),
+        opened => opened,
+    }
+}
+
+fn open_after_lease(options: &OpenOptions, path: &Path, patience: Duration) -> io::Result<File> {
+    let (started, (mut pause, longest)) = (Instant::now(), PAUSES);
+    loop {
+        let left = patience.saturating_sub(started.elapsed());
+        thread::sleep(pause.min(left));
         match options.open(path) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(OPEN_AGAIN),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if left.is_zero() {
+                    return Err(io::Error::new(error.kind(), "another process has a file lease on it"));
+                }
+            }
             opened => return opened,
         }
+        pause = (pause * 5 / 4).min(longest);
     }
-    options.open(path).map_err(|error| match error.kind() {
-        kind @ io::ErrorKind::WouldBlock => io::Error::new(kind, "another process has a file lease on it"),
-        _ => error,
-    })
+}
+
+/// Returns true if another process has a lease on the file at `path` for the time `patience`.
+pub(super) fn stays_leased(path: &Path, patience: Duration) -> bool {
+    let started = Instant::now();
+    while os::is_leased(path) {
+        let left = patience.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return true;
+        }
+        thread::sleep(PAUSES.1.min(left));
+    }
+    false
+}
+
+/// Returns true if a lock file was not opened because another process has a lease on it.
+#[must_use]
+pub fn is_lease_error(error: &LockError) -> bool {
+    matches!(error, LockError::Open { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn has_failed_with(opened: &io::Result<File>, errno: i32) -> bool {

@@ -139,7 +139,10 @@ impl<'a> Waiting<'a> {
             None if self.target.kind == Kind::Users => ranges::find_range_lock(&self.target.path),
             _ => None,
         };
-        LockState { range, ..state }
+        // A process in the queue has opened the file.
+        let may_be_leased = !self.queues && state.holding.is_none() && range.is_none();
+        let lease = if may_be_leased { holders::find_lease(&self.target.path).map(Box::new) } else { None };
+        LockState { range, lease, ..state }
     }
 
     fn queue_len(&self) -> usize {

@@ -1,10 +1,26 @@
 //! Leases of files (fcntl(2)): a proof that no other process has a file open. `clean` needs it before it removes a
-//! file.
+//! file. A lease of another process keeps this one from opening the file.
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Returns true if a lease of another process keeps this one from opening the file at `path`. The attempt makes the kernel end the
+/// lease after a time (`/proc/sys/fs/lease-break-time`, 45 s).
+#[must_use]
+pub fn is_leased(path: &Path) -> bool {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY;
+    let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    let open = |is_writable| OpenOptions::new().read(true).write(is_writable).custom_flags(flags).open(path);
+    match open(true) {
+        // A lock needs no right to write.
+        Err(error) if !would_block(&error) => open(false).is_err_and(|error| would_block(&error)),
+        opened => opened.is_err(),
+    }
+}
 
 /// Takes a write lease on the file until `file` is closed. Returns false if another process, of any user and in any
 /// namespace, has the file open.

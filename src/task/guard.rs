@@ -75,6 +75,9 @@ impl<'a> LockAttempt<'a> {
     }
 }
 
+/// The longest time for which a call tries to open the lock file of a task on which another process has a lease.
+const LEASE_LIMIT: Duration = Duration::from_secs(5);
+
 impl<'a> TaskGuard<'a> {
     /// Acquires the lock, and finishes a run whose supervisor was killed. While another process holds the lock, `before_pause` is
     /// called each time before this process blocks. It decides whether to wait, and when it is called again.
@@ -86,9 +89,13 @@ impl<'a> TaskGuard<'a> {
         let path = task.file(files::LOCK);
         let target = Target { label: task.id.to_string(), path, kind: Kind::Named, key: None, link: None };
         let mut missed = None;
+        let patience = || {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            left.unwrap_or(LEASE_LIMIT).clamp(open::INSTANT, LEASE_LIMIT)
+        };
         task.make_directory()?;
         for _ in 0..MAX_OPENS {
-            let lock = match open::open_lock_file(&target, None) {
+            let lock = match open::open_lock_file(&target, None, patience()) {
                 // A reset has removed the directory of the task.
                 Err(LockError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     task.create_directory()?;

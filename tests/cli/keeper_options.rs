@@ -8,7 +8,7 @@ use clap::{Command, CommandFactory, Parser};
 use std::collections::BTreeSet;
 
 /// The options of `lock` that the keeper must not get.
-const LOCAL: [&str; 18] = [
+const LOCAL: [&str; 19] = [
     // The helper takes the local locks, and describes them in `--lock`.
     "bind",
     "exclusive",
@@ -30,6 +30,7 @@ const LOCAL: [&str; 18] = [
     "command",
     "skip-ok",
     // They are about the wait for the local locks.
+    "await-open",
     "heed-keyboard",
     "try-first",
     "waited",

@@ -137,7 +137,7 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
     for one in [&a, &b] {
         let all = all
             .replace("name path", "name other_scope path")
-            .replace("pid_file", "pid_file processes")
+            .replace("pid_file", "pid_file problem processes")
             .replace("state ", "state usual_seconds ");
         assert_eq!(keys(one), all);
     }

@@ -34,6 +34,7 @@ mod events;
 mod fault;
 mod fcntl;
 mod fcntl_unlock;
+mod file_lease;
 mod flock;
 mod flock_comparison;
 mod flock_range;

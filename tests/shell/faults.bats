@@ -359,6 +359,56 @@ END
     expect_silence
 }
 
+# Takes a lease on the lock file of save, until the process `holder` ends.
+take_lease() {
+    "${ABA_LOCK_BIN}" path --create save >/dev/null
+    python3 -c 'import fcntl, os, signal, sys, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+f = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+open("leased", "w").close()
+time.sleep(40)' "${ABA_LOCK_DIR}/aba-save.lock" 3>&- >/dev/null 2>&1 &
+    holder=$!
+    until_true test -e leased
+}
+
+@test "fault 10: a file lease in a sticky directory counts as a lock, and a wait for its end can be interrupted" {
+    mkdir -m 1777 "${ABA_LOCK_DIR}"
+    take_lease
+    script tool <<'END'
+aba_lock_operation "$@"
+echo ran
+END
+    run -1 ./tool save
+    expect_text "aba-lock: save cannot be acquired: its lock file cannot be opened: pid ${holder} ("
+    run -1 ./tool --wait=0.3 save
+    expect_text "aba-lock: timed out after 0.3 s waiting for save: its lock file cannot be opened: pid ${holder} ("
+    run -0 ./tool --skip-ok save
+    expect_silence
+    run -0 ./tool --on-conflict=return save
+    [[ ${output} == *ran ]]
+    script stopped <<'END'
+trap 'echo handled >&2; exit 7' TERM
+aba_lock_operation --wait save
+END
+    ./stopped 2>said 3>&- &
+    local waiter=$!
+    until_true grep -q 'has a file lease on it' said
+    kill "${waiter}"
+    local status=0
+    wait "${waiter}" || status=$?
+    ((status == 7))
+    run -0 cat said
+    expect_text handled
+    ./tool --wait save >out 2>said 3>&- &
+    waiter=$!
+    until_true grep -q 'waiting for save, whose lock file cannot be opened' said
+    kill "${holder}"
+    wait "${waiter}"
+    run -0 cat out
+    [[ ${output} == ran ]]
+}
+
 @test "fault 10: a file that can only be read is locked, too" {
     script tool <<'END'
 aba_lock_operation save

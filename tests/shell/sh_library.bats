@@ -2,39 +2,7 @@
 # The libraries for sh, zsh and fish.
 
 load helper
-
-# The shells for aba-lock.sh.
-SH_SHELLS=(dash 'busybox ash' mksh ksh93 yash 'bash --posix')
-
-setup() {
-    shared_setup
-    export SH_LIBRARY=${PROJECT}/shell/aba-lock.sh ZSH_LIBRARY=${PROJECT}/shell/aba-lock.zsh FISH_LIBRARY=${PROJECT}/shell/aba-lock.fish
-}
-
-# Usage: in_each_shell STATUS EXPECTED <<'END' ... END
-#
-# Runs the script in each shell for aba-lock.sh and in zsh, after it has sourced the library. Its output, without pids and times,
-# must be EXPECTED, and its exit status STATUS. The shell in WITHOUT is left out.
-in_each_shell() {
-    local shell text
-    text=$(cat)
-    for shell in "${SH_SHELLS[@]}" zsh; do
-        [[ ${shell} != "${WITHOUT-}" ]] || continue
-        rm -rf "${ABA_LOCK_DIR}"
-        if [[ ${shell} == zsh ]]; then
-            printf 'source "$ZSH_LIBRARY"\n%s\n' "${text}" >tool
-        else
-            printf '. "$SH_LIBRARY" || exit\n%s\n' "${text}" >tool
-        fi
-        run timeout "${PATIENCE}" ${shell} ./tool
-        output=$(sed -E 's/pid [0-9]+ \([^)]*\), by [^,]*, for [0-9]+s/pid N/; s/wait for it with .*, or/wait for it, or/' <<<"${output}")
-        if [[ ${output} != "$2" || ${status} != "$1" ]]; then
-            printf '%s: status %s\n' "${shell}" "${status}"
-            diff <(printf '%s\n' "$2") <(printf '%s\n' "${output}")
-            return 1
-        fi
-    done
-}
+load sh_helper
 
 @test "in each shell, a script acquires a lock, holds it, and releases it" {
     in_each_shell 0 'save: held by this script
@@ -125,28 +93,6 @@ aba_lock_operation --key "http://a b/" --who 'me and you'
 echo "key: $?"
 aba_lock_held --key "http://a b/"
 echo "held by key: $?"
-END
-}
-
-@test "in each shell, a script locks in a directory in which other users have files, and leaves no process" {
-    in_each_shell 0 'slot: 1
-locked: 0
-refused: 125
-processes: 0' <<'END'
-umask 0
-mkdir -m 1777 "$ABA_LOCK_DIR"
-aba_lock_operation --slots 2 many
-echo "slot: $ABA_LOCK_SLOT"
-aba_lock_operation save
-echo "locked: $?"
-mkfifo "$ABA_LOCK_DIR/aba-fifo.lock"
-aba_lock_operation --on-conflict return fifo 2>/dev/null
-echo "refused: $?"
-for i in 1 2 3 4 5 6 7 8 9; do
-    set -- $(pgrep -f "open-for=$$")
-    [ "$#" = 0 ] || sleep 0.1
-done
-echo "processes: $#"
 END
 }
 

@@ -44,6 +44,9 @@ const fn process(name: &'static str, program: &'static str, calls: &'static [Vic
 
 const LIBRARY: &str = "bash -c 'source $BASE/aba-lock.bash; aba_lock_operation --wait=1 a; echo ran'";
 
+/// The cause in messages about a lease of the hostile user.
+const LEASED: &str = "user 61002, has a file lease on it";
+
 /// Gives up a lease for the first process that opens the file, and never again.
 const LEASE_AGAIN: &str = "def give_up(*_):
     fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -279,10 +282,16 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
         "a lease on the lock file",
         "signal.signal(signal.SIGIO, signal.SIG_IGN); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)",
         &[
-            call("$H lock a -- echo ran", 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
-            call(LIBRARY, 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
-            call("$H status a", 1, "a: free"),
-            call("$H wait -t 1 a", 0, ""),
+            call("$H lock a -- echo ran", 75, LEASED),
+            call("$H lock -t 1 a -- echo ran", 124, LEASED),
+            call("$H lock --skip-ok a -- echo ran", 0, ""),
+            call(LIBRARY, 1, LEASED),
+            call("bash -c 'source $BASE/aba-lock.bash; aba_lock_operation a; echo ran'", 1, LEASED),
+            call("$H flock -n aba-a.lock echo ran", 1, ""),
+            call("$H flock -w 1 aba-a.lock echo ran", 1, ""),
+            call("$H status a", 1, LEASED),
+            call("$H wait -t 1 a", 124, LEASED),
+            call("$H path --create a", 125, "another process has a file lease on it (owner: 61002)"),
             call("$H list", 0, "free"),
             call("$H clean", 0, "left lock a"),
         ],
@@ -291,13 +300,15 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
         "a read lease on the lock file",
         "signal.signal(signal.SIGIO, signal.SIG_IGN); os.close(f); f = os.open('aba-a.lock', os.O_RDONLY); fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
         &[
-            call("$H lock a -- echo ran", 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
-            call(LIBRARY, 125, "aba-a.lock: another process has a file lease on it (owner: 61002)"),
+            call("$H lock a -- echo ran", 75, LEASED),
+            call(LIBRARY, 1, LEASED),
+            call("$H status a", 1, LEASED),
+            call("$H wait -t 1 a", 124, LEASED),
         ],
     ),
     process("a lease that is taken again when the first process that opens the file has closed it",
         LEASE_AGAIN,
-        &[again!("1 2 3", "bash -c 'source $BASE/aba-lock.bash; aba_lock_operation --wait=1 a'", "0 | 125")],
+        &[again!("1 2 3", "bash -c 'source $BASE/aba-lock.bash; aba_lock_operation --wait=1 a'", "0 | 1 | 125")],
     ),
     process("other files, FIFOs and links, each in place of the lock file for an instant", REPLACEMENTS, REPLACED),
     // The directory.

@@ -3,12 +3,13 @@
 use super::finding::{Finding, Level, Report};
 use crate::base::text::{format_io_error, quote_path};
 use crate::lock::deadlock;
-use crate::lock::holders::{self, Availability, Belief, LockState};
+use crate::lock::holders::{self, Availability, Belief, FileLease, LockState};
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
 use crate::store::{Store, TaskRoot};
 use crate::task::Task;
 use crate::task::state::TaskState;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -77,6 +78,9 @@ fn find_unusable(path: &Path) -> Option<Finding> {
                 .hint(format!("show its owner with `ls -ld {}`; move it away, or use another name", quote_path(path))),
         );
     }
+    if let Some(lease) = holders::find_lease(path) {
+        return Some(describe_lease(&name, &lease));
+    }
     let error = os::may(Right::Read, path).err()?;
     let owner = process::user_name(data.uid());
     let me = process::user_name(os::user_id());
@@ -86,6 +90,16 @@ fn find_unusable(path: &Path) -> Option<Finding> {
             "to share this lock, run as user {owner}: `chmod a+rw {file}`; to get it back, as root: `chown {me} {file}`"
         ),
     ))
+}
+
+/// Returns the finding for the lock file `name`, which cannot be opened because of a lease.
+fn describe_lease(name: &impl fmt::Display, lease: &FileLease) -> Finding {
+    let cannot = |taker: String| Finding::wrong(LOCKS, format!("cannot open {name}: {taker} has a file lease on it"));
+    match &lease.taker {
+        Some(taker) => cannot(format!("pid {} ({}), user {},", taker.pid, taker.command, taker.user))
+            .hint(format!("end that process with `kill {}`, as user {} or root", taker.pid, taker.user)),
+        None => cannot("another process".to_owned()),
+    }
 }
 
 /// Returns the findings for states of a lock that a waiter does not expect.

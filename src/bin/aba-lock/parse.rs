@@ -122,6 +122,11 @@ pub(crate) fn choose_descriptors(args: &LockArgs) -> &[i32] {
     if args.bind.is_empty() { &args.fd } else { &args.bind }
 }
 
+/// Returns true if the calling script holds the locks.
+pub(crate) fn is_for_script(args: &LockArgs) -> bool {
+    !choose_descriptors(args).is_empty() || args.await_open
+}
+
 pub(crate) fn is_number(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -7,7 +7,8 @@
 //! - If the file is removed during the wait, the file is created again and locked. If that fails, or if the path cannot be
 //!   examined, [`Lockable::lock`] fails, because another process may hold a lock on a new file. It succeeds only if the
 //!   directory was removed, too, because then no process can create the file.
-//! - Opening a FIFO or a serial line does not block.
+//! - Opening a FIFO or a serial line does not block, nor a file on which another process has a lease (fcntl(2)): such a lease counts as
+//!   a lock that the process holds.
 //!
 //! [`Lockable::lock`] does not search for deadlocks, and does not recognize nested calls: scripts that were written for
 //! flock(1) expect to wait in these cases, and not to fail.
@@ -19,7 +20,7 @@
 use super::byte_range::ByteRange;
 use crate::base::target::{Kind, Wait};
 use crate::lock::error::LockError;
-use crate::lock::open::open_in_turn;
+use crate::lock::open::{INSTANT, open_in_turn};
 use crate::os::{self, Alarm, Mode};
 use crate::store::creation;
 use std::fs::{self, File, OpenOptions};
@@ -28,7 +29,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Maximum number of times that the file is opened because, after the grant, its path seems to lead to another file.
 ///
@@ -53,6 +54,8 @@ pub struct FlockOperation {
 pub struct Lockable {
     file: LockableFile,
     operation: FlockOperation,
+    /// The end of the wait, which began when the file was opened.
+    deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -68,14 +71,21 @@ impl Lockable {
     pub fn open(path: &Path, operation: FlockOperation) -> Result<Self, LockError> {
         // An exclusive lock of fcntl(2) needs a descriptor for writing.
         let writable = operation.range.is_some() && operation.mode == Some(Mode::Exclusive);
-        let file = open(path, writable).map_err(|source| open_error(path, source))?;
-        Ok(Self { file: LockableFile::Opened { path: path.to_owned(), file: Some(file), writable }, operation })
+        let deadline = find_deadline(operation.wait);
+        let file = open(path, writable, find_patience(operation.wait, deadline))
+            .map_err(|source| explain_open_error(path, source, operation.wait))?;
+        Ok(Self {
+            file: LockableFile::Opened { path: path.to_owned(), file: Some(file), writable },
+            operation,
+            deadline,
+        })
     }
 
     /// Uses a descriptor that was inherited from the caller.
     pub fn from_descriptor(fd: RawFd, operation: FlockOperation) -> Result<Self, LockError> {
         let file = os::callers_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
-        Ok(Self { file: LockableFile::Inherited { file }, operation })
+        let deadline = find_deadline(operation.wait);
+        Ok(Self { file: LockableFile::Inherited { file }, operation, deadline })
     }
 
     /// Returns the path of the file, or of the descriptor in `/proc`.
@@ -105,10 +115,7 @@ impl Lockable {
 
     /// Locks or unlocks the file. `on_wait` is called before a wait for another process.
     pub fn lock(&mut self, mut on_wait: Option<&mut dyn FnMut()>) -> Result<(), LockError> {
-        let deadline = match self.operation.wait {
-            Wait::For(limit) => Instant::now().checked_add(limit),
-            _ => None,
-        };
+        let deadline = self.deadline;
         let mut waited = false;
         let mut opened = 1;
         // If no file exists and none can be created, no other process can lock it either.
@@ -130,7 +137,10 @@ impl Lockable {
                 Ok(false) if opened == MAX_OPENS && !waited => return Ok(()),
                 Ok(false) if opened == MAX_OPENS => return Err(LockError::KeepsChanging { path: self.path() }),
                 // The lock is on a removed file. Another process may hold a lock on the file that replaced it.
-                Ok(false) => self.reopen().map_err(|source| open_error(&self.path(), source))?,
+                Ok(false) => {
+                    let wait = self.operation.wait;
+                    self.reopen().map_err(|source| explain_open_error(&self.path(), source, wait))?;
+                }
                 // If the path cannot be examined, it may lead to another file, too.
                 Err(source) => return Err(open_error(&self.path(), source)),
             }
@@ -156,12 +166,13 @@ impl Lockable {
     /// Opens the file to which the path leads now, and creates it if it does not exist. If it cannot exist, because its
     /// directory was removed, there is no open file afterwards.
     fn reopen(&mut self) -> io::Result<()> {
+        let patience = find_patience(self.operation.wait, self.deadline);
         let LockableFile::Opened { path, file, writable } = &mut self.file else { return Ok(()) };
         // The old file is closed first, because the process may be at its limit of descriptors. The lock on the old file
         // no longer excludes other processes.
         *file = None;
         for _ in 0..MAX_OPENS {
-            let missing = match open(path, *writable) {
+            let missing = match open(path, *writable, patience) {
                 Ok(again) => {
                     *file = Some(again);
                     return Ok(());
@@ -199,11 +210,7 @@ impl Lockable {
     }
 
     fn contention_error(&self) -> LockError {
-        let (label, path, kind) = (self.label(), self.path(), Kind::Users);
-        match self.operation.wait {
-            Wait::For(after) => LockError::TimedOut { label, path, kind, after },
-            _ => LockError::Busy { label, path, kind },
-        }
+        contention_error(self.label(), self.path(), self.operation.wait)
     }
 
     /// Sets whether the commands that this process starts inherit the descriptor.
@@ -223,6 +230,38 @@ impl Lockable {
     }
 }
 
+fn contention_error(label: String, path: PathBuf, wait: Wait) -> LockError {
+    let kind = Kind::Users;
+    match wait {
+        Wait::For(after) => LockError::TimedOut { label, path, kind, after },
+        _ => LockError::Busy { label, path, kind },
+    }
+}
+
+/// Returns the error for a file that cannot be opened. A lease of another process counts as a lock that it holds.
+fn explain_open_error(path: &Path, source: io::Error, wait: Wait) -> LockError {
+    match source.kind() {
+        io::ErrorKind::WouldBlock => contention_error(path.display().to_string(), path.to_owned(), wait),
+        _ => open_error(path, source),
+    }
+}
+
+fn find_deadline(wait: Wait) -> Option<Instant> {
+    match wait {
+        Wait::For(limit) => Instant::now().checked_add(limit),
+        _ => None,
+    }
+}
+
+/// Returns the time for which the file is opened again while another process has a lease on it.
+fn find_patience(wait: Wait, deadline: Option<Instant>) -> Duration {
+    match (wait, deadline) {
+        (Wait::No, _) => INSTANT,
+        (_, Some(deadline)) => deadline.saturating_duration_since(Instant::now()),
+        _ => Duration::MAX,
+    }
+}
+
 fn open_error(path: &Path, source: io::Error) -> LockError {
     LockError::Open { path: path.to_owned(), owner: None, source }
 }
@@ -235,17 +274,17 @@ fn is_read_only(error: &io::Error) -> bool {
 
 /// Opens a file, without `O_CREAT` if it exists: in a sticky directory, `fs.protected_regular` refuses `O_CREAT` for an
 /// existing file of another user, even to root.
-fn open(path: &Path, writable: bool) -> io::Result<File> {
+fn open(path: &Path, writable: bool, patience: Duration) -> io::Result<File> {
     let mut options = OpenOptions::new();
     // O_NONBLOCK: opening a FIFO would wait for a writer, and a serial line for a carrier. O_NOCTTY: a terminal must
     // not become the terminal of this process.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     options.read(true).write(writable).custom_flags(flags);
-    match open_in_turn(&options, path) {
+    match open_in_turn(&options, path, patience) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
             // O_CREAT is passed as a flag, because the standard library only creates files that it opens for writing.
             options.custom_flags(flags | libc::O_CREAT).mode(creation::USERS_FILE);
-            match open_in_turn(&options, path) {
+            match open_in_turn(&options, path, patience) {
                 // The path ends in a slash, and no such directory exists.
                 Err(error) if error.raw_os_error() == Some(libc::EISDIR) => Err(missing),
                 opened => opened,

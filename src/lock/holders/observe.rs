@@ -375,6 +375,7 @@ fn build_state_with(
         blind_spot,
         wrong_type: None,
         range: None,
+        lease: None,
         promised: None,
     }
 }

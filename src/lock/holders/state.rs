@@ -1,6 +1,7 @@
 //! The observed state of a lock, as plain data.
 
 use super::holder::Holder;
+use super::lease::FileLease;
 use super::waiter::Waiter;
 use crate::lock::promise::PromisedRun;
 use crate::lock::record::Record;
@@ -31,6 +32,8 @@ pub struct LockState {
     pub wrong_type: Option<&'static str>,
     /// An fcntl(2) lock on the file, which does not conflict with flock(2). Only looked for if the user named the file.
     pub range: Option<RangeHolding>,
+    /// A lease because of which the lock file cannot be opened. Only looked for by `status`, and for messages about a wait.
+    pub lease: Option<Box<FileLease>>,
     /// The run on which ended calls with `--coalesce` rely. Only looked for by `status` and `list`.
     pub promised: Option<PromisedRun>,
 }

@@ -20,7 +20,7 @@ use crate::os::priority::QueuePlace;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
-use entry::{parse_lock, parse_ticket};
+use entry::{parse_lease, parse_lock, parse_ticket};
 use order::{find_levels, find_waiters_between_places, sort_waiters};
 use std::fs::{self, Metadata};
 use std::io;
@@ -307,6 +307,13 @@ pub(crate) fn range_lock_of_others(file: FileId) -> Option<RangeLock> {
     let us = Some(std::process::id());
     let mut ranges = text.lines().filter_map(parse_range_lock);
     ranges.find_map(|(locked, range)| (locked == file && range.pid != us).then_some(range))
+}
+
+/// The process that has taken a lease on a file (fcntl(2)), if the table shows one.
+#[must_use]
+pub(crate) fn find_lease_taker(file: FileId) -> Option<u32> {
+    let text = process::read_whole("/proc/locks")?;
+    text.lines().filter_map(parse_lease).find_map(|(leased, pid)| (leased == file).then_some(pid))
 }
 
 #[cfg(test)]

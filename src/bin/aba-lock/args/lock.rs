@@ -74,9 +74,9 @@ pub(crate) const UNLOCK_EXIT_STATUS: [(&str, &str); 5] = [
                             aba-lock lock [OPTIONS] --file PATH [--file PATH]... -- CMD [ARG]...\n       \
                             aba-lock lock [OPTIONS] NAME --fd N")]
 #[command(group = ArgGroup::new("what").args(["names", "key", "file"]).multiple(true).required(true))]
-#[command(group = ArgGroup::new("how").args(["fd", "bind", "command", "shell_line"]).required(true))]
+#[command(group = ArgGroup::new("how").args(["fd", "bind", "command", "shell_line", "await_open"]).required(true))]
 #[command(group = ArgGroup::new("program").args(["command", "shell_line"]))]
-#[command(group = ArgGroup::new("script").args(["fd", "bind"]))]
+#[command(group = ArgGroup::new("script").args(["fd", "bind", "await_open"]))]
 #[command(group = ArgGroup::new("ends").args(["max_time", "replace"]).multiple(true))]
 pub(crate) struct LockArgs {
     /// The name of the lock: letters, digits and . _ - : @ +
@@ -252,6 +252,10 @@ pub(crate) struct LockArgs {
     /// Let SIGINT and SIGQUIT end the wait, although a shell has its background jobs ignore them
     #[arg(long, requires = "script", hide = true)]
     pub(crate) heed_keyboard: bool,
+
+    /// Acquire nothing: wait as for the lock until the lock file can be opened, because no process has a file lease on it
+    #[arg(long, hide = true)]
+    pub(crate) await_open: bool,
 
     /// Do not pass the lock to CMD: release it when CMD ends, even if its children still run
     ///

@@ -17,7 +17,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 27] = [
     ("name, path", "the name of the lock, and the path of its file"),
     ("scope", "user; system (--system); directory (that of ABA_LOCK_DIR); null with --file"),
     (
@@ -55,6 +55,10 @@ pub(crate) const STATUS_JSON: [(&str, &str); 26] = [
         "processes",
         "only in `status`: the holders that have children, each as a tree: pid, command, state, running_seconds, sleeps_in (a \
          function of the kernel), children, omitted (the number of children that are left out)",
+    ),
+    (
+        "problem",
+        "only in `status`: the reason why the lock cannot be acquired although it may be free, such as a file lease of another user",
     ),
     (
         "usual_seconds",

@@ -55,6 +55,12 @@ fn lock_file(call: FlockCall) -> Result<i32, Error> {
         // As with flock(1), the file has been created by now.
         Ok(_) if impossible => return Ok(fail_without_timer()),
         Ok(lockable) => lockable,
+        Err(error @ (LockError::Busy { .. } | LockError::TimedOut { .. })) => {
+            if let (true, FlockTarget::File(name)) = (call.options.verbose, &call.target) {
+                output::report_contention(&error.into(), &Target::file(Path::new(name)), operation);
+            }
+            return Ok(i32::from(call.options.conflict));
+        }
         Err(error) => return Ok(report_error(&error.into())),
     };
     let target = call.options.verbose.then(|| Target { label: lockable.label(), ..Target::file(&lockable.path()) });

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
         replace: args.replace.then_some(grace),
         priority: args.priority,
         wait: if try_first { Wait::No } else { wait },
-        holder: if parse::choose_descriptors(args).is_empty() { std::process::id() } else { os::parent_id() },
+        holder: if parse::is_for_script(args) { os::parent_id() } else { std::process::id() },
         command: (!args.command.is_empty())
             .then(|| shell_words::join(args.command.iter().map(|word| word.to_string_lossy()))),
         who: args.who.as_deref(),
@@ -91,6 +91,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let mut progress = LockProgress::resume(args.quiet || args.skip_ok, request.waited);
     let link = match limit {
         None => None,
+        Some(_) if args.await_open => None,
         Some(_) => match start_watcher(args, &targets, &request)? {
             LimitedCall::Watcher(link) => Some(link),
             LimitedCall::Caller(LimitedAnswer::Ended(status)) => return Ok(status),
@@ -104,6 +105,11 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
     let open = |(target, fd): (&Target, &i32)| LockBinding::open(target.clone(), *fd, request.holder);
     let bindings = targets.iter().zip(&args.bind).map(open).collect::<Result<Vec<_>, _>>()?;
     let done = if args.fd.is_empty() {
+        if args.await_open {
+            let waited = acquire::wait_for_files(&targets, store.as_ref(), &request, &mut progress);
+            let failed = |error: LockError| end_without_lock(args, error.into(), (None, try_first));
+            return waited.map_or_else(failed, |()| Ok(exit::DONE));
+        }
         acquire::acquire(targets, store.as_ref(), &request, &mut progress)
     } else {
         let targets = targets.into_iter().zip(args.fd.iter().copied()).collect();
@@ -126,14 +132,18 @@ pub(crate) fn run(args: &LockArgs) -> Result<i32, Error> {
             report_acquired(&acquired, &progress, args.quiet || args.fcntl, args.verbose);
             go_on(args, keeper.as_ref(), acquired, &request, &progress)
         }
-        Err(Error::Lock(LockError::Busy { .. })) if try_first => Ok(status_for_wait()),
-        Err(error) => end_without_lock(args, error, link.as_ref()),
+        Err(error) => end_without_lock(args, error, (link.as_ref(), try_first)),
     }
 }
 
 /// Ends a call that did not get the lock. A watcher has a `link`.
-fn end_without_lock(args: &LockArgs, error: Error, link: Option<&WatcherLink>) -> Result<i32, Error> {
+fn end_without_lock(
+    args: &LockArgs,
+    error: Error,
+    (link, try_first): (Option<&WatcherLink>, bool),
+) -> Result<i32, Error> {
     match error {
+        Error::Lock(LockError::Busy { .. }) if try_first => Ok(status_for_wait()),
         Error::Lock(LockError::Covered { label, by }) => {
             if !args.quiet && !args.skip_ok {
                 report_covered(&label, by);
@@ -238,10 +248,10 @@ fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>)
         return Ok(status_for_skip(args));
     }
     if !args.quiet {
-        let reader = match (parse::choose_descriptors(args).is_empty(), args.nonblock) {
-            (true, _) => HintReader::User,
-            (false, false) => HintReader::Script,
-            (false, true) => HintReader::ImpatientScript,
+        let reader = match (parse::is_for_script(args), args.nonblock) {
+            (false, _) => HintReader::User,
+            (true, false) => HintReader::Script,
+            (true, true) => HintReader::ImpatientScript,
         };
         let report = if args.fcntl { report_fcntl_contention } else { report_contention };
         report(error, args.on_busy.as_deref(), reader);
@@ -399,20 +409,18 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     if args.replace && args.nonblock {
         return Some("--replace cannot be used with --nonblock: the end of a holder takes time".to_owned());
     }
+    let what = if args.file.is_empty() { "name" } else { "file" };
     if args.replace && targets.len() > 1 {
-        let what = if args.file.is_empty() { "name" } else { "file" };
         return Some(format!(
             "--replace takes one {what}: the newest caller of one lock can be an earlier one of another"
         ));
     }
     if args.slots.is_some() && targets.len() > 1 {
-        let what = if args.file.is_empty() { "name" } else { "file" };
         return Some(format!(
             "--slots takes one {what}: a holder of a slot that waits for another one can cause a deadlock"
         ));
     }
     if args.coalesce.is_some() && targets.len() > 1 {
-        let what = if args.file.is_empty() { "name" } else { "file" };
         return Some(format!("--coalesce takes one {what}: of several locks, one may be covered and another one not"));
     }
     if args.priority.is_some() && args.slots.is_some() {
@@ -425,7 +433,6 @@ fn find_mistake(args: &LockArgs, targets: &[Target]) -> Option<String> {
     if fds.is_empty() {
         return None;
     }
-    let what = if args.file.is_empty() { "name" } else { "file" };
     if fds.len() != targets.len() {
         return Some(format!(
             "{} for {}: give one --fd for each {what}",

@@ -9,13 +9,22 @@ use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
 use aba_lock::lock::{offer, open};
 use aba_lock::store::Store;
+use std::time::Duration;
+
+/// The time for which `--open-for` tries to open a file on which another process has a lease.
+const FIRST_PATIENCE: Duration = Duration::from_millis(50);
 
 pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
     let Some(target) = find_target(args.name.as_deref(), args.key.as_deref())? else { return Ok(exit::USAGE) };
     if args.create {
         let store = Store::from_env()?;
         store.refuse_untrusted()?;
-        let file = open::open_lock_file(&target, Some(&store))?;
+        // A script waits for the end of a lease with its options: `lock --await-open`.
+        let patience = if args.open_for.is_some() { FIRST_PATIENCE } else { open::INSTANT };
+        let file = match open::open_lock_file(&target, Some(&store), patience) {
+            Err(error) if args.open_for.is_some() && open::is_lease_error(&error) => return Ok(exit::WOULD_WAIT),
+            opened => opened?,
+        };
         if let Some(script) = args.open_for {
             offer::offer_file(file, &target.path, script).map_err(|source| LockError::Open {
                 path: target.path,

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let mut here = if args.quiet {
         holders::find_availability(&target.path)
     } else {
-        state = observe(&target);
+        state = observe(&target, data.as_ref());
         state.availability()
     };
     let is_decided = args.quiet && here == Availability::Held;
@@ -84,9 +84,15 @@ fn list_all(args: &StatusArgs) -> Result<i32, Error> {
     list::run(&ListArgs { held: false, json, server, watch: false, system, color: None })
 }
 
-/// Observes a lock, its holders and its waiters.
-fn observe(target: &Target) -> LockState {
+/// Observes a lock, its holders and its waiters. `data` is the metadata of its file.
+fn observe(target: &Target, data: Option<&Metadata>) -> LockState {
     let mut state = holders::observe_lock(&target.path);
+    // Only the owner of a file can take a lease on it, so that is no problem for a private one.
+    let is_private = |data: &Metadata| data.mode() & 0o077 == 0;
+    if state.holding.is_none() && data.is_some_and(|data| !is_private(data)) {
+        let find_lease = if target.kind == Kind::Named { holders::find_lease } else { holders::find_listed_lease };
+        state.lease = find_lease(&target.path).map(Box::new);
+    }
     state.promised = promise::find_promised_run(&target.path, state.availability() == Availability::Free);
     state
 }
@@ -125,6 +131,6 @@ fn find_other(target: &Target) -> Option<OtherLock> {
     let target = Target { path: store.root().join(target.path.file_name()?), ..target.clone() };
     // Any user can put a link there, which is no lock.
     let data = open::check_lock_file(&target).ok()??;
-    let state = observe(&target);
+    let state = observe(&target, Some(&data));
     Some(OtherLock { target, data, state })
 }

@@ -8,7 +8,8 @@ pub(crate) const USAGE: i32 = 2;
 pub(crate) const BUSY: i32 = 75;
 /// The lock file was replaced while it was opened: the caller must open it again.
 pub(crate) const REPLACED: i32 = 76;
-/// With `--try-first`: the lock is held. The shell library then calls the helper again to wait.
+/// With `--try-first`: the lock is held. With `path --open-for`: another process has a lease on the lock file. The shell library then
+/// calls the helper again to wait.
 pub(crate) const WOULD_WAIT: i32 = 77;
 /// As [`WOULD_WAIT`], from a process that ignores SIGINT or SIGQUIT.
 pub(crate) const WOULD_WAIT_IGNORING: i32 = 78;

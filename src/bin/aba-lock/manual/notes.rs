@@ -12,7 +12,8 @@ To share locks, several users set ABA_LOCK_DIR to the same directory. Its mode d
 only its owner may write to it, new lock files are private (0600). If its group may, they get that group and mode 0660. If all users \
 may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is not sticky, aba-lock refuses it, because any user \
 could replace a file whose lock is held. An access control list counts as what the bits of the group say. Every user who shares a \
-directory can hold its locks, and so block the others. The content of lock files is only shown: the kernel decides which process holds a \
+directory can hold its locks, and so block the others. A file lease (fcntl(2)) on a lock file blocks them, too, and counts as a lock that \
+its process holds. The content of lock files is only shown: the kernel decides which process holds a \
 lock. In a directory that all users share, each user has tasks and numbers of their own, in the directories runner-UID and \
 reserve-UID. If another user has made one of these, commands that need it fail, and those that also show other things print a warning.
 
@@ -20,7 +21,7 @@ Other commands show and end the holders of locks, run a task only once, change f
 extend locks to several machines.";
 
 /// The differences between `aba-lock flock` and flock(1), and their reasons.
-pub(super) const DIFFERENCES: [(&str, &str); 17] = [
+pub(super) const DIFFERENCES: [(&str, &str); 18] = [
     (
         "Signals",
         "When aba-lock flock gets INT, TERM, HUP, QUIT, USR1 or USR2, it passes the signal on to the command, and \
@@ -63,6 +64,11 @@ pub(super) const DIFFERENCES: [(&str, &str); 17] = [
          with -n.",
     ),
     (
+        "A file lease (fcntl(2), F_SETLEASE)",
+        "A lease of another process on the file counts as a lock that the process holds, so -n and -w end with the status of a \
+         conflict. flock(1) blocks when it opens the file, for up to 45 s, even with -n.",
+    ),
+    (
         "NFS",
         "For an exclusive lock, the file is opened for writing if the file system requires it, as with flock(1), but \
          never with O_CREAT.",
@@ -98,7 +104,12 @@ pub(super) const DIFFERENCES: [(&str, &str); 17] = [
 ];
 
 /// The options that only the shell library uses. They are hidden in the definitions: no help or completion shows them.
-pub(super) const PLUMBING: [(&str, &str); 6] = [
+pub(super) const PLUMBING: [(&str, &str); 7] = [
+    (
+        "lock --await-open",
+        "instead of a command: acquire nothing, and wait as for the lock until the lock file can be opened, because no process has a \
+         file lease on it; `path --open-for` exits with 77 if one has",
+    ),
     (
         "lock --try-first",
         "with --fd: if the call would have to wait, acquire nothing and exit with 77 at once, or with 78 if this process ignores \

@@ -5,7 +5,8 @@ use super::hint::{
     hint_to_end, hint_to_wait_in_script,
 };
 use super::holder::{
-    describe_holder, describe_processes, describe_range_holders, describe_unknown, describe_unseen_holder,
+    describe_holder, describe_lease, describe_processes, describe_range_holders, describe_unknown,
+    describe_unseen_holder,
 };
 use super::progress::LockProgress;
 use super::stream::{print_message, report_log_failure};
@@ -92,11 +93,16 @@ pub(crate) fn report_contention(error: &Error, instead: Option<&str>, reader: Hi
     let is_unexplained = state.holding.is_none() && state.unseen.is_none() && state.blind_spot.is_none();
     let range = if is_unexplained { ranges::find_lock_of_others(path) } else { None };
     let range = range.map(|range| format!("its lock file is locked {}", describe_range_holders(&range)));
+    let lease = if is_unexplained && range.is_none() { holders::find_lease(path) } else { None };
+    if lease.is_some() {
+        hint = hint.replace("show its holder", "show that process");
+    }
+    let cause = range.or_else(|| Some(format!("its lock file cannot be opened: {}", describe_lease(lease.as_ref()?))));
     let mut text = match (&state.holding, error) {
-        (None, Error::Lock(LockError::TimedOut { .. })) if range.is_some() => {
-            format!("{error}: {}", range.unwrap_or_default())
+        (None, Error::Lock(LockError::TimedOut { .. })) if cause.is_some() => {
+            format!("{error}: {}", cause.unwrap_or_default())
         }
-        (None, _) if range.is_some() => format!("{label} cannot be acquired: {}", range.unwrap_or_default()),
+        (None, _) if cause.is_some() => format!("{label} cannot be acquired: {}", cause.unwrap_or_default()),
         (Some(holding), Error::Lock(LockError::TimedOut { .. })) => {
             format!("{error}, held by {}", describe_holder(holding))
         }

@@ -1,7 +1,7 @@
 //! The output of `flock`. Messages begin with `flock:`. The lines of `--verbose` that scripts may read are those of
 //! flock(1).
 
-use super::holder::{describe_holder, describe_processes, describe_unseen_holder};
+use super::holder::{describe_holder, describe_lease, describe_processes, describe_unseen_holder};
 use super::stream::{print, print_clap_answer, print_message_as};
 use super::text::format_command;
 use aba_lock::base::target::Target;
@@ -82,6 +82,9 @@ pub(crate) fn report_contention(error: &Error, target: &Target, operation: Flock
         _ => "failed to get lock",
     };
     print_message(what);
+    if let Some(lease) = holders::find_lease(&target.path) {
+        return print_message(&format!("{} cannot be opened: {}", target.label, describe_lease(&lease)));
+    }
     print_message(&format!("{} is held by {}", target.label, describe_other(target, operation)));
 }
 

@@ -6,7 +6,7 @@ use aba_lock::base::names::TaskId;
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::quote_path;
 use aba_lock::lock::holders::{
-    self, Availability, Belief, BlindSpot, Holder, Holding, Kin, LockState, RangeHolding, Stall,
+    self, Availability, Belief, BlindSpot, FileLease, Holder, Holding, Kin, LockState, RangeHolding, Stall,
 };
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
@@ -101,6 +101,14 @@ fn hint_to_continue(stopped: &[u32]) -> Option<(String, String)> {
     Some((pids, hint))
 }
 
+/// Returns the hint for a lock whose file cannot be opened because of a lease.
+fn hint_for_lease(lease: &FileLease) -> String {
+    match &lease.taker {
+        Some(taker) => format!("end that process with `kill {}`{}", taker.pid, name_other_user(&taker.user)),
+        None => "the owner of the file, or root, may have taken it; the kernel ends it after 45 seconds".to_owned(),
+    }
+}
+
 /// Names the users that may send signals to a process of this user, if this one may not.
 fn name_other_user(user: &str) -> String {
     let ours = os::user_id();
@@ -175,6 +183,7 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
             "locks of flock(2) and fcntl(2) do not exclude each other: `aba-lock lock` ignores this one, and `aba-lock lock --fcntl` does not"
                 .to_owned()
         }
+        (None, None) if state.lease.is_some() => hint_for_lease(state.lease.as_ref()?),
         (None, None) if !state.removed.is_empty() => {
             "a process removed the file while it was locked, so a second process can hold the lock now; remove lock files only with `aba-lock clean`".to_owned()
         }

@@ -6,7 +6,7 @@
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
 use aba_lock::lock::holders::RangeHolding;
-use aba_lock::lock::holders::{Belief, BlindSpot, Holder, Holding, LockState, Stall, Waiter};
+use aba_lock::lock::holders::{Belief, BlindSpot, FileLease, Holder, Holding, LockState, Stall, Waiter};
 use aba_lock::lock::promise::{self, PromisedRun};
 use aba_lock::lock::record::Record;
 use aba_lock::os::proc::process::{self, RunState};
@@ -215,6 +215,17 @@ pub(crate) fn describe_process(holder: &Holder) -> String {
     }
     text.push_str(holder.stall().map_or("", describe_stall));
     text
+}
+
+/// Describes a lease because of which a lock file cannot be opened.
+pub(crate) fn describe_lease(lease: &FileLease) -> String {
+    let taker = lease.taker.as_ref().map_or_else(
+        || "another process".to_owned(),
+        |taker| {
+            format!("pid {} ({}), user {},", taker.pid, format_command(&taker.command), escape_controls(&taker.user))
+        },
+    );
+    format!("{taker} has a file lease on it")
 }
 
 /// Describes the run on which ended calls with `--coalesce` rely, on a line of its own.

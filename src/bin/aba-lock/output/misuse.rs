@@ -76,7 +76,7 @@ fn describe(error: &clap::Error, command: Option<&str>) -> String {
         Some(word) => format!("unexpected argument: {word}"),
         None => clap_mistake::describe(error),
     };
-    let text = text.replace(" or --bind N", "").replace("--bind <N>", "--no-inherit");
+    let text = text.replace(" or --bind N", "").replace(" or --await-open", "").replace("--bind <N>", "--no-inherit");
     place.unwrap_or_default() + &text.replace(" or --command SHELL LINE", "")
 }
 

@@ -2,7 +2,7 @@
 
 use super::force::report_replacement;
 use super::hint::{hint_for_stalled_holder, hint_for_stalled_range_holder};
-use super::holder::{describe_holder, describe_range_holders};
+use super::holder::{describe_holder, describe_lease, describe_range_holders};
 use super::stream::{clear_line, print_message, redraw_line};
 use super::text::{spell_number, spell_ordinal};
 use aba_lock::base::duration::format_span;
@@ -61,6 +61,9 @@ impl LockProgress {
             }
             LockState { range: Some(range), .. } => {
                 (format!(", locked {}", describe_range_holders(&range)), hint_for_stalled_range_holder(&range))
+            }
+            LockState { lease: Some(lease), .. } => {
+                (format!(", whose lock file cannot be opened: {}", describe_lease(&lease)), None)
             }
             _ => (String::new(), None),
         };

@@ -2,8 +2,8 @@
 
 use super::hint::{find_task, find_update_hint, hint_for_state};
 use super::holder::{
-    describe_blind, describe_last_taker, describe_process, describe_promised_run, describe_remote_holder,
-    describe_state, describe_waiter, format_slots,
+    describe_blind, describe_last_taker, describe_lease, describe_process, describe_promised_run,
+    describe_remote_holder, describe_state, describe_waiter, format_slots,
 };
 use super::lock_json::{OverallState, build_lock, build_process_trees, find_age, find_limit, parse_answer};
 use super::log::{format_ending, format_usual_time};
@@ -95,6 +95,9 @@ fn format_status(view: &LockView, elsewhere: Option<&str>, names_scope: bool) ->
             let _ = writeln!(text, "  {}", format_ending(last));
         }
     }
+    if let Some(problem) = describe_problem(state) {
+        let _ = writeln!(text, "  problem: {problem}");
+    }
     if let Some((time, runs)) = past.and_then(|past| past.usual) {
         let _ = writeln!(text, "  {}", format_usual_time(time, runs));
     }
@@ -150,6 +153,7 @@ pub(crate) fn print_status_json(view: &LockView, elsewhere: Option<&str>, other:
 fn build_status(view: &LockView) -> Value {
     let LockView { target, state, overall, past, .. } = view;
     let mut object = build_lock(target, state, *overall);
+    object["problem"] = json!(describe_problem(state));
     object["remedy"] = json!(hint_for_state(target, state));
     object["processes"] = build_process_trees(&find_process_trees(&list_holders(state)));
     object["usual_seconds"] = json!(past.as_ref().and_then(|past| past.usual).map(|(time, _)| time.as_secs()));
@@ -165,6 +169,11 @@ fn list_holders(state: &LockState) -> Vec<Holder> {
         }
     }
     holders
+}
+
+/// Returns the reason why the lock cannot be acquired, although it may be free.
+fn describe_problem(state: &LockState) -> Option<String> {
+    state.lease.as_ref().map(|lease| format!("its lock file cannot be opened: {}", describe_lease(lease)))
 }
 
 /// Adds a line for each process, below that of its parent.

@@ -136,6 +136,15 @@ pub(in crate::os::proc) fn parse_range_lock(line: &str) -> Option<(FileId, Range
     Some((parse_file_id(file)?, RangeLock { mode, start, len, pid: pid.parse().ok().filter(|pid| *pid > 0) }))
 }
 
+/// Parses a line such as `1: LEASE  ACTIVE    WRITE 4321 fe:00:1234 0 EOF`: the file, and the process that has taken the lease. The kernel
+/// calls a lease of a file server `DELEG`.
+pub(super) fn parse_lease(line: &str) -> Option<(FileId, u32)> {
+    let [_, "LEASE" | "DELEG", _, _, pid, file, ..] = line.split_ascii_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    Some((parse_file_id(file)?, pid.parse().ok().filter(|pid| *pid > 0)?))
+}
+
 /// Parses a device number and inode, such as `fe:00:1234`.
 fn parse_file_id(text: &str) -> Option<FileId> {
     let mut parts = text.split(':');
@@ -168,6 +177,8 @@ mod tests {
         assert_eq!(parse_lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), None);
         assert_eq!(parse_lock("1: FLOCK  ADVISORY  WRITE 4321 <none>:0 0 EOF"), None);
         assert_eq!(parse_lock(""), None);
+        assert_eq!(parse_lease("3: LEASE  BREAKING  READ  4321 fe:00:1234 0 EOF"), Some((file, 4321)));
+        assert_eq!(parse_lease("3: LEASE  ACTIVE    WRITE 0 fe:00:1234 0 EOF"), None);
         let range = RangeLock { mode: Mode::Exclusive, start: 0, len: 0, pid: Some(4321) };
         assert_eq!(parse_range_lock("1: POSIX  ADVISORY  WRITE 4321 fe:00:1234 0 EOF"), Some((file, range)));
         let range = RangeLock { mode: Mode::Shared, start: 10, len: 10, pid: None };

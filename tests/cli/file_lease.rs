@@ -1,0 +1,86 @@
+//! File leases of other processes on lock files (fcntl(2)), because of which open(2) would block.
+
+use crate::call::Holder;
+use crate::process::set_mode;
+use crate::scene::Scene;
+
+/// Takes a lease on the lock file of `a`, and gives it up at the end of the process only.
+fn take_lease(scene: &Scene) -> Holder {
+    scene.aba(["lock", "a", "--", "true"]).run();
+    set_mode(scene.lock_file("a"), 0o666);
+    let program = "import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+f = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+input()";
+    scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).hold()
+}
+
+#[test]
+fn a_lease_counts_as_a_lock_that_its_process_holds() {
+    let scene = Scene::new();
+    let holder = take_lease(&scene);
+    let cause = format!("cannot be opened: pid {} (", holder.pid());
+    let refused = format!("a cannot be acquired: its lock file {cause}");
+    scene.aba(["lock", "-n", "a", "--", "true"]).status(75).err(&refused).run();
+    scene.aba(["lock", "-E", "9", "a", "--", "true"]).status(9).err(&refused).run();
+    scene.aba(["lock", "--replace", "-t", "0.3", "a", "--", "true"]).status(124).err(&cause).run();
+    let late = format!("timed out after 0.3 s waiting for a: its lock file {cause}");
+    scene.aba(["lock", "-t", "0.3", "a", "--", "true"]).status(124).err(&late).run();
+    scene.aba(["wait", "-t", "0.3", "a"]).status(124).err(&late).run();
+    scene.aba(["wait", "-t", "0", "a"]).status(124).err(&cause).run();
+    scene.aba(["lock", "--skip-ok", "a", "--", "true"]).status(0).out("").err("").run();
+    scene.aba(["lock", "--on-busy", "exit 7", "a", "--", "true"]).status(7).err(&cause).run();
+    let path = scene.lock_file("a");
+    scene.aba(["flock", "-n"]).arg(&path).arg("true").status(1).err("").run();
+    scene.aba(["flock", "-E", "9", "-w", "0.3"]).arg(&path).arg("true").status(9).err("").run();
+    scene.aba(["flock", "--verbose", "-n"]).arg(&path).arg("true").status(1).err(&cause).run();
+    scene.aba(["status", "a"]).status(1).out("a: free\n").out(format!("  problem: its lock file {cause}")).run();
+    let state = scene.aba(["status", "--json", "a"]).status(1).json();
+    assert!(state["problem"].as_str().unwrap().contains(&cause), "{state}");
+    assert_eq!(state["remedy"], format!("end that process with `kill {}`", holder.pid()));
+    let (_, found) = scene.aba(["doctor"]).run_unchecked();
+    assert!(found.out.contains("has a file lease on it"), "{}", found.out);
+    scene.aba(["path", "--create", "a"]).status(125).err("another process has a file lease on it").run();
+    holder.release();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    assert!(scene.aba(["status", "--json", "a"]).status(1).json()["problem"].is_null());
+}
+
+#[test]
+fn a_wait_for_the_end_of_a_lease_is_reported_and_ends_with_the_lock() {
+    let scene = Scene::new();
+    let holder = take_lease(&scene);
+    let waiting = format!("waiting for a, whose lock file cannot be opened: pid {} (", holder.pid());
+    let calls = [
+        scene.aba(["lock", "--wait", "a", "--", "echo", "ran"]).out("ran\n").err(&waiting).start(),
+        scene.aba(["wait", "a"]).err(&waiting).start(),
+    ];
+    for call in &calls {
+        call.wait_for_error(&waiting);
+    }
+    let flock = scene.aba(["flock"]).arg(scene.lock_file("a")).args(["echo", "ran"]).out("ran\n").start();
+    holder.release();
+    for call in calls {
+        call.finish();
+    }
+    flock.finish();
+}
+
+#[test]
+fn a_lease_that_ends_soon_does_not_make_a_call_fail_that_does_not_wait() {
+    let scene = Scene::new();
+    let holder = take_lease(&scene);
+    // As `clean` does, the process gives up the lease when another one wants to open the file.
+    drop(holder);
+    let program = "import fcntl, os, signal, sys, time
+f = os.open(sys.argv[1], os.O_RDWR)
+signal.signal(signal.SIGIO, lambda *_: (time.sleep(0.02), os.close(f)))
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+input()";
+    let holder = scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).hold();
+    scene.aba(["lock", "-n", "a", "--", "echo", "ran"]).out("ran\n").err("").run();
+    holder.release();
+}

@@ -77,6 +77,9 @@ pub fn acquire(
     request: &Request,
     contention: &mut dyn Contention,
 ) -> Result<Acquired, LockError> {
+    if cfg!(not(linux)) {
+        request.check_system()?;
+    }
     let mut targets = targets;
     targets.sort_by(|one, other| one.rank().cmp(other.rank()));
     targets.dedup_by(|one, other| one.path == other.path);
@@ -116,6 +119,9 @@ pub fn acquire_descriptors(
     request: &Request,
     contention: &mut dyn Contention,
 ) -> Result<Acquired, LockError> {
+    if cfg!(not(linux)) {
+        request.check_system()?;
+    }
     let mut targets = targets;
     targets.sort_by(|(one, _), (other, _)| one.rank().cmp(other.rank()));
     let mut attempt = Attempt::new(request, contention, Some(request.holder));

@@ -56,6 +56,10 @@ pub enum LockError {
         path: PathBuf,
         kind: &'static str,
     },
+    /// The option needs calls that only Linux has.
+    NeedsLinux {
+        option: &'static str,
+    },
     /// There is no `/proc` that shows the holders of locks.
     NoProc,
     /// The descriptor is not open.
@@ -202,6 +206,7 @@ impl LockError {
             | Self::Examine { .. }
             | Self::NotRegular { .. }
             | Self::NoProc
+            | Self::NeedsLinux { .. }
             | Self::Unknown { .. }
             | Self::BadDescriptor { .. }
             | Self::CopyDescriptor { .. }
@@ -340,6 +345,7 @@ impl fmt::Display for LockError {
             Self::NotRegular { path, kind } => {
                 write!(f, "cannot use lock file {}: it is a {kind}, not a regular file", path.display())
             }
+            Self::NeedsLinux { option } => write!(f, "cannot use {option}: it needs Linux"),
             Self::NoProc => write!(f, "cannot determine which locks are held: /proc cannot be read"),
             Self::BadDescriptor { fd } => write!(f, "file descriptor {fd} is not open"),
             Self::CopyDescriptor { fd, source } => {

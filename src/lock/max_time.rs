@@ -118,6 +118,9 @@ pub enum LimitedAnswer {
 /// Starts a watcher. `targets` are the locks in the order in which they are acquired, with the descriptors of the `script`, if
 /// there is one.
 pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result<LimitedCall, LockError> {
+    if cfg!(not(linux)) {
+        return Err(LockError::NeedsLinux { option: "--max-time" });
+    }
     if !process::has_our_numbers() {
         return Err(LockError::NoProc);
     }

@@ -3,6 +3,7 @@
 //! Callers of [`acquire`](super::acquire) build a [`Request`] and get [`Acquired`], which has one [`Guard`] for each lock.
 
 use crate::base::target::{Target, Wait};
+use crate::lock::error::LockError;
 use crate::os::{self, Mode, Priority, Slot};
 use std::fs::File;
 use std::io;
@@ -90,6 +91,20 @@ impl Request<'_> {
             skips: false,
             logs_contention: true,
         }
+    }
+
+    /// Fails if an option needs Linux, on another system. Otherwise, such an option would fail only while the lock is held.
+    pub(super) fn check_system(&self) -> Result<(), LockError> {
+        let options = [
+            (self.slots.is_some(), "--slots"),
+            (self.coalescing.is_some(), "--coalesce"),
+            (self.replace.is_some(), "--replace"),
+            (self.priority.is_some(), "--priority"),
+            (self.max_time.is_some(), "--max-time"),
+            (self.fcntl, "--fcntl"),
+        ];
+        let wanted = options.into_iter().find(|(is_given, _)| *is_given && cfg!(not(linux)));
+        wanted.map_or(Ok(()), |(_, option)| Err(LockError::NeedsLinux { option }))
     }
 }
 

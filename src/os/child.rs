@@ -74,7 +74,7 @@ impl PreparedCommand {
 
     /// Creates a child that becomes the command when [`Child::go`] is called.
     ///
-    /// If this process is killed, the parent-death signal kills the child (Linux): the lock is free then, and without
+    /// If this process is killed, the parent-death signal kills the child (Linux, FreeBSD): the lock is free then, and without
     /// the signal a second copy of the command could start while this one runs. A command that runs as another user
     /// (setuid) does not get the signal.
     pub fn fork(&self) -> io::Result<Child> {
@@ -120,8 +120,14 @@ impl PreparedCommand {
     }
 }
 
-/// Asks the kernel to kill this process when its parent ends (Linux).
+/// Asks the kernel to kill this process when its parent ends (Linux, FreeBSD).
 pub(super) fn kill_with_parent() {
+    #[cfg(target_os = "freebsd")]
+    // SAFETY: 0 is this process, and the number lives until the call returns.
+    unsafe {
+        let mut signal = libc::SIGKILL;
+        libc::procctl(libc::P_PID, 0, libc::PROC_PDEATHSIG_CTL, (&raw mut signal).cast());
+    }
     #[cfg(linux)]
     // SAFETY: it takes numbers.
     unsafe {

@@ -211,8 +211,13 @@ pub fn let_user_inspect() {
     }
 }
 
-/// Makes this process the parent of each descendant whose parent ends (Linux), so that it can find and end all of them.
+/// Makes this process the parent of each descendant whose parent ends (Linux, FreeBSD), so that it can find and end all of them.
 pub fn adopt_orphans() {
+    #[cfg(target_os = "freebsd")]
+    // SAFETY: 0 is this process; the request has no data.
+    unsafe {
+        libc::procctl(libc::P_PID, 0, libc::PROC_REAP_ACQUIRE, ptr::null_mut());
+    }
     #[cfg(linux)]
     // SAFETY: the arguments are numbers.
     unsafe {

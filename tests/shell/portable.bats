@@ -126,3 +126,22 @@ END
     expect_end 0
     expect_end 0 "${holder}"
 }
+
+# Prints the status of an option that only Linux has: 125 if the helper is for another system.
+status_for_linux() {
+    if aba-lock doctor | grep -q ' /proc: '; then echo 0; else echo 125; fi
+}
+
+@test "an option that this system cannot have is refused before the lock is acquired" {
+    local option expected
+    expected=$(status_for_linux)
+    for option in '--slots 2' '--coalesce' '--replace' '--priority high' '--max-time 1m' "--fcntl --file ${PWD}/file"; do
+        local name=save
+        [[ ${option} != *--file* ]] || name=''
+        run "-${expected}" aba-lock lock ${option} ${name} -- echo ran
+        if ((expected)); then
+            expect_text "aba-lock: cannot use ${option%% *}: it needs Linux"
+            [[ ${output} != *ran* ]]
+        fi
+    done
+}

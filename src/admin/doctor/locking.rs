@@ -2,10 +2,12 @@
 //! other process can have locked. `root` calls [`try_locking`].
 
 use crate::base::text::format_io_error;
+#[cfg(linux)]
 use crate::os::proc::lock_table;
 use crate::os::{self, Mode, Rival};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+#[cfg(linux)]
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -172,7 +174,18 @@ fn check_exclusion([a, b, c]: Opens) -> Result<(Option<&'static str>, LockVisibi
     Ok((None, shown))
 }
 
+/// Asks the kernel whether this process holds a lock that it holds.
+#[cfg(not(linux))]
+fn check_visibility(file: &File) -> LockVisibility {
+    let mode = os::find_mode(file).ok().flatten();
+    match mode.map(|mode| (mode, os::holds(file, mode))) {
+        Some((Mode::Exclusive, Some(true))) => LockVisibility::Everywhere,
+        _ => LockVisibility::Nowhere,
+    }
+}
+
 /// Looks for the holder of a lock that this process holds.
+#[cfg(linux)]
 fn check_visibility(file: &File) -> LockVisibility {
     let Some((id, _)) = lock_table::lock_of(std::process::id(), &file.as_raw_fd().to_string()) else {
         return LockVisibility::Nowhere;

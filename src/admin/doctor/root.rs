@@ -260,7 +260,7 @@ fn check_locking(place: &Path, naming: Naming) -> Finding {
                     LOCKING,
                     format!("{found}; the kernel does not show their holders, so a nested call cannot share the lock of its script"),
                 )
-                .hint("see the finding about /proc"),
+                .hint(if cfg!(linux) { "see the finding about /proc" } else { "use a directory on a local disk" }),
             }
         }
         LockingOutcome::DoesNotExclude(how) => {

@@ -52,7 +52,9 @@ pub(in crate::os) fn list_open_files(pid: u32) -> io::Result<Vec<OpenFile>> {
         let number = link.file_name()?.to_str()?.parse().ok()?;
         Some(OpenFile { number, dev, ino, links, mode, path: fs::read_link(link).ok()?, may_hold_lock: true })
     };
-    Ok(fs::read_dir(format!("{PLACE}/{pid}/fd"))?.filter_map(|entry| file(&entry.ok()?.path())).collect())
+    // A thread of this process can have descriptors of its own.
+    let directory = if pid == std::process::id() { "thread-self" } else { &pid.to_string() };
+    Ok(fs::read_dir(format!("{PLACE}/{directory}/fd"))?.filter_map(|entry| file(&entry.ok()?.path())).collect())
 }
 
 pub(in crate::os) fn read_boot_id() -> String {

@@ -69,6 +69,26 @@ pub fn home_of(uid: u32) -> Option<PathBuf> {
     passwd_field(uid, 5).map(PathBuf::from).filter(|home| home.is_absolute())
 }
 
+/// Asks the C library: on macOS, `/etc/passwd` has no people.
+#[cfg(target_os = "macos")]
+#[expect(unsafe_code, reason = "calls into libc, each with its reason")]
+fn passwd_field(uid: u32, field: usize) -> Option<String> {
+    let mut texts = vec![0_u8; 4 * SMALL];
+    // SAFETY: all bytes zero are a valid `passwd`. It and the texts live until the texts are copied, and the texts have this length.
+    let text = unsafe {
+        let mut user: libc::passwd = std::mem::zeroed();
+        let mut found = std::ptr::null_mut();
+        let asked = libc::getpwuid_r(uid, &raw mut user, texts.as_mut_ptr().cast(), texts.len(), &raw mut found);
+        let text = if field == 0 { user.pw_name } else { user.pw_dir };
+        if asked != 0 || found.is_null() || text.is_null() {
+            return None;
+        }
+        std::ffi::CStr::from_ptr(text).to_bytes().to_vec()
+    };
+    Some(decode_lossy(&text).into_owned()).filter(|text| !text.is_empty())
+}
+
+#[cfg(not(target_os = "macos"))]
 fn passwd_field(uid: u32, field: usize) -> Option<String> {
     find_passwd_field(&read_passwd("/etc/passwd")?, uid, field)
 }

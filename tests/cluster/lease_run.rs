@@ -1,8 +1,8 @@
 //! `aba-lock lease run`, and `lease acquire --output`: the leases of CI jobs.
 
 use crate::etcd::Etcd;
-use crate::machine::Machine;
-use crate::process::{is_alive, parent_pid, send_signal, wait_until};
+use crate::machine::{KEEPER, Machine};
+use crate::process::{RunningScript, is_alive, parent_pid, send_signal, wait_until};
 use crate::service::LockService;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +16,13 @@ fn seconds_left(machine: &Machine) -> u64 {
     let shown = machine.lease(&["show", "--json", "deploy"]).status(0).out;
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     shown["holder"]["ends_in_seconds"].as_u64().unwrap()
+}
+
+/// Releases the lease of another process.
+fn lose_lease(machine: &Machine) {
+    let shown = machine.lease(&["show", "--json", "deploy"]).status(0).out;
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    machine.lease(&["release", shown["holder"]["lease"].as_str().unwrap()]).status(0);
 }
 
 #[test]
@@ -160,15 +167,10 @@ fn a_cancelled_wait_leaves_the_queue() {
 fn the_loss_of_the_lease_ends_the_command_and_fails_the_run() {
     let service = LockService::start(&[]);
     let machine = Machine::new(&service.url());
-    let lose = || {
-        let shown = machine.lease(&["show", "--json", "deploy"]).status(0).out;
-        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
-        machine.lease(&["release", shown["holder"]["lease"].as_str().unwrap()]).status(0);
-    };
     let script = "trap 'echo told; exit 0' TERM; echo held; while :; do sleep 0.05; done";
     let mut run = machine.start_helper(&["lease", "run", "deploy", "--", "bash", "-c", script]);
     assert_eq!(run.read_line(), "held");
-    lose();
+    lose_lease(&machine);
     assert_eq!(run.read_line(), "told");
     // The command gets one SIGTERM, from the keeper.
     assert_eq!(run.wait(), 75);
@@ -178,12 +180,12 @@ fn the_loss_of_the_lease_ends_the_command_and_fails_the_run() {
     let script = "echo held; exec sleep 1000";
     let mut run = machine.start_helper(&["lease", "run", "deploy", "--", "bash", "-c", script]);
     assert_eq!(run.read_line(), "held");
-    lose();
+    lose_lease(&machine);
     assert_eq!(run.wait(), 143);
     let script = "echo held; read -r _; exit 3";
     let mut run = machine.start_helper(&["lease", "run", "--on-lost", "warn", "deploy", "--", "bash", "-c", script]);
     assert_eq!(run.read_line(), "held");
-    lose();
+    lose_lease(&machine);
     assert!(run.read_error().contains("is lost: it expired or was released"));
     run.send_line();
     assert_eq!(run.wait(), 3);
@@ -317,4 +319,39 @@ fn a_run_that_was_frozen_for_longer_than_its_lease_has_ended_its_command() {
     assert_eq!(run.try_read_line(), None);
     // The lease of the other process is not touched.
     machine.lease(&["renew", id.trim()]).status(0);
+}
+
+#[test]
+fn a_run_that_is_killed_before_there_is_a_keeper_leaves_a_lease_that_ends_by_itself() {
+    let service = LockService::start(&[]);
+    let machine = Machine::new(&service.url());
+    // The first pipe of the process is the one to its keeper. `-D` makes strace a grandchild, and the keeper the child.
+    let mut command = machine.program("strace");
+    command.args(["-D", "-qqq", "-o", "/dev/null", "-e", "inject=pipe2:signal=KILL:when=1", KEEPER]);
+    command.args(["lease", "run", "deploy", "--", "echo", "ran"]);
+    let mut run = RunningScript::start(command);
+    assert_eq!(run.wait(), 137);
+    assert!(!is_free(&machine) && seconds_left(&machine) <= 10);
+    wait_until("the lease has ended", || is_free(&machine));
+    assert_eq!(run.try_read_line(), None);
+}
+
+#[test]
+fn a_command_that_closes_its_descriptors_gets_signals_and_learns_of_the_loss_of_the_lease() {
+    let service = LockService::start(&[]);
+    let machine = Machine::new(&service.url());
+    machine.make_gate();
+    let script = "for fd in /proc/$$/fd/*; do fd=${fd##*/}; if ((fd >= 200 && fd < 255)); then exec {fd}>&-; fi; done
+        trap 'echo told; exit 4' INT TERM; echo held; while :; do read -r -t 0.05 _ <>gate; done";
+    for is_lost in [false, true] {
+        let mut run = machine.start_helper(&["lease", "run", "deploy", "--", "bash", "-c", script]);
+        assert_eq!(run.read_line(), "held");
+        if is_lost {
+            lose_lease(&machine);
+        } else {
+            send_signal(run.pid(), "INT");
+        }
+        assert_eq!((run.read_line(), run.wait()), ("told".to_owned(), 4));
+        assert!(is_free(&machine));
+    }
 }

@@ -165,6 +165,18 @@ impl Browser {
         self.call("POST", &self.session_path("/actions"), &keys);
     }
 
+    /// Clicks next to an element: `distance` pixels from its left edge, at half of its height.
+    pub(crate) fn click_next_to(&self, selector: &str, distance: i32) {
+        let place = self.run(&format!(
+            "const place = document.querySelector('{selector}').getBoundingClientRect(); return [place.left, (place.top + place.bottom) / 2]"
+        ));
+        let (x, y) = (place[0].as_f64().unwrap() + f64::from(distance), &place[1]);
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1});
+            self.call_developer_tools("Input.dispatchMouseEvent", &event);
+        }
+    }
+
     pub(crate) fn click(&self, selector: &str) {
         let found =
             self.call("POST", &self.session_path("/element"), &json!({"using": "css selector", "value": selector}));

@@ -106,6 +106,11 @@ fn the_page_shows_shared_locks_and_slots_with_their_other_holders() {
     browser.open_details("runner");
     let text = browser.text();
     assert!(text.contains("bob (slot 2)") && text.contains("(TTL 1h)"), "{text}");
+    // A click next to the dialog closes it, and one on its margin does not.
+    browser.click_next_to("#details", 5);
+    assert_eq!(browser.run("return document.getElementById('details').open"), true);
+    browser.click_next_to("#details", -5);
+    assert_eq!(browser.run("return document.getElementById('details').open"), false);
     for lock in service.list("resource=report") {
         service.unlock(lock["id"].as_str().unwrap()).ok();
     }

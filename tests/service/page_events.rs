@@ -1,7 +1,7 @@
 //! The page for people, in a browser: changes that the events of the service report, and the history.
 
 use crate::browser::{Browser, ENTER};
-use crate::harness::{LOCK, Service, Start, request_body};
+use crate::harness::{LOCK, Service, Start, request_body, wait_until};
 use serde_json::json;
 
 #[test]
@@ -32,6 +32,23 @@ fn the_page_shows_changes_from_events_and_reads_the_list_where_it_gets_none() {
     browser.wait_for_text("Nothing is locked.");
     assert!(reads() <= before + 1, "{} reads", reads() - before);
     browser.expect_no_errors();
+
+    // A page in the background uses no connection.
+    let wait_for_clients = |number: u32| {
+        let line = format!("aba_lockd_event_clients {number}\n");
+        wait_until(&line, || service.get("/metrics").text.contains(&line));
+    };
+    let hide = |is_hidden: bool| {
+        browser.run(&format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {is_hidden}, configurable: true }});
+            document.dispatchEvent(new Event('visibilitychange'))"
+        ));
+    };
+    wait_for_clients(1);
+    hide(true);
+    wait_for_clients(0);
+    hide(false);
+    wait_for_clients(1);
 
     // The page returns to the events after a restart.
     service.kill();

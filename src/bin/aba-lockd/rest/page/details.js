@@ -147,5 +147,10 @@ export const startDetails = (refresh, showHistory) => {
     // The row may have gone, and the focus with it.
     if (document.activeElement === document.body) part("filter").focus();
   });
-  part("details").addEventListener("click", (event) => { if (event.target === part("details")) closeDetails(); });
+  // A click next to the dialog closes it. The margin inside of it belongs to the dialog, too.
+  part("details").addEventListener("pointerdown", ({ clientX, clientY, target }) => {
+    const { left, right, top, bottom } = part("details").getBoundingClientRect();
+    const isInside = clientX >= left && clientX <= right && clientY >= top && clientY <= bottom;
+    if (target === part("details") && !isInside) closeDetails();
+  });
 };

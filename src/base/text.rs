@@ -24,6 +24,15 @@ pub fn format_io_error(error: &io::Error) -> String {
     }
 }
 
+/// The next step for a user whose disk is full, or has no room for more files.
+pub const HINT_FOR_FULL_DISK: &str = "free some space: find large directories with `du`, many files with `du --inodes`";
+
+/// Returns true if there is no space left on the disk, or in the quota of the user.
+#[must_use]
+pub fn is_full_disk(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
 /// Quotes a path for bash, on one line. A relative path gets `./` in front, so that it is neither an option nor the
 /// name of a lock.
 #[must_use]

@@ -17,7 +17,7 @@ use crate::base::command_error::CommandError;
 use crate::base::error::ErrorClass;
 use crate::base::names::LockName;
 use crate::base::target::Kind;
-use crate::base::text::{format_io_error, quote_path};
+use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk, quote_path};
 use crate::os::{self, Mode};
 use crate::store;
 use crate::store::error::StoreError;
@@ -245,6 +245,7 @@ impl LockError {
             Self::Open { path, owner, source } if source.kind() == io::ErrorKind::PermissionDenied => {
                 hint_for_denied(path, owner.as_deref())
             }
+            Self::Open { source, .. } if is_full_disk(source) => HINT_FOR_FULL_DISK.to_owned(),
             Self::Open { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
                 "the lines of `grep LEASE /proc/locks` have the pids of such processes".to_owned()
             }

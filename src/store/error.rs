@@ -1,7 +1,7 @@
 //! Errors from finding or using the directories of locks and tasks.
 
 use crate::base::error::{ContextError, ErrorClass};
-use crate::base::text::{format_io_error, quote_path};
+use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk, quote_path};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -65,6 +65,11 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::EventLog { hint, .. } => return hint.clone(),
+            Self::StateRoot { source, .. } | Self::TaskRoot { source, .. } | Self::NumberRoot { source, .. }
+                if is_full_disk(source) =>
+            {
+                HINT_FOR_FULL_DISK.to_owned()
+            }
             Self::TaskRoot { .. } => "set RUN_ONCE_DIR to a writable directory on a local disk".to_owned(),
             Self::System { path, .. } if fs::symlink_metadata(path).is_err() => {
                 format!("run as root: `install -d -m 1777 {}`", quote_path(path))

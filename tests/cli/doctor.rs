@@ -209,7 +209,7 @@ fn a_full_file_system_is_wrong() {
         .out("wrong  free space: ")
         .out("wrong  locking: cannot test locks in ")
         .out("cannot write to a file: No space left on device")
-        .out("hint: free some disk space")
+        .out("hint: free some space: find large directories with ")
         .run();
 }
 

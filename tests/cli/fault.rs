@@ -18,6 +18,9 @@ fn injected(scene: &Scene, inject: &str, args: &[&str]) -> Call {
         .args(args)
 }
 
+/// The hint for a full disk.
+const FULL_DISK: &str = "hint: free some space: find large directories with `du`, many files with `du --inodes`\n";
+
 #[test]
 fn a_full_disk_loses_the_record_but_not_the_lock() {
     let scene = Scene::new();
@@ -25,7 +28,7 @@ fn a_full_disk_loses_the_record_but_not_the_lock() {
     for args in [&["lock", "a", "--", "echo", "runs"][..], &["lock", "-q", "a", "--", "echo", "runs"]] {
         let command = injected(&scene, "pwrite64:error=ENOSPC", args).out("runs\n");
         let command = command.err("cannot record the holder of the lock in ");
-        command.err("No space left on device; the lock is held nevertheless").run();
+        command.err(format!("No space left on device; the lock is held nevertheless\n{FULL_DISK}")).run();
     }
 }
 
@@ -139,7 +142,10 @@ fn a_directory_or_file_that_cannot_be_used_is_named_with_the_reason() {
         .run();
     scene.make_root();
     let call = injected(&scene, "/^open(at)?$:error=ENOSPC:when=2", &["lock", "a", "--", "true"]).status(125);
-    call.err(format!("cannot open lock file {}: No space left on device", scene.lock_file("a").display())).run();
+    call.err(format!("cannot open lock file {}: No space left on device\n{FULL_DISK}", scene.lock_file("a").display()))
+        .run();
+    let call = injected(&scene, "/^open(at)?$:error=EDQUOT:when=2", &["lock", "a", "--", "true"]).status(125);
+    call.err(format!("Disk quota exceeded\n{FULL_DISK}")).run();
 }
 
 #[test]

@@ -17,6 +17,9 @@ fn a_full_disk_changes_nothing_for_the_locks_and_later_events_are_read() {
     let scene = Scene::new();
     scene.make_root();
     let script = r#"
+        mount -t tmpfs -o size=64k,mode=700,nr_inodes=6 none "$ABA_LOCK_DIR" || exit 8
+        : >"$ABA_LOCK_DIR/1"; : >"$ABA_LOCK_DIR/2"; : >"$ABA_LOCK_DIR/3"; : >"$ABA_LOCK_DIR/4"; : >"$ABA_LOCK_DIR/5"
+        "$HELPER" log --enable 2>&1; "$HELPER" reserve --pool p --range 1-3 2>&1; "$HELPER" run-once -w -i t -- true 2>&1
         mount -t tmpfs -o size=64k,mode=700 none "$ABA_LOCK_DIR" && "$HELPER" log --enable && "$HELPER" lock a -- true || exit 9
         head -c 1M /dev/zero >"$ABA_LOCK_DIR/filler" 2>/dev/null
         for i in {1..30}; do [[ $("$HELPER" lock a -- echo ran) == ran ]] || exit 10; done
@@ -27,6 +30,9 @@ fn a_full_disk_changes_nothing_for_the_locks_and_later_events_are_read() {
     let said = call.out("  b: pid ").out("; exit status 0\n").err(complaint(&scene)).run();
     let full = "No space left on device; locks are not affected\nhint: free some disk space, or turn the log off with ";
     assert!(said.err.contains(full), "{}", said.err);
+    // Neither the log nor a directory could be created.
+    let hint = "No space left on device\nhint: free some space: find large directories with ";
+    assert_eq!(said.out.matches(hint).count(), 3, "{}", said.out);
     // One message for each call that could not write.
     assert!(said.err.lines().count() <= 60 && said.err.lines().count().is_multiple_of(2), "{}", said.err);
 }

@@ -5,7 +5,7 @@ use super::finding::{Finding, Level, Report};
 use super::locking::{self, LockVisibility, LockingOutcome, Naming};
 use super::{event_log, files, mounts};
 use crate::base::environment::{SYSTEM_ROOT, root_source};
-use crate::base::text::format_io_error;
+use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk};
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
 use crate::store::creation::{DirectoryUsers, explain_membership};
@@ -226,10 +226,9 @@ fn check_space(place: &Path, report: Report) {
     let number = room.files.unwrap_or(u64::MAX);
     report(if room.bytes < NO_ROOM || number < NO_FILES {
         Finding::wrong(SPACE, format!("{found}: too little for new lock files and holder records"))
-            .hint("free some space: find large directories with `du`, many files with `du --inodes`")
+            .hint(HINT_FOR_FULL_DISK)
     } else if room.bytes < LITTLE_ROOM || number < FEW_FILES {
-        Finding::note(SPACE, format!("{found}: low"))
-            .hint("free some space: find large directories with `du`, many files with `du --inodes`")
+        Finding::note(SPACE, format!("{found}: low")).hint(HINT_FOR_FULL_DISK)
     } else {
         Finding::fine(SPACE, found)
     });
@@ -279,7 +278,7 @@ fn check_locking(place: &Path, naming: Naming) -> Finding {
             let hint = match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files: `ulimit -n`",
                 Some(libc::EAGAIN | libc::ENOMEM) => "raise the limit of processes (`ulimit -u`), or end some",
-                Some(libc::ENOSPC | libc::EDQUOT) => "free some disk space",
+                _ if is_full_disk(&error) => HINT_FOR_FULL_DISK,
                 _ => ELSEWHERE,
             };
             Finding::new(

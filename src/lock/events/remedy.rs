@@ -5,7 +5,7 @@
 
 use super::rotation::{CAP, LIMIT, check_trusted, invalid, may_replace, new_log_path, older_log_path, open_for_line};
 use crate::base::environment::{SYSTEM_ROOT, event_log};
-use crate::base::text::{format_io_error, quote_path};
+use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk, quote_path};
 use crate::os::proc::process;
 use crate::os::replace::parent_directory;
 use crate::os::{self, Mode, Right};
@@ -83,10 +83,11 @@ pub fn name_rotators(log: &Path) -> Option<String> {
 /// Returns the next step for a user who cannot use the log of a state root, and has asked for `option`.
 pub(super) fn find_remedy(log: &Path, error: &io::Error, option: &str) -> Option<String> {
     let switch = command_for_any_user(log, option);
-    match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => return Some("free some disk space".to_owned()),
-        Some(libc::EROFS) => return None,
-        _ => {}
+    if is_full_disk(error) {
+        return Some(HINT_FOR_FULL_DISK.to_owned());
+    }
+    if error.raw_os_error() == Some(libc::EROFS) {
+        return None;
     }
     let is_foreign = |data: &Metadata| !data.is_file() || check_trusted(data.clone(), log).is_err();
     if let Some(data) = fs::symlink_metadata(log).ok().filter(is_foreign) {
@@ -103,10 +104,9 @@ pub(super) fn find_remedy(log: &Path, error: &io::Error, option: &str) -> Option
 /// Returns the next step for a user whose events could not be written to this log for this reason.
 #[must_use]
 pub fn hint_after_failure(reason: &io::Error) -> &'static str {
-    let is_full = matches!(reason.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
     match event_log() {
-        Some(_) if is_full => "free some disk space, or set ABA_LOCK_LOG to a file on another disk",
-        None if is_full => "free some disk space, or turn the log off with `aba-lock log --disable`",
+        Some(_) if is_full_disk(reason) => "free some disk space, or set ABA_LOCK_LOG to a file on another disk",
+        None if is_full_disk(reason) => "free some disk space, or turn the log off with `aba-lock log --disable`",
         Some(_) => "set ABA_LOCK_LOG to a file that you can write to, or unset it",
         None if reason.raw_os_error() == Some(libc::EROFS) => "set ABA_LOCK_LOG to a file that you can write to",
         None => "move that file away, or turn the log off with `aba-lock log --disable`",

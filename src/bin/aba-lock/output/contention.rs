@@ -13,7 +13,7 @@ use super::stream::{print_message, report_log_failure};
 use super::text::{escape_controls, format_command, format_target};
 use aba_lock::base::names::LockName;
 use aba_lock::base::target::{Kind, Target};
-use aba_lock::base::text::format_io_error;
+use aba_lock::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk};
 use aba_lock::error::Error;
 use aba_lock::lock::error::{CoveredBy, LockError, ReplaceMistake};
 use aba_lock::lock::holders::{self, Belief, Holder, Holding, LockState, Waiter, find_kin, ranges};
@@ -26,9 +26,10 @@ use std::fmt::Write as _;
 /// fcntl(2) on files of the user are no problem.
 pub(crate) fn report_acquired(acquired: &Acquired, progress: &LockProgress, trusts_files: bool, verbose: bool) {
     if let Some((path, reason)) = &acquired.unrecorded {
+        let hint = is_full_disk(reason).then_some(HINT_FOR_FULL_DISK);
         let (path, reason) = (path.display(), format_io_error(reason));
         let text = format!("cannot record the holder of the lock in {path}: {reason}; the lock is held nevertheless");
-        print_message(&text, None);
+        print_message(&text, hint);
     }
     report_log_failure();
     // Checks only files of the user, which other programs may lock with fcntl(2), because the check delays the command.

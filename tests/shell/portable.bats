@@ -103,6 +103,10 @@ END
     expect_text "held, exclusive"
     [[ ${output} != *"  acquired by pid ${before},"* ]]
     run -75 aba-lock lock -n save -- true
+    # A lock that no record names.
+    start_flock other
+    run -75 aba-lock lock -n other -- true
+    expect_text flock
 }
 
 @test "a second call for a shared lock is granted, and one for an exclusive lock is refused" {

@@ -131,6 +131,9 @@ pub(crate) fn hint_to_end(target: &Target, holders: &[Holder]) -> String {
     format!("the lock is free when {ends}; to end {them}: `kill {}`", holders::format_pids(holders))
 }
 
+/// The tool of other systems that lists the processes that have a file open.
+const OPENERS: &str = if cfg!(target_os = "freebsd") { "fuser" } else { "lsof" };
+
 /// Returns the hint for the state of a lock: how to get it free, or how to learn more. A free lock without a problem
 /// has none.
 pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<String> {
@@ -156,6 +159,10 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
                     user => format!("{user}, or "),
                 };
                 format!("the lock is free when its holder ends; to examine the holder, run this command as {user}root")
+            }
+            // Other systems than Linux name no holder without a record, not even to root.
+            None if cfg!(not(linux)) => {
+                format!("show the processes that have the file open with `{OPENERS} {}`", quote_path(&target.path))
             }
             None => "the holder cannot be seen from here: run this command as root, or outside of this container".to_owned(),
         },

@@ -34,7 +34,9 @@ fn describe_first_holder(holding: &Holding) -> String {
         return "a process that has released it since".to_owned();
     }
     let Some((record, belief)) = &holding.record else {
-        return if holding.holders.is_empty() {
+        return if holding.holders.is_empty() && cfg!(not(linux)) {
+            "a process that wrote no record, such as flock(1)".to_owned()
+        } else if holding.holders.is_empty() {
             "a process that cannot be seen from here (of another user, or in another pid namespace)".to_owned()
         } else {
             describe_processes(&holding.holders)

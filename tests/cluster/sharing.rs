@@ -70,14 +70,18 @@ fn slots_are_counted_over_all_machines_and_each_script_gets_another_number() {
             scripts.iter().map(|script| script.read_line().split_once('/').unwrap().1.to_owned()).collect();
         slots.sort();
         assert_eq!(slots, ["1", "2"]);
-        other.aba(&["lock", "--slots", "2", "deploy", "--", "true"]).status(75).err(" (slot ");
+        let number = ", and 1 more; 2 of 2 slots are held\nhint: ";
+        other.aba(&["lock", "--slots", "2", "deploy", "--", "true"]).status(75).err(" (slot ").err(number);
+        let exclusive = Machine::new(server).aba(&["lock", "deploy", "--", "true"]).status(75);
+        exclusive.err(" of 2), and 1 more; 2 of 2 slots are held\nhint: ");
         let said = other.aba(&["lock", "-w", "--slots", "3", "x", "--", "sh", "-c", "echo $ABA_LOCK_SLOT"]);
         assert_eq!(said.status(0).silent().out, "1\n");
         one.aba(&["lease", "acquire", "-w", "--slots", "3", "deploy"])
             .status(75)
             .err("deploy is held with --slots 2, so --slots 3 is refused");
         let mut waiter = other.start_script(&hold("-w --slots 2"));
-        assert!(waiter.read_error().contains("waiting for deploy at "));
+        let said = waiter.read_error();
+        assert!(said.contains("waiting for deploy at ") && said.ends_with("; 2 of 2 slots are held"), "{said}");
         scripts[0].send_line();
         assert_eq!(scripts[0].read_line(), "check 0");
         scripts[0].wait();
@@ -103,6 +107,29 @@ fn a_script_can_give_its_share_back_and_a_nested_call_uses_it() {
         let said = machine.bash(script).status(0).silent();
         assert_eq!(said.out, "again 0\nnested 1\n0\nshow 1\nlater 0\n");
         assert!(read_holders(&machine, "deploy").is_empty());
+    });
+}
+
+#[test]
+fn messages_say_how_many_processes_share_a_lock() {
+    over_all_servers(|server| {
+        let (one, two, other) = (Machine::new(server), Machine::new(server), Machine::new(server));
+        let mut scripts = [&one, &two, &two].map(|machine| machine.start_script(&hold("--shared")));
+        for script in &scripts {
+            script.read_line();
+        }
+        other.aba(&["lock", "deploy", "--", "true"]).status(75).err(" (shared), and 2 more\nhint: ");
+        other.lease(&["acquire", "-t", "0.5", "deploy"]).status(124).err("timed out").err(" (shared), and 2 more\n");
+        for script in &mut scripts[1..] {
+            script.send_line();
+            script.read_line();
+            script.wait();
+        }
+        let said = other.aba(&["lock", "deploy", "--", "true"]).status(75).err(" (shared)\nhint: ");
+        assert!(!said.err.contains(" more"), "{said:?}");
+        scripts[0].send_line();
+        scripts[0].read_line();
+        scripts[0].wait();
     });
 }
 

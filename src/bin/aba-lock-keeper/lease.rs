@@ -77,9 +77,35 @@ pub(crate) struct QueueEntry {
     pub(crate) slot: Option<u32>,
     /// True if it holds the lock, and false if it waits.
     pub(crate) is_holder: bool,
+    /// The number of other processes that hold the lock, if it was counted, for messages.
+    pub(crate) others: usize,
+    /// The number of slots that are held, if they were counted.
+    pub(crate) held_slots: usize,
 }
 
 impl QueueEntry {
+    /// Counts the processes that hold the lock among all entries of the queue.
+    pub(crate) fn count_holders(&mut self, queue: &[Self]) {
+        let holders = || queue.iter().filter(|entry| entry.is_holder && entry.name == self.name);
+        let (others, slots) = (
+            holders().filter(|entry| entry.id != self.id).count(),
+            holders().filter(|entry| entry.sharing.slots().is_some()).count(),
+        );
+        (self.others, self.held_slots) = (others, slots);
+    }
+
+    /// Describes the other holders, as messages about local locks do.
+    pub(crate) fn describe_others(&self) -> String {
+        let others = if self.others > 0 { format!(", and {} more", self.others) } else { String::new() };
+        match (self.sharing.slots(), self.held_slots) {
+            (Some(number), held @ 1..) => {
+                let (s, are) = (if number == 1 { "" } else { "s" }, if held == 1 { "is" } else { "are" });
+                format!("{others}; {held} of {number} slot{s} {are} held")
+            }
+            _ => others,
+        }
+    }
+
     /// Describes how the lock is held or wanted, if it is not exclusive.
     pub(crate) fn describe_sharing(&self) -> Option<String> {
         match (self.sharing, self.slot) {

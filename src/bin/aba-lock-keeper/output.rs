@@ -223,10 +223,8 @@ fn describe_entry(entry: &QueueEntry) -> String {
             None => format!("{} (no description)", escape_controls(&entry.id)),
         },
     };
-    match entry.describe_sharing() {
-        Some(sharing) => format!("{text} ({sharing})"),
-        None => text,
-    }
+    let sharing = entry.describe_sharing().map(|sharing| format!(" ({sharing})")).unwrap_or_default();
+    text + &sharing + &entry.describe_others()
 }
 
 fn describe_owner(owner: &LeaseOwner) -> String {

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::lease::{Lease, LeaseRequest, QueueEntry};
+use aba_lock_protocol::sharing::Sharing;
 use std::time::Duration;
 
 /// Observes an acquisition.
@@ -39,4 +40,12 @@ pub(crate) trait LeaseServer {
     fn find_lease(&mut self, id: &str) -> Result<Lease, Fault>;
     /// Returns the queue of a name, or of all names. The holder comes first.
     fn read_queue(&mut self, name: Option<&str>) -> Result<Vec<QueueEntry>, Fault>;
+    /// Counts the processes that hold the lock together with this one, for messages. An exclusive lock has no others.
+    fn count_holders(&mut self, holder: &mut QueueEntry) {
+        if holder.sharing != Sharing::Exclusive
+            && let Ok(queue) = self.read_queue(Some(&holder.name))
+        {
+            holder.count_holders(&queue);
+        }
+    }
 }

@@ -63,8 +63,8 @@ pub(crate) fn hint_for_stall(holder: &Holder) -> Option<String> {
         Stall::Stopped => {
             let ours = process::read_stat(std::process::id()).and_then(|ours| ours.terminal_name());
             let foreground = if ours.is_some() && ours == holder.terminal { "`fg` in its shell, or with " } else { "" };
-            let others: String = holder.stopped_descendants().iter().map(|other| format!(" {other}")).collect();
-            format!("continue it with {foreground}`kill -CONT {pid}{others}`{}", name_other_user(&holder.user))
+            let pids = format_pids_of([&pid].into_iter().chain(holder.stopped_descendants()));
+            format!("continue it with {foreground}`kill -CONT {pids}`{}", name_other_user(&holder.user))
         }
         Stall::Traced(Some(tracer)) => {
             let command = format_command(&process::command_line(tracer));
@@ -91,10 +91,14 @@ fn hint_for_stopped_sharer(holder: &Holder) -> Option<String> {
     is_stopped.then(|| format!("pid {} is stopped: {}", holder.pid, hint_for_stall(holder).unwrap_or_default()))
 }
 
+fn format_pids_of<'a>(pids: impl IntoIterator<Item = &'a u32>) -> String {
+    pids.into_iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+}
+
 /// Returns the pids of stopped processes, and the hint to continue them.
 fn hint_to_continue(stopped: &[u32]) -> Option<(String, String)> {
     let first = stopped.first()?;
-    let pids = stopped.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    let pids = format_pids_of(stopped);
     let them = if stopped.len() == 1 { "it" } else { "them" };
     let user = process::user_of(*first).map(process::user_name).unwrap_or_default();
     let hint = format!("continue {them} with `kill -CONT {pids}`{}", name_other_user(&user));

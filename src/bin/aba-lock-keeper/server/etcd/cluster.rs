@@ -42,7 +42,21 @@ impl EtcdCluster {
         let token = value["token"].as_u64().unwrap_or(revision);
         let (sharing, slot) = parse_sharing(&value);
         let (owner, owner_text) = (LeaseOwner::from_json(&value), None);
-        Some(QueueEntry { name, id, token, revision, owner, owner_text, left: None, sharing, slot, is_holder: false })
+        let (left, is_holder, others, held_slots) = (None, false, 0, 0);
+        Some(QueueEntry {
+            name,
+            id,
+            token,
+            revision,
+            owner,
+            owner_text,
+            left,
+            sharing,
+            slot,
+            is_holder,
+            others,
+            held_slots,
+        })
     }
 
     /// Reads an entry of the queue of a name. `None`: the key has another use.

@@ -133,6 +133,8 @@ impl Mark {
             sharing: self.sharing,
             slot: self.slot,
             is_holder: true,
+            others: 0,
+            held_slots: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::server::etcd::cluster::{EtcdCluster, mark_number, parse_owner, read_l
 use crate::server::etcd::json::{encode, get_operation, put_operation, read_number};
 use crate::server::etcd::mark::Mark;
 use crate::server::etcd::token::{counter_key, format_entry};
-use crate::server::lease_server::WaitObserver;
+use crate::server::lease_server::{LeaseServer, WaitObserver};
 use crate::server::retry::PAUSE;
 use aba_lock_protocol::code::{FAILED_PRECONDITION, NOT_FOUND, OK};
 use aba_lock_protocol::sharing::Sharing;
@@ -76,6 +76,9 @@ impl EtcdCluster {
                     thread::sleep(limit.cap(PAUSE));
                 }
                 _ => {}
+            }
+            if let Some(holder) = &mut holder {
+                self.count_holders(holder);
             }
             if limit.is_over() {
                 return Err(Fault::from_holder(request.name, holder.map(Box::new), limit != WaitLimit::NoWait));
@@ -294,6 +297,8 @@ fn own_entry(lease: &Lease) -> QueueEntry {
         sharing: lease.sharing,
         slot: lease.slot,
         is_holder: true,
+        others: 0,
+        held_slots: 0,
     }
 }
 

@@ -213,7 +213,10 @@ impl EtcdCluster {
         let is_by_keys = has_waiter || !matches!(by_keys, Admission::Granted(_));
         let mark = lost.into_iter().next().filter(|_| !is_by_keys);
         let ahead = entries.iter().find(has_number).cloned();
-        let ahead = ahead.or_else(|| mark.as_ref().map(|mark| mark.to_entry(&lease.name)));
+        let mut ahead = ahead.or_else(|| mark.as_ref().map(|mark| mark.to_entry(&lease.name)));
+        if let Some(ahead) = &mut ahead {
+            ahead.count_holders(&entries);
+        }
         Ok(ShareView { admission, ahead, mark, is_unnumbered, revision: read.revision(), term: read.term() })
     }
 

@@ -27,7 +27,8 @@ pub(super) fn parse_entry(lock: &Value) -> QueueEntry {
     let owner_text = Some(read_text(lock, member::WHO));
     let (sharing, slot) = (parse_sharing(lock), lock[member::SLOT].as_u64().and_then(check_slots));
     let id = read_text(lock, member::ID);
-    QueueEntry { name, id, token, revision: 0, owner: None, owner_text, left, sharing, slot, is_holder: true }
+    let (revision, owner, is_holder, others, held_slots) = (0, None, true, 0, 0);
+    QueueEntry { name, id, token, revision, owner, owner_text, left, sharing, slot, is_holder, others, held_slots }
 }
 
 /// Reads the mode of a lock or a waiter in an answer.

@@ -188,7 +188,9 @@ impl ServiceClient {
                 }
                 Some(lock) => {
                     was_free = false;
-                    observer.report_wait(&parse_entry(lock));
+                    let mut holder = parse_entry(lock);
+                    holder.count_holders(&locks.iter().map(|lock| parse_entry(lock)).collect::<Vec<_>>());
+                    observer.report_wait(&holder);
                 }
                 // The name must be free twice in a row: at the first time, the service may be handing the lock over.
                 None if was_free => {
@@ -250,6 +252,9 @@ impl ServiceClient {
                 }
                 Ok(LeaseAnswer::Held(entry)) => {
                     holder = entry.or(holder);
+                    if let Some(holder) = &mut holder {
+                        self.count_holders(holder);
+                    }
                     if limit.is_over() {
                         return Err(Fault::from_holder(request.name, holder, limit != WaitLimit::NoWait));
                     }
@@ -388,6 +393,8 @@ impl LeaseServer for ServiceClient {
                     sharing,
                     slot: None,
                     is_holder: false,
+                    others: 0,
+                    held_slots: 0,
                 });
             }
         }

@@ -15,6 +15,7 @@ mod ci;
 mod foreign_keys;
 mod foreign_server;
 mod interrupted;
+mod kubernetes;
 mod lease;
 mod lease_run;
 mod lost_lease;

@@ -22,6 +22,7 @@ mod harness;
 mod health;
 mod history;
 mod http;
+mod kubernetes;
 mod lease;
 mod list;
 mod openapi;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
-use wire::lock_service_server::{LockService, LockServiceServer};
+use wire::lock_service_server::{LockService, LockServiceServer, SERVICE_NAME};
 
 /// The messages and the service that `proto/tracker` defines.
 #[expect(clippy::pedantic, unreachable_pub, reason = "generated")]
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_INTERVAL))
         .add_service(v1)
         .add_service(v1alpha)
-        .add_service(health::new_server(Arc::clone(&manager)))
+        .add_service(health::new_server(Arc::clone(&manager), SERVICE_NAME))
         .add_service(LockServiceServer::new(GrpcService { manager, access }))
         .serve_with_incoming_shutdown(tokio_stream::wrappers::ReceiverStream::new(connections), shutdown)
         .await

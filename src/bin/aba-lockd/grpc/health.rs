@@ -2,7 +2,6 @@
 //! no token, so that load balancers and probes work without one. A connection with no other calls is closed soon
 //! (`connection`).
 
-use super::wire::lock_service_server::SERVICE_NAME;
 use crate::lock_manager::LockManager;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +24,18 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) struct HealthService {
     manager: Arc<LockManager>,
+    /// The name of the other service of this server.
+    known: &'static str,
 }
 
-pub(super) fn new_server(manager: Arc<LockManager>) -> HealthServer<HealthService> {
-    HealthServer::new(HealthService { manager })
+pub(super) fn new_server(manager: Arc<LockManager>, known: &'static str) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService { manager, known })
 }
 
-fn is_known(service: &str) -> bool {
-    ["", SERVICE_NAME].contains(&service)
+impl HealthService {
+    fn is_known(&self, service: &str) -> bool {
+        ["", self.known].contains(&service)
+    }
 }
 
 async fn find_status(manager: &LockManager) -> ServingStatus {
@@ -43,7 +46,7 @@ async fn find_status(manager: &LockManager) -> ServingStatus {
 impl Health for HealthService {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        if !is_known(&service) {
+        if !self.is_known(&service) {
             return Err(Status::not_found(format!("this server has no service {service}")));
         }
         Ok(Response::new(HealthCheckResponse { status: find_status(&self.manager).await.into() }))
@@ -52,7 +55,7 @@ impl Health for HealthService {
     type WatchStream = ReceiverStream<Result<HealthCheckResponse, Status>>;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let is_known = is_known(&request.into_inner().service);
+        let is_known = self.is_known(&request.into_inner().service);
         let (changes, stream) = mpsc::channel(1);
         let manager = Arc::clone(&self.manager);
         tokio::spawn(async move {

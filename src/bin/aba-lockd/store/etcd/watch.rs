@@ -3,7 +3,7 @@
 //! 1. The service reads all locks at revision R, and restarts the feed there.
 //! 2. It watches from revision R + 1, so no change is missed. It applies the changes of each revision to the mirror.
 //! 3. If the watch is interrupted at revision S, it watches again from S + 1.
-//! 4. If etcd has no longer all changes after S (it was compacted, or restored from a copy), it starts again at 1. The clients of the feed
+//! 4. If etcd no longer has all changes after S (it was compacted, or restored from a copy), it starts again at 1. The clients of the feed
 //!    load all locks again.
 
 use super::cluster::{ANY_NAME, Cluster};
@@ -25,11 +25,12 @@ impl Cluster {
     pub(super) async fn watch_changes(self: Arc<Self>, known: i64) {
         let mut known = Some(known);
         loop {
-            // If the locks cannot be read, the waiters are notified of changes anyway.
             if known.is_none() {
                 known = self.load_mirror().await.ok();
             }
-            if let Ok(mut answers) = self.etcd.watch(&keys::watched_range(), known.map_or(0, |known| known + 1)).await {
+            if let Some(revision) = known
+                && let Ok(mut answers) = self.etcd.watch(&keys::watched_range(), revision + 1).await
+            {
                 while let Ok(Some(answer)) = answers.message().await {
                     if !self.handle_answer(&answer, &mut known) {
                         break;
@@ -43,11 +44,10 @@ impl Cluster {
     /// Handles an answer to the watch. Returns false if the watch has ended.
     fn handle_answer(self: &Arc<Self>, answer: &WatchResponse, known: &mut Option<i64>) -> bool {
         let revision = answer.header.as_ref().map_or(0, |header| header.revision);
-        let is_behind = known.is_some_and(|known| revision < known);
-        if answer.canceled || is_behind {
+        let Some(last) = known.as_mut().filter(|known| revision >= **known && !answer.canceled) else {
             *known = None;
             return false;
-        }
+        };
         // The first answer has no events: the watch begins now, and earlier changes may have been missed.
         if answer.events.is_empty() {
             let _ = self.changes.send(ANY_NAME.to_owned());
@@ -58,12 +58,10 @@ impl Cluster {
                 let _ = self.changes.send(name.to_owned());
             }
         }
-        if let Some(known) = known {
-            let revision_of = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
-            for changes in answer.events.chunk_by(|one, next| revision_of(one) == revision_of(next)) {
-                *known = revision_of(&changes[0]);
-                self.publish_changes(changes, *known);
-            }
+        let revision_of = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
+        for changes in answer.events.chunk_by(|one, next| revision_of(one) == revision_of(next)) {
+            *last = revision_of(&changes[0]);
+            self.publish_changes(changes, *last);
         }
         true
     }

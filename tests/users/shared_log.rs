@@ -3,10 +3,10 @@
 use crate::place::Place;
 use crate::user::{ALICE, BOB, ROOT, STAFF, User, Way};
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 /// Runs a line with sh as this user, in the directory for locks. Returns the status, the output and the messages.
 fn run(user: User, place: &Place, line: &str) -> (i32, String, String) {
@@ -224,6 +224,30 @@ fn a_user_without_the_right_to_turn_the_log_on_or_off_gets_a_command_for_root() 
     assert_eq!(run(ROOT, &place, &find_command(&error)).0, 0);
     lock_quietly(BOB, &place);
     assert_eq!(count_holdings(ALICE, &place), 2);
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn a_log_that_another_user_keeps_locked_is_named() {
+    let place = place_with_log();
+    lock_quietly(ROOT, &place);
+    fill(&place, 4 << 20);
+    let script = "exec 9<events.jsonl; flock 9; echo locked; read -r _";
+    let mut command = BOB.program(&place, "022", &["sh", "-c", script]);
+    let mut process = command.current_dir(place.root()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    lock_quietly(ROOT, &place);
+    let problem = "4096 KiB, and is not rotated, because another process locks it";
+    assert!(examine(ROOT, &place).contains(problem), "{}", examine(ROOT, &place));
+    let (_, _, said) = run(ROOT, &place, "aba-lock log a");
+    let command = said.split('`').nth(1).unwrap_or_else(|| panic!("{said}"));
+    let (status, found, _) = run(ROOT, &place, command);
+    assert!(status == 0 && found.contains(&format!("pid {}, ", process.id())), "{command}: {found}");
+    drop(process.stdin.take());
+    process.wait().unwrap();
+    lock_quietly(ROOT, &place);
+    assert!(fs::metadata(log_of(&place)).unwrap().len() < 10_000);
 }
 
 #[test]

@@ -51,3 +51,40 @@ pub(super) fn list(connection: &Connection, query: &HistoryQuery, before: i64) -
     }
     Ok(collector.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LockKey, LockOrigin, LockQuery, LockRequest};
+    use crate::past_lock::{EndCause, EndKind};
+    use aba_lock_protocol::sharing::Sharing;
+    use jiff::Timestamp;
+
+    fn new_past_lock(id: &str) -> PastLock {
+        let [service, environment, resource, who] = ["web", "", "db", "ann"].map(str::to_owned);
+        let key = LockKey { service, environment, resource };
+        let (event_id, sharing) = (String::new(), Sharing::Exclusive);
+        let request = LockRequest { key, who, event_id, ttl: None, wait: None, sharing, origin: LockOrigin::default() };
+        let lock = request.to_lock(id.to_owned(), Timestamp::UNIX_EPOCH);
+        PastLock::new(&lock, EndCause::without_caller(EndKind::Released).at(Timestamp::UNIX_EPOCH))
+    }
+
+    #[test]
+    fn the_table_has_at_most_10000_rows() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(HISTORY_TABLE).unwrap();
+        for id in ["1", "2", "3"] {
+            append(&connection, &new_past_lock(id)).unwrap();
+        }
+        // As if 9,998 more locks had ended.
+        let row = "INSERT INTO history VALUES (10001, 'web', 'a row that a later version has written')";
+        connection.execute(row, []).unwrap();
+        append(&connection, &new_past_lock("last")).unwrap();
+        let query = HistoryQuery { selection: LockQuery::default(), limit: 10, before: None };
+        let page = list(&connection, &query, i64::MAX).unwrap();
+        let ids: Vec<&str> = page.locks.iter().map(|past| past.lock.id.as_str()).collect();
+        assert_eq!(ids, ["last", "3"]);
+        let count: i64 = connection.query_row("SELECT count(*) FROM history", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 3);
+    }
+}

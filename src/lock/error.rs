@@ -50,8 +50,7 @@ pub enum LockError {
         path: PathBuf,
         source: io::Error,
     },
-    /// The file at the path is of a type that is not locked: neither a regular file, nor a directory that the user
-    /// named.
+    /// The file at the path is of a type that is not locked: neither a regular file, nor a directory that the user named.
     NotRegular {
         path: PathBuf,
         kind: &'static str,

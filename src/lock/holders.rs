@@ -37,6 +37,8 @@ pub use lock_file::derive_label;
 pub(crate) use lock_file::{identify_file, identify_file_in};
 pub use observe::{find_availability, observe_all, observe_briefly, observe_lock, observe_store};
 pub(crate) use observe::{find_conflict, observe_briefly_until, observe_taker};
+#[cfg(not(linux))]
+pub(crate) use portable::find_lock_holders;
 pub use stall::Stall;
 pub use state::{Availability, Belief, BlindSpot, Holding, Kin, LockState, RangeHolding, find_kin};
 pub use tree::{ProcessTree, find_process_trees};

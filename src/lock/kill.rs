@@ -245,7 +245,7 @@ struct Victim {
 impl Victim {
     /// Sends a signal, if this is still the process that was seen, and it still holds one of the locks through one of these lockers.
     fn send(&self, kind: LockKind, files: &[WantedFile], lockers: &BTreeSet<u32>, signal: i32) -> bool {
-        let is_meant = |lock: KernelLock| lockers.contains(&lock.locker);
+        let is_meant = |lock: KernelLock| lockers.contains(&lock.locker) || cfg!(not(linux)) && lock.locker == 0;
         let holds = || files.iter().any(|file| kind.is_held_by(self.opener, file, is_meant));
         let is_bound = || matches!(peer::try_find_bound_script(self.opener), Ok(Some(script)) if script == self.pid);
         let holds = || holds() && (self.opener == self.pid || is_bound());
@@ -344,7 +344,9 @@ impl<'a> HolderRelease<'a> {
             let (mut holding, mut unproved) = (Vec::new(), false);
             for opener in &look.found {
                 let is_wanted = self.is_locker || !opener.removed;
-                if !is_wanted || !self.lockers.contains(&opener.lock.locker) {
+                // On other systems than Linux, the locker is not known any more when the process in the record has ended.
+                let is_known = || cfg!(not(linux)) && self.find_victim(opener).is_some();
+                if !is_wanted || !self.lockers.contains(&opener.lock.locker) && !is_known() {
                     continue;
                 }
                 if self.find_victim(opener).is_none() && self.has_inherited(opener) {

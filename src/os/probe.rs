@@ -42,7 +42,8 @@ pub fn try_bind(address: IpAddr, port: u16, transport: Transport) -> io::Result<
             _ => Err(error),
         };
     }
-    if transport == Transport::Tcp {
+    // On other systems than Linux, a port of one address could be bound with this option although a process listens on it on all addresses.
+    if transport == Transport::Tcp && cfg!(linux) {
         // A closed connection keeps its port for a minute (TIME_WAIT). With this option, the port of such a connection
         // can be bound if its owner has set the option, too, as most servers do. The port of a listener still cannot.
         // For UDP, the option would let two sockets share the port.

@@ -106,7 +106,7 @@ END
     # A lock that no record names.
     start_flock other
     run -75 aba-lock lock -n other -- true
-    expect_text flock
+    expect_text 'sleep 1000'
 }
 
 @test "a second call for a shared lock is granted, and one for an exclusive lock is refused" {
@@ -148,4 +148,34 @@ status_for_linux() {
             [[ ${output} != *ran* ]]
         fi
     done
+}
+
+@test "unlock --kill ends the holder and no waiter" {
+    start_holder save
+    local holder=${STARTED_PID}
+    script waiter <<'END'
+aba_lock_operation --wait save
+hold
+END
+    start ./waiter
+    until_true is_waited_for save
+    run -0 aba-lock unlock save --kill
+    expect_text "pid ${holder} "
+    [[ ${output} != *"ended pid ${STARTED_PID}"* ]]
+    until_ready
+    kill -0 "${STARTED_PID}"
+}
+
+@test "a child that keeps the lock of a script that was killed is named" {
+    script parent <<'END'
+aba_lock_operation save
+sleep 1000 &
+hold "$!"
+END
+    start ./parent
+    local child
+    child=$(until_ready)
+    kill -KILL "${STARTED_PID}"
+    run -0 aba-lock status save
+    expect_text "pid ${child}, "
 }

@@ -5,6 +5,7 @@ use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, NO_LOCKE
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use std::collections::BTreeSet;
 use std::path::Path;
+#[cfg(linux)]
 use std::sync::atomic::AtomicBool;
 
 /// The kind of the locks whose holders are ended.
@@ -21,6 +22,9 @@ impl LockKind {
     pub(super) fn find_openers(self, files: &[WantedFile]) -> Scan<LockingProcess> {
         match (self, files) {
             (Self::Fcntl, [file]) => openers::find_fcntl_holders(file),
+            #[cfg(not(linux))]
+            _ => holders::find_lock_holders(files),
+            #[cfg(linux)]
             _ => openers::find_locking_processes(&mut files.to_vec(), None, &AtomicBool::new(false)),
         }
     }
@@ -28,6 +32,12 @@ impl LockKind {
     /// Returns true if a process holds such a lock on the file, and `is_meant` is true for that.
     pub(super) fn is_held_by(self, pid: u32, file: &WantedFile, is_meant: impl Fn(KernelLock) -> bool) -> bool {
         match self {
+            #[cfg(not(linux))]
+            Self::Flock => {
+                let mut found = holders::find_lock_holders(std::slice::from_ref(file)).found.into_iter();
+                found.any(|one| one.pid == pid && is_meant(one.lock))
+            }
+            #[cfg(linux)]
             Self::Flock => openers::lock_on(pid, file).is_some_and(is_meant),
             Self::Fcntl => openers::fcntl_locks_on(pid, file).into_iter().any(is_meant),
         }

@@ -18,7 +18,11 @@ lock. In a directory that all users share, each user has tasks and numbers of th
 reserve-UID. If another user has made one of these, commands that need it fail, and those that also show other things print a warning.
 
 Other commands show and end the holders of locks, run a task only once, change files, reserve ports and other numbers, and \
-extend locks to several machines.";
+extend locks to several machines.
+
+aba-lock is for Linux. It compiles for macOS and FreeBSD, where we have not run it. There, the process that holds a lock is known only \
+from its record, waiters and deadlocks are not shown, and --slots, --priority, --replace, --coalesce, --max-time, --fcntl and \
+--no-inherit are refused.";
 
 /// The differences between `aba-lock flock` and flock(1), and their reasons.
 pub(super) const DIFFERENCES: [(&str, &str); 18] = [

@@ -81,7 +81,7 @@ impl StoreError {
                 format!("run as root: `chmod 1777 {}`", quote_path(path))
             }
             Self::System { path, .. } => {
-                format!("run as root: `mv {0} {0}.old; install -d -m 1777 {0}`", quote_path(path))
+                format!("run as root: `mv -T {0} {0}.old && install -d -m 1777 {0}`", quote_path(path))
             }
             Self::Untrusted { link: Some(_), .. } => "set ABA_LOCK_DIR to a path without this link".to_owned(),
             Self::Untrusted { path, .. } => format!("run `chmod +t {0}`, or `chmod o-w {0}`", quote_path(path)),

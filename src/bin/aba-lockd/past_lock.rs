@@ -96,6 +96,14 @@ pub(crate) struct HistoryQuery {
     pub(crate) before: Option<String>,
 }
 
+/// Parses the place of a lock in the history, which has the same form in all stores: a number of 20 digits, a slash, and the id.
+/// Returns the number, or the greatest one if it is too large.
+pub(crate) fn parse_history_place(place: &str) -> Option<u64> {
+    let (number, _) = place.split_once('/')?;
+    let is_number = number.len() == 20 && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| number.parse().unwrap_or(u64::MAX))
+}
+
 /// A part of the history, the newest end first.
 #[derive(Debug)]
 pub(crate) struct HistoryPage {

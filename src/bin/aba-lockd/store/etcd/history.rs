@@ -13,7 +13,7 @@ use super::rpc::range_request::{SortOrder, SortTarget};
 use super::rpc::{RangeRequest, RequestOp, TxnRequest};
 use crate::error::CallError;
 use crate::model::{Lock, current_time};
-use crate::past_lock::{EndCause, EndKind, HistoryCollector, HistoryPage, HistoryQuery, MAX_HISTORY, PastLock};
+use crate::past_lock::{self, EndCause, EndKind, HistoryCollector, HistoryPage, HistoryQuery, MAX_HISTORY, PastLock};
 use crate::store::history_record::{format_past_lock, parse_past_lock};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,7 +44,7 @@ impl Cluster {
             ..range_of_prefix(keys::HISTORY)
         };
         if let Some(place) = &query.before {
-            if !keys::is_history_place(place) {
+            if past_lock::parse_history_place(place).is_none() {
                 return Err(CallError::wrong_place());
             }
             range.range_end = [keys::HISTORY, place.as_bytes()].concat();

@@ -60,12 +60,6 @@ pub(super) fn history_key(ended: Timestamp, id: &str) -> Vec<u8> {
     [HISTORY, format!("{:020}/{id}", ended.as_microsecond()).as_bytes()].concat()
 }
 
-/// Returns true for the part of a key of the history that follows the prefix.
-pub(super) fn is_history_place(place: &str) -> bool {
-    let is_time = |time: &str| time.len() == 20 && time.bytes().all(|byte| byte.is_ascii_digit());
-    place.split_once('/').is_some_and(|(time, _)| is_time(time))
-}
-
 /// Returns the range of the keys to watch: those of locks, of waiters and of the history.
 pub(super) fn watched_range() -> RangeRequest {
     RangeRequest { key: HISTORY.to_vec(), range_end: end_of_prefix(LOCKS), ..Default::default() }
@@ -140,6 +134,7 @@ pub(super) fn parse_lock_key(key: &[u8]) -> Option<(&str, LockKeyKind)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::past_lock::parse_history_place;
 
     #[test]
     fn different_locks_have_different_keys() {
@@ -173,6 +168,10 @@ mod tests {
             assert_eq!(decode_name(one).map(|key| encode_name(&key)).as_ref(), Some(one));
         }
         let place = history_key(Timestamp::UNIX_EPOCH, "x").split_off(HISTORY.len());
-        assert!(is_history_place(std::str::from_utf8(&place).unwrap()) && !is_history_place("7"));
+        assert_eq!(parse_history_place(std::str::from_utf8(&place).unwrap()), Some(0));
+        assert_eq!(parse_history_place("99999999999999999999/x"), Some(u64::MAX));
+        assert!(
+            ["", "7", "7/x", "0000000000000000000x/"].into_iter().all(|place| parse_history_place(place).is_none())
+        );
     }
 }

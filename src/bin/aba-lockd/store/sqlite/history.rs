@@ -4,7 +4,7 @@
 //! so it has no version of its own.
 
 use crate::error::CallError;
-use crate::past_lock::{HistoryCollector, HistoryPage, HistoryQuery, MAX_HISTORY, PastLock};
+use crate::past_lock::{self, HistoryCollector, HistoryPage, HistoryQuery, MAX_HISTORY, PastLock};
 use crate::store::history_record::{format_past_lock, parse_past_lock};
 use rusqlite::{Connection, ToSql};
 
@@ -28,7 +28,10 @@ pub(super) fn append(connection: &Connection, past: &PastLock) -> rusqlite::Resu
 pub(super) fn parse_place(query: &HistoryQuery) -> Result<i64, CallError> {
     match query.before.as_deref() {
         None => Ok(i64::MAX),
-        Some(place) => place.parse().map_err(|_| CallError::wrong_place()),
+        Some(place) => {
+            let number = past_lock::parse_history_place(place).ok_or_else(CallError::wrong_place)?;
+            Ok(i64::try_from(number).unwrap_or(i64::MAX))
+        }
     }
 }
 
@@ -44,7 +47,8 @@ pub(super) fn list(connection: &Connection, query: &HistoryQuery, before: i64) -
     while let Some(row) = rows.next()? {
         let seq: i64 = row.get(0)?;
         if let Some(past) = parse_past_lock(row.get_ref(1)?.as_str()?.as_bytes())
-            && !collector.add(past, seq.to_string())
+            && let place = format!("{seq:020}/{}", past.lock.id)
+            && !collector.add(past, place)
         {
             break;
         }

@@ -3,6 +3,11 @@
 
 load helper
 
+setup_file() {
+    # Some tests run many scenes.
+    export BATS_TEST_TIMEOUT=400
+}
+
 setup() {
     shared_setup
     # The tools that other systems have, too.
@@ -81,7 +86,7 @@ END
     expect_text '(it did not end in time)'
     run -0 tail -n 1 report
     [[ ${output} == '0 passed, 1 failed, 0 skipped' ]]
-    is_gone "$(cat pid)"
+    until_true has_ended "$(cat pid)"
 }
 
 @test "a scene of something that the system does not have is skipped, and counted" {

@@ -35,6 +35,7 @@ pub mod holders;
 pub mod inherit;
 pub mod keeper;
 pub mod kill;
+pub mod linked_file;
 mod lock_wait;
 pub mod log_flag;
 pub mod max_time;

@@ -47,7 +47,7 @@ use crate::os::proc::process;
 use crate::os::replace::parent_directory;
 use crate::os::{self, Directory, Mode, word_for};
 use std::ffi::CString;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -141,7 +141,9 @@ pub fn clean_lock_file(path: &Path, state: LockState, rule: &CleanRule) -> Fate 
         let rest = (&record::read_path(path), promise::has_promised_run_at(path));
         return check_rule(&data, rest, rule).map_or(fate, Fate::Left);
     }
-    match remove(path, rule) {
+    let check =
+        |data: &Metadata, file: &File| check_rule(data, (&record::read(file), promise::has_promised_run(file)), rule);
+    match remove(path, &check) {
         Ok(None) => Fate::Removed,
         Ok(Some(KeepReason::Open)) => Fate::Left(match (holders::observe_lock(path).holding, beyond) {
             (Some(holding), _) => KeepReason::Held(Box::new(holding)),
@@ -184,8 +186,29 @@ fn check_rule(data: &Metadata, (content, is_run_promised): (&Content, bool), rul
     rule.older_than.is_some_and(|limit| age < limit).then_some(KeepReason::TooNew(age))
 }
 
-/// Removes a lock file that no other process has open. `Some`: it is kept.
-fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError> {
+/// Removes a lock file that has several names, and that no other process has open. Returns true if the path does not lead to it any more,
+/// and `None` if another process has it open.
+pub(super) fn remove_linked_file(path: &Path) -> Option<bool> {
+    let check = |data: &Metadata, file: &File| {
+        if data.nlink() < 2 || find_other_owner(data).is_some() {
+            return Some(KeepReason::Replaced);
+        }
+        let content = (&record::read(file), promise::has_promised_run(file));
+        check_rule(data, content, &CleanRule { older_than: None, dry_run: false })
+    };
+    match remove(path, &check) {
+        Ok(Some(KeepReason::Open)) => None,
+        Ok(reason) => Some(matches!(reason, None | Some(KeepReason::Missing | KeepReason::Replaced))),
+        Err(_) => Some(false),
+    }
+}
+
+/// Removes a lock file that no other process has open. `Some`: it is kept, also if `check` returns a reason while this process holds the
+/// lock.
+fn remove(
+    path: &Path,
+    check: &dyn Fn(&Metadata, &File) -> Option<KeepReason>,
+) -> Result<Option<KeepReason>, LockError> {
     let cannot = |source| LockError::Remove { path: path.to_owned(), source };
     // The owner of the directory can rename it, and put another one in its place.
     let name = CString::new(path.file_name().unwrap_or_default().as_bytes()).map_err(|error| cannot(error.into()))?;
@@ -217,7 +240,7 @@ fn remove(path: &Path, rule: &CleanRule) -> Result<Option<KeepReason>, LockError
     if !data.is_file() || !directory.has_file(&name, &file) {
         return Ok(Some(KeepReason::Replaced));
     }
-    if let Some(why) = check_rule(&data, (&record::read(&file), promise::has_promised_run(&file)), rule) {
+    if let Some(why) = check(&data, &file) {
         return Ok(Some(why));
     }
     directory.remove(&name).map_err(cannot)?;

@@ -1,17 +1,21 @@
 //! Errors from acquiring, examining and releasing locks.
 
 mod coalesce;
+mod denied;
 mod fcntl;
+mod planted_names;
 mod priority;
 mod replace;
 mod slots;
 
 pub use coalesce::{CoalesceMistake, CoveredBy};
 pub use fcntl::FcntlMistake;
+pub use planted_names::PlantedNames;
 pub use priority::PriorityMistake;
 pub use replace::ReplaceMistake;
 pub use slots::SlotMistake;
 
+use self::denied::hint_for_denied;
 use super::deadlock::circle::Circle;
 use crate::base::command_error::CommandError;
 use crate::base::error::ErrorClass;
@@ -245,6 +249,9 @@ impl LockError {
                 hint_for_denied(path, owner.as_deref())
             }
             Self::Open { source, .. } if is_full_disk(source) => HINT_FOR_FULL_DISK.to_owned(),
+            Self::Open { source, .. } if source.get_ref().is_some_and(|cause| cause.is::<PlantedNames>()) => {
+                return source.get_ref()?.downcast_ref().map(PlantedNames::hint);
+            }
             Self::Open { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
                 "the lines of `grep LEASE /proc/locks` have the pids of such processes".to_owned()
             }
@@ -282,20 +289,6 @@ impl LockError {
             Self::Unsupported { .. } => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
             _ => return None,
         })
-    }
-}
-
-/// Returns the hint for a lock file that this user may not open. `owner` is the other user who owns the file, if it exists.
-fn hint_for_denied(path: &Path, owner: Option<&str>) -> String {
-    let is_named = store::name_of(path).is_some();
-    match owner {
-        Some(owner) => {
-            let otherwise =
-                if is_named { "; for locks of your own, set ABA_LOCK_DIR to another directory" } else { "" };
-            format!("to share this lock, run as user {owner}: `chmod a+rw {}`{otherwise}", quote_path(path))
-        }
-        None if is_named => "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned(),
-        None => "use a file that you may read, or a directory that you may write to".to_owned(),
     }
 }
 

@@ -38,10 +38,11 @@ use crate::lock::deadlock::detector::DeadlockDetector;
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
 use crate::lock::holders::{self, Availability, ranges};
-use crate::lock::open::{INSTANT, check_lock_file, stays_leased};
+use crate::lock::open::{INSTANT, check_links, check_lock_file, find_planted_names, stays_leased};
 use crate::lock::wait::{Contention, MOMENT, Waiting};
 use crate::os::proc::{lock_table, process};
 use crate::os::{FileWatch, Mode, Process};
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -210,9 +211,7 @@ impl FreeWait {
     /// missed.
     fn look_at(&mut self, held: &mut HeldTarget) -> Result<Availability, LockError> {
         let target = &*held.target.resolved();
-        if check_lock_file(target)?.is_none() {
-            return Ok(Availability::Free);
-        }
+        let Some(data) = check_lock_file(target)? else { return Ok(Availability::Free) };
         let is_watched = self.watch.add(&target.path);
         if !is_watched {
             held.lockers = open_lockers(target);
@@ -229,6 +228,11 @@ impl FreeWait {
             let left = self.deadline().map_or(INSTANT, |deadline| deadline.saturating_duration_since(Instant::now()));
             let patience = if self.limit == Some(Duration::ZERO) { INSTANT } else { left.min(INSTANT) };
             let is_leased = found == Availability::Free && stays_leased(&target.path, patience);
+            if found == Availability::Free
+                && find_planted_names(target, data.nlink()).is_some_and(|it| !it.is_replaceable())
+            {
+                check_links(target, data.nlink())?;
+            }
             // Also if the file was removed during the look.
             return Ok(if is_leased { Availability::Held } else { found });
         }

@@ -12,7 +12,7 @@
 //! counts as a lock that another process holds: the call fails, or tries again until its time is over.
 
 use crate::base::target::{Kind, Target};
-use crate::lock::error::LockError;
+use crate::lock::error::{LockError, PlantedNames};
 use crate::lock::log_flag::flag_new_file;
 use crate::os::proc::process;
 use crate::os::replace::parent_directory;
@@ -87,11 +87,22 @@ pub fn open_lock_file(target: &Target, store: Option<&Store>, patience: Duration
 /// Fails if the lock file has more names than one, and other users may write to its directory: one of them may have linked a file
 /// that must not change.
 pub(super) fn check_links(target: &Target, names: u64) -> Result<(), LockError> {
-    if names > 1 && target.kind == Kind::Named && may_be_linked_by_others(&target.path) {
-        let what = format!("it has {names} names (hard links), and other users may write to its directory");
-        return Err(LockError::Open { path: target.path.clone(), owner: None, source: io::Error::other(what) });
+    match find_planted_names(target, names) {
+        None => Ok(()),
+        Some(planted) => {
+            Err(LockError::Open { path: target.path.clone(), owner: None, source: io::Error::other(planted) })
+        }
     }
-    Ok(())
+}
+
+/// Returns the problem that the lock file, which has this number of names, has some that other users may have made.
+#[must_use]
+pub fn find_planted_names(target: &Target, names: u64) -> Option<PlantedNames> {
+    if names < 2 || target.kind != Kind::Named || !may_be_linked_by_others(&target.path) {
+        return None;
+    }
+    let owner = fs::symlink_metadata(&target.path).ok()?.uid();
+    Some(PlantedNames { path: target.path.clone(), names, owner })
 }
 
 /// Returns true if another user than root may have made this name of a file: the directory is shared, or it belongs to another user,

@@ -207,14 +207,40 @@ pub(crate) const ATTACKS: &[Attack] = &[
     files("a link to a device", "ln -s /dev/zero aba-a.lock", refused!("it is a symbolic link")),
     hard_links(
         "a hard link to an empty file of a victim",
-        "ln $BASE/empty aba-a.lock",
+        "ln $BASE/empty aba-a.lock; ln $BASE/empty aba-b.lock; ln $BASE/empty aba-c.lock",
+        &[
+            call("$H status a", 1, "problem: its lock file is refused: it has 4 names (hard links)"),
+            call("$H wait -t 1 a", 0, ""),
+            // The owner of the file and root replace it.
+            call("$H lock a -- echo ran", 0, "ran"),
+            call("bash -c 'source $BASE/aba-lock.bash; aba_lock_operation --wait=1 b; echo ran'", 0, "ran"),
+            call("$H path --create c", 0, "aba-c.lock"),
+            call("stat -c %h%s $BASE/empty", 0, "10"),
+        ],
+    ),
+    hard_links(
+        "a hard link to a file with content",
+        "ln $BASE/target aba-a.lock",
         &[
             call("$H lock a -- echo ran", 125, "it has 2 names (hard links)"),
             call("$H lock --coalesce a -- echo ran", 125, "it has 2 names (hard links)"),
             call("$H lock --replace a -- echo ran", 125, "it has 2 names (hard links)"),
             call(LIBRARY, 125, "it has 2 names (hard links)"),
-            call("$H status a", 1, "a: free"),
-            call("$H wait -t 1 a", 0, ""),
+            call("$H lock a -- echo ran", 125, "hint: run `ABA_LOCK_DIR="),
+            call("$H clean a", 0, "left lock a: it has content that aba-lock did not write"),
+        ],
+    ),
+    hard_links(
+        "a hard link to a lock file of root",
+        ": >aba-a.lock; chmod 666 aba-a.lock; ln aba-a.lock $BASE/bob/name",
+        &[
+            call("$H status a", 1, "problem: its lock file is refused: it has 2 names (hard links)"),
+            call("$H status --json a", 1, "\"problem\": \"its lock file is refused: it has 2 names (hard links)"),
+            call("$H doctor; true", 0, "aba-a.lock is refused: it has 2 names (hard links)"),
+            unequal("$H status a", (1, "hint: run as root: `ABA_LOCK_DIR="), (1, "hint: run `ABA_LOCK_DIR=")),
+            unequal("$H wait -t 1 a", (125, "hint: run as root: `ABA_LOCK_DIR="), (0, "")),
+            unequal("$H lock a -- echo ran", (125, "hint: run as root: `ABA_LOCK_DIR="), (0, "ran")),
+            unequal(LIBRARY, (125, "it has 2 names (hard links)"), (0, "ran")),
         ],
     ),
     files("a sparse file of 1 GB", "truncate -s 1G aba-a.lock; chmod 666 aba-a.lock", FREE),
@@ -347,8 +373,13 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
         "a hard link in a directory of the hostile user",
         "ln $BASE/empty $BASE/bob/aba-a.lock",
         &[
-            call("ABA_LOCK_DIR=$BASE/bob $H lock a -- echo ran", 125, "it has 2 names (hard links)"),
-            call("ABA_LOCK_DIR=$BASE/bob bash -c 'source $BASE/aba-lock.bash; aba_lock_operation a; echo ran'", 125, "it has 2 names (hard links)"),
+            // Root may remove the name, and the owner of the file may not.
+            unequal("ABA_LOCK_DIR=$BASE/bob $H lock a -- echo ran", (125, "it has 2 names (hard links)"), (0, "ran")),
+            unequal(
+                "ABA_LOCK_DIR=$BASE/bob bash -c 'source $BASE/aba-lock.bash; aba_lock_operation a; echo ran'",
+                (125, "it has 2 names (hard links)"),
+                (0, "ran"),
+            ),
         ],
     ),
     files(

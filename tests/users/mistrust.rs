@@ -18,13 +18,23 @@ fn a_hard_link_in_place_of_a_lock_file_is_refused_and_not_written() {
         let place = Place::new(owner.id, group, mode);
         let file = place.base().join("empty");
         fs::write(&file, "").unwrap();
+        set_mode(&file, 0o666);
         fs::hard_link(&file, place.lock_file("a")).unwrap();
         for way in [Way::Helper, Way::Library] {
-            let output = ROOT.try_lock(&place, "022", way, "a");
+            let output = ALICE.try_lock(&place, "022", way, "a");
             assert_eq!(output.status.code(), Some(125), "{}", text(&output));
             assert!(text(&output).contains("aba-a.lock: it has 2 names (hard links), and other users may write "));
         }
         assert_eq!(fs::read(&file).unwrap(), b"");
+        // A process has the file open, so the owner is refused, too, and the name stays.
+        let open = fs::File::open(&file).unwrap();
+        let output = ROOT.try_lock(&place, "022", Way::Helper, "a");
+        assert_eq!(output.status.code(), Some(125), "{}", text(&output));
+        assert_eq!(fs::metadata(&file).unwrap().nlink(), 2);
+        drop(open);
+        assert!(ROOT.try_lock(&place, "022", Way::Helper, "a").status.success());
+        assert_eq!((fs::read(&file).unwrap(), fs::metadata(&file).unwrap().nlink()), (vec![], 1));
+        assert!(ALICE.try_lock(&place, "022", Way::Library, "a").status.success());
     }
     // In a private directory, a backup may have linked the file.
     let place = Place::new(ROOT.id, 0, 0o700);

@@ -1,9 +1,11 @@
 //! The checks of the lock files, the deadlocks and the tasks in the state root.
 
 use super::finding::{Finding, Level, Report};
+use crate::base::target::Target;
 use crate::base::text::{format_io_error, quote_path};
 use crate::lock::deadlock;
 use crate::lock::holders::{self, Availability, Belief, FileLease, LockState};
+use crate::lock::open;
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
 use crate::store::{Store, TaskRoot};
@@ -12,7 +14,7 @@ use crate::task::state::TaskState;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const LOCKS: &str = "locks";
 const DEADLOCKS: &str = "deadlocks";
@@ -54,8 +56,8 @@ pub(super) fn check_locks(store: &Store, report: Report) {
         Finding::fine(LOCKS, found)
     });
     let mut findings: Vec<Finding> = Vec::new();
-    for ((name, state), path) in states.iter().zip(&paths) {
-        findings.extend(find_unusable(path));
+    for (name, state) in &states {
+        findings.extend(find_unusable(&store.target(name)));
         findings.extend(find_notable(name.as_str(), state));
     }
     let more = findings.len().saturating_sub(MAX_FINDINGS);
@@ -68,7 +70,8 @@ pub(super) fn check_locks(store: &Store, report: Report) {
 }
 
 /// Returns the finding for a lock file that this user cannot open.
-fn find_unusable(path: &Path) -> Option<Finding> {
+fn find_unusable(target: &Target) -> Option<Finding> {
+    let path = &target.path;
     let data = fs::symlink_metadata(path).ok()?;
     let name = path.display();
     if !data.is_file() {
@@ -77,6 +80,9 @@ fn find_unusable(path: &Path) -> Option<Finding> {
             Finding::wrong(LOCKS, format!("{name} is a {kind}, not a regular file: it cannot be locked"))
                 .hint(format!("show its owner with `ls -ld {}`; move it away, or use another name", quote_path(path))),
         );
+    }
+    if let Some(planted) = open::find_planted_names(target, data.nlink()) {
+        return Some(Finding::wrong(LOCKS, format!("{name} is refused: {planted}")).hint(planted.hint()));
     }
     if let Some(lease) = holders::find_lease(path) {
         return Some(describe_lease(&name, &lease));

@@ -4,7 +4,8 @@ use super::Attempt;
 use crate::base::target::{Target, Wait};
 use crate::lock::error::LockError;
 use crate::lock::events::LockEvent;
-use crate::lock::open::{INSTANT, is_lease_error, open_lock_file};
+use crate::lock::linked_file::open_or_replace;
+use crate::lock::open::{INSTANT, is_lease_error};
 use crate::lock::wait::{MOMENT, Waiting};
 use crate::os;
 use crate::store::Store;
@@ -21,7 +22,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 impl Attempt<'_> {
     /// Opens the lock file. A lease of another process counts as a lock that it holds.
     pub(super) fn open(&mut self, target: &Target, store: Option<&Store>) -> Result<File, LockError> {
-        let opened = match open_lock_file(target, store, Duration::ZERO) {
+        let opened = match open_or_replace(target, store, Duration::ZERO) {
             Err(error) if is_lease_error(&error) => self.wait_for_end_of_lease(target, store),
             opened => opened,
         };
@@ -39,7 +40,7 @@ impl Attempt<'_> {
             (false, true) => INSTANT,
             (false, false) => Duration::ZERO,
         };
-        let mut opened = open_lock_file(target, store, first);
+        let mut opened = open_or_replace(target, store, first);
         if !opened.as_ref().is_err_and(is_lease_error) {
             return opened;
         }
@@ -71,7 +72,7 @@ impl Attempt<'_> {
                 next_tick = self.find_next_tick();
             }
             let to_tick = next_tick.map_or(LOOK, |next| next.saturating_duration_since(Instant::now()));
-            opened = open_lock_file(target, store, left().min(to_tick).min(LOOK));
+            opened = open_or_replace(target, store, left().min(to_tick).min(LOOK));
         }
         self.contention.ends();
         opened

@@ -376,6 +376,7 @@ fn build_state_with(
         wrong_type: None,
         range: None,
         lease: None,
+        planted: None,
         promised: None,
     }
 }

@@ -3,6 +3,7 @@
 use super::holder::Holder;
 use super::lease::FileLease;
 use super::waiter::Waiter;
+use crate::lock::error::PlantedNames;
 use crate::lock::promise::PromisedRun;
 use crate::lock::record::Record;
 use crate::os::proc::lock_table::KernelLock;
@@ -34,6 +35,8 @@ pub struct LockState {
     pub range: Option<RangeHolding>,
     /// A lease because of which the lock file cannot be opened. Only looked for by `status`, and for messages about a wait.
     pub lease: Option<Box<FileLease>>,
+    /// The names of the lock file because of which it is refused. Only looked for by `status`.
+    pub planted: Option<Box<PlantedNames>>,
     /// The run on which ended calls with `--coalesce` rely. Only looked for by `status` and `list`.
     pub promised: Option<PromisedRun>,
 }

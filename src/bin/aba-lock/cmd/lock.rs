@@ -240,8 +240,7 @@ fn release_locks(fds: &[i32], acquired: &Acquired) {
     }
 }
 
-/// Reports the holder of the lock, and becomes the command of `--on-busy`, if there is one.
-/// A watcher, which has a `link`, leaves that to its caller.
+/// Reports the holder, and becomes the command of `--on-busy`, if there is one. A watcher, which has a `link`, leaves that to its caller.
 fn handle_contention(args: &LockArgs, error: &Error, link: Option<&WatcherLink>) -> Result<i32, Error> {
     stream::report_log_failure();
     if args.skip_ok && matches!(error, Error::Lock(LockError::Busy { .. } | LockError::TimedOut { .. })) {

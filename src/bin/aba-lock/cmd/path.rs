@@ -7,7 +7,7 @@ use crate::exit;
 use crate::output::stream;
 use aba_lock::error::Error;
 use aba_lock::lock::error::LockError;
-use aba_lock::lock::{offer, open};
+use aba_lock::lock::{linked_file, offer, open};
 use aba_lock::store::Store;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &PathArgs) -> Result<i32, Error> {
         store.refuse_untrusted()?;
         // A script waits for the end of a lease with its options: `lock --await-open`.
         let patience = if args.open_for.is_some() { FIRST_PATIENCE } else { open::INSTANT };
-        let file = match open::open_lock_file(&target, Some(&store), patience) {
+        let file = match linked_file::open_or_replace(&target, Some(&store), patience) {
             Err(error) if args.open_for.is_some() && open::is_lease_error(&error) => return Ok(exit::WOULD_WAIT),
             opened => opened?,
         };

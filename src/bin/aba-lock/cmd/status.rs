@@ -93,6 +93,8 @@ fn observe(target: &Target, data: Option<&Metadata>) -> LockState {
         let find_lease = if target.kind == Kind::Named { holders::find_lease } else { holders::find_listed_lease };
         state.lease = find_lease(&target.path).map(Box::new);
     }
+    let planted = data.and_then(|data| open::find_planted_names(target, data.nlink()));
+    state.planted = planted.map(Box::new);
     state.promised = promise::find_promised_run(&target.path, state.availability() == Availability::Free);
     state
 }

@@ -13,7 +13,8 @@ only its owner may write to it, new lock files are private (0600). If its group 
 may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is not sticky, aba-lock refuses it, because any user \
 could replace a file whose lock is held. An access control list counts as what the bits of the group say. Every user who shares a \
 directory can hold its locks, and so block the others. A file lease (fcntl(2)) on a lock file blocks them, too, and counts as a lock that \
-its process holds. The content of lock files is only shown: the kernel decides which process holds a \
+its process holds. A lock file with several names (hard links) is refused in such a directory, because another user may have made one. \
+Calls of its owner and of root replace it, if no process uses it. The content of lock files is only shown: the kernel decides which process holds a \
 lock. In a directory that all users share, each user has tasks and numbers of their own, in the directories runner-UID and \
 reserve-UID. If another user has made one of these, commands that need it fail, and those that also show other things print a warning.
 

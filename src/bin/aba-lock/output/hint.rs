@@ -194,6 +194,7 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
             "locks of flock(2) and fcntl(2) do not exclude each other: `aba-lock lock` ignores this one, and `aba-lock lock --fcntl` does not"
                 .to_owned()
         }
+        (None, None) if state.planted.is_some() => state.planted.as_ref()?.hint(),
         (None, None) if state.lease.is_some() => hint_for_lease(state.lease.as_ref()?),
         (None, None) if !state.removed.is_empty() => {
             "a process removed the file while it was locked, so a second process can hold the lock now; remove lock files only with `aba-lock clean`".to_owned()

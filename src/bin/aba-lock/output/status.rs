@@ -173,7 +173,9 @@ fn list_holders(state: &LockState) -> Vec<Holder> {
 
 /// Returns the reason why the lock cannot be acquired, although it may be free.
 fn describe_problem(state: &LockState) -> Option<String> {
-    state.lease.as_ref().map(|lease| format!("its lock file cannot be opened: {}", describe_lease(lease)))
+    let lease = || Some(format!("its lock file cannot be opened: {}", describe_lease(state.lease.as_ref()?)));
+    let planted = state.planted.as_ref();
+    planted.map(|planted| format!("its lock file is refused: {planted}")).or_else(lease)
 }
 
 /// Adds a line for each process, below that of its parent.

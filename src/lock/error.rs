@@ -249,8 +249,8 @@ impl LockError {
                 hint_for_denied(path, owner.as_deref())
             }
             Self::Open { source, .. } if is_full_disk(source) => HINT_FOR_FULL_DISK.to_owned(),
-            Self::Open { source, .. } if source.get_ref().is_some_and(|cause| cause.is::<PlantedNames>()) => {
-                return source.get_ref()?.downcast_ref().map(PlantedNames::hint);
+            Self::Open { source, .. } if PlantedNames::find_in(source).is_some() => {
+                return PlantedNames::find_in(source).map(PlantedNames::hint);
             }
             Self::Open { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
                 "the lines of `grep LEASE /proc/locks` have the pids of such processes".to_owned()

@@ -22,7 +22,6 @@ use crate::lock::error::{LockError, PlantedNames};
 use crate::lock::open::{INSTANT, open_lock_file};
 use crate::store::Store;
 use std::fs::File;
-use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,7 +32,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub fn open_or_replace(target: &Target, store: Option<&Store>, patience: Duration) -> Result<File, LockError> {
     match open_lock_file(target, store, patience) {
         Err(LockError::Open { source, .. })
-            if target.kind == Kind::Named && find_planted_names(&source).is_some_and(PlantedNames::is_replaceable) =>
+            if target.kind == Kind::Named
+                && PlantedNames::find_in(&source).is_some_and(PlantedNames::is_replaceable) =>
         {
             replace(target, store, patience)
         }
@@ -47,17 +47,13 @@ fn replace(target: &Target, store: Option<&Store>, patience: Duration) -> Result
         let is_removed = clean::remove_linked_file(&target.path);
         match open_lock_file(target, store, patience) {
             Err(LockError::Open { ref source, .. })
-                if find_planted_names(source).is_some() && is_removed != Some(false) && started.elapsed() < INSTANT =>
+                if PlantedNames::find_in(source).is_some()
+                    && is_removed != Some(false)
+                    && started.elapsed() < INSTANT =>
             {
                 thread::sleep(PAUSE);
             }
             opened => return opened,
         }
     }
-}
-
-/// Returns the cause of the error, if it is that the file has several names.
-#[must_use]
-pub fn find_planted_names(error: &io::Error) -> Option<&PlantedNames> {
-    error.get_ref()?.downcast_ref()
 }

@@ -7,6 +7,7 @@ use crate::os::proc::process;
 use crate::os::replace::parent_directory;
 use crate::store;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A lock file with several names (hard links) in a directory to which other users may write. One of them may have linked a file that
@@ -20,6 +21,12 @@ pub struct PlantedNames {
 }
 
 impl PlantedNames {
+    /// Returns the cause of the error, if it is that a file has several names.
+    #[must_use]
+    pub fn find_in(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// Returns true if this user may replace the file.
     #[must_use]
     pub fn is_replaceable(&self) -> bool {

@@ -88,8 +88,8 @@ fn list_all(args: &StatusArgs) -> Result<i32, Error> {
 fn observe(target: &Target, data: Option<&Metadata>) -> LockState {
     let mut state = holders::observe_lock(&target.path);
     // Only the owner of a file can take a lease on it, so that is no problem for a private one.
-    let is_private = |data: &Metadata| data.mode() & 0o077 == 0;
-    if state.holding.is_none() && data.is_some_and(|data| !is_private(data)) {
+    let is_shared = |data: &Metadata| data.mode() & 0o077 != 0;
+    if state.holding.is_none() && data.is_some_and(is_shared) {
         let find_lease = if target.kind == Kind::Named { holders::find_lease } else { holders::find_listed_lease };
         state.lease = find_lease(&target.path).map(Box::new);
     }

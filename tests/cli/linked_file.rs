@@ -20,7 +20,9 @@ fn many_callers_at_once_replace_a_file_with_several_names_and_exclude_each_other
         fs::hard_link(&file, &other).unwrap();
         let call = || scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &count]).start();
         let calls: Vec<_> = (0..8).map(|_| call()).collect();
-        calls.into_iter().for_each(|call| drop(call.finish()));
+        for call in calls {
+            call.finish();
+        }
         assert_eq!(fs::read_to_string(&number).unwrap().trim(), (round * 8).to_string());
         assert_eq!((fs::metadata(&file).unwrap().nlink(), fs::metadata(&other).unwrap().nlink()), (1, 1));
     }

@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "calls into libc, each with its reason")]
 
+use super::file::same_file;
 use super::file_access::FileAccess;
 use super::owner::as_owner;
 use super::replace::parent_directory;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// file belongs to the owner of its directory.
 pub fn create_file_with(path: &Path, access: FileAccess, options: &OpenOptions, flags: i32) -> io::Result<File> {
     let directory = parent_directory(path);
-    as_owner(directory, || match create_unnamed(directory, access, options, flags) {
+    let create = || match create_unnamed(directory, access, options, flags) {
         Ok(file) => match give_name(&file, path) {
             Ok(()) => Ok(file),
             // There is no `/proc`.
@@ -35,7 +36,19 @@ pub fn create_file_with(path: &Path, access: FileAccess, options: &OpenOptions, 
             create_under_other_name(path, access, options, flags)
         }
         Err(error) => Err(error),
-    })
+    };
+    as_owner(directory, || create().map(|file| open_by_name(file, path, options, flags)))
+}
+
+/// Opens a file of this process again by its name, because the kernel shows the name by which a file was opened, also after the removal of
+/// the file (`/proc/PID/fd`). That of a file that was created without a name is `#INODE`. If another process has removed the file since,
+/// or has put another one in its place, returns `file`.
+fn open_by_name(file: File, path: &Path, options: &OpenOptions, flags: i32) -> File {
+    let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    match options.clone().custom_flags(flags).open(path) {
+        Ok(named) if same_file(&named, &file).unwrap_or(false) => named,
+        _ => file,
+    }
 }
 
 fn create_unnamed(directory: &Path, access: FileAccess, options: &OpenOptions, flags: i32) -> io::Result<File> {

@@ -112,6 +112,29 @@ fn only_the_owner_of_a_lock_file_can_replace_it_and_the_holder_can_find_that_out
     child.wait().unwrap();
 }
 
+#[test]
+#[ignore = "needs root: make test-root"]
+fn status_and_doctor_show_a_holder_whose_file_was_removed_although_it_has_just_created_the_file() {
+    for (group, mode, remover) in [(STAFF, 0o2770, BOB), (0, 0o1777, ROOT)] {
+        let place = Place::new(ROOT.id, group, mode);
+        for way in [Way::Helper, Way::Library, Way::Builtin] {
+            let holder = ALICE.hold(&place, "022", way, "a").unwrap();
+            let remove = ["rm", "-f", &place.lock_file("a").display().to_string()].map(str::to_owned);
+            let words: Vec<&str> = remove.iter().map(String::as_str).collect();
+            assert!(remover.program(&place, "022", &words).status().unwrap().success());
+            assert!(BOB.try_lock(&place, "022", Way::Helper, "a").status.success());
+            let seen = ROOT.call(&place, "022", &["status", "a"]);
+            assert!(text(&seen).contains("removed"), "{way:?}: {}", text(&seen));
+            let found = ROOT.call(&place, "022", &["doctor"]);
+            assert!(text(&found).contains("its file was removed while pid "), "{way:?}: {}", text(&found));
+            let listed = ROOT.call(&place, "022", &["list"]);
+            assert!(text(&listed).contains("removed"), "{way:?}: {}", text(&listed));
+            holder.release();
+            fs::remove_file(place.lock_file("a")).unwrap();
+        }
+    }
+}
+
 fn task(user: User, place: &Place, words: &[&str]) -> Output {
     user.call(place, "022", &[&["run-once", "-w", "-i", "job"], words].concat())
 }

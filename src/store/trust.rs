@@ -4,15 +4,20 @@ use super::error::StoreError;
 use super::{IN_HOME, Store};
 use crate::base::environment::value;
 use crate::os;
+use crate::os::replace::parent_directory;
 use crate::store::creation::DirectoryUsers;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Maximum number of links in the path of the root. The kernel has the same limit.
+const MAX_LINKS: usize = 40;
 
 impl Store {
     /// Fails if the path of the root leads through a link that another user may have planted, or if every user can replace files in
-    /// the root. A lock there would exclude only the processes that find the same file.
+    /// the root. A lock there would exclude only the processes that find the same file. The target of each link on the path, and its
+    /// path, are examined in the same way, because a link of this user may lead into a directory of all users.
     ///
     /// A command calls this before it locks or removes a file. One that only shows locks does not, because it trusts none of
     /// these files. Nor is it called to release a lock. The directory in the home directory is not examined, because only its user
@@ -22,23 +27,24 @@ impl Store {
         if self.is_system() || self.is_of_this_user() {
             return Ok(());
         }
-        let untrusted = |link: Option<&Path>, source| {
-            Err(StoreError::Untrusted { path: self.root.clone(), link: link.map(Path::to_owned), source })
+        let untrusted = |link, source| StoreError::Untrusted { path: self.root.clone(), link, source };
+        // Without a slash at its end, because of which lstat(2) would follow a link.
+        let root = self.root.components().as_path();
+        let mut targets = Vec::new();
+        let examine = |path: &Path, targets: &mut _| {
+            examine_path(path, targets).map_err(|(link, source)| untrusted(Some(link), source))
         };
-        for place in self.root.ancestors() {
-            // Only root can make a link in `/`.
-            if place.parent().and_then(Path::parent).is_none() && place != self.root {
-                break;
-            }
-            // If it cannot be examined, the caller reports that when it opens a file.
-            let Ok(found) = fs::symlink_metadata(place) else { continue };
-            if let Err(source) = os::refuse_if_planted(place, &found) {
-                return untrusted(Some(place), source);
-            }
-            if place == self.root && is_unsafe(place, &found) {
-                let what = "every user can replace files in it, because it is not sticky";
-                return untrusted(None, io::Error::other(what));
-            }
+        let found = examine(root, &mut targets)?;
+        let mut examined = 0;
+        while let Some(target) = targets.get(examined).cloned() {
+            examine(&target, &mut targets)?;
+            examined += 1;
+        }
+        if found.is_some_and(|found| is_unsafe(root, &found)) {
+            return Err(untrusted(
+                None,
+                io::Error::other("every user can replace files in it, because it is not sticky"),
+            ));
         }
         Ok(())
     }
@@ -47,6 +53,38 @@ impl Store {
     fn is_of_this_user(&self) -> bool {
         self.root.ends_with(IN_HOME) && value("HOME").is_none_or(|home| self.root.parent() == Some(Path::new(&home)))
     }
+}
+
+/// Examines the parts of `path`, and adds the targets of the links among them to `targets`. Returns what lstat(2) has found at `path`
+/// itself, or fails with the link that is refused.
+fn examine_path(path: &Path, targets: &mut Vec<PathBuf>) -> Result<Option<fs::Metadata>, (PathBuf, io::Error)> {
+    let mut found_at_path = None;
+    for place in path.ancestors() {
+        // Only root can make a link in `/`.
+        if place.parent().and_then(Path::parent).is_none() && place != path {
+            break;
+        }
+        // If it cannot be examined, the caller reports that when it opens a file.
+        let Ok(found) = fs::symlink_metadata(place) else { continue };
+        let refused = |source| (place.to_owned(), source);
+        os::refuse_if_planted(place, &found).map_err(refused)?;
+        if found.is_symlink()
+            && let Ok(target) = fs::read_link(place)
+        {
+            let target = parent_directory(place).join(target).components().collect();
+            if !targets.contains(&target) {
+                // The kernel would not follow more links, either.
+                if targets.len() == MAX_LINKS {
+                    return Err(refused(io::Error::from_raw_os_error(libc::ELOOP)));
+                }
+                targets.push(target);
+            }
+        }
+        if place == path {
+            found_at_path = Some(found);
+        }
+    }
+    Ok(found_at_path)
 }
 
 /// Returns true if every user can replace files in the directory at `path`, at which lstat(2) has `found` something.

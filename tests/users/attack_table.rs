@@ -369,6 +369,16 @@ os.pwrite(f, f'aba_lock_record=1\\npid={os.environ[\"VICTIM\"]}\\ntick=999999999
         "mkdir -m 777 $BASE/bob/team; mkdir -m 1777 $BASE/bob/team/locks; chmod 755 $BASE/bob; : >$BASE/bob/team/locks/aba-a.lock; chmod 666 $BASE/bob/team/locks/aba-a.lock; ln -s $BASE/bob/team team",
         refused_root!("$BASE/locks/team/locks", "locks/team: it is a link that another user may have made"),
     ),
+    files(
+        "a link in place of the state root, with a slash at the end of the path",
+        "ln -s $BASE/work team",
+        refused_root!("$BASE/locks/team/", "locks/team/: it is a link that another user may have made"),
+    ),
+    files(
+        "a link above the target of the user's own link, which is relative",
+        "mkdir -m 777 $BASE/bob/team; mkdir -m 1777 $BASE/bob/team/locks; chmod 755 $BASE/bob; : >$BASE/bob/team/locks/aba-a.lock; chmod 666 $BASE/bob/team/locks/aba-a.lock; ln -s $BASE/bob/team team",
+        refused_root!("$BASE/own/link", "locks/team: it is a link that another user may have made"),
+    ),
     hard_links(
         "a hard link in a directory of the hostile user",
         "ln $BASE/empty $BASE/bob/aba-a.lock",

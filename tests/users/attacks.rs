@@ -10,7 +10,7 @@ use crate::place::{Place, set_mode};
 use crate::user::{ALICE, BOB, ROOT, User};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -38,10 +38,13 @@ impl Target {
             set_mode(&path, mode);
             chown(&path, Some(ALICE.id), Some(ALICE.id)).unwrap();
         }
-        for (name, owner) in [("work", ALICE), ("bob", BOB)] {
+        for (name, owner) in [("work", ALICE), ("own", ALICE), ("bob", BOB)] {
             fs::create_dir(place.base().join(name)).unwrap();
             chown(place.base().join(name), Some(owner.id), Some(owner.id)).unwrap();
         }
+        let link = place.base().join("own/link");
+        symlink("../locks/team/locks", &link).unwrap();
+        lchown(&link, Some(ALICE.id), Some(ALICE.id)).unwrap();
         let victim = ALICE.program(&place, "022", &["sleep", "600"]).spawn().unwrap();
         Self { place, victim }
     }

@@ -127,10 +127,10 @@ fn a_directory_for_all_users_in_which_one_can_replace_files_is_refused() {
             "mkdir -m 1777 /run/lock/aba-lock",
             BOB,
             "it belongs to user 61002, and that user could replace files in it",
-            "mv /run/lock/aba-lock ",
+            "mv -T /run/lock/aba-lock ",
         ),
-        ("ln -s /tmp /run/lock/aba-lock", BOB, "it is a symbolic link, not a directory", "mv /run/lock/aba-lock "),
-        (": >/run/lock/aba-lock", BOB, "it is a file, not a directory", "mv /run/lock/aba-lock "),
+        ("ln -s /tmp /run/lock/aba-lock", BOB, "it is a symbolic link, not a directory", "mv -T /run/lock/aba-lock "),
+        (": >/run/lock/aba-lock", BOB, "it is a file, not a directory", "mv -T /run/lock/aba-lock "),
         // Another directory would not have the locks that are held in this one.
         ("mkdir -m 777 /run/lock/aba-lock", ROOT, "its mode is 0777, and not 1777", "chmod 1777 /run/lock/aba-lock`"),
         ("mkdir -m 755 /run/lock/aba-lock", ROOT, "its mode is 0755, and not 1777", "chmod 1777 /run/lock/aba-lock`"),

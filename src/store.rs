@@ -397,11 +397,10 @@ fn hint_about_sharing(path: &Path) -> Option<String> {
     let is_missing = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     let directory = path.parent().filter(|directory| is_missing && os::may(os::Right::MakeIn, directory).is_ok())?;
     match DirectoryUsers::of_directory(directory).ok()? {
-        DirectoryUsers::Unsafe => Some(format!("run `chmod +t {0}`, or `chmod o-w {0}`", quote_path(directory))),
         DirectoryUsers::Group(group) if !os::is_member(group) => {
             Some(format!("new files get the group of the directory after `chmod g+s {}`", quote_path(directory)))
         }
-        _ => None,
+        users => users.hint(directory),
     }
 }
 

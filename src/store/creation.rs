@@ -9,6 +9,7 @@
 //! | its group | has mode 0660, and the group of the directory |
 //! | all users, and the directory is sticky, as `/tmp` is | has mode 0666 |
 //! | all users, without the sticky bit | is refused, because any user could replace a file whose lock is held |
+//! | all users, but not its group | is refused: mode 0666 would give more to the group than the directory does, and mode 0606 would take the lock from users who may write to the directory, because the group of a file is that of its creator |
 //!
 //! An access control list counts as what the bits of the group say. If root creates a file in the directory of another user, it
 //! belongs to that user, because one call with sudo(8) and the `HOME` of the user would lock the user out otherwise. A lock file
@@ -27,6 +28,7 @@
 //! In a sticky directory, the library opens no lock file by its path, so this does not occur there.
 
 use crate::base::target::Kind;
+use crate::base::text::quote_path;
 use crate::os::proc::process;
 use crate::os::replace::parent_directory;
 use crate::os::{self, FileAccess};
@@ -60,6 +62,8 @@ pub enum DirectoryUsers {
     Everyone,
     /// Every user may replace files of other users, so no file is safe.
     Unsafe,
+    /// The members of the group may do less than all other users, which no mode of a new file could copy.
+    AllButGroup,
 }
 
 impl DirectoryUsers {
@@ -67,7 +71,8 @@ impl DirectoryUsers {
     #[must_use]
     pub fn from_mode(mode: u32, group: u32) -> Self {
         match (mode & 0o002 != 0, mode & os::mode::STICKY != 0, mode & 0o020 != 0) {
-            (true, true, _) => Self::Everyone,
+            (true, true, true) => Self::Everyone,
+            (true, true, false) => Self::AllButGroup,
             (true, false, _) => Self::Unsafe,
             (false, _, true) => Self::Group(group),
             (false, _, false) => Self::Owner,
@@ -80,6 +85,27 @@ impl DirectoryUsers {
         Ok(Self::from_mode(data.mode(), data.gid()))
     }
 
+    /// Returns the reason why there must be no locks in a directory with these users, as a clause about the directory.
+    #[must_use]
+    pub fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Unsafe => Some("every user can replace files in it, because it is not sticky"),
+            Self::AllButGroup => Some("all users may write to it, but not the members of its group"),
+            Self::Owner | Self::Group(_) | Self::Everyone => None,
+        }
+    }
+
+    /// Returns the next step for the user if there must be no locks in `directory`, which has these users.
+    #[must_use]
+    pub fn hint(self, directory: &Path) -> Option<String> {
+        let better = match self {
+            Self::Unsafe => "+t",
+            Self::AllButGroup => "g+w",
+            Self::Owner | Self::Group(_) | Self::Everyone => return None,
+        };
+        Some(format!("run `chmod {better} {0}`, or `chmod o-w {0}`", quote_path(directory)))
+    }
+
     /// Returns the access to a new file, or the reason why there must be none.
     fn access_to_file(self) -> io::Result<FileAccess> {
         match self {
@@ -87,6 +113,9 @@ impl DirectoryUsers {
             Self::Group(group) => Ok(FileAccess { mode: 0o660, group: Some(group) }),
             Self::Everyone => Ok(FileAccess::with_mode(0o666)),
             Self::Unsafe => Err(io::Error::other("every user can replace files in its directory, which is not sticky")),
+            Self::AllButGroup => Err(io::Error::other(
+                "all users may write to its directory, but not the members of the group of the directory",
+            )),
         }
     }
 }
@@ -133,7 +162,7 @@ pub fn create_directory(path: &Path, private: u32) -> io::Result<()> {
         DirectoryUsers::Group(group) => FileAccess { mode: 0o770, group: Some(group) },
         DirectoryUsers::Everyone => FileAccess::with_mode(0o1777),
         DirectoryUsers::Owner => return create_private_directory(path, private),
-        refused @ DirectoryUsers::Unsafe => refused.access_to_file()?,
+        refused @ (DirectoryUsers::Unsafe | DirectoryUsers::AllButGroup) => refused.access_to_file()?,
     };
     os::create_directory_with(path, access).map_err(|error| explain_group(error, access))
 }

@@ -2,6 +2,7 @@
 
 use crate::base::error::{ContextError, ErrorClass};
 use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk, quote_path};
+use crate::store::creation::DirectoryUsers;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -84,7 +85,7 @@ impl StoreError {
                 format!("run as root: `mv -T {0} {0}.old && install -d -m 1777 {0}`", quote_path(path))
             }
             Self::Untrusted { link: Some(_), .. } => "set ABA_LOCK_DIR to a path without this link".to_owned(),
-            Self::Untrusted { path, .. } => format!("run `chmod +t {0}`, or `chmod o-w {0}`", quote_path(path)),
+            Self::Untrusted { path, .. } => return DirectoryUsers::of_directory(path).ok()?.hint(path),
             Self::NoStateRoot => "set ABA_LOCK_DIR to a writable directory".to_owned(),
             Self::StateRoot { .. } | Self::NumberRoot { .. } => {
                 "set ABA_LOCK_DIR to a writable directory on a local disk".to_owned()

@@ -17,7 +17,8 @@ const MAX_LINKS: usize = 40;
 impl Store {
     /// Fails if the path of the root leads through a link that another user may have planted, or if every user can replace files in
     /// the root. A lock there would exclude only the processes that find the same file. The target of each link on the path, and its
-    /// path, are examined in the same way, because a link of this user may lead into a directory of all users.
+    /// path, are examined in the same way, because a link of this user may lead into a directory of all users. A root whose group may
+    /// do less in it than all other users is refused, too.
     ///
     /// A command calls this before it locks or removes a file. One that only shows locks does not, because it trusts none of
     /// these files. Nor is it called to release a lock. The directory in the home directory is not examined, because only its user
@@ -40,11 +41,8 @@ impl Store {
             examine(&target, &mut targets)?;
             examined += 1;
         }
-        if found.is_some_and(|found| is_unsafe(root, &found)) {
-            return Err(untrusted(
-                None,
-                io::Error::other("every user can replace files in it, because it is not sticky"),
-            ));
+        if let Some(what) = found.and_then(|found| find_users(root, &found)?.problem()) {
+            return Err(untrusted(None, io::Error::other(what)));
         }
         Ok(())
     }
@@ -87,12 +85,9 @@ fn examine_path(path: &Path, targets: &mut Vec<PathBuf>) -> Result<Option<fs::Me
     Ok(found_at_path)
 }
 
-/// Returns true if every user can replace files in the directory at `path`, at which lstat(2) has `found` something.
-fn is_unsafe(path: &Path, found: &fs::Metadata) -> bool {
-    let is_unsafe = |data: &fs::Metadata| DirectoryUsers::from_mode(data.mode(), data.gid()) == DirectoryUsers::Unsafe;
-    if found.is_symlink() {
-        fs::metadata(path).is_ok_and(|data| data.is_dir() && is_unsafe(&data))
-    } else {
-        found.is_dir() && is_unsafe(found)
-    }
+/// Returns the users who share the directory at `path`, at which lstat(2) has `found` something. `None` if it is no directory.
+fn find_users(path: &Path, found: &fs::Metadata) -> Option<DirectoryUsers> {
+    let target = if found.is_symlink() { Some(fs::metadata(path).ok()?) } else { None };
+    let data = target.as_ref().unwrap_or(found);
+    data.is_dir().then(|| DirectoryUsers::from_mode(data.mode(), data.gid()))
 }

@@ -199,6 +199,44 @@ fn a_directory_that_is_writable_by_all_without_the_sticky_bit_is_refused() {
 
 #[test]
 #[ignore = "needs root: make test-root"]
+fn a_directory_whose_group_may_do_less_than_all_other_users_is_refused() {
+    let place = Place::new(ROOT.id, STAFF, 0o1757);
+    let root = place.root().display().to_string();
+    let cause = format!("{root}: all users may write to it, but not the members of its group\n");
+    let hint = format!("hint: run `chmod g+w {root}`, or `chmod o-w {root}`\n");
+    for is_there in [false, true] {
+        for user in [ROOT, ALICE, CAROL] {
+            for way in [Way::Helper, Way::Library, Way::Builtin] {
+                let output = user.try_lock(&place, "022", way, "a");
+                let said = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(125), "{said}");
+                assert!(said.contains(&cause) && said.contains(&hint), "{said}");
+            }
+        }
+        assert_eq!(place.files().len(), usize::from(is_there));
+        fs::write(place.lock_file("a"), "").unwrap();
+        crate::place::set_mode(&place.lock_file("a"), 0o666);
+    }
+    // In the home directory, which is not examined, no file is created.
+    let home = place.base().join(".aba");
+    fs::create_dir(&home).unwrap();
+    crate::place::set_mode(&home, 0o1757);
+    let script = "unset ABA_LOCK_DIR; exec \"$ABA_LOCK_BIN\" lock a -- true";
+    let output = CAROL.program(&place, "022", &["sh", "-c", script]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(
+        said.contains("all users may write to its directory, but not the members of the group of the directory"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("hint: run `chmod g+w {}`, or ", home.display())), "{said}");
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 0);
+    let said = CAROL.call(&place, "022", &["doctor"]).stdout;
+    assert!(String::from_utf8_lossy(&said).contains("but not the members of its group"), "{said:?}");
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
 fn a_script_locks_the_file_of_another_user_with_a_helper_that_it_may_not_read() {
     let place = Place::new(ROOT.id, 0, 0o1777);
     crate::place::set_mode(&place.helper(), 0o711);

@@ -181,11 +181,15 @@ fn find_nearest(path: &Path) -> Option<PathBuf> {
 }
 
 /// Checks the owner of a directory, and which other users share it.
-fn check_owner(check: &'static str, data: &Metadata, found: String, path: &Path) -> Finding {
-    let path = shell_words::quote(&path.to_string_lossy()).into_owned();
+fn check_owner(check: &'static str, data: &Metadata, found: String, directory: &Path) -> Finding {
+    let path = shell_words::quote(&directory.to_string_lossy()).into_owned();
     match DirectoryUsers::from_mode(data.mode(), data.gid()) {
         DirectoryUsers::Unsafe => Finding::wrong(check, format!("{found}: every user can replace a locked file"))
             .hint(format!("run `chmod go-w {path}`, or, if all users share it, `chmod +t {path}`")),
+        users @ DirectoryUsers::AllButGroup => {
+            let problem = users.problem().unwrap_or_default();
+            Finding { hint: users.hint(directory), ..Finding::wrong(check, format!("{found}: {problem}")) }
+        }
         DirectoryUsers::Everyone => Finding::note(
             check,
             format!("{found}: all users share it, and each of them can block the locks of the others"),

@@ -152,7 +152,7 @@ fn is_open_to_linkers(data: &Metadata, log: &Path) -> bool {
         DirectoryUsers::Owner => [data.uid(), os::user_id()].contains(&directory.uid()),
         DirectoryUsers::Group(group) => data.gid() == group && data.mode() & 0o020 != 0,
         DirectoryUsers::Everyone => data.mode() & 0o002 != 0,
-        DirectoryUsers::Unsafe => false,
+        DirectoryUsers::Unsafe | DirectoryUsers::AllButGroup => false,
     }
 }
 

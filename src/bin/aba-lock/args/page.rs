@@ -174,7 +174,7 @@ pub(crate) const ENVIRONMENT: Rows = &[
     (
         "ABA_LOCK_DIR",
         "the directory of the lock files: an absolute path, created if it is missing and its parent exists, and refused if every user \
-         can replace files in it, or if a part of its path is a link that another user may have made, also in the target of a link [default: ~/.aba]",
+         can replace files in it, or its group may not write to it although all other users may, or if a part of its path is a link that another user may have made, also in the target of a link [default: ~/.aba]",
     ),
     (
         "ABA_LOCK_SCOPE",

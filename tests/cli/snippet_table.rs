@@ -45,6 +45,7 @@ const INSTALLS: &str = "installs";
 const BUILDS: &str = "builds, and runs for minutes";
 const SERVES: &str = "starts a service, for which tests/service has scenes";
 const LEASES: &str = "needs a lease server, for which tests/cluster has scenes";
+const RESTARTS: &str = "starts the script again, for which tests/shell has scenes";
 const OLD_WAY: &str = "the way that is replaced";
 const SCREEN: &str = "needs a terminal";
 const PACKAGES: &str = "is about the packages of this system";
@@ -120,6 +121,7 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock update --create n.json", Waits(Update("n.json"), "changed n.json")),
     ("exec 9<>\"$(aba-lock path --create backup)\"", Guard(Name("backup"), REST)),
     ("aba-lockd serve", Not(SERVES)),
+    ("kubectl apply", Not(SERVES)),
     ("LOCKS=http://127.0.0.1:8080", Guard(Service, REST)),
     ("export ABA_LOCK_SERVER=etcd://", Lease("./publish")),
     // Manual pages.
@@ -129,6 +131,8 @@ pub(crate) const ROWS: &[(&str, SnippetRule)] = &[
     ("aba-lock lock deploy -- ./deploy.sh", Lease("./deploy.sh")),
     ("aba-lock lock --timeout 300 deploy -- ./deploy.sh", Lease("./deploy.sh")),
     ("worker aba-lock lock backup -- ./backup.sh", Plain),
+    ("aba_lock_held backup ||", Not(RESTARTS)),
+    ("aba-lock lock --no-inherit backup -- sh", Not(RESTARTS)),
     ("PORT=$(aba-lock reserve) || exit\nexport PORT", Guard(Number("ports"), REST)),
     ("aba-lock reserve --tag test -- ./run-tests", Guard(Number("ports"), "./run-tests")),
     ("docker compose up", Guard(Number("ports"), "docker")),

@@ -6,7 +6,7 @@ pub mod properties;
 use crate::base::names::LockName;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
-use crate::lock::history::{for_each_line, parse_events};
+use crate::lock::history::{LogSource, parse_events};
 use crate::lock::holders::{self, Availability, Belief, BlindSpot, Holding, LockState};
 use crate::os::word_for;
 use crate::store::Store;
@@ -14,7 +14,7 @@ use crate::store::scope::{find_scope_of_file, find_scope_of_root};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -97,26 +97,25 @@ pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
 }
 
 /// Adds the events in a log to `counts`. Does nothing if the log does not exist.
-pub fn count_events(log: &Path, counts: &mut LockCounts) -> Result<(), FileError> {
-    let fail = |source| FileError::NoFile { label: log.display().to_string(), source };
+pub fn count_events(log: &LogSource, counts: &mut LockCounts) -> Result<(), FileError> {
+    let label = || log.path().display().to_string();
+    let fail = |source| FileError::NoFile { label: label(), source };
     // Without O_NONBLOCK, opening a FIFO would block.
-    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log) {
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log.path()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(fail)?,
     };
     let kind = file.metadata().map_err(fail)?.file_type();
     if !kind.is_file() {
-        return Err(FileError::NotAFile { label: log.display().to_string(), kind: word_for(kind) });
+        return Err(FileError::NotAFile { label: label(), kind: word_for(kind) });
     }
-    count_events_in(file, counts).map_err(fail)
+    log.for_each_line(&file, |line| count_line(counts, line)).map_err(fail)
 }
 
-fn count_events_in(log: impl Read, counts: &mut LockCounts) -> io::Result<()> {
-    for_each_line(log, |line| {
-        for event in parse_events(line) {
-            count_event(counts, &event);
-        }
-    })
+fn count_line(counts: &mut LockCounts, line: &[u8]) {
+    for event in parse_events(line) {
+        count_event(counts, &event);
+    }
 }
 
 fn count_event(counts: &mut LockCounts, event: &Value) {

@@ -49,4 +49,4 @@ pub use root_log::{
     RootLogState, SwitchedLog, describe_unreadable_log, disable_root_log, enable_command, enable_root_log,
     find_trusted_log, look_at_root_log, root_log_path, switch_command,
 };
-pub use rotation::{CAP, LIMIT, older_log_path};
+pub use rotation::{CAP, LIMIT, MAX_SIZE, older_log_path};

@@ -20,6 +20,8 @@ mod present;
 pub use chronicle::Chronicle;
 pub use follow::LogFollower;
 pub use holding::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait};
+#[cfg(any(test, fuzzing))]
+pub(crate) use logged_event::for_each_line;
+pub(crate) use logged_event::parse_events;
 pub use logged_event::{LogSource, LoggedEvent, for_each_event, read_events};
-pub(crate) use logged_event::{for_each_line, parse_events};
 pub use present::{LockPast, find_past, reopen_inherited_holdings, settle_open_holdings};

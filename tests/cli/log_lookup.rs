@@ -5,6 +5,7 @@ use crate::process::{PATIENCE, make_fifo, wait_until};
 use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::Stdio;
 
@@ -210,16 +211,23 @@ fn a_line_without_an_end_does_not_fill_the_memory() {
     scene.make_root();
     enable(&scene);
     scene.aba(["lock", "a", "--", "true"]).run();
-    let log = fs::File::options().append(true).open(log_file(&scene)).unwrap();
+    let mut log = fs::File::options().append(true).open(log_file(&scene)).unwrap();
+    let lines = fs::read(log_file(&scene)).unwrap();
     log.set_len(1 << 30).unwrap();
+    log.write_all(&[b"\n", &lines[..]].concat()).unwrap();
     // The maximum is far above that of the helper, and far below the size of the line.
     let limited = |args: &str| scene.bash(&format!("ulimit -v 400000; exec \"$HELPER\" {args}; : \"$_\""));
-    limited("log a").out("exit status 0\n").run();
+    limited("log a").out("exit status 0\n").err("has 1024 MiB, more than aba-lock writes").run();
+    // A log that the user has named is read from its beginning.
+    let said = limited("log --log \"$ABA_LOCK_DIR/events.jsonl\" a").out("exit status 0\n").run();
+    assert_eq!(said.out.matches("exit status 0\n").count(), 2, "{}", said.out);
     limited("metrics").out("aba_lock_acquisitions_total{lock=\"a\",scope=\"directory\"} 1\n").run();
     limited("status a").status(1).out("; exit status 0\n").run();
     let said = scene.path("said");
     let mut command = scene.program("bash");
-    command.args(["-c", "ulimit -v 400000; exec \"$HELPER\" log --follow a"]).env("HELPER", HELPER);
+    command
+        .args(["-c", "ulimit -v 400000; exec \"$HELPER\" log --follow --log \"$ABA_LOCK_DIR/events.jsonl\" a"])
+        .env("HELPER", HELPER);
     let mut follower = command.stdout(fs::File::create(&said).unwrap()).stderr(Stdio::null()).spawn().unwrap();
     let begin = std::time::Instant::now();
     while begin.elapsed() < PATIENCE && !fs::read_to_string(&said).unwrap().contains("released by") {
@@ -231,4 +239,25 @@ fn a_line_without_an_end_does_not_fill_the_memory() {
     assert!(fs::read_to_string(&said).unwrap().contains("released by"));
     follower.kill().unwrap();
     follower.wait().unwrap();
+}
+
+#[test]
+fn a_call_that_follows_a_log_that_does_not_exist_says_so_and_waits() {
+    let scene = Scene::new();
+    scene.make_root();
+    let (said, errors) = (scene.path("said"), scene.path("errors"));
+    let mut command = scene.program(HELPER);
+    command.args(["log", "-f"]).stdout(fs::File::create(&said).unwrap()).stderr(fs::File::create(&errors).unwrap());
+    let mut follower = command.spawn().unwrap();
+    let hint = "hint: turn it on with `aba-lock log --enable`\n";
+    wait_until("it says so", || fs::read_to_string(&errors).unwrap().ends_with(hint));
+    enable(&scene);
+    scene.aba(["lock", "a", "--", "true"]).run();
+    wait_until("the events are shown", || fs::read_to_string(&said).unwrap().contains("released by"));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let text = fs::read_to_string(&errors).unwrap();
+    let missing =
+        format!("aba-lock: no event log: {} does not exist; waiting until it does\n", log_file(&scene).display());
+    assert_eq!(text, missing + hint);
 }

@@ -228,6 +228,54 @@ fn a_user_without_the_right_to_turn_the_log_on_or_off_gets_a_command_for_root() 
 
 #[test]
 #[ignore = "needs root: make test-root"]
+fn a_log_that_another_user_makes_huge_is_read_in_part_and_not_kept() {
+    let place = place_with_log();
+    lock_quietly(ALICE, &place);
+    let enlarge = |name: &str| assert_eq!(run(BOB, &place, &format!("truncate -s 1T {name}")).0, 0);
+    enlarge("events.jsonl");
+    for call in ["status a", "log", "log a", "metrics", "doctor", "log --enable"] {
+        let (status, _, said) = run(ALICE, &place, &format!("timeout 20 aba-lock {call}"));
+        assert_ne!(status, 124, "{call}: {said}");
+    }
+    // A call that follows the log reads the events that come after that, also if the log is made short again.
+    let follow = ": >$HOME/said; timeout 20 aba-lock log -f >$HOME/said 2>&1 & trap 'kill $!' EXIT
+        until grep -q 'only the last 5 MiB are read' $HOME/said; do kill -0 $! || exit 8; sleep 0.01; done
+        printf '\\n%s\\n' '{\"time\":\"2026-11-30T02:10:00.000Z\",\"event\":\"free\",\"lock\":\"late\",\"path\":\"/a\",\"pid\":7}' >>events.jsonl
+        until grep -q late $HOME/said; do kill -0 $! || exit 9; sleep 0.01; done
+        : >events.jsonl; aba-lock lock again -- true
+        until grep -q 'again: .*acquired' $HOME/said; do kill -0 $! || exit 9; sleep 0.01; done";
+    let (status, _, said) = run(ROOT, &place, follow);
+    assert_eq!(status, 0, "{said}");
+    let problem = "1048576 MiB, more than aba-lock writes: only the last 5 MiB are read";
+    for name in ["events.jsonl", "events.jsonl.1"] {
+        fill(&place, 1 << 20);
+        lock_quietly(ROOT, &place);
+        enlarge(name);
+        let found = examine(ALICE, &place);
+        assert!(found.contains(problem), "{name}: {found}");
+        let (_, _, said) = run(ALICE, &place, "timeout 20 aba-lock log");
+        assert!(said.contains(&format!("{name} has {problem}\n")), "{name}: {said}");
+        assert_eq!(run(ROOT, &place, &find_command(&said)).0, 0, "{said}");
+        for name in ["events.jsonl", "events.jsonl.1"] {
+            let size = fs::metadata(place.root().join(name)).map_or(0, |data| data.len());
+            assert!(size < 5 << 20, "{name}: {size}");
+        }
+        lock_quietly(ALICE, &place);
+        assert!(examine(ALICE, &place).contains("has the events"), "{}", examine(ALICE, &place));
+    }
+    // A log that is turned off stays off.
+    fill(&place, 1 << 20);
+    lock_quietly(ROOT, &place);
+    enlarge("events.jsonl.1");
+    assert_eq!(run(ROOT, &place, "aba-lock log --disable").0, 0);
+    let (_, _, said) = run(ALICE, &place, "timeout 20 aba-lock log");
+    let command = find_command(&said);
+    assert!(command.starts_with("rm ") && run(ROOT, &place, &command).0 == 0, "{said}");
+    assert!(!run(ALICE, &place, "aba-lock log").2.contains("MiB"));
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
 fn a_log_that_another_user_keeps_locked_is_named() {
     let place = place_with_log();
     lock_quietly(ROOT, &place);

@@ -1,8 +1,8 @@
 //! Properties of the event log that must hold for any input.
 
-use super::{LockCounts, LoggedLock, count_events_in};
+use super::{LockCounts, LoggedLock, count_line};
 use crate::lock::events;
-use crate::lock::history::parse_events;
+use crate::lock::history::{for_each_line, parse_events};
 use crate::properties::{somewhere, texts};
 use crate::store::scope::find_scope_of_file;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub fn check_event_log(bytes: &[u8]) {
 
 fn count(log: &[u8]) -> LockCounts {
     let mut counts = LockCounts::default();
-    count_events_in(log, &mut counts).expect("it is in memory");
+    for_each_line(log, |line| count_line(&mut counts, line)).expect("it is in memory");
     counts
 }
 

@@ -3,7 +3,10 @@
 //! In a directory that several users share, each of them can keep the log from getting lines, by a file that takes its place for example.
 //! So a call that cannot write to such a log says nothing about that (`log`).
 
-use super::rotation::{CAP, LIMIT, check_trusted, invalid, may_replace, new_log_path, older_log_path, open_for_line};
+use super::rotation::{
+    CAP, LIMIT, MAX_SIZE, check_creator, check_trusted, invalid, may_replace, new_log_path, older_log_path,
+    open_for_line,
+};
 use crate::base::environment::{SYSTEM_ROOT, event_log};
 use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk, quote_path};
 use crate::os::proc::process;
@@ -32,7 +35,7 @@ pub fn find_log_problem(log: &Path) -> Option<LogProblem> {
             let lock = || os::try_lock(&file, Mode::Exclusive).unwrap_or(true);
             find_rotation_problem(log, &data, lock)
         }
-        Ok(None) => None,
+        Ok(None) => find_size_problem(log, false),
         Err(error) => Some(LogProblem {
             text: format!(
                 "cannot use the event log {}: {}: events are not logged",
@@ -59,11 +62,33 @@ fn find_rotation_problem(log: &Path, data: &Metadata, try_lock: impl FnOnce() ->
         let text = format!("{size}, and is not rotated, because another process locks it");
         return problem(text, format!("`aba-lock status --file {}` shows the process", quote_path(log)));
     }
+    if let Some(problem) = find_size_problem(log, true) {
+        return Some(problem);
+    }
     if data.size() <= CAP {
         return None;
     }
     let text = format!("{size}, and only {} can rotate it: new events of other users are dropped", name_rotators(log)?);
     problem(text, format_command(&command_for_any_user(log, "--enable"), may_remove(log)))
+}
+
+/// Returns the problem of a log, or of the one before it, that is larger than those that aba-lock writes.
+fn find_size_problem(log: &Path, is_on: bool) -> Option<LogProblem> {
+    let measure = |path: &Path| check_creator(fs::symlink_metadata(path).ok()?, path).ok().filter(Metadata::is_file);
+    let too_large = |path: &Path| measure(path).filter(|data| data.size() > MAX_SIZE);
+    let paths = [log.to_owned(), older_log_path(log)];
+    let (path, data) = paths.iter().find_map(|path| Some((path, too_large(path)?)))?;
+    let command = if is_on { command_for_any_user(log, "--enable") } else { format!("rm {}", quote_path(path)) };
+    Some(LogProblem {
+        text: format!(
+            "the event log {} has {} MiB, more than aba-lock writes: only the last {} MiB are read",
+            path.display(),
+            data.size() >> 20,
+            MAX_SIZE >> 20
+        ),
+        hint: Some(format_command(&command, may_remove(path))),
+        is_total: false,
+    })
 }
 
 /// Returns the users who can rotate a log that not all users of its directory can rotate.

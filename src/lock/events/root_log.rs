@@ -5,7 +5,8 @@
 
 use super::remedy::{check_owner, command_for_any_user, find_remedy};
 use super::rotation::{
-    LIMIT, check_creator, check_kind, check_trusted, create, explain_failure, older_log_path, rotate,
+    LIMIT, check_creator, check_kind, check_trusted, create, explain_failure, older_log_path, remove_if_too_large,
+    rotate,
 };
 use crate::base::environment::is_system_requested;
 use crate::lock::log_flag::{LOG_NAME, WRITE, flag_path, is_on, is_trusted};
@@ -165,6 +166,7 @@ fn turn_on(log: &Path) -> io::Result<()> {
     if data.size() > LIMIT {
         let _ = rotate(log, &file, &data);
     }
+    let _ = remove_if_too_large(&older_log_path(log));
     Ok(())
 }
 

@@ -28,6 +28,9 @@
 //! [`CAP`] bytes, and then their events are dropped until a call of those users rotates it. The same happens while another program keeps the
 //! log locked, or if a directory with files in it is at one of the other two names. `doctor` and `log` report that ([`remedy`](super::remedy)).
 //!
+//! A log with more than [`MAX_SIZE`] bytes was not written by aba-lock alone. Step 4 keeps the older log, and not this one, unless the older
+//! one is as large: it is removed then.
+//!
 //! A log with another name (hard link) gets lines only if all users who could have made the link may write to the file anyway. Otherwise,
 //! it could be a file of this user that another one has linked to this name ([`check_trusted`]).
 
@@ -45,6 +48,10 @@ pub const LIMIT: u64 = 1 << 20;
 
 /// The number of bytes above which a log that cannot be rotated gets no more lines.
 pub const CAP: u64 = 4 * LIMIT;
+
+/// The maximum number of bytes of a log that is kept, and that is read. Writers exceed [`CAP`] by a few lines at most, so another program
+/// has made a longer one: all users of a directory may write to its log.
+pub const MAX_SIZE: u64 = CAP + LIMIT;
 
 /// The maximum number of times that a log is opened for a line because it was rotated in between.
 const MAX_OPENS: usize = 10;
@@ -204,8 +211,17 @@ pub(super) fn rotate(log: &Path, file: &File, data: &Metadata) -> io::Result<boo
     done.map(|()| true)
 }
 
-/// Gives the log its second name.
+/// Removes a file that is larger than the logs of aba-lock.
+pub(super) fn remove_if_too_large(path: &Path) -> io::Result<()> {
+    let is_too_large = fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && data.size() > MAX_SIZE);
+    if is_too_large { remove_if_exists(path) } else { Ok(()) }
+}
+
+/// Gives the log its second name, unless it is too large.
 fn keep_as_older(log: &Path, older: &Path, data: &Metadata) -> io::Result<()> {
+    if data.size() > MAX_SIZE {
+        return remove_if_too_large(older);
+    }
     if is_at(older, data) {
         return Ok(());
     }

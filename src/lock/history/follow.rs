@@ -33,8 +33,8 @@ struct LogFile {
 }
 
 impl LogFile {
-    fn read_events(&mut self, take: &mut dyn FnMut(LoggedEvent)) -> io::Result<()> {
-        self.lines.read_lines(&self.file, &mut |line| read_events(line).into_iter().for_each(&mut *take))
+    fn read_events(&mut self, max: u64, take: &mut dyn FnMut(LoggedEvent)) -> io::Result<()> {
+        self.lines.read_new_lines(&self.file, max, &mut |line| read_events(line).into_iter().for_each(&mut *take))
     }
 
     fn is_at(&self, path: &Path) -> bool {
@@ -60,6 +60,12 @@ impl LogFollower {
         Ok(())
     }
 
+    /// Returns true if one of the logs was there when they were read.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        self.logs.iter().any(|log| log.file.is_some())
+    }
+
     /// Waits until a log may have changed.
     pub fn wait(&mut self) {
         self.watch.wait(&[], LOOK_AGAIN);
@@ -70,7 +76,7 @@ impl FollowedLog {
     fn read_new_events(&mut self, watch: &mut FileWatch, take: &mut dyn FnMut(LoggedEvent)) -> io::Result<()> {
         loop {
             for file in [&mut self.older, &mut self.file].into_iter().flatten() {
-                file.read_events(take)?;
+                file.read_events(self.source.max_read(), take)?;
             }
             if self.file.as_ref().is_some_and(|file| file.is_at(self.source.path())) {
                 return Ok(());
@@ -115,6 +121,13 @@ mod tests {
         assert_eq!(count(), 1);
         first.write_all(LINE).unwrap();
         assert_eq!(count(), 1);
+        assert_eq!(count(), 0);
+        // Another program has made the log shorter, and then longer.
+        second.set_len(0).unwrap();
+        assert_eq!(count(), 0);
+        File::options().append(true).open(&path).unwrap().write_all(LINE).unwrap();
+        assert_eq!(count(), 1);
+        second.set_len(1 << 40).unwrap();
         assert_eq!(count(), 0);
     }
 }

@@ -1,10 +1,10 @@
 //! The events in the lines of a log. Another program, or another user, may have written a line, so nothing in it is trusted.
 
-use crate::lock::events::{older_log_path, open_root_log};
+use crate::lock::events::{MAX_SIZE, older_log_path, open_root_log};
 use memchr::{memchr, memmem};
 use serde_json::{Deserializer, Value};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -140,6 +140,23 @@ impl LogSource {
             Self::OfRoot(_) => Ok(open_root_log(&older).unwrap_or_default()),
         }
     }
+
+    /// Returns the maximum number of bytes that are read of the log at once: its last ones. All users of a directory may write to its
+    /// log, and so give it any size. A log that the user has named is read from its beginning.
+    pub(super) fn max_read(&self) -> u64 {
+        match self {
+            Self::Named(_) => u64::MAX,
+            Self::OfRoot(_) => MAX_SIZE,
+        }
+    }
+
+    /// Passes each line of the log, which is open as `file`, to `take`, without its line feed. The last line may have none.
+    pub(crate) fn for_each_line(&self, file: &File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut lines = LineBuffer::default();
+        lines.read_new_lines(file, self.max_read(), &mut take)?;
+        lines.end_line(&mut take);
+        Ok(())
+    }
 }
 
 /// Passes each event of a log and of the one before it to `take`, in the order of the lines. Returns false if there is neither. Fails with
@@ -155,14 +172,15 @@ pub fn for_each_event(log: &LogSource, mut take: impl FnMut(LoggedEvent)) -> Res
     let is_there = newer.is_some() || older.is_some();
     for (file, path) in [(older, older_path), (newer, path)] {
         if let Some(file) = file {
-            let read = for_each_line(file, |line| read_events(line).into_iter().for_each(&mut take));
+            let read = log.for_each_line(&file, |line| read_events(line).into_iter().for_each(&mut take));
             read.map_err(|error| (path, error))?;
         }
     }
     Ok(is_there)
 }
 
-/// Passes each line of a log to `take`, without its line feed. The last line may have none.
+/// Passes each line of a text to `take`, without its line feed. The last line may have none.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn for_each_line(log: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let mut lines = LineBuffer::default();
     lines.read_lines(log, &mut take)?;
@@ -180,8 +198,25 @@ pub(super) struct LineBuffer {
 }
 
 impl LineBuffer {
+    /// Reads the rest of a log, and passes each complete line to `take`. If the rest has more than `max` bytes, only the lines in the
+    /// last ones are read. A log that is shorter than before is read from its beginning.
+    pub(super) fn read_new_lines(&mut self, mut log: &File, max: u64, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+        let (size, position) = (log.metadata()?.len(), log.stream_position()?);
+        if size < position {
+            log.rewind()?;
+            *self = Self::default();
+        }
+        let start = size.saturating_sub(max);
+        if start > position {
+            log.seek(SeekFrom::Start(start))?;
+            self.part.clear();
+            self.is_skipped = true;
+        }
+        self.read_lines(log.take(max), take)
+    }
+
     /// Reads to the end, and passes each complete line to `take`.
-    pub(super) fn read_lines(&mut self, mut log: impl Read, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
+    fn read_lines(&mut self, mut log: impl Read, take: &mut impl FnMut(&[u8])) -> io::Result<()> {
         let mut chunk = [0; CHUNK];
         loop {
             let mut rest = match log.read(&mut chunk) {

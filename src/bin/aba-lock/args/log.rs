@@ -59,7 +59,8 @@ pub(crate) const JSON: [(&str, &str); 18] = [
 ///
 /// In a directory that all users may write to and that is sticky, as that of --system, only root and the owner of the directory can turn the
 /// log on, and only they can rename it. Calls of other users append to it until it has 4 MiB. Then their events are dropped, until a call of
-/// root or of the owner rotates it; --enable does, too. In a directory that several users share, a call that cannot write to the log says
+/// root or of the owner rotates it; --enable does, too. Any user can make such a log larger. Calls read only the
+/// last 5 MiB of a log, and of the one before it, and a rotation removes a larger one. In a directory that several users share, a call that cannot write to the log says
 /// nothing, because any of these users could cause that: `doctor` and `log` name the reason, with the next step. A file that another user
 /// has put in the place of the log is neither read nor written.
 ///
@@ -100,6 +101,7 @@ pub(crate) struct LogArgs {
 
     /// Print the last events, and then each new event until a signal ends the command
     ///
+    /// If there is no log yet, it says so, and waits for one.
     /// With --json, each event is printed as it is in the log.
     #[arg(short, long)]
     pub(crate) follow: bool,

@@ -3,7 +3,7 @@
 use crate::args::log::LogArgs;
 use crate::exit;
 use crate::output::log::{
-    EmptyHistory, LogGap, print_holding_json, print_holdings, print_switched, report_disabled_log,
+    EmptyHistory, LogGap, print_holding_json, print_holdings, print_switched, report_awaited_log, report_disabled_log,
     report_empty_history, report_log_problem, report_missing_log, report_not_a_file,
 };
 use crate::output::log_event::{print_event, print_event_json};
@@ -172,6 +172,12 @@ fn print_history(args: &LogArgs, logs: &Logs, from: Option<Timestamp>, wanted: &
     } else {
         print_holdings(&holdings);
     }
+    report_problems(logs);
+    Ok(if holdings.is_empty() { exit::NO } else { exit::DONE })
+}
+
+/// Reports that the log gets no events, or not all of them, or that it is not read as a whole.
+fn report_problems(logs: &Logs) {
     let is_off = |store: &Store| look_at_root_log(store).is_ok_and(|state| state == RootLogState::Off);
     if logs.stores.first().is_some_and(is_off) {
         report_disabled_log();
@@ -179,7 +185,6 @@ fn print_history(args: &LogArgs, logs: &Logs, from: Option<Timestamp>, wanted: &
     for problem in logs.stores.iter().filter_map(|store| find_log_problem(&root_log_path(store))) {
         report_log_problem(&problem);
     }
-    Ok(if holdings.is_empty() { exit::NO } else { exit::DONE })
 }
 
 /// Turns the log of the state root on or off.
@@ -215,6 +220,12 @@ fn follow(logs: &Logs, json: bool, from: Option<Timestamp>, wanted: &WantedLock)
         read.map_err(|failure| logs.cannot_read(failure))?;
         if is_first && from.is_none() {
             keep_last(&mut events);
+        }
+        if is_first {
+            if !follower.has_log() {
+                report_awaited_log(logs.sources[0].path(), logs.stores.is_empty());
+            }
+            report_problems(logs);
         }
         is_first = false;
         events.sort_by_key(|event| event.time);

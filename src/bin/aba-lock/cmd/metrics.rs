@@ -8,10 +8,10 @@ use aba_lock::admin::metrics::{LockCounts, count_events, measure_locks};
 use aba_lock::base::environment::event_log;
 use aba_lock::error::Error;
 use aba_lock::lock::events::find_trusted_log;
+use aba_lock::lock::history::LogSource;
 use aba_lock::store::Store;
 use aba_lock::task::Task;
 use std::fs;
-use std::path::PathBuf;
 
 pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
     let store = Store::from_env()?;
@@ -32,14 +32,14 @@ pub(crate) fn run(args: &MetricsArgs) -> Result<i32, Error> {
 }
 
 /// Returns the logs whose events are counted: one that the user has named, otherwise those of both scopes.
-fn find_logs(args: &MetricsArgs, store: &Store, other: Option<&Store>) -> Vec<PathBuf> {
+fn find_logs(args: &MetricsArgs, store: &Store, other: Option<&Store>) -> Vec<LogSource> {
     if let Some(log) = &args.log {
-        return vec![log.clone()];
+        return vec![LogSource::Named(log.clone())];
     }
     if let Some(log) = event_log() {
         // Only a file keeps the events: a socket or a terminal has none to count.
         let is_file = fs::metadata(&log.path).map_or(true, |data| data.is_file());
-        return Some(log.path).filter(|_| is_file).into_iter().collect();
+        return Some(LogSource::Named(log.path)).filter(|_| is_file).into_iter().collect();
     }
-    [Some(store), other].into_iter().flatten().filter_map(find_trusted_log).collect()
+    [Some(store), other].into_iter().flatten().filter_map(find_trusted_log).map(LogSource::OfRoot).collect()
 }

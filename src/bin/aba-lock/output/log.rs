@@ -17,9 +17,17 @@ use std::time::Duration;
 
 /// Reports that there is no log. `is_named` is true if the user has named it.
 pub(crate) fn report_missing_log(log: &Path, is_named: bool) {
-    let text = format!("no event log: {} does not exist", log.display());
-    let hint = if is_named { "the first event creates it".to_owned() } else { hint_to_enable() };
-    print_message(&text, Some(&hint));
+    print_message(&format!("no event log: {} does not exist", log.display()), Some(&hint_to_create(is_named)));
+}
+
+/// Reports that `--follow` waits for a log that does not exist yet.
+pub(crate) fn report_awaited_log(log: &Path, is_named: bool) {
+    let text = format!("no event log: {} does not exist; waiting until it does", log.display());
+    print_message(&text, Some(&hint_to_create(is_named)));
+}
+
+fn hint_to_create(is_named: bool) -> String {
+    if is_named { "the first event creates it".to_owned() } else { hint_to_enable() }
 }
 
 /// The facts about a history in which nothing was found.

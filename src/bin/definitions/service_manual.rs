@@ -119,8 +119,8 @@ pub(crate) const TOKENS: [(&str, &str); 2] = [
         "aba-lockd token new NAME [--permission PERMISSION]...",
         "Print a new token of 256 random bits, and on the second line the line for the token file, which contains only \
          the SHA-256 digest of the token. The token is not stored anywhere. Without --permission, the permissions are \
-         lock:read and lock:write. A slow hash, as for passwords, is not needed: nobody can guess a random token of \
-         this length.",
+         lock:read and lock:write. A slow hash, as for passwords, is not needed: a random token of this \
+         length cannot be guessed.",
     ),
     (
         "Authorization: Bearer TOKEN, X-Api-Key: TOKEN, Authorization: Basic BASE64",

@@ -241,6 +241,109 @@ fn a_service_with_tokens_refuses_a_missing_or_insufficient_token() {
     machine.aba(&["lock", "deploy", "--", "true"]).status(0).silent();
 }
 
+/// Starts a service with these tokens, in a file that exists as long as the directory.
+fn start_with_tokens(tokens: &str) -> (LockService, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tokens");
+    std::fs::write(&file, tokens).unwrap();
+    set_mode(&file, 0o600);
+    (LockService::start(&["--token-file", file.to_str().unwrap()]), directory)
+}
+
+/// Returns a machine whose secret file has this content.
+fn machine_with_secret(url: &str, content: impl AsRef<[u8]>) -> Machine {
+    let machine = Machine::new(url);
+    let secret = machine.path("secret");
+    std::fs::write(&secret, content).unwrap();
+    set_mode(&secret, 0o600);
+    machine.with("ABA_LOCK_SERVER_SECRET_FILE", secret.to_str().unwrap())
+}
+
+#[test]
+fn a_lease_that_the_token_may_not_read_is_not_called_free() {
+    let (service, _tokens) = start_with_tokens("root lock:admin root-1\nboard lock:read:shop,lock:write:p1 board-2\n");
+    let root = machine_with_secret(&service.url(), "root-1");
+    let board = machine_with_secret(&service.url(), "board-2");
+    let id = root.lease(&["acquire", "p1"]).status(0).out;
+    let refusal =
+        "aba-lock: the lock service refused the request: the token of board does not permit lock:read for service p1";
+    for args in [&["show", "p1"][..], &["show", "--json", "p1"]] {
+        let said = board.lease(args).status(125).out("").err(refusal);
+        // The token is valid: another one in the file would not help.
+        assert!(!said.err.contains("hint: "), "{said:?}");
+    }
+    board.lease(&["show", "shop"]).status(1).out("shop: free at ");
+    root.lease(&["release", id.trim()]).status(0);
+}
+
+#[test]
+fn a_token_that_may_only_write_finds_renews_and_releases_its_own_lease() {
+    let tokens = "root lock:admin root-1\nci lock:write ci-2\nmixed lock:read:shop,lock:write:deploy mixed-3\n";
+    let (service, _tokens) = start_with_tokens(tokens);
+    let relay = Relay::to(service.port);
+    let root = machine_with_secret(&service.url(), "root-1");
+    for secret in ["ci-2", "mixed-3"] {
+        let machine = machine_with_secret(&format!("http://127.0.0.1:{}", relay.port), secret);
+        let near = machine_with_secret(&service.url(), secret);
+        relay.lose_answers("/api/v1alpha1/lock", 1);
+        let id = machine.lease(&["acquire", "-n", "-q", "deploy"]).status(0).silent().out;
+        assert_eq!(relay.losses_left(), 0);
+        near.lease(&["renew", id.trim()]).status(0).silent();
+        near.lease(&["release", id.trim()]).status(0).silent();
+        assert!(is_free(&root));
+        near.lease(&["renew", id.trim()]).status(75).err("is lost");
+        // The answer never arrives: the waiter finds its lease.
+        let held = root.lease(&["acquire", "deploy", "--ttl", "60"]).status(0).out;
+        let mut waiter = machine.start_helper(&["lease", "acquire", "-w", "deploy"]);
+        assert!(waiter.read_error().contains("waiting for deploy"));
+        wait_until("the waiter is in the queue", || root.lease(&["show", "deploy"]).out.contains("1. waits: pid "));
+        relay.silence();
+        root.lease(&["release", held.trim()]).status(0);
+        let id = waiter.read_line();
+        assert_eq!(waiter.wait(), 0);
+        near.lease(&["release", &id]).status(0).silent();
+        // A signal during the wait leaves nothing.
+        let held = root.lease(&["acquire", "deploy", "--ttl", "60"]).status(0).out;
+        let mut waiter = near.start_helper(&["lease", "acquire", "-w", "deploy"]);
+        assert!(waiter.read_error().contains("waiting for deploy"));
+        wait_until("the waiter is in the queue", || root.lease(&["show", "deploy"]).out.contains("1. waits: pid "));
+        send_signal(waiter.pid(), "TERM");
+        assert_eq!(waiter.wait(), 143);
+        root.lease(&["release", held.trim()]).status(0);
+        wait_until("the lease is free", || is_free(&root));
+    }
+}
+
+#[test]
+fn a_malformed_secret_file_is_refused_at_once() {
+    // No process listens at this port.
+    let port = choose_ports(1)[0];
+    let two_lines = "7f3a\nci sha256:60303a lock:read,lock:write\n";
+    let lines = "secret (from ABA_LOCK_SERVER_SECRET_FILE) has 2 lines, but one line is expected\nhint: write only ";
+    let character =
+        "secret (from ABA_LOCK_SERVER_SECRET_FILE) contains a character that cannot be part of a secret\nhint: ";
+    for (scheme, content, message) in [
+        ("http", two_lines.as_bytes(), lines),
+        ("etcd", b"me:word\nyou:word\n", lines),
+        ("http", b"two words\n", character),
+        ("http", "t\u{e9}\n".as_bytes(), character),
+        ("http", b"\xff\n", character),
+        ("etcd", b"me:\xff\n", character),
+        ("etcd", b"me:a\0b\n", character),
+    ] {
+        let machine = machine_with_secret(&format!("{scheme}://127.0.0.1:{port}"), content);
+        for args in [
+            &["run", "--max-wait", "1h", "deploy", "--", "echo", "ran"][..],
+            &["acquire", "--max-wait", "1h", "deploy"],
+            &["show", "deploy"],
+            &["release", "deploy/7"],
+        ] {
+            machine.lease(args).status(2).out("").err(message);
+        }
+        machine.aba(&["lock", "-w", "deploy", "--", "echo", "ran"]).status(2).out("").err(message);
+    }
+}
+
 #[test]
 fn acquire_warns_of_a_secret_that_others_can_read() {
     let service = LockService::start(&[]);

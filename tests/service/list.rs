@@ -24,10 +24,20 @@ fn a_list_is_divided_into_pages_on_request() {
     }
     assert_eq!(ids_of(&list("?per_page=2&page=3")), ids[4..]);
     assert_eq!(ids_of(&list("?per_page=2&page=9")), [] as [String; 0]);
+    // Without per_page, all locks are on page 1.
+    for query in ["?page=2", "?page=4294967295", "?page=2&q=ann"] {
+        let page = list(query);
+        assert_eq!(
+            (ids_of(&page), &page["totalCount"], &page["perPage"]),
+            (Vec::new(), &json!(5), &json!(5)),
+            "{query}"
+        );
+    }
+    assert_eq!(ids_of(&list("?page=1")), ids);
     assert_eq!(ids_of(&list("?resource=r3&who=ann&service=web&environment=prod")), ids[2..3]);
     assert_eq!(ids_of(&list("?resource=r3&who=bob")), [] as [String; 0]);
     service.get(&format!("{LIST}?who={}", "a".repeat(1025))).expect_refusal(400, 3);
-    for query in ["?page=0", "?per_page=0", "?page=x", "?per_page=-1", "?per_page=99999999", "?page=2"] {
+    for query in ["?page=0", "?per_page=0", "?page=x", "?per_page=-1", "?per_page=99999999"] {
         service.get(&format!("{LIST}{query}")).expect_refusal(400, 3);
     }
 }

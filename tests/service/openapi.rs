@@ -104,3 +104,55 @@ fn the_limits_in_the_description_are_those_of_the_service() {
         assert_eq!(service.call("POST", LOCK, &body.to_string()).status == 200, may_be_null, "{name}");
     }
 }
+
+#[test]
+fn the_service_accepts_the_requests_that_the_description_allows() {
+    let service = Service::new();
+    let description = service.get("/openapi.json").ok();
+    let create = &description["paths"][LOCK]["post"]["requestBody"]["content"]["application/json"]["schema"];
+    // A mode and slots exclude each other, unless one has the meaning of no value.
+    let not = &create["not"];
+    assert_eq!(not["required"], json!(["mode", "slots"]));
+    assert_eq!(not["properties"]["mode"]["enum"], json!(["shared", "exclusive"]));
+    assert_eq!(not["properties"]["slots"]["not"]["type"], "null");
+    for (resource, more, status) in [
+        ("a", r#""mode":"shared","slots":2"#, 400),
+        ("a", r#""mode":"exclusive","slots":1"#, 400),
+        ("b", r#""mode":"","slots":2"#, 200),
+        ("c", r#""mode":null,"slots":2"#, 200),
+        ("d", r#""mode":"shared","slots":null"#, 200),
+    ] {
+        assert_eq!(service.request(resource, "ann", more).status, status, "{more}");
+    }
+    // All time spans have one pattern. Its largest and its smallest spans are within the limits of the service.
+    let mut patterns = Vec::new();
+    let mut found = Vec::new();
+    collect_schemas("", &description["paths"], &mut found);
+    for (place, schema) in found {
+        let Some(pattern) = schema["pattern"].as_str().filter(|pattern| pattern.contains("ms$")) else { continue };
+        assert_eq!(schema["maxLength"], 32, "{place}");
+        patterns.push(pattern);
+    }
+    let part = |digits: u32, unit: &str| format!(r"([0-9]{{1,{digits}}}(\.[0-9]{{1,3}})?{unit})?");
+    let parts = [(2, "w"), (3, "d"), (4, "h"), (6, "m"), (7, "s")].map(|(digits, unit)| part(digits, unit)).concat();
+    let pattern = format!(r"^{parts}$|^[0-9]{{1,8}}(\.[0-9]{{1,3}})?$|^[0-9]{{1,8}}ms$");
+    assert!(patterns.len() >= 7 && patterns.iter().all(|one| *one == pattern), "{patterns:?}");
+    let spans = [
+        "",
+        "0",
+        "0ms",
+        "0w0.001s",
+        "0.001",
+        "1ms",
+        "99999999ms",
+        "99999999.999",
+        "99.999w999.999d9999.999h999m",
+        "1h30m",
+    ];
+    for (number, span) in spans.iter().enumerate() {
+        assert!(span.len() <= 32, "{span}");
+        assert_eq!(service.request(&format!("r{number}"), "ann", &format!(r#""ttl":"{span}""#)).status, 200, "{span}");
+        let at = format!("/terraform/state-{number}?ttl={span}&wait={span}");
+        assert_eq!(service.call("PUT", &at, r#"{"ID":"7"}"#).status, 200, "{span}");
+    }
+}

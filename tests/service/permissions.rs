@@ -159,15 +159,21 @@ fn a_permission_for_some_services_is_valid_for_these_only() {
     create("ann", "Shop").ok();
     // The list, its pages and its total contain only the visible services.
     let list = |query: &str| call(&service, "shop", "GET", &format!("{LIST}?{query}"), "").ok();
-    for (query, total, on_page) in
-        [("", 2, 2), ("per_page=1&page=2", 2, 1), ("service=other", 0, 0), ("q=shop", 2, 2), ("who=me&q=o", 2, 2)]
-    {
+    for (query, total, on_page) in [("", 2, 2), ("per_page=1&page=2", 2, 1), ("q=shop", 2, 2), ("who=me&q=o", 2, 2)] {
         let list = list(query);
         assert_eq!(
             (&list["total"], list["locks"].as_array().unwrap().len()),
             (&total.into(), on_page),
             "{query} {list}"
         );
+    }
+    // An empty answer about a service that the caller may not read would mean that it has no locks.
+    let refusal = "the token of shop does not permit lock:read for service other";
+    for path in [LIST, "/api/v1alpha1/locks/history", "/api/v1alpha1/locks/events"] {
+        for query in ["service=other", "service=other&resource=x"] {
+            let answer = call(&service, "shop", "GET", &format!("{path}?{query}"), "").expect_refusal(403, 7);
+            assert_eq!(answer["message"], refusal, "{path} {query}");
+        }
     }
     call(&service, "shop", "GET", &format!("{LOCK}/{shopping}"), "").ok();
     let refusal = call(&service, "shop", "GET", &format!("{LOCK}/{other}"), "").expect_refusal(403, 7);
@@ -186,6 +192,40 @@ fn a_permission_for_some_services_is_valid_for_these_only() {
     call(&service, "keeper", "DELETE", &format!("{LOCK}/{shop}"), "").ok();
     let left = call(&service, "root", "GET", LIST, "").ok();
     assert_eq!(left["total"], 3, "{left}");
+}
+
+fn expect_own_events(start: Start) {
+    let tokens = "ann lock:write ann\nann lock:write new-ann\nbob lock:write,lock:read:shop bob\nnone lock:read none\n";
+    let service = start.token_file(tokens).start();
+    let new = |token, name: &str| {
+        let body = format!(r#"{{"service":"{name}","who":"me","eventId":"7"}}"#);
+        call(&service, token, "POST", LOCK, &body).id()
+    };
+    let (web, shop, db) = (new("ann", "web"), new("ann", "shop"), new("bob", "db"));
+    let list = |token: &str, query: &str| {
+        let list = call(&service, token, "GET", &format!("{LIST}?{query}"), "").ok();
+        let locks = list["locks"].as_array().unwrap().iter();
+        locks.map(|lock| lock["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // The locks of its owner, and those that the token may read.
+    assert_eq!(list("ann", "eventId=7"), [web.clone(), shop.clone()]);
+    assert_eq!(list("new-ann", "event_id=7&service=web"), [web.clone()]);
+    assert_eq!(list("ann", "eventId=7&per_page=1&page=2"), [shop.clone()]);
+    assert_eq!(list("bob", "eventId=7"), [shop.clone(), db.clone()]);
+    assert_eq!(list("bob", "eventId=7&service=web"), [] as [String; 0]);
+    assert_eq!(list("none", "eventId=7"), [web, shop, db]);
+    assert_eq!(list("ann", "eventId=8"), [] as [String; 0]);
+    // Other lists need the permission to read.
+    for query in ["", "eventId=", "service=web", "who=me"] {
+        let refusal = call(&service, "ann", "GET", &format!("{LIST}?{query}"), "").expect_refusal(403, 7);
+        assert!(refusal["message"].as_str().unwrap().starts_with("the token of ann does not permit lock:read"));
+    }
+}
+
+#[test]
+fn an_owner_finds_the_locks_of_its_event_without_lock_read() {
+    expect_own_events(Start::new());
+    expect_own_events(EtcdServer::start().prepare_service());
 }
 
 #[test]

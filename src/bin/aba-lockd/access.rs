@@ -42,21 +42,21 @@ impl AccessPolicy {
         self.tokens.as_ref().map(|tokens| Arc::clone(&tokens.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Returns the caller, if it has the scope for at least one service. `None`: the service has no token file.
+    /// Returns the caller, if it has one of the scopes for at least one service. `None`: the service has no token file.
     ///
     /// A client certificate counts only if the call has no token.
     pub(crate) fn identify_caller(
         &self,
         headers: &HeaderMap,
         certificate: Option<&str>,
-        scope: Scope,
+        scopes: &[Scope],
     ) -> Result<Option<Caller>, CallError> {
         let Some(tokens) = self.tokens() else { return Ok(None) };
         let caller = match credential::read_token(headers)? {
             Some(token) => tokens.find_token(&token).ok_or(CallError::WrongToken)?,
             None => certificate.and_then(|name| tokens.find_certificate(name)).ok_or(CallError::NoToken)?,
         };
-        caller.check_scope(scope)?;
+        caller.check_scopes(scopes)?;
         Ok(Some(Caller { secret: credential::read_lock_secret(headers)?, ..caller.clone() }))
     }
 
@@ -136,7 +136,7 @@ mod tests {
         };
         let name = |token: Option<&str>, certificate, scope| {
             let headers = token.map(|token| (header::AUTHORIZATION, token.parse().unwrap())).into_iter().collect();
-            let caller = access.identify_caller(&headers, certificate, scope);
+            let caller = access.identify_caller(&headers, certificate, &[scope]);
             caller.map(|caller| caller.unwrap().name.to_string()).map_err(|error| error.label())
         };
         assert_eq!(name(Some("Bearer secret"), None, Scope::Write), Ok("ci".to_owned()));

@@ -75,7 +75,7 @@ impl GrpcService {
     fn authorize<T>(&self, request: &Request<T>, operation: &'static str, scope: Scope) -> Result<CallInfo, Status> {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
         let mut call = peer.describe_call("grpc", operation);
-        let caller = self.access.identify_caller(request.metadata().as_ref(), call.certificate.as_deref(), scope);
+        let caller = self.access.identify_caller(request.metadata().as_ref(), call.certificate.as_deref(), &[scope]);
         call.caller = self.record_refusal(&call, caller)?;
         peer.mark_permitted();
         Ok(call)

@@ -164,17 +164,9 @@ impl LockManager {
 
     pub(crate) async fn list(&self, call: &CallInfo, mut query: LockQuery) -> Result<LockPage, CallError> {
         let begun = Instant::now();
-        query.services = call.caller.as_ref().and_then(|caller| caller.list_services(Scope::Read));
-        let result = match query {
-            LockQuery { page: 0, .. } => Err(CallError::Invalid("page must be at least 1".to_owned())),
-            LockQuery { per_page: Some(0), .. } => Err(CallError::Invalid("per_page must be at least 1".to_owned())),
-            LockQuery { per_page: Some(number), .. } if number > MAX_PAGE => {
-                Err(CallError::Invalid(format!("per_page must be at most {MAX_PAGE}")))
-            }
-            LockQuery { page: 2.., per_page: None, .. } => {
-                Err(CallError::Invalid("page requires per_page: without per_page, all locks are on page 1".to_owned()))
-            }
-            query => self.store.list(query).await,
+        let result = match select_visible(call, &mut query).and_then(|()| check_page(&query)) {
+            Ok(()) => self.store.list(query).await,
+            Err(error) => Err(error),
         };
         self.telemetry.record_call(call, result.as_ref().map(|_| None), Some(begun.elapsed()));
         result
@@ -188,10 +180,10 @@ impl LockManager {
     ) -> Result<HistoryPage, CallError> {
         let begun = Instant::now();
         query.selection.services = call.caller.as_ref().and_then(|caller| caller.list_services(Scope::Read));
-        let result = if (1..=MAX_HISTORY_PART).contains(&query.limit) {
-            self.store.list_history(query).await
-        } else {
-            Err(CallError::Invalid(format!("limit must be a number from 1 to {MAX_HISTORY_PART}")))
+        let result = match check_named_service(call, &query.selection.fields.service) {
+            Ok(()) if (1..=MAX_HISTORY_PART).contains(&query.limit) => self.store.list_history(query).await,
+            Ok(()) => Err(CallError::Invalid(format!("limit must be a number from 1 to {MAX_HISTORY_PART}"))),
+            Err(error) => Err(error),
         };
         self.telemetry.record_call(call, result.as_ref().map(|_| None), Some(begun.elapsed()));
         result
@@ -241,6 +233,38 @@ impl LockManager {
         self.telemetry.record_call(call, result.as_ref().map(Some), Some(begun.elapsed()));
         result
     }
+}
+
+/// Refuses a caller that may not read the service that its query names: an empty answer would mean that the service has no
+/// locks. A query without a service selects those that the caller may read.
+pub(crate) fn check_named_service(call: &CallInfo, service: &str) -> Result<(), CallError> {
+    match &call.caller {
+        Some(caller) if !service.is_empty() => caller.check_service(Scope::Read, service),
+        _ => Ok(()),
+    }
+}
+
+/// Limits a query to the locks that the caller may see. A caller that does not know the result of its request searches for
+/// the id of its event, so it finds its own lock without the permission to read the service.
+fn select_visible(call: &CallInfo, query: &mut LockQuery) -> Result<(), CallError> {
+    query.services = call.caller.as_ref().and_then(|caller| caller.list_services(Scope::Read));
+    if query.fields.event_id.is_empty() {
+        return check_named_service(call, &query.fields.service);
+    }
+    query.owner = name_of(call);
+    Ok(())
+}
+
+fn check_page(query: &LockQuery) -> Result<(), CallError> {
+    let why = match query {
+        LockQuery { page: 0, .. } => "page must be at least 1".to_owned(),
+        LockQuery { per_page: Some(0), .. } => "per_page must be at least 1".to_owned(),
+        LockQuery { per_page: Some(number), .. } if *number > MAX_PAGE => {
+            format!("per_page must be at most {MAX_PAGE}")
+        }
+        _ => return Ok(()),
+    };
+    Err(CallError::Invalid(why))
 }
 
 /// Returns the name of the caller in the token file. Empty: the service has none.

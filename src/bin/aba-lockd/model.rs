@@ -111,6 +111,8 @@ pub(crate) struct LockQuery {
     pub(crate) words: Vec<String>,
     /// The services that the caller may see. `None`: all of them.
     pub(crate) services: Option<Vec<ServicePattern>>,
+    /// The caller in the token file that may see its own locks of all services. Empty: it may see only those of `services`.
+    pub(crate) owner: String,
 }
 
 #[derive(Debug)]
@@ -132,9 +134,11 @@ impl Lock {
         self.expires = self.ttl.and_then(|ttl| now.checked_add(ttl).ok());
     }
 
-    /// Returns true if the lock contains the words of the query, and belongs to a service that the caller may see.
+    /// Returns true if the lock contains the words of the query, and the caller may see it.
     pub(crate) fn is_selected_by(&self, query: &LockQuery) -> bool {
-        let is_visible = |services: &Vec<ServicePattern>| services.iter().any(|one| one.matches(&self.key.service));
+        let is_own = !query.owner.is_empty() && query.owner == self.origin.name;
+        let is_visible =
+            |services: &Vec<ServicePattern>| is_own || services.iter().any(|one| one.matches(&self.key.service));
         query.services.as_ref().is_none_or(is_visible) && (query.words.is_empty() || self.contains_words(&query.words))
     }
 

@@ -125,10 +125,13 @@ impl Caller {
         CallError::NotAllowed(format!("{self} does not permit {}{place}", scope.name()))
     }
 
-    /// Refuses a caller that has the scope for no service at all.
-    pub(crate) fn check_scope(&self, scope: Scope) -> Result<(), CallError> {
-        let has_scope = self.permissions.iter().any(|permission| permission.includes(scope));
-        if has_scope { Ok(()) } else { Err(self.refuse(scope, "")) }
+    /// Refuses a caller that has none of the scopes for any service. The error names the first scope.
+    pub(crate) fn check_scopes(&self, scopes: &[Scope]) -> Result<(), CallError> {
+        let has_scope = |scope: &Scope| self.permissions.iter().any(|permission| permission.includes(*scope));
+        match scopes.first() {
+            Some(first) if !scopes.iter().any(has_scope) => Err(self.refuse(*first, "")),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a caller that has the scope only for some services.

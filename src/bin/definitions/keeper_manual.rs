@@ -72,7 +72,7 @@ pub(crate) const GUARANTEES: [(&str, &str); 9] = [
     (
         "secrets",
         "The id of a lease is no secret if the service has a token file: only the owner of the token that acquired the \
-         lease may release it. Tokens are read from the file ABA_LOCK_SERVER_SECRET_FILE, and never from the command \
-         line, which other users can see.",
+         lease may release it. It needs only lock:write; show, list and aba_lock_check need lock:read. Tokens are read from the file ABA_LOCK_SERVER_SECRET_FILE, and never from the command \
+         line, which other users can see. The file contains one line: the token, or USER:PASSWORD for etcd.",
     ),
 ];

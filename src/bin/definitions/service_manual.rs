@@ -24,15 +24,15 @@ pub(crate) const REST: [(&str, &str); 12] = [
     (
         "GET /api/v1alpha1/locks/list",
         "List the locks that are held, the oldest first, each with its waiters. The parameters per_page and page \
-         select a page (page 2 and later ones require per_page). A parameter with the name of a member (service, \
+         select a page (without per_page, all locks are on page 1). A parameter with the name of a member (service, \
          environment, resource, who, eventId) selects the locks with exactly this value. The parameter q selects the \
          locks that contain all of its words.",
     ),
     (
         "GET /api/v1alpha1/locks/history",
         "List the locks that have ended, the newest end first: the members of the lock, endedAt, end (released; forced: by a \
-         caller that does not own it, or by force-unlock of Terraform; expired; taken_back: the caller had gone before it got \
-         the answer; moved: the lock got another key), and, with a token file, owner and endedBy. The service keeps the last \
+         caller that does not own it, or by force-unlock of Terraform; expired; taken_back: the service noticed before its answer \
+         that the caller had gone; moved: the lock got another key), and, with a token file, owner and endedBy. The service keeps the last \
          10,000 locks. The parameter limit (1 to 1000, default 100) is the number of locks in the answer. If there are more, \
          the answer has the member next, and before=NEXT continues there. The other parameters are those of the list, but \
          without pages.",
@@ -110,7 +110,8 @@ pub(crate) const GRPC: [(&str, &str); 2] = [
     (
         "grpc.health.v1.Health",
         "Check and Watch report SERVING if a lock could be granted, as /healthz does, and NOT_SERVING otherwise. The service \
-         is tracker.lock.v1alpha1.LockService, or empty. These calls need no token.",
+         is tracker.lock.v1alpha1.LockService, or empty. These calls need no token, and do not keep a \
+         connection open: on a connection without other calls, Watch ends after ten seconds, so use Check.",
     ),
 ];
 
@@ -159,7 +160,8 @@ pub(crate) const TOKEN_FILE: [(&str, &str); 6] = [
          owners). A colon and a service after it limit the permission to that service (lock:write:shop); with a * at \
          its end, to all services whose names begin in this way (lock:write:team-a/*). In the name of a service, write \
          a blank as %20, a comma as %2C, a * as %2A and a % as %25. A list, the history and the events contain only the locks that the caller may \
-         read.",
+         read. If the request names another service (service=shop), the answer is 403. With eventId, a list needs only \
+         lock:write, and also contains the locks of NAME.",
     ),
     (
         "owner",
@@ -200,7 +202,7 @@ pub(crate) const CONNECTIONS: [(&str, &str); 2] = [
     ),
     (
         "duration",
-        "A connection is closed if no permitted call arrives on it within ten seconds, or within two seconds while \
+        "A connection is closed if no permitted call (which calls of grpc.health.v1 are not) arrives on it within ten seconds, or within two seconds while \
          most connections are in use. A REST connection is also closed after a minute without a request.",
     ),
 ];
@@ -247,7 +249,10 @@ pub(crate) const GUARANTEES: [(&str, &str); 7] = [
     (
         "lost answer",
         "If the answer to a create call is lost, a lock remains that its owner does not know of. It ends by its time \
-         to live. With an eventId, the owner can find the lock in the list, and a second create call with the same \
+         to live. The service takes such a lock back only if it notices before its answer that the caller has gone: a \
+         waiter that closed its connection, or the sending side of it, or a caller without wait that did so more than a \
+         second before the store answered. A service cannot notice more: a caller that has closed its sending side may \
+         still read the answer. With an eventId, the owner can find the lock in the list, and a second create call with the same \
          who and eventId returns it immediately (409, existingLock). Renew such a lock before you rely on it.",
     ),
 ];

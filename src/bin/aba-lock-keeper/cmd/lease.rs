@@ -81,9 +81,7 @@ fn open_output(path: &Path) -> Result<File, Fault> {
 }
 
 pub(crate) fn renew(args: &RenewArgs) -> Result<i32, Fault> {
-    let mut server = connect::connect(&Settings::read(args.at.server.as_deref())?)?;
-    let mut lease = server.find_lease(&args.lease)?;
-    server.renew(&mut lease)?;
+    connect::connect(&Settings::read(args.at.server.as_deref())?)?.renew_by_id(&args.lease)?;
     Ok(exit::DONE)
 }
 

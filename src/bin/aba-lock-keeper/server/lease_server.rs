@@ -36,8 +36,8 @@ pub(crate) trait LeaseServer {
         self.unlock(id)?;
         self.clean_up(id)
     }
-    /// Returns the lease with this id, which another process acquired.
-    fn find_lease(&mut self, id: &str) -> Result<Lease, Fault>;
+    /// Renews the lease with this id, which another process acquired.
+    fn renew_by_id(&mut self, id: &str) -> Result<(), Fault>;
     /// Returns the queue of a name, or of all names. The holder comes first.
     fn read_queue(&mut self, name: Option<&str>) -> Result<Vec<QueueEntry>, Fault>;
     /// Counts the processes that hold the lock together with this one, for messages. An exclusive lock has no others.

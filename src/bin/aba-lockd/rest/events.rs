@@ -13,6 +13,7 @@ use super::request::RestCaller;
 use super::state::{RestState, SharedState};
 use crate::error::CallError;
 use crate::event_feed::{FeedPart, FeedPosition, LockChange, LockEvent};
+use crate::lock_manager::check_named_service;
 use crate::model::LockFields;
 use crate::permission::Scope;
 use crate::telemetry::CallInfo;
@@ -55,6 +56,7 @@ pub(super) async fn stream_events(
 ) -> Result<Response, CallError> {
     let call = state.authorize(&caller, "events", Scope::Read)?;
     let fields = state.record_invalid(&call, query::parse_event_query(text.as_deref().unwrap_or_default()))?;
+    state.record_invalid(&call, check_named_service(&call, &fields.service))?;
     let permits = state.record_invalid(&call, admit(&state, &caller))?;
     state.manager.telemetry.record_call(&call, Ok(None), None);
     let last_id = caller.header(&LAST_EVENT_ID).unwrap_or_default();

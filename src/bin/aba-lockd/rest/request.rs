@@ -46,18 +46,18 @@ impl RestCaller {
         access.check_origin(&origin, scope)
     }
 
-    /// Returns the call if it is permitted. Records the refusal otherwise.
+    /// Returns the call if one of the scopes permits it. Records the refusal otherwise.
     pub(super) fn authorize(
         &self,
         access: &AccessPolicy,
         telemetry: &Telemetry,
         operation: &'static str,
-        scope: Scope,
+        scopes: &[Scope],
     ) -> Result<CallInfo, CallError> {
         let mut call = self.peer.describe_call(self.api, operation);
         let caller = self
-            .check_origin(access, scope)
-            .and_then(|()| access.identify_caller(&self.headers, call.certificate.as_deref(), scope));
+            .check_origin(access, scopes.first().copied().unwrap_or(Scope::Admin))
+            .and_then(|()| access.identify_caller(&self.headers, call.certificate.as_deref(), scopes));
         match caller {
             Ok(caller) => {
                 self.peer.mark_permitted();

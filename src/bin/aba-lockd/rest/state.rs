@@ -30,7 +30,17 @@ impl RestState {
         operation: &'static str,
         scope: Scope,
     ) -> Result<CallInfo, CallError> {
-        caller.authorize(&self.access, &self.manager.telemetry, operation, scope)
+        self.authorize_one_of(caller, operation, &[scope])
+    }
+
+    /// Returns the call if one of the scopes permits it.
+    pub(super) fn authorize_one_of(
+        &self,
+        caller: &RestCaller,
+        operation: &'static str,
+        scopes: &[Scope],
+    ) -> Result<CallInfo, CallError> {
+        caller.authorize(&self.access, &self.manager.telemetry, operation, scopes)
     }
 
     /// Records the refusal of a permitted call, for example because its arguments are invalid.

@@ -70,12 +70,12 @@ impl LeaseServer for EtcdCluster {
         Ok(())
     }
 
-    fn find_lease(&mut self, id: &str) -> Result<Lease, Fault> {
+    fn renew_by_id(&mut self, id: &str) -> Result<(), Fault> {
         read_lease_number(id)?;
         let id = format!("{}{}", self.prefix, id.strip_prefix(&self.prefix).unwrap_or(id));
         let read = self.gateway.call("/v3/kv/range", &json!({ "key": encode(&id) }))?.check_success()?;
         let Some(entry) = self.parse_entry(&read.body["kvs"][0]) else { return Err(Fault::Gone { name: id }) };
-        Ok(Lease {
+        self.renew(&mut Lease {
             name: entry.name,
             id: entry.id,
             token: entry.token,

@@ -138,7 +138,8 @@ fn read_message(answer: &HttpAnswer) -> String {
 
 /// The fault for an answer with which the service refuses a request.
 pub(super) fn refusal(answer: &HttpAnswer) -> Fault {
-    let hint = matches!(answer.status, 401 | 403).then(|| {
+    // A 403 is about a valid token, and its message names the missing permission.
+    let hint = (answer.status == 401).then(|| {
         "write a valid token into a file that only you can read, and set ABA_LOCK_SERVER_SECRET_FILE to its path"
             .to_owned()
     });

@@ -8,7 +8,7 @@ use crate::server::http::{HttpAnswer, HttpClient, TRY_LIMIT};
 use crate::server::lease_server::{LeaseServer, WaitObserver};
 use crate::server::retry::Retry;
 use crate::server::service::answer::{
-    check_id, escape, not_service, parse_entry, parse_lease, parse_sharing, parse_ttl, read_code, read_text, refusal,
+    check_id, escape, not_service, parse_entry, parse_lease, parse_sharing, read_code, read_text, refusal,
     try_endpoints,
 };
 use crate::settings::Settings;
@@ -70,11 +70,6 @@ impl ServiceClient {
         let answer = self.call("PUT", &path::renewal(&escape(check_id(&lease.id)?)), body.as_ref(), TRY_LIMIT)?;
         match (answer.status, read_code(&answer)) {
             (200, _) => {
-                // A lock that was created without a time to live has none in the answer.
-                let has_no_ttl = lease.ttl.is_zero() && answer.body[member::TTL].is_null();
-                if has_no_ttl && read_text(&answer.body, member::ID) == lease.id {
-                    return Ok(());
-                }
                 let renewed = parse_lease(&lease.name, &answer.body, answer.sent_at);
                 let renewed = renewed.ok_or_else(|| not_service(self.http.endpoint()))?;
                 if renewed.id != lease.id {
@@ -170,9 +165,15 @@ impl ServiceClient {
                     return Err(Fault::Unreachable { what: "the request ended without an answer".to_owned() });
                 }
             }
-            // If no endpoint answers now, the request may still wait.
-            let Ok(locks) = self.list_locks(&format!("?{}={}", member::SERVICE, escape(request.name))) else {
-                continue;
+            let locks = match self.list_locks(&format!("?{}={}", member::SERVICE, escape(request.name))) {
+                Ok(locks) => locks,
+                // The token may not read the service, but it may find its own lock.
+                Err(Fault::Failed { .. }) => match self.find_event(event) {
+                    Ok(Some(lock)) => vec![lock],
+                    _ => continue,
+                },
+                // If no endpoint answers now, the request may still wait.
+                Err(_) => continue,
             };
             let locks: Vec<&Value> = locks.iter().filter(|lock| parse_entry(lock).name == request.name).collect();
             let own = locks.iter().find(|lock| read_text(lock, member::EVENT_ID) == event);
@@ -347,14 +348,11 @@ impl LeaseServer for ServiceClient {
         Ok(())
     }
 
-    fn find_lease(&mut self, id: &str) -> Result<Lease, Fault> {
-        let answer = self.call("GET", &path::lock(&escape(check_id(id)?)), None, TRY_LIMIT)?;
+    /// Sends one request, which needs no permission to read the lock.
+    fn renew_by_id(&mut self, id: &str) -> Result<(), Fault> {
+        let answer = self.call("PUT", &path::renewal(&escape(check_id(id)?)), None, TRY_LIMIT)?;
         match (answer.status, read_code(&answer)) {
-            (200, _) if read_text(&answer.body, member::ID) == id => {
-                let QueueEntry { name, id, token, sharing, slot, .. } = parse_entry(&answer.body);
-                let ttl = parse_ttl(&answer.body).unwrap_or_default();
-                Ok(Lease { name, id, token, revision: 0, ttl, renewed_at: answer.sent_at, kept: false, sharing, slot })
-            }
+            (200, _) if read_text(&answer.body, member::ID) == id => Ok(()),
             (200, _) => Err(not_service(self.http.endpoint())),
             (404, Some(NOT_FOUND)) => Err(Fault::Gone { name: id.to_owned() }),
             _ => Err(refusal(&answer)),

@@ -129,6 +129,7 @@ impl LockStore for EtcdStore {
         let total = locks.len() as u64;
         let (offset, limit) = match query.per_page {
             Some(number) => ((number as usize).saturating_mul(query.page.saturating_sub(1) as usize), number as usize),
+            None if query.page > 1 => (0, 0),
             None => (0, usize::MAX),
         };
         Ok(LockPage { locks: locks.into_iter().skip(offset).take(limit).collect(), total })

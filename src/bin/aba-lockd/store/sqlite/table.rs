@@ -226,6 +226,7 @@ pub(super) fn list_page(
     let mut values: Vec<&dyn ToSql> = fields.iter().map(|(_, value)| value as &dyn ToSql).collect();
     let (limit, offset) = match query.per_page {
         Some(per_page) => (i64::from(per_page), i64::from(per_page) * i64::from(query.page.saturating_sub(1))),
+        None if query.page > 1 => (0, 0),
         None => (i64::MAX, 0),
     };
     if !query.words.is_empty() || query.services.is_some() {

@@ -38,11 +38,12 @@ impl Settings {
                 hint: "use `--server URL`, or set ABA_LOCK_SERVER to a URL such as etcd://127.0.0.1:2379".to_owned(),
             });
         };
-        let secret = environment::read_file(SECRET_FILE)?
-            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
-            .filter(|secret| !secret.is_empty());
-        let authorities = environment::read_file(AUTHORITIES)?;
         let address = ServerAddress::parse(&address)?;
+        let secret = match environment::read_file(SECRET_FILE)? {
+            Some(bytes) => parse_secret(&bytes, address.kind)?,
+            None => None,
+        };
+        let authorities = environment::read_file(AUTHORITIES)?;
         let identity = match (environment::read_file(CERTIFICATE)?, environment::read_file(KEY)?) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -87,6 +88,32 @@ impl Settings {
     pub(crate) fn is_at(&self, label: &str) -> bool {
         ServerAddress::parse(label).is_ok_and(|other| self.address.is_same_server(&other))
     }
+}
+
+/// Reads a secret from the content of its file. `None`: the file is empty. If a secret that HTTP cannot send were accepted, the
+/// server would seem not to answer.
+fn parse_secret(bytes: &[u8], kind: ServerKind) -> Result<Option<String>, Fault> {
+    let text = String::from_utf8_lossy(bytes);
+    let secret = text.trim();
+    let is_valid = |one: char| match kind {
+        ServerKind::Service => one.is_ascii_graphic(),
+        ServerKind::Etcd => !one.is_control() && one != char::REPLACEMENT_CHARACTER,
+    };
+    if secret.chars().all(is_valid) {
+        return Ok(Some(secret.to_owned()).filter(|secret| !secret.is_empty()));
+    }
+    let cause = match secret.lines().count() {
+        1 => "contains a character that cannot be part of a secret".to_owned(),
+        count => format!("has {count} lines, but one line is expected"),
+    };
+    Err(Fault::Misused {
+        what: format!("{} (from {SECRET_FILE}) {cause}", environment::read_variable(SECRET_FILE).unwrap_or_default()),
+        hint: match kind {
+            ServerKind::Service => "write only the token into the file: the first line of `aba-lockd token new`",
+            ServerKind::Etcd => "write only USER:PASSWORD into the file",
+        }
+        .to_owned(),
+    })
 }
 
 /// Returns the time to live of new leases: from the option, or from the environment.

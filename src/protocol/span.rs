@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// The longest span, about ten years.
-const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+pub const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// The shortest span other than 0. A shorter one would have passed before the answer arrives, or would be rounded to 0,
 /// which means that there is no limit.

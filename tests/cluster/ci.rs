@@ -398,13 +398,16 @@ fn a_gitlab_job_holds_the_lock_while_its_script_runs_and_after_script_releases_i
         run_to_end(job.env("LOCK_MAX_WAIT", "1s")).status(124).err("timed out waiting for team-shop, held by pid ");
     assert_eq!((said.err.matches("(the nightly build)").count(), &*said.out), (2, ""));
     after();
-    let mut job = RunningScript::start(runner.gitlab_part("before_script", "echo ran"));
-    assert!(job.read_error().contains("waiting for team-shop"));
-    wait_until("the job is in the queue", || runner.has_waiter("team-shop"));
-    send_signal(format!("-{}", job.pid()), "TERM");
-    assert_eq!(job.wait(), 143);
-    wait_until("the job has left the queue", || !runner.has_waiter("team-shop"));
-    after();
+    // The whole group gets the signal, or only the shell.
+    for group in ["-", ""] {
+        let mut job = RunningScript::start(runner.gitlab_part("before_script", "echo ran"));
+        assert!(job.read_error().contains("waiting for team-shop"));
+        wait_until("the job is in the queue", || runner.has_waiter("team-shop"));
+        send_signal(format!("{group}{}", job.pid()), "TERM");
+        assert_eq!(job.wait(), 143);
+        wait_until("the job has left the queue", || !runner.has_waiter("team-shop"));
+        after();
+    }
     runner.lease(&["release", held.trim()]).status(0);
     assert!(runner.is_free("team-shop"));
 }

@@ -10,6 +10,7 @@ mod machine;
 mod process;
 mod relay;
 
+mod cancelled_lease;
 mod check;
 mod ci;
 mod foreign_keys;

@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// A relay to a port of this machine.
 pub(crate) struct Relay {
@@ -22,7 +23,18 @@ struct RelayControl {
     path: Mutex<String>,
     /// The number of answers to lose.
     losses: AtomicU32,
+    held: HeldRequest,
     closed: AtomicBool,
+}
+
+/// A request that the relay holds up.
+#[derive(Default)]
+struct HeldRequest {
+    /// The start of its path, until it arrives.
+    path: Mutex<String>,
+    is_held: AtomicBool,
+    may_pass: AtomicBool,
+    has_answer: AtomicBool,
 }
 
 impl Relay {
@@ -34,6 +46,7 @@ impl Relay {
             silenced: AtomicU32::new(0),
             path: Mutex::new(String::new()),
             losses: AtomicU32::new(0),
+            held: HeldRequest::default(),
             closed: AtomicBool::new(false),
         });
         let thread_control = Arc::clone(&control);
@@ -69,6 +82,24 @@ impl Relay {
         self.control.losses.store(number, Ordering::SeqCst);
     }
 
+    /// Holds up the next request whose path begins with this, until [`Self::pass_request`].
+    pub(crate) fn hold_request(&self, path: &str) {
+        path.clone_into(&mut self.control.held.path.lock().unwrap());
+    }
+
+    pub(crate) fn is_holding(&self) -> bool {
+        self.control.held.is_held.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn pass_request(&self) {
+        self.control.held.may_pass.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns true if the server has answered the request that was held up.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.control.held.has_answer.load(Ordering::SeqCst)
+    }
+
     /// Returns the number of answers that were not lost yet.
     pub(crate) fn losses_left(&self) -> u32 {
         self.control.losses.load(Ordering::SeqCst)
@@ -82,15 +113,36 @@ impl Drop for Relay {
     }
 }
 
+impl HeldRequest {
+    /// Holds up the request in this text, if it is the one. Returns true if it was.
+    fn holds(&self, text: &str) -> bool {
+        let path = std::mem::take(&mut *self.path.lock().unwrap());
+        if path.is_empty() || !text.contains(&format!("POST {path}")) {
+            *self.path.lock().unwrap() = path;
+            return false;
+        }
+        self.is_held.store(true, Ordering::SeqCst);
+        while !self.may_pass.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+}
+
 fn carry_connection(control: &Arc<RelayControl>, client: &TcpStream, server: &TcpStream) {
-    let loses = Arc::new(AtomicBool::new(false));
+    let (loses, was_held) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (up, down) = (
         (client.try_clone().unwrap(), server.try_clone().unwrap()),
         (server.try_clone().unwrap(), client.try_clone().unwrap()),
     );
-    let (back_control, back_loses) = (Arc::clone(control), Arc::clone(&loses));
+    let (back_control, back_loses, back_held) = (Arc::clone(control), Arc::clone(&loses), Arc::clone(&was_held));
     let answers = thread::spawn(move || {
-        copy_bytes(&back_control, down, |_| !back_loses.load(Ordering::SeqCst));
+        copy_bytes(&back_control, down, |_| {
+            if back_held.load(Ordering::SeqCst) {
+                back_control.held.has_answer.store(true, Ordering::SeqCst);
+            }
+            !back_loses.load(Ordering::SeqCst)
+        });
     });
     copy_bytes(control, up, |bytes| {
         let path = control.path.lock().unwrap().clone();
@@ -100,6 +152,9 @@ fn carry_connection(control: &Arc<RelayControl>, client: &TcpStream, server: &Tc
             && control.losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
         {
             loses.store(true, Ordering::SeqCst);
+        }
+        if control.held.holds(&text) {
+            was_held.store(true, Ordering::SeqCst);
         }
         true
     });

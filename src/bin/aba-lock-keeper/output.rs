@@ -261,10 +261,11 @@ pub(crate) fn print_lease(server: &str, lease: &Lease, as_json: bool) -> io::Res
     descriptor::write_to_stdout(&format!("{object:#}\n"))
 }
 
-/// Appends a lease to a file that a shell, or the runner of a CI job, reads.
+/// Appends a lease to a file that a shell, or the runner of a CI job, reads. The first line begins on a line of its own.
 pub(crate) fn append_lease(mut file: &File, lease: &Lease) -> io::Result<()> {
     let Lease { id, token, .. } = lease;
-    file.write_all(format!("lease={id}\nfencing_token={token}\n").as_bytes())
+    let separator = if descriptor::is_inside_line(file) { "\n" } else { "" };
+    file.write_all(format!("{separator}lease={id}\nfencing_token={token}\n").as_bytes())
 }
 
 /// Prints a queue, for `lease show`.

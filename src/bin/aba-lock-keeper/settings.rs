@@ -6,6 +6,7 @@ use crate::address::{ServerAddress, ServerKind};
 use crate::environment::{self, AUTHORITIES, CERTIFICATE, KEY, SECRET_FILE, SERVER, TTL};
 use crate::fault::Fault;
 use aba_lock::base::duration::{TIME_RULE, parse_span};
+use aba_lock_protocol::span;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -130,6 +131,13 @@ pub(crate) fn read_ttl(option: Option<Duration>) -> Result<Duration, Fault> {
         return Err(Fault::Misused {
             what: format!("a time to live of {} s is too short", ttl.as_secs_f64()),
             hint: format!("use at least {}s", SHORTEST.as_secs()),
+        });
+    }
+    // Otherwise, a service would refuse the time only after it has granted the lease with its first time to live.
+    if ttl > span::LONGEST {
+        return Err(Fault::Misused {
+            what: format!("a time to live of {} s is too long", ttl.as_secs()),
+            hint: format!("use at most {}d", span::LONGEST.as_secs() / (24 * 3600)),
         });
     }
     Ok(ttl)

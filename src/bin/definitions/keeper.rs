@@ -166,7 +166,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) at: ServerOption,
 
-    /// Time to live: how long the lease outlives a crash of this machine, such as 90s or 10m; at least 10s [default: 30s]
+    /// Time to live: how long the lease outlives a crash of this machine, such as 90s or 10m; 10s to 3660d [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) ttl: Option<Duration>,
 
@@ -207,7 +207,7 @@ pub(crate) struct AcquireArgs {
     #[command(flatten)]
     pub(crate) at: ServerOption,
 
-    /// Time to live: the lease ends if it is not renewed for this long, such as 90s, 10m or 2h; at least 10s [default: 30s]
+    /// Time to live: the lease ends if it is not renewed for this long, such as 90s, 10m or 2h; 10s to 3660d [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) ttl: Option<Duration>,
 
@@ -225,7 +225,7 @@ pub(crate) struct AcquireArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
 
-    /// Append `lease=ID` and `fencing_token=NUMBER` to FILE, and print nothing
+    /// Append the lines `lease=ID` and `fencing_token=NUMBER` to FILE, and print nothing
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) output: Option<PathBuf>,
 

@@ -56,7 +56,9 @@ pub(crate) const GUARANTEES: [(&str, &str); 9] = [
         "lease run",
         "A keeper renews the lease, as for a script, but no local lock is acquired, and no file is written. SIGINT, \
          SIGTERM, SIGHUP and SIGQUIT go to the command and to all processes that inherited its descriptor 200 or above, \
-         so a cancelled job ends them all. The lease is released when the command ends, also if it left a process in the \
+         so a cancelled job ends them all. A signal during the wait gives back what run has got, and waits up to 2 s for the answer \
+         to a request on its way. With a lock service, the lease gets a --ttl of more than 30 s only when it has a keeper: if run is \
+         killed before that, the lease ends after at most 30 s. The lease is released when the command ends, also if it left a process in the \
          background. After a signal, run waits up to 5 s for these processes. If one still runs then, the lease is kept \
          until it ends. If run is killed with SIGKILL, the command is killed, too, and the lease is released when all \
          these processes have ended. In a script of a CI runner, begin the last line with exec: a shell does not pass \
@@ -67,7 +69,8 @@ pub(crate) const GUARANTEES: [(&str, &str); 9] = [
         "A lease of `lease acquire` has no keeper. If it is not renewed in time, it ends, even while the work that it \
          guards is still running. So choose a --ttl that is longer than the job may take, or call renew in each step. \
          With a lock service, the lease gets this time only when its id has been printed or written to the file of \
-         --output: if acquire is killed before that, the lease ends after at most 30 s.",
+         --output: if acquire is killed before that, the lease ends after at most 30 s. If a signal ends acquire, it has released the \
+         lease. If its parent ends while it waits, such as the shell of a cancelled job, acquire ends as after SIGTERM.",
     ),
     (
         "secrets",

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | while we wait in the queue of a server, or for an earlier lease to be given back | the leases of this call, the place in the queue, and the new local locks are given back, and the signal ends this process |
 //! | between two waits, while a keeper is started | the signal is blocked until the next wait, or until the end of the acquisition, which checks for it |
+//! | at the end of a wait, in the thread that waits for signals (see [`crate::cancellation`]) | it is sent again, and is blocked as above |
 //! | after that | the script holds everything, and this process reports success |
 
 use crate::args::HoldArgs;
@@ -44,7 +45,7 @@ pub(crate) fn hold(args: &HoldArgs) -> Result<i32, Fault> {
         release_all(&locks, &mut || {});
         return Ok(exit::FAILED);
     }
-    let acquired = acquire_leases(args, &locks);
+    let acquired = acquire_leases(args, &locks, &blocked);
     if let Some(signal) = blocked.find_pending() {
         release_all(&locks, &mut || {});
         signal::die_of_signal(signal);
@@ -81,7 +82,7 @@ struct HeldLeases {
 
 /// Acquires the leases in the order of their names, as all callers do, so that two callers cannot wait for each other.
 /// Returns their tokens in the order of the arguments.
-fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<HeldLeases, Fault> {
+fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>, blocked: &BlockedSignals) -> Result<HeldLeases, Fault> {
     let begin = Instant::now();
     let settings = Settings::read(args.at.server.as_deref())?;
     if !args.quiet {
@@ -116,19 +117,25 @@ fn acquire_leases(args: &HoldArgs, locks: &Arc<[LocalLock]>) -> Result<HeldLease
             binding::wait_until_ended_are_returned(&lock.file, limit);
         }
         let mut progress = WaitProgress::new(&settings, &lock.name, &cancellation.pending, args.quiet);
-        let request = LeaseRequest { name: &lock.name, ttl, owner: &owner, limit, kept: true, sharing };
+        let first_ttl = server.first_ttl(ttl);
+        let request = LeaseRequest { name: &lock.name, ttl: first_ttl, owner: &owner, limit, kept: true, sharing };
         let lease = server.acquire(&request, &mut progress);
         cancellation.end();
-        let lease = lease?;
+        let mut lease = lease?;
         let started = lock.bind_script().and_then(|()| {
             let (settings, lease, on_lost) = (settings.clone(), lease.clone(), on_lost.clone());
             let kept = KeptLease { settings, lease, binding: lock.binding(), on_lost, holder };
-            start::start_keeper(&kept, lock.fd).map(drop)
+            start::start_keeper(&kept, lock.fd)
         });
-        if let Err(fault) = started {
-            let _ = server.release(&lease.id);
-            return Err(fault);
-        }
+        let shared = match started {
+            Ok(shared) => shared,
+            Err(fault) => {
+                let _ = server.release(&lease.id);
+                return Err(fault);
+            }
+        };
+        // If this fails, the caller unbinds the script, and the keeper gives the lease back.
+        start::extend_lease(&mut *server, &mut lease, ttl, shared, blocked)?;
         if sharing == Sharing::Exclusive {
             lease_note::write_note(&lock.file, &lock.name, settings.label(), &lease)?;
         }

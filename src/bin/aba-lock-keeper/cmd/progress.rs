@@ -40,7 +40,7 @@ impl<'a> WaitProgress<'a> {
 
 impl WaitObserver for WaitProgress<'_> {
     fn note_id(&mut self, id: &str) {
-        self.pending.set_id(Some(id));
+        self.pending.set_id(id);
         self.pending.check_signals();
     }
 

@@ -9,15 +9,16 @@
 //!
 //! | event | what happens |
 //! |---|---|
-//! | a signal during the wait | the place in the queue, or the lease that was granted at this moment, is given back, and the signal ends this process |
+//! | a signal during the wait | the place in the queue, or the lease that was granted at this moment, is given back, and the signal ends this process (see [`crate::cancellation`]) |
 //! | SIGKILL during the wait | the connection is closed, and the service removes the waiter. In etcd, its place in the queue ends after its time to live |
-//! | SIGKILL after the server has granted the lease, and before there is a keeper | no process renews the lease: it ends after its time to live |
-//! | a signal after that, and before the command runs | the signal ends this process, the kernel closes the file in memory, and the keeper gives the lease back |
+//! | SIGKILL after the server has granted the lease, and before there is a keeper | no process renews the lease. A lock service has granted it for at most 30 s, so it ends soon. etcd cannot change the time of a lease: it lasts for `--ttl` |
+//! | a signal after that, and before the command runs | while it is blocked, this process gives the lease back, and the signal ends it. After that, the signal ends this process at once, the kernel closes the file in memory, and the keeper gives the lease back |
+//! | SIGKILL before the lease has its whole time to live | the keeper gives the lease back |
 //! | a signal while the command runs | the command and the processes that have the file open get it. When the command has ended, this process waits a moment for the others. The lease stays with those that still run |
 //! | SIGKILL while the command runs | the kernel kills the command (not one that runs as another user); the keeper keeps the lease until all processes that have the file open have ended |
 //! | the command ends, and a process in the background has the file open | the lease is released |
 //! | the server restarts | during the wait, the request is sent again; later, the keeper tries to renew the lease until two thirds of its time have passed |
-//! | the lease is lost | the keeper ends the command (see [`crate::keeper`]). If the command succeeds nevertheless, this process fails |
+//! | the lease is lost | the keeper ends the command (see [`crate::keeper`]). If the command succeeds nevertheless, this process fails, also if the keeper could renew the lease after that |
 
 use crate::args::RunArgs;
 use crate::binding::{self, Binding};
@@ -63,7 +64,7 @@ struct BoundLease {
 
 pub(crate) fn run(args: &RunArgs) -> Result<i32, Fault> {
     let blocked = BlockedSignals::block();
-    let bound = acquire_lease(args)?;
+    let bound = acquire_lease(args, &blocked)?;
     if let Some(signal) = blocked.find_pending() {
         bound.give_back();
         signal::die_of_signal(signal);
@@ -79,7 +80,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<i32, Fault> {
     });
     let mut child = started.map_err(failed).inspect_err(|_| bound.give_back())?;
     let (status, has_signalled) = bound.wait_for_command(&mut child);
-    let is_lost = bound.shared.has_ended() && bound.on_lost == OnLost::Term;
+    let is_lost = bound.shared.has_ended_holders() || (bound.shared.has_ended() && bound.on_lost == OnLost::Term);
     if !has_signalled || !bound.has_stragglers() {
         bound.give_back();
     }
@@ -94,7 +95,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<i32, Fault> {
 }
 
 /// Acquires the lease, and starts its keeper. The signals that end a process are blocked.
-fn acquire_lease(args: &RunArgs) -> Result<BoundLease, Fault> {
+fn acquire_lease(args: &RunArgs, blocked: &BlockedSignals) -> Result<BoundLease, Fault> {
     let name = check_name(&args.name)?;
     let settings = Settings::read(args.at.server.as_deref())?;
     if !args.quiet {
@@ -113,17 +114,25 @@ fn acquire_lease(args: &RunArgs) -> Result<BoundLease, Fault> {
     let holder = std::process::id();
     let owner = describe_owner(holder, Some(command), args.who.as_deref());
     let mut server = connect::connect(&settings)?;
-    let cancellation = Cancellation::begin(&settings);
+    let cancellation = Cancellation::begin(&settings, None);
     let progress = WaitProgress::new(&settings, name, &cancellation.pending, args.quiet);
-    let request = LeaseRequest { name, ttl, owner: &owner, limit, kept: true, sharing };
+    let request = LeaseRequest { name, ttl: server.first_ttl(ttl), owner: &owner, limit, kept: true, sharing };
     let lease = server.acquire(&request, &mut progress.repeat_after(args.progress));
     cancellation.end();
-    let lease = lease?;
+    let mut lease = lease?;
     let kept = KeptLease { settings, lease: lease.clone(), binding, on_lost: on_lost.clone(), holder };
     let shared = start::start_keeper(&kept, file.as_raw_fd()).inspect_err(|_| {
         let _ = server.release(&lease.id);
     })?;
-    Ok(BoundLease { lease, file, binding, shared, on_lost })
+    let extended = start::extend_lease(&mut *server, &mut lease, ttl, shared, blocked);
+    let bound = BoundLease { lease, file, binding, shared, on_lost };
+    match extended {
+        Ok(()) => Ok(bound),
+        Err(fault) => {
+            bound.give_back();
+            Err(fault)
+        }
+    }
 }
 
 /// Creates a file in memory, with the locks by which the keeper finds the processes that have it open.

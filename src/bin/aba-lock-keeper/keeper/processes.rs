@@ -158,7 +158,10 @@ impl Keeper {
         let holders = self.find_holders();
         loss::report_loss(&self.kept, &holders, self.shared.is_gone(), end.left());
         match &self.kept.on_lost {
-            OnLost::Term => holders.terminate(),
+            OnLost::Term => {
+                self.shared.set_ended_holders();
+                holders.terminate();
+            }
             OnLost::Warn => {}
             // The command of an earlier loss, after which the lease was renewed, still runs.
             OnLost::Run(_) if self.command.is_some() => {}
@@ -187,6 +190,7 @@ impl Keeper {
             process::kill_group(&mut child);
         }
         self.kept.on_lost = OnLost::Term;
+        self.shared.set_ended_holders();
         self.find_holders().terminate();
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 /// The shared state. Copies refer to the same memory, also after a fork.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SharedState {
-    /// The moment of the last successful renewal, the time to live in nanoseconds, and 1 if the lease is gone.
-    numbers: &'static [AtomicU64; 3],
+    /// The moment of the last successful renewal, the time to live in nanoseconds, 1 if the lease is gone, and 1 if the keeper has
+    /// ended the holders.
+    numbers: &'static [AtomicU64; 4],
 }
 
 impl SharedState {
@@ -40,6 +41,16 @@ impl SharedState {
 
     pub(crate) fn set_gone(self) {
         self.numbers[2].store(1, Ordering::SeqCst);
+    }
+
+    /// Returns true if the keeper has sent SIGTERM to the holders, because it could not renew the lease in time. The lease may have been
+    /// renewed after that.
+    pub(crate) fn has_ended_holders(self) -> bool {
+        self.numbers[3].load(Ordering::SeqCst) != 0
+    }
+
+    pub(crate) fn set_ended_holders(self) {
+        self.numbers[3].store(1, Ordering::SeqCst);
     }
 
     /// Returns true if the lease has ended.

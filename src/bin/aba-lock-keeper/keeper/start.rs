@@ -4,10 +4,46 @@ use crate::fault::Fault;
 use crate::keeper::kept_lease::KeptLease;
 use crate::keeper::processes::Keeper;
 use crate::keeper::shared_state::SharedState;
+use crate::lease::Lease;
 use crate::lease_note;
+use crate::os::signal::BlockedSignals;
 use crate::os::{descriptor, signal};
+use crate::server::lease_server::LeaseServer;
+use crate::server::retry::PAUSE;
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
+use std::thread;
+use std::time::Duration;
+
+/// Gives a lease its whole time to live, after it was created with a shorter one ([`LeaseServer::first_ttl`]), and its keeper was
+/// started. If this process is killed before it has a keeper, the lease ends soon.
+///
+/// The keeper may renew the lease at the same time. The answer to its request may have the shorter time, which it then stores
+/// although the lease lives longer; its next renewal stores the whole time.
+pub(crate) fn extend_lease(
+    server: &mut dyn LeaseServer,
+    lease: &mut Lease,
+    ttl: Duration,
+    shared: SharedState,
+    blocked: &BlockedSignals,
+) -> Result<(), Fault> {
+    if server.first_ttl(ttl) == ttl {
+        return Ok(());
+    }
+    loop {
+        match server.extend(lease, ttl) {
+            Ok(()) => {
+                shared.store_renewal(lease);
+                return Ok(());
+            }
+            // The service may be restarting. When the keeper reports the loss, it is too late.
+            Err(Fault::Unreachable { .. }) if !shared.reported_at().is_past() && blocked.find_pending().is_none() => {
+                thread::sleep(PAUSE);
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+}
 
 /// Starts a keeper for the processes that have `fd` open. The keeper runs when this function returns. This process must
 /// have no other thread that holds a lock of the C library. Returns the state that the keeper writes.

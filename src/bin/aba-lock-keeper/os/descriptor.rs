@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// Opens the file of `fd` again, with an open file description of its own. This works for a file that was removed, too.
@@ -131,6 +132,29 @@ fn copy_above(fd: &OwnedFd, lowest: RawFd) -> io::Result<RawFd> {
     match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) } {
         fd if fd < 0 => Err(io::Error::last_os_error()),
         fd => Ok(fd),
+    }
+}
+
+/// Returns true if text that is appended to a regular file would continue its last line. An empty line does less harm than a line
+/// that is joined with another one, so this returns true if the file cannot be read.
+pub(crate) fn is_inside_line(file: &File) -> bool {
+    let Some(data) = file.metadata().ok().filter(|data| data.is_file() && data.len() > 0) else { return false };
+    let mut last = [0];
+    let opened = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    opened.and_then(|readable| readable.read_exact_at(&mut last, data.len() - 1)).is_err() || last != *b"\n"
+}
+
+/// Closes the connections of this process for writing. The answers can still be read.
+pub(crate) fn end_own_streams() {
+    let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    for fd in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok()) {
+        // SAFETY: F_GETFD only reads, and the descriptor may be closed.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        // An inherited descriptor cannot have FD_CLOEXEC.
+        if flags >= 0 && flags & libc::FD_CLOEXEC != 0 {
+            // SAFETY: the call takes numbers, and fails for a descriptor that is no connection.
+            unsafe { libc::shutdown(fd, libc::SHUT_WR) };
+        }
     }
 }
 

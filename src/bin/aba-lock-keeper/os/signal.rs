@@ -114,15 +114,45 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
 /// The signal that [`wake_thread`] sends. It is ignored by default.
 const WAKE: i32 = libc::SIGURG;
 
-/// Waits for a blocked ending signal. `None`: [`wake_thread`] was called.
-pub(crate) fn wait_for_signal() -> Option<i32> {
-    let (mut set, mut signal) = (ending_set(), 0);
-    // SAFETY: both live until each call returns.
-    unsafe {
-        libc::sigaddset(&raw mut set, WAKE);
-        while libc::sigwait(&raw const set, &raw mut signal) != 0 {}
+/// The pause between two looks at the parent.
+static PARENT_PAUSE: libc::timespec = libc::timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Waits for a blocked ending signal, or for the end of the parent if `parent` is its pid: that counts as SIGTERM. `None`:
+/// [`wake_thread`] was called.
+///
+/// The kernel could send a signal at the end of the parent, but sends it at the end of the thread that has started this process, too.
+pub(crate) fn wait_for_signal(parent: Option<u32>) -> Option<i32> {
+    let mut set = ending_set();
+    // SAFETY: the set lives until the call returns.
+    unsafe { libc::sigaddset(&raw mut set, WAKE) };
+    let pause = parent.map_or(ptr::null(), |_| &raw const PARENT_PAUSE);
+    loop {
+        // SAFETY: the set and the pause live until the call returns; no further information is asked for.
+        let signal = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), pause) };
+        if signal > 0 {
+            return (signal != WAKE).then_some(signal);
+        }
+        if has_lost(parent) {
+            return Some(libc::SIGTERM);
+        }
     }
-    (signal != WAKE).then_some(signal)
+}
+
+/// Returns true if the parent is another process than this one.
+fn has_lost(parent: Option<u32>) -> bool {
+    parent.is_some_and(|parent| aba_lock::os::parent_id() != parent)
+}
+
+/// Sends a signal to this process.
+pub(crate) fn send_to_self(signal: i32) {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
+
+/// Takes a blocked ending signal that is pending, without waiting for one. The end of the parent counts as SIGTERM if `parent` is
+/// its pid.
+pub(crate) fn take_signal_or_end(parent: Option<u32>) -> Option<i32> {
+    take_signal().or_else(|| has_lost(parent).then_some(libc::SIGTERM))
 }
 
 /// Takes a blocked ending signal that is pending, without waiting for one.

@@ -7,10 +7,11 @@
 
 use crate::fault::Fault;
 use crate::os::clock::Moment;
+use crate::server::in_flight::{self, InFlight};
 use crate::server::resolver::EndpointResolver;
 use crate::settings::Settings;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
@@ -92,11 +93,18 @@ impl HttpClient {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<HttpAnswer, String> {
+        // It counts until the answer was read.
+        let _in_flight = InFlight::begin(limit > TRY_LIMIT);
         let sent_at = Moment::now();
-        let mut response = self.send(method, path, body, limit)?;
-        let status = response.status().as_u16();
-        let text = response.body_mut().with_config().limit(LARGEST).read_to_string();
-        let text = text.map_err(|error| self.describe(&error))?;
+        let answer = self.send(method, path, body, limit).and_then(|mut response| {
+            let text = response.body_mut().with_config().limit(LARGEST).read_to_string();
+            text.map(|text| (response.status().as_u16(), text))
+        });
+        // A proxy answers with such a status, too, while the server works on the request.
+        if method != "GET" && answer.as_ref().map_or_else(may_have_arrived, |(status, _)| *status >= 500) {
+            in_flight::note_doubt();
+        }
+        let (status, text) = answer.map_err(|error| self.describe(&error))?;
         // Some answers are streams of JSON lines; these have one line, which ends with a line break.
         let body = serde_json::from_str(text.trim()).unwrap_or(Value::Null);
         Ok(HttpAnswer { status, body, sent_at })
@@ -111,7 +119,7 @@ impl HttpClient {
         limit: Duration,
         mut take: impl FnMut(Value) -> bool,
     ) -> Result<(), String> {
-        let mut response = self.send("POST", path, Some(body), limit)?;
+        let mut response = self.send("POST", path, Some(body), limit).map_err(|error| self.describe(&error))?;
         let reader = BufReader::new(response.body_mut().as_reader());
         for line in reader.lines() {
             // The time limit is an error, too.
@@ -129,7 +137,7 @@ impl HttpClient {
         path: &str,
         body: Option<&Value>,
         limit: Duration,
-    ) -> Result<http::Response<Body>, String> {
+    ) -> Result<http::Response<Body>, ureq::Error> {
         let url = format!("{}{path}", self.endpoint());
         let mut request = http::Request::builder().method(method).uri(&url);
         if let Some(authorization) = &self.authorization {
@@ -139,9 +147,9 @@ impl HttpClient {
             request = request.header("Content-Type", "application/json");
         }
         let text = body.map(Value::to_string).unwrap_or_default();
-        let request = request.body(text).map_err(|error| error.to_string())?;
+        let request = request.body(text)?;
         let request = self.agent.configure_request(request).timeout_global(Some(limit)).build();
-        self.agent.run(request).map_err(|error| self.describe(&error))
+        self.agent.run(request)
     }
 
     fn describe(&self, error: &ureq::Error) -> String {
@@ -153,6 +161,15 @@ impl HttpClient {
             ureq::Error::ConnectionFailed => format!("{endpoint}: cannot connect"),
             error => format!("{endpoint}: {error}"),
         }
+    }
+}
+
+/// Returns true unless the request cannot have arrived at the server.
+fn may_have_arrived(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => error.kind() != io::ErrorKind::ConnectionRefused,
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => false,
+        _ => true,
     }
 }
 

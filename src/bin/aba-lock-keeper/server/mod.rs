@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod http;
+pub(crate) mod in_flight;
 pub(crate) mod lease_server;
 pub(crate) mod resolver;
 pub(crate) mod retry;

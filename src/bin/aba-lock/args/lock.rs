@@ -294,7 +294,7 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "URL", conflicts_with = "file")]
     pub(crate) server: Option<String>,
 
-    /// With a server: time after which a lease expires if it cannot be renewed; at least 10s [default: 30s]
+    /// With a server: time after which a lease expires if it cannot be renewed; 10s to 3660d [default: 30s]
     ///
     /// Without a server, this option and --on-lost are wrong usage, unless --server is empty. `ABA_LOCK_TTL` and
     /// `ABA_LOCK_ON_LOST` have the same meaning, and no effect without a server.

@@ -7,7 +7,7 @@ use crate::base::names::LockName;
 use crate::file::error::FileError;
 use crate::lock::error::LockError;
 use crate::lock::history::{LogSource, parse_events};
-use crate::lock::holders::{self, Availability, Belief, BlindSpot, Holding, LockState};
+use crate::lock::holders::{self, Availability, Belief, BlindSpot, Holding, LeasedFile, LockState};
 use crate::os::word_for;
 use crate::store::Store;
 use crate::store::scope::{find_scope_of_file, find_scope_of_root};
@@ -99,7 +99,7 @@ pub fn measure_locks(store: &Store) -> Result<Vec<LockMetrics>, LockError> {
 /// Adds the events in a log to `counts`. Does nothing if the log does not exist.
 pub fn count_events(log: &LogSource, counts: &mut LockCounts) -> Result<(), FileError> {
     let label = || log.path().display().to_string();
-    let fail = |source| FileError::NoFile { label: label(), source };
+    let fail = |source| FileError::NoFile { label: label(), source: LeasedFile::name_in(source, log.path()) };
     // Without O_NONBLOCK, opening a FIFO would block.
     let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(log.path()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

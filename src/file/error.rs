@@ -4,6 +4,7 @@ use crate::base::command_error::CommandError;
 use crate::base::error::ErrorClass;
 use crate::base::text::{format_io_error, quote_path};
 use crate::lock::error::LockError;
+use crate::lock::holders::LeasedFile;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,9 @@ impl FileError {
                     ),
                     None => "to create it, use `--create`".to_owned(),
                 }
+            }
+            Self::NoFile { source, .. } if LeasedFile::find_in(source).is_some() => {
+                return LeasedFile::find_in(source).map(LeasedFile::hint);
             }
             Self::Update { what: "open the lock file", label, source }
                 if source.kind() == io::ErrorKind::PermissionDenied && !Path::new(label).exists() =>

@@ -7,6 +7,7 @@ use super::error::TaskError;
 use super::files;
 use super::stream::Stream;
 use crate::base::names::TaskId;
+use crate::lock::holders::LeasedFile;
 use crate::os::proc::process;
 use crate::os::{self, FileAccess, replace};
 use crate::store::TaskRoot;
@@ -88,7 +89,10 @@ impl<'a> Task<'a> {
     /// Returns a function that turns the error of an access to the file `name` into a [`TaskError`].
     pub(super) fn failed(&self, name: &str) -> impl FnOnce(io::Error) -> TaskError {
         let path = self.file(name);
-        |source| TaskError::Unusable { path, source }
+        |source| {
+            let source = LeasedFile::name_in(source, &path);
+            TaskError::Unusable { path, source }
+        }
     }
 
     pub(super) fn has_directory(&self) -> Result<bool, TaskError> {

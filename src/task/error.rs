@@ -4,6 +4,7 @@ use crate::base::command_error::CommandError;
 use crate::base::error::{ContextError, ErrorClass};
 use crate::base::text::{format_io_error, quote_path};
 use crate::lock::error::LockError;
+use crate::lock::holders::LeasedFile;
 use crate::store::error::StoreError;
 use std::fmt;
 use std::io;
@@ -111,6 +112,9 @@ impl TaskError {
             Self::Unusable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "run this command as the user who started the task, or set RUN_ONCE_DIR to a writable directory"
                     .to_owned()
+            }
+            Self::Unusable { source, .. } if LeasedFile::find_in(source).is_some() => {
+                return LeasedFile::find_in(source).map(LeasedFile::hint);
             }
             Self::NothingToRun { id } => format!("give its command: `aba-lock run-once -i {id} -- CMD`"),
             Self::NotOurCommand { .. } | Self::NotUnderstood { .. } => "give the command again, after `--`".to_owned(),

@@ -101,7 +101,7 @@ impl<'a> TaskGuard<'a> {
                     task.create_directory()?;
                     continue;
                 }
-                Err(LockError::Open { path, source, .. }) => return Err(TaskError::Unusable { path, source }),
+                Err(LockError::Open { source, .. }) => return Err(task.failed(files::LOCK)(source)),
                 opened => opened?,
             };
             let before = RunEnd::read_from(&lock);

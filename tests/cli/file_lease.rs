@@ -1,20 +1,26 @@
 //! File leases of other processes on lock files (fcntl(2)), because of which open(2) would block.
 
 use crate::call::Holder;
+use crate::log::{enable, log_file};
 use crate::process::set_mode;
 use crate::scene::Scene;
+use std::path::Path;
 
 /// Takes a lease on the lock file of `a`, and gives it up at the end of the process only.
 fn take_lease(scene: &Scene) -> Holder {
     scene.aba(["lock", "a", "--", "true"]).run();
     set_mode(scene.lock_file("a"), 0o666);
+    take_lease_on(scene, &scene.lock_file("a"))
+}
+
+fn take_lease_on(scene: &Scene, path: &Path) -> Holder {
     let program = "import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 f = os.open(sys.argv[1], os.O_RDWR)
 fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print('held', flush=True)
 input()";
-    scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).hold()
+    scene.call("python3").args(["-c", program]).arg(path).hold()
 }
 
 #[test]
@@ -83,4 +89,64 @@ input()";
     let holder = scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).hold();
     scene.aba(["lock", "-n", "a", "--", "echo", "ran"]).out("ran\n").err("").run();
     holder.release();
+}
+
+#[test]
+fn a_lease_on_the_log_is_named_with_the_process() {
+    let scene = Scene::new();
+    scene.make_root();
+    enable(&scene);
+    let holder = take_lease_on(&scene, &log_file(&scene));
+    let pid = holder.pid();
+    let cause = format!("cannot use the event log {}: pid {pid} (", log_file(&scene).display());
+    let hint = format!(", has a file lease on it\nhint: end that process with `kill {pid}`\n");
+    for call in [&["log"][..], &["log", "-f"], &["log", "--enable"], &["log", "--disable"]] {
+        let said = scene.aba(call).status(125).err(&cause).run();
+        assert!(said.err.ends_with(&hint), "{call:?}: {}", said.err);
+    }
+    let said =
+        scene.aba(["metrics"]).status(125).err("has a file lease on it\nhint: end that process with `kill ").run();
+    assert_eq!(said.err.lines().count(), 2, "{}", said.err);
+    let (_, found) = scene.aba(["doctor"]).run_unchecked();
+    assert!(found.out.contains(&cause) && found.out.contains(&format!("`kill {pid}`")), "{}", found.out);
+    holder.release();
+    scene.aba(["log", "--disable"]).out("events are no longer logged").run();
+}
+
+#[test]
+fn a_lock_file_with_a_lease_keeps_its_mark_and_the_process_is_named() {
+    let scene = Scene::new();
+    let holder = take_lease(&scene);
+    let said = scene
+        .aba(["log", "--enable"])
+        .status(125)
+        .out("events are logged in ")
+        .err("cannot turn logging on for ")
+        .run();
+    let pid = holder.pid();
+    let hint = format!(", has a file lease on it\nhint: end that process with `kill {pid}`; then run `");
+    let end = format!("ABA_LOCK_DIR={} aba-lock log --enable`\n", scene.root().display());
+    assert!(said.err.contains(&format!("/aba-a.lock: pid {pid} (")), "{}", said.err);
+    assert!(said.err.contains(&hint) && said.err.ends_with(&end), "{}", said.err);
+    holder.release();
+}
+
+#[test]
+fn a_lease_on_a_file_of_a_task_is_named_with_the_process() {
+    let scene = Scene::new();
+    scene.once(["-w", "-i", "j", "--", "true"]).run();
+    let exit = scene.root().join("runner/j/exit");
+    let holder = take_lease_on(&scene, &exit);
+    let cause = format!("cannot use {}: pid {} (", exit.display(), holder.pid());
+    for option in ["-w", "-o"] {
+        let said = scene.once([option, "-i", "j"]).status(125).err(&cause).run();
+        assert!(
+            said.err
+                .ends_with(&format!("has a file lease on it\nhint: end that process with `kill {}`\n", holder.pid())),
+            "{}",
+            said.err
+        );
+    }
+    holder.release();
+    scene.once(["-w", "-i", "j"]).run();
 }

@@ -228,6 +228,36 @@ fn a_user_without_the_right_to_turn_the_log_on_or_off_gets_a_command_for_root() 
 
 #[test]
 #[ignore = "needs root: make test-root"]
+fn a_lease_of_another_user_on_the_log_is_named_with_the_users_who_can_end_it() {
+    let place = Place::new(ROOT.id, STAFF, 0o2770);
+    assert_eq!(run(BOB, &place, "aba-lock log --enable").0, 0);
+    let script = "import fcntl, os, signal
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+f = os.open('events.jsonl', os.O_RDWR)
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+input()";
+    let mut command = BOB.program(&place, "022", &["python3", "-c", script]);
+    let mut process = command.current_dir(place.root()).stdin(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let pid = process.id();
+    lock_quietly(ALICE, &place);
+    for call in ["log", "log -f", "log --enable", "log --disable"] {
+        let (status, _, said) = run(ALICE, &place, &format!("timeout 20 aba-lock {call}"));
+        assert!(status == 125 && said.contains(&format!("events.jsonl: pid {pid} (")), "{call}: {said}");
+        let hint = format!("hint: end that process with `kill {pid}`, as 61002 or root\n");
+        assert!(said.ends_with(&hint), "{call}: {said}");
+    }
+    assert!(examine(ALICE, &place).contains(&format!("`kill {pid}`, as 61002 or root")));
+    drop(process.stdin.take());
+    process.wait().unwrap();
+    lock_quietly(ALICE, &place);
+    assert!(examine(ALICE, &place).contains("has the events"));
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
 fn a_log_that_another_user_makes_huge_is_read_in_part_and_not_kept() {
     let place = place_with_log();
     lock_quietly(ALICE, &place);

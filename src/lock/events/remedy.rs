@@ -9,6 +9,7 @@ use super::rotation::{
 };
 use crate::base::environment::{SYSTEM_ROOT, event_log};
 use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk, quote_path};
+use crate::lock::holders::LeasedFile;
 use crate::os::proc::process;
 use crate::os::replace::parent_directory;
 use crate::os::{self, Mode, Right};
@@ -113,6 +114,9 @@ pub(super) fn find_remedy(log: &Path, error: &io::Error, option: &str) -> Option
     }
     if error.raw_os_error() == Some(libc::EROFS) {
         return None;
+    }
+    if let Some(leased) = LeasedFile::find_in(error) {
+        return Some(leased.hint());
     }
     let is_foreign = |data: &Metadata| !data.is_file() || check_trusted(data.clone(), log).is_err();
     if let Some(data) = fs::symlink_metadata(log).ok().filter(is_foreign) {

@@ -9,6 +9,7 @@ use super::rotation::{
     rotate,
 };
 use crate::base::environment::is_system_requested;
+use crate::lock::holders::LeasedFile;
 use crate::lock::log_flag::{LOG_NAME, WRITE, flag_path, is_on, is_trusted};
 use crate::os::{self, word_for};
 use crate::store::error::StoreError;
@@ -102,7 +103,7 @@ pub fn disable_root_log(store: &Store) -> Result<Option<SwitchedLog>, StoreError
     // A file of another type gets no lines: it is not opened, because that can block, and its mode is left alone.
     let obstacle = there.as_ref().filter(|data| !data.is_file()).map(|data| word_for(data.file_type()));
     if there.is_some() && obstacle.is_none() {
-        let file = os::open_unblocked(&log).map_err(fail)?;
+        let file = os::open_unblocked(&log).map_err(|error| fail(explain_failure(error, &log)))?;
         let data = file.metadata().and_then(check_kind).map_err(fail)?;
         let mode = data.mode() & 0o777 & !WRITE;
         // No line is written to another log. It may be a file of this user that another one has linked, so its mode is left alone.
@@ -176,6 +177,7 @@ fn flag_all(store: &Store, logged: bool) -> Result<Vec<(PathBuf, io::Error)>, St
     for name in store.try_names()? {
         let path = store.lock_path(&name);
         if let Err(error) = flag_path(&path, logged) {
+            let error = LeasedFile::name_in(error, &path);
             failed.push((path, error));
         }
     }

@@ -34,6 +34,7 @@
 //! A log with another name (hard link) gets lines only if all users who could have made the link may write to the file anyway. Otherwise,
 //! it could be a file of this user that another one has linked to this name ([`check_trusted`]).
 
+use crate::lock::holders::LeasedFile;
 use crate::lock::log_flag::{is_on, is_trusted};
 use crate::os::replace::rename_file;
 use crate::os::{self, Mode};
@@ -122,7 +123,8 @@ pub(super) fn open_for_line(log: &Path) -> io::Result<Option<(File, Metadata)>> 
     Ok(is_on(&data).then_some((file, data)))
 }
 
-/// Explains the errors of opening a link, a socket, a directory or a file of another user, which do not say that.
+/// Explains the errors of opening a link, a socket, a directory, a file of another user, or one on which another process has a lease. They
+/// do not say that.
 pub(super) fn explain_failure(error: io::Error, log: &Path) -> io::Error {
     match error.raw_os_error() {
         Some(libc::ELOOP | libc::ENXIO | libc::EISDIR) => invalid("it is not a regular file"),
@@ -131,7 +133,7 @@ pub(super) fn explain_failure(error: io::Error, log: &Path) -> io::Error {
             let is_usable = data.map(|data| check_kind(data).and_then(|data| check_creator(data, log)));
             is_usable.and_then(Result::err).unwrap_or(error)
         }
-        _ => error,
+        _ => LeasedFile::name_in(error, log),
     }
 }
 

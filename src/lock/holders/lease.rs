@@ -2,9 +2,15 @@
 
 use super::holder::Holder;
 use super::lock_file::identify_file;
+use crate::base::text::shorten;
 use crate::os;
 use crate::os::proc::{lock_table, process};
+use std::fmt;
+use std::io;
 use std::path::Path;
+
+/// The maximum number of characters of a command in a message.
+const MAX_COMMAND: usize = 120;
 
 /// A lease of another process on a lock file.
 #[derive(Debug)]
@@ -26,3 +32,54 @@ pub fn find_listed_lease(path: &Path) -> Option<FileLease> {
     let pid = lock_table::find_lease_taker(lock_table::file_id(&identify_file(path)))?;
     Some(FileLease { taker: Holder::find(pid, process::user_of(pid)?) })
 }
+
+/// The cause of an error: another process has a lease on the file that could not be opened.
+#[derive(Debug)]
+pub struct LeasedFile {
+    /// The pid, the command and the user of that process, if it can be seen from here.
+    taker: Option<(u32, String, String)>,
+}
+
+impl LeasedFile {
+    /// Returns the cause of the error, if it is a lease.
+    #[must_use]
+    pub fn find_in(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// Adds the process to an error of opening the file at `path`, if the cause is a lease.
+    #[must_use]
+    pub fn name_in(error: io::Error, path: &Path) -> io::Error {
+        if error.kind() != io::ErrorKind::WouldBlock || Self::find_in(&error).is_some() {
+            return error;
+        }
+        let taker = find_listed_lease(path).and_then(|lease| lease.taker);
+        let taker = taker.map(|taker| (taker.pid, shorten(&taker.command, MAX_COMMAND), taker.user));
+        io::Error::new(io::ErrorKind::WouldBlock, Self { taker })
+    }
+
+    /// The next step for the user.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match &self.taker {
+            None => "the lines of `grep LEASE /proc/locks` have the pids of such processes".to_owned(),
+            Some((pid, _, user)) => {
+                let me = os::user_id();
+                let is_allowed = me == 0 || process::user_name(me) == *user;
+                let other = if is_allowed { String::new() } else { format!(", as {user} or root") };
+                format!("end that process with `kill {pid}`{other}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for LeasedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.taker {
+            Some((pid, command, user)) => write!(f, "pid {pid} ({command}), user {user}, has a file lease on it"),
+            None => f.write_str("another process has a file lease on it"),
+        }
+    }
+}
+
+impl std::error::Error for LeasedFile {}

@@ -6,6 +6,7 @@ use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::format_io_error;
 use aba_lock::lock::events::{LogProblem, SwitchedLog, enable_command, switch_command};
 use aba_lock::lock::history::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait};
+use aba_lock::lock::holders::LeasedFile;
 use aba_lock::store::scope::find_scope_of_file;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -120,7 +121,9 @@ pub(crate) fn print_switched(switched: &SwitchedLog, on: bool) {
         let text = format!("cannot turn logging {what} for {}{more}: {}", file.display(), format_io_error(error));
         let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
         let hint = is_refused.then(|| format!("run as root: `{}`", switch_command(&switched.log, on)));
-        print_message(&text, hint.as_deref());
+        let again =
+            |leased: &LeasedFile| format!("{}; then run `{}`", leased.hint(), switch_command(&switched.log, on));
+        print_message(&text, LeasedFile::find_in(error).map(again).or(hint).as_deref());
     }
 }
 

@@ -8,7 +8,7 @@
 //! The layers, the lowest first:
 //!
 //! 1. One system call or concept: `limit`, `signal_action`, `signal_mask`, `signal`, `wait`, `clock`, `descriptor`, `directory`, `file`,
-//!    `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, [`mode`], [`number_map`],
+//!    `access_list`, `file_access`, `flock`, `range`, `slot`, [`bytes`], `priority`, `lease`, `output`, `terminal`, `mutex`, [`mode`], [`number_map`],
 //!    `pages`, `this_process`, `unwinding`, `variable`,
 //!    `memory`, `first_times`, `general_heap`, `heap`.
 //! 2. Signal handlers and the timer: `signal_counts`, `passed_signal`, `timer`, `interrupt`, `forward`, `unlock`,
@@ -18,6 +18,7 @@
 //! 4. Uses of these: `again`, `append`, `binding`, `examine`, `holding`, `identity`, `listening`, `owner`, `probe`, [`replace`],
 //!    `new_file`, `screen`.
 
+mod access_list;
 mod again;
 mod append;
 mod asked_processes;
@@ -90,6 +91,7 @@ mod wait;
 mod watch;
 mod watcher;
 
+pub use access_list::{AccessList, has_access_list};
 pub use again::open_for_reading;
 pub use append::write_once;
 pub use asked_processes::AskedProcesses;

@@ -12,8 +12,8 @@ use crate::base::key::LockKey;
 use crate::base::names::{LockName, TaskId};
 use crate::base::target::{Kind, Target};
 use crate::base::text::{quote_path, shorten};
-use crate::os;
 use crate::os::proc::process;
+use crate::os::{self, AccessList};
 use creation::DirectoryUsers;
 use error::StoreError;
 use std::fs;
@@ -400,8 +400,21 @@ fn hint_about_sharing(path: &Path) -> Option<String> {
         DirectoryUsers::Group(group) if !os::is_member(group) => {
             Some(format!("new files get the group of the directory after `chmod g+s {}`", quote_path(directory)))
         }
+        DirectoryUsers::Everyone => {
+            let is_less = AccessList::of_directory(directory).is_some_and(|list| list.is_less_for_a_group());
+            is_less.then(|| hint_about_less_for_a_group(directory))
+        }
         users => users.hint(directory),
     }
+}
+
+/// Returns the hint about a directory to which all users may write, but not a group in its access control list.
+#[must_use]
+pub fn hint_about_less_for_a_group(directory: &Path) -> String {
+    let path = quote_path(directory);
+    format!(
+        "run `setfacl -m g:GROUP:rwx {path}` for each group that `getfacl {path}` shows without w, or run `chmod o-w {path}`"
+    )
 }
 
 /// Returns the hint about a file that does not exist, and that this user may not create in a directory of another user.

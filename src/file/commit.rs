@@ -28,12 +28,12 @@ impl Edit {
             copy_attributes(&self.place, old, &draft.file).map_err(|(what, source)| self.failed(what)(source))?;
         } else {
             let directory = parent_directory(&self.path);
-            let access = if is_private {
-                creation::access_in(directory)
+            let set = if is_private {
+                creation::access_in(directory).and_then(|access| access.apply_in(directory, &draft.file))
             } else {
-                Ok(os::FileAccess::with_mode(creation::USERS_FILE & !os::umask()))
+                os::FileAccess::with_mode(creation::USERS_FILE & !os::umask()).apply(&draft.file)
             };
-            access.and_then(|access| access.apply(&draft.file)).map_err(self.failed("set the mode of"))?;
+            set.map_err(self.failed("set the mode of"))?;
             if is_private {
                 give_to_directory_owner(&draft.file, directory);
             }

@@ -1,8 +1,13 @@
 //! The mode and the group of a new file, which do not depend on the umask.
 
-use std::fs::{File, Permissions};
+use super::access_list::{AccessList, remove_inherited_list};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::Path;
+
+/// The bits of a mode that give rights to other users than the owner.
+const SHARED: u32 = 0o077;
 
 /// The mode and the group of a new file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,5 +34,24 @@ impl FileAccess {
             file.set_permissions(Permissions::from_mode(self.mode))?;
         }
         Ok(())
+    }
+
+    /// Does the same for a new file in `directory`, but gives the rights of the access control list of the directory to a file that
+    /// users share. A list that the file has from the default list of the directory has no effect.
+    pub fn apply_in(self, directory: &Path, file: &File) -> io::Result<()> {
+        if self.mode & SHARED == 0 {
+            // The mode is also the mask of a list.
+            return self.apply(file);
+        }
+        let Some(list) = AccessList::of_directory(directory) else {
+            remove_inherited_list(file)?;
+            return self.apply(file);
+        };
+        let data = fs::metadata(directory)?;
+        if let Some(group) = self.group {
+            // The list has an entry for the group, so this only shows the group in the output of ls(1).
+            let _ = fchown(file, None, Some(group));
+        }
+        list.apply_to_new_file(file, data.uid(), data.gid())
     }
 }

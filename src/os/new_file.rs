@@ -57,7 +57,7 @@ fn create_unnamed(directory: &Path, access: FileAccess, options: &OpenOptions, f
         // The path of the directory may lead through a link, which the user has named.
         let flags = flags & !libc::O_NOFOLLOW | libc::O_TMPFILE;
         let file = options.clone().mode(0o600).custom_flags(flags).open(directory)?;
-        access.apply(&file)?;
+        access.apply_in(directory, &file)?;
         Ok(file)
     }
     #[cfg(not(linux))]
@@ -82,7 +82,7 @@ fn create_under_other_name(path: &Path, access: FileAccess, options: &OpenOption
     let (temporary, file) = with_temporary_path(path, |temporary| {
         options.clone().create_new(true).mode(0o600).custom_flags(flags).open(temporary)
     })?;
-    let done = access.apply(&file).and_then(|()| fs::hard_link(&temporary, path));
+    let done = access.apply_in(parent_directory(path), &file).and_then(|()| fs::hard_link(&temporary, path));
     let _ = fs::remove_file(&temporary);
     done.map(|()| file)
 }

@@ -11,7 +11,8 @@
 //! | all users, without the sticky bit | is refused, because any user could replace a file whose lock is held |
 //! | all users, but not its group | is refused: mode 0666 would give more to the group than the directory does, and mode 0606 would take the lock from users who may write to the directory, because the group of a file is that of its creator |
 //!
-//! An access control list counts as what the bits of the group say. If root creates a file in the directory of another user, it
+//! If the directory has an access control list, the bits of the group are its mask, and a new file that users share gets a list with
+//! the same rights (`os/access_list.rs`). A default list has no effect. If root creates a file in the directory of another user, it
 //! belongs to that user, because one call with sudo(8) and the `HOME` of the user would lock the user out otherwise. A lock file
 //! elsewhere gets the mode that a file of the user would get.
 //!
@@ -198,8 +199,8 @@ pub fn share_lock_file(file: &File, path: &Path) -> io::Result<()> {
     }
     let mode = data.mode() & 0o7777;
     // In the directory of another user, a private file of root would lock that user out.
-    if is_as_created(&data) && (access != PRIVATE_FILE || directory.uid() == data.uid()) {
-        access.apply(file)
+    if is_as_created(file, &data) && (access != PRIVATE_FILE || directory.uid() == data.uid()) {
+        access.apply_in(parent_directory(path), file)
     } else if access == PRIVATE_FILE {
         Ok(())
     } else {
@@ -207,11 +208,12 @@ pub fn share_lock_file(file: &File, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns true if this is an empty file, with the mode with which a shell with our umask creates one. A later change of the mode
-/// would have changed the time of the inode only.
-fn is_as_created(data: &Metadata) -> bool {
+/// Returns true if this is an empty file, with the mode with which a shell with our umask creates one, or with a list, from which the
+/// kernel takes the mode. A later change of the mode or of the list would have changed the time of the inode only.
+fn is_as_created(file: &File, data: &Metadata) -> bool {
     let times = ((data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec()));
-    data.len() == 0 && times.0 == times.1 && data.mode() & 0o7777 == USERS_FILE & !os::umask()
+    let (is_new, mode) = (data.len() == 0 && times.0 == times.1, data.mode() & 0o7777);
+    is_new && (mode == USERS_FILE & !os::umask() || mode & 0o077 != 0 && os::has_access_list(file))
 }
 
 /// Returns the reason why this user may not give a file to the group of its directory.

@@ -42,6 +42,56 @@ const ROWS: &[ListRow] = &[
         refused: &[],
         file_mode: 0o660,
     },
+    // The list admits a user, and not the group of the directory, which may enter it.
+    ListRow {
+        owner: ALICE,
+        group: STAFF,
+        mode: 0o750,
+        list: &["u:61003:rwx"],
+        admitted: &[ALICE, CAROL, ROOT],
+        refused: &[BOB],
+        file_mode: 0o660,
+    },
+    // The owner of the directory needs an entry in the files of others.
+    ListRow {
+        owner: CAROL,
+        group: STAFF,
+        mode: 0o770,
+        list: &["u:61009:rwx"],
+        admitted: &[ALICE, CAROL, BOB, ROOT],
+        refused: &[],
+        file_mode: 0o660,
+    },
+    // A member of the group has fewer rights.
+    ListRow {
+        owner: ROOT,
+        group: STAFF,
+        mode: 0o770,
+        list: &["u:61002:rx"],
+        admitted: &[ALICE, ROOT],
+        refused: &[BOB],
+        file_mode: 0o660,
+    },
+    // One user has fewer rights than all others.
+    ListRow {
+        owner: ROOT,
+        group: 0,
+        mode: 0o1777,
+        list: &["u:61003:rx"],
+        admitted: &[ALICE, BOB, ROOT],
+        refused: &[CAROL],
+        file_mode: 0o666,
+    },
+    // New files would admit a user to whom the directory gives nothing.
+    ListRow {
+        owner: ROOT,
+        group: STAFF,
+        mode: 0o775,
+        list: &["d:u:61003:rwx"],
+        admitted: &[ALICE, BOB, ROOT],
+        refused: &[CAROL],
+        file_mode: 0o660,
+    },
     // The mask takes the right to write away.
     ListRow {
         owner: ALICE,
@@ -125,14 +175,61 @@ fn a_list_counts_as_what_the_bits_of_the_group_say() {
 
 #[test]
 #[ignore = "needs root: make test-root"]
-fn a_user_whom_only_a_list_admits_gets_the_step_for_new_files() {
+fn a_user_whom_only_a_list_admits_gets_the_step_for_new_tasks() {
     let place = Place::new(ROOT.id, STAFF, 0o700);
     if !set_list(&place, &["u:61003:rwx"]) {
         return;
     }
-    let output = CAROL.try_lock(&place, "022", Way::Helper, "a");
+    let found = CAROL.call(&place, "022", &["doctor"]).stdout;
+    assert!(
+        String::from_utf8_lossy(&found).contains("the users and groups of its access control list share its locks")
+    );
+    let output = CAROL.call(&place, "022", &["run-once", "-w", "-i", "job", "--", "true"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{said}");
     assert!(said.contains("user 61003 is not a member of group 61100") && said.contains("chmod g+s "), "{said}");
+    assert_eq!(place.files(), []);
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn a_file_that_bash_has_created_gets_the_list_of_its_directory() {
+    let script = "exec 9<>\"$ABA_LOCK_DIR/aba-a.lock\"; \"$ABA_LOCK_BIN\" lock --fd 9 a";
+    for list in [&["u:61003:rwx"][..], &["u:61003:rwx", "d:u:61002:rwx", "d:o::rwx"]] {
+        let place = Place::new(ALICE.id, STAFF, 0o750);
+        if !set_list(&place, list) {
+            return;
+        }
+        let output = ALICE.program(&place, "022", &["bash", "-c", script]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(place.files()[0].mode, 0o660);
+        assert_eq!(CAROL.try_lock(&place, "022", Way::Library, "a").status.code(), Some(0));
+        assert_eq!(BOB.try_lock(&place, "022", Way::Library, "a").status.code(), Some(125));
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn a_directory_whose_list_gives_less_to_a_group_than_to_all_users_gets_no_files() {
+    let place = Place::new(ROOT.id, 0, 0o1777);
+    if !set_list(&place, &["g:61100:rx"]) {
+        return;
+    }
+    let cause = "all users may write to its directory, but not the members of a group in the access control list\n";
+    let hint =
+        format!("hint: run `setfacl -m g:GROUP:rwx {0}` for each group that `getfacl {0}`", place.root().display());
+    for user in [ROOT, CAROL] {
+        for way in [Way::Helper, Way::Library, Way::Builtin] {
+            let output = user.try_lock(&place, "022", way, "a");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(125), "{said}");
+            assert!(said.contains(cause) && said.contains(&hint), "{said}");
+        }
+        let found = user.call(&place, "022", &["doctor"]).stdout;
+        assert!(
+            String::from_utf8_lossy(&found).contains("a group in its access control list may do less"),
+            "{found:?}"
+        );
+    }
     assert_eq!(place.files(), []);
 }

@@ -7,9 +7,9 @@ use super::{event_log, files, mounts};
 use crate::base::environment::{SYSTEM_ROOT, root_source};
 use crate::base::text::{HINT_FOR_FULL_DISK, format_io_error, is_full_disk};
 use crate::os::proc::process;
-use crate::os::{self, Right, word_for};
+use crate::os::{self, AccessList, Right, word_for};
 use crate::store::creation::{DirectoryUsers, explain_membership};
-use crate::store::{Store, TaskRoot, name_of};
+use crate::store::{Store, TaskRoot, hint_about_less_for_a_group, name_of};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -183,6 +183,7 @@ fn find_nearest(path: &Path) -> Option<PathBuf> {
 /// Checks the owner of a directory, and which other users share it.
 fn check_owner(check: &'static str, data: &Metadata, found: String, directory: &Path) -> Finding {
     let path = shell_words::quote(&directory.to_string_lossy()).into_owned();
+    let list = AccessList::of_directory(directory);
     match DirectoryUsers::from_mode(data.mode(), data.gid()) {
         DirectoryUsers::Unsafe => Finding::wrong(check, format!("{found}: every user can replace a locked file"))
             .hint(format!("run `chmod go-w {path}`, or, if all users share it, `chmod +t {path}`")),
@@ -190,11 +191,21 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, directory: &
             let problem = users.problem().unwrap_or_default();
             Finding { hint: users.hint(directory), ..Finding::wrong(check, format!("{found}: {problem}")) }
         }
+        DirectoryUsers::Everyone if list.as_ref().is_some_and(|list| list.is_less_for_a_group()) => Finding::wrong(
+            check,
+            format!(
+                "{found}: cannot create files in it: a group in its access control list may do less than other users"
+            ),
+        )
+        .hint(hint_about_less_for_a_group(directory)),
         DirectoryUsers::Everyone => Finding::note(
             check,
             format!("{found}: all users share it, and each of them can block the locks of the others"),
         ),
-        DirectoryUsers::Group(group) if !os::is_member(group) && data.mode() & 0o2000 == 0 => {
+        // A new lock file gets an entry for the group.
+        DirectoryUsers::Group(group)
+            if !os::is_member(group) && data.mode() & 0o2000 == 0 && (list.is_none() || check == TASKS) =>
+        {
             let cause = explain_membership(group);
             Finding::wrong(check, format!("{found}: cannot create files in it: {cause}"))
                 .hint(format!("new files get the group of the directory after `chmod g+s {path}`"))
@@ -202,7 +213,11 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, directory: &
         DirectoryUsers::Group(group) => {
             let group = process::group_name(group);
             let replace = if data.mode() & os::mode::STICKY == 0 { ", and can replace a locked file" } else { "" };
-            Finding::note(check, format!("{found}: members of group {group} share its locks{replace}"))
+            let users = match list {
+                Some(_) => "the users and groups of its access control list".to_owned(),
+                None => format!("members of group {group}"),
+            };
+            Finding::note(check, format!("{found}: {users} share its locks{replace}"))
                 .hint(format!("if that is not intended, run `chmod g-w {path}`"))
         }
         DirectoryUsers::Owner if data.uid() != os::user_id() => {

@@ -11,7 +11,9 @@ user. The kernel releases a lock when its holder ends, no matter how it ends.
 To share locks, several users set ABA_LOCK_DIR to the same directory. Its mode decides who shares them, whatever the umask is. If \
 only its owner may write to it, new lock files are private (0600). If its group may, they get that group and mode 0660. If all users \
 may and the directory is sticky, as /tmp is (1777), they get mode 0666. If it is not sticky, aba-lock refuses it, because any user \
-could replace a file whose lock is held. A directory that all users may write to, but not its group (1757), is refused, too. An access control list counts as what the bits of the group say. Every user who shares a \
+could replace a file whose lock is held. A directory that all users may write to, but not its group (1757), is refused, too. \
+An access control list counts as what the bits of the group say, which are its mask: if they allow writing, a new lock file gets a list, \
+which lets those lock it who may write to the directory. A default list of the directory has no effect. Every user who shares a \
 directory can hold its locks, and so block the others. A file lease (fcntl(2)) on a lock file blocks them, too, and counts as a lock that \
 its process holds. A lock file with several names (hard links) is refused in such a directory, because another user may have made one. \
 Calls of its owner and of root replace it, if no process uses it. The content of lock files is only shown: the kernel decides which process holds a \

@@ -121,8 +121,24 @@ fn the_service_accepts_the_requests_that_the_description_allows() {
         ("b", r#""mode":"","slots":2"#, 200),
         ("c", r#""mode":null,"slots":2"#, 200),
         ("d", r#""mode":"shared","slots":null"#, 200),
+        // A schema takes 3.0 for an integer.
+        ("e", r#""slots":3.0"#, 200),
+        ("f", r#""slots":3.5"#, 400),
+        ("f", r#""slots":0.0"#, 400),
+        ("f", r#""slots":1e3"#, 200),
+        ("g", r#""slots":1e30"#, 400),
+        ("g", r#""slots":-1.0"#, 400),
+        // A span above zero has at least one millisecond.
+        ("h", r#""ttl":0.001"#, 200),
+        ("i", r#""ttl":0.0"#, 200),
+        ("j", r#""ttl":0.0009"#, 400),
+        ("j", r#""wait":5e-324"#, 400),
     ] {
         assert_eq!(service.request(resource, "ann", more).status, status, "{more}");
+    }
+    for span in ["ttl", "wait"] {
+        let number = &create["properties"][span]["oneOf"][1]["not"];
+        assert_eq!(number, &json!({"exclusiveMinimum": 0, "exclusiveMaximum": 0.001}), "{span}");
     }
     // All time spans have one pattern. Its largest and its smallest spans are within the limits of the service.
     let mut patterns = Vec::new();
@@ -130,7 +146,7 @@ fn the_service_accepts_the_requests_that_the_description_allows() {
     collect_schemas("", &description["paths"], &mut found);
     for (place, schema) in found {
         let Some(pattern) = schema["pattern"].as_str().filter(|pattern| pattern.contains("ms$")) else { continue };
-        assert_eq!(schema["maxLength"], 32, "{place}");
+        assert_eq!(schema["maxLength"], 47, "{place}");
         patterns.push(pattern);
     }
     let part = |digits: u32, unit: &str| format!(r"([0-9]{{1,{digits}}}(\.[0-9]{{1,3}})?{unit})?");
@@ -146,11 +162,11 @@ fn the_service_accepts_the_requests_that_the_description_allows() {
         "1ms",
         "99999999ms",
         "99999999.999",
-        "99.999w999.999d9999.999h999m",
+        "99.999w999.999d9999.999h999999.999m9999999.999s",
         "1h30m",
     ];
     for (number, span) in spans.iter().enumerate() {
-        assert!(span.len() <= 32, "{span}");
+        assert!(span.len() <= 47, "{span}");
         assert_eq!(service.request(&format!("r{number}"), "ann", &format!(r#""ttl":"{span}""#)).status, 200, "{span}");
         let at = format!("/terraform/state-{number}?ttl={span}&wait={span}");
         assert_eq!(service.call("PUT", &at, r#"{"ID":"7"}"#).status, 200, "{span}");

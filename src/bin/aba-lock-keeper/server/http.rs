@@ -183,17 +183,14 @@ fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
         }
     }
     if found.is_empty() {
-        return Err(Fault::Failed {
+        return Err(Fault::Misused {
             what: "no certificate in the file that ABA_LOCK_SERVER_CACERT or ABA_LOCK_SERVER_CERT names".to_owned(),
-            hint: Some("use a file in PEM format".to_owned()),
+            hint: "use a file in PEM format".to_owned(),
         });
     }
     Ok(found)
 }
 
 fn not_pem(what: &str, error: &ureq::Error) -> Fault {
-    Fault::Failed {
-        what: format!("cannot read the {what}: {error}"),
-        hint: Some("use a file in PEM format".to_owned()),
-    }
+    Fault::Misused { what: format!("cannot read the {what}: {error}"), hint: "use a file in PEM format".to_owned() }
 }

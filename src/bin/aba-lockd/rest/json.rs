@@ -115,10 +115,16 @@ fn read_sharing(members: &Members) -> Result<Sharing, CallError> {
         (None | Some(Value::Null), mode) => Ok(mode.unwrap_or_default()),
         (Some(_), Some(_)) => Err(CallError::Invalid("give either mode or slots, not both".to_owned())),
         (Some(slots), None) => {
-            let slots = slots.as_u64().and_then(check_slots);
+            let slots = read_whole_number(slots).and_then(check_slots);
             slots.map(Sharing::Slots).ok_or_else(|| CallError::Invalid(SLOTS_RULE.to_owned()))
         }
     }
+}
+
+/// Returns a number without a fraction. `3.0` is one, as in JSON schemas.
+fn read_whole_number(value: &Value) -> Option<u64> {
+    let whole = |number: &f64| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number);
+    value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64))
 }
 
 /// Adds the members of a lock or a waiter that has another mode than those of the original API.

@@ -41,12 +41,12 @@ mod rotation;
 
 pub use entry::{LockEvent, MAX_LINE, ReleaseCause};
 pub use log::{check_writable, take_failure};
-pub use remedy::{LogProblem, find_log_problem, hint_after_failure, name_rotators};
+pub use remedy::{LogProblem, find_log_problem, hint_after_failure, hint_to_remove, name_rotators};
 pub use report::{TASK_PREFIX, log_event, log_task_event, release_and_log};
 pub(crate) use report::{log_acquired, log_release};
 pub(crate) use root_log::open_root_log;
 pub use root_log::{
     RootLogState, SwitchedLog, describe_unreadable_log, disable_root_log, enable_command, enable_root_log,
-    find_trusted_log, look_at_root_log, root_log_path, switch_command,
+    find_trusted_log, hint_to_mark, look_at_root_log, root_log_path, switch_command,
 };
 pub use rotation::{CAP, LIMIT, MAX_SIZE, older_log_path};

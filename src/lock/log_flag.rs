@@ -69,15 +69,21 @@ pub(crate) fn is_trusted(data: &Metadata, log: &Path) -> bool {
     data.uid() == os::user_id() || data.uid() == 0 || is_of_directory()
 }
 
-/// Sets or clears the flag of the lock file at `path`. Returns false if there is no such file.
-pub(crate) fn flag_path(path: &Path, logged: bool) -> io::Result<bool> {
+/// Sets or clears the flag of the lock file at `path`, unless `check` refuses the open file. Returns false if there is no such file.
+pub(crate) fn flag_path(
+    path: &Path,
+    logged: bool,
+    check: impl FnOnce(&Metadata) -> io::Result<()>,
+) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(data) if data.is_file() && is_logged(data.mode()) != logged => {}
         Ok(data) => return Ok(data.is_file()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     }
-    set_flag(&os::open_unblocked(path)?, logged).map(|()| true)
+    let file = os::open_unblocked(path)?;
+    check(&file.metadata()?)?;
+    set_flag(&file, logged).map(|()| true)
 }
 
 fn set_flag(file: &File, logged: bool) -> io::Result<()> {

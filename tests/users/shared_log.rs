@@ -1,6 +1,6 @@
 //! The log of a directory that several users share: its rotation, and files that another user puts in its way.
 
-use crate::place::Place;
+use crate::place::{Place, set_mode};
 use crate::user::{ALICE, BOB, ROOT, STAFF, User, Way};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -254,6 +254,40 @@ input()";
     process.wait().unwrap();
     lock_quietly(ALICE, &place);
     assert!(examine(ALICE, &place).contains("has the events"));
+}
+
+#[test]
+#[ignore = "needs root: make test-root"]
+fn files_of_another_user_in_the_place_of_lock_files_and_of_the_log_are_left_and_named() {
+    let place = Place::new(ROOT.id, 0, 0o1777);
+    fs::write(place.root().join("secret"), "").unwrap();
+    set_mode(&place.root().join("secret"), 0o600);
+    // A link of any user, where `fs.protected_hardlinks` is 0.
+    fs::hard_link(place.root().join("secret"), place.lock_file("z")).unwrap();
+    let (status, _, said) = run(ROOT, &place, "aba-lock log --enable");
+    assert!(status == 125 && said.contains("/aba-z.lock: it has 2 names (hard links)"), "{said}");
+    assert!(said.contains("\nhint: run `ABA_LOCK_DIR=") && said.contains(" aba-lock clean z`"), "{said}");
+    assert_eq!(fs::metadata(place.root().join("secret")).unwrap().mode() & 0o7777, 0o600);
+    fs::remove_file(place.lock_file("z")).unwrap();
+    for (script, kind) in [("mkfifo", "FIFO"), ("mkdir", "directory"), ("ln -s /dev/null", "symbolic link")] {
+        assert_eq!(run(BOB, &place, &format!("{script} aba-f.lock")).0, 0);
+        let (status, _, said) = run(ALICE, &place, "aba-lock lock b -- true; aba-lock log f");
+        assert!(status == 1 && said.contains(&format!("hint: a {kind} is in the place of its lock file: ")), "{said}");
+        let (_, command) = said.rsplit_once("run as root: `").unwrap();
+        assert_eq!(run(ROOT, &place, command.trim_end().trim_end_matches('`')).0, 0, "{said}");
+        assert!(fs::symlink_metadata(place.lock_file("f")).is_err());
+    }
+    // An unmarked file of another user needs root.
+    assert_eq!(run(BOB, &place, ": >aba-u.lock; chmod 666 aba-u.lock").0, 0);
+    let (_, _, said) = run(ALICE, &place, "aba-lock log u");
+    assert!(said.contains("are not logged: run as root: `ABA_LOCK_DIR="), "{said}");
+    assert!(examine(ALICE, &place).contains("run as root: `ABA_LOCK_DIR="), "{}", examine(ALICE, &place));
+    // No event is in a log of another user.
+    fs::remove_file(log_of(&place)).unwrap();
+    assert_eq!(run(BOB, &place, ": >events.jsonl; chmod 666 events.jsonl").0, 0);
+    let (_, said, _) = run(ROOT, &place, "aba-lock log --disable");
+    assert!(said.ends_with("/events.jsonl is a file of another user, and is left as it is\n"), "{said}");
+    assert_eq!(fs::metadata(log_of(&place)).unwrap().mode() & 0o777, 0o666);
 }
 
 #[test]

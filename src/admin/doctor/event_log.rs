@@ -2,13 +2,15 @@
 
 use super::finding::{Finding, Report};
 use crate::base::environment::event_log;
+use crate::base::names::LockName;
 use crate::lock::events::{
-    LogProblem, RootLogState, describe_unreadable_log, enable_command, find_log_problem, look_at_root_log,
-    name_rotators, root_log_path,
+    LogProblem, RootLogState, describe_unreadable_log, enable_command, find_log_problem, hint_to_mark,
+    look_at_root_log, name_rotators, root_log_path,
 };
 use crate::lock::log_flag::is_logged;
+use crate::os;
 use crate::store::Store;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 
 const EVENT_LOG: &str = "event log";
@@ -34,16 +36,21 @@ pub(super) fn check_root_log(store: &Store, report: Report) {
             return report(Finding::from_store_error(EVENT_LOG, &describe_unreadable_log(&path, error, true)));
         }
     };
-    let is_left_out = |path| fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && !is_logged(data.mode()));
-    let left_out = store.names().iter().filter(|name| is_left_out(store.lock_path(name))).count();
+    let look = |name: &LockName| fs::symlink_metadata(store.lock_path(name)).ok();
+    let files = store.names().iter().filter_map(look).collect::<Vec<Metadata>>();
+    let left_out: Vec<&Metadata> = files.iter().filter(|data| data.is_file() && !is_logged(data.mode())).collect();
     let rotates = name_rotators(&path).map(|names| format!("; only {names} can rotate it")).unwrap_or_default();
     let found = format!("{} has the events, {} KiB with the older file{rotates}", path.display(), size.div_ceil(1024));
-    report(match left_out {
-        0 => Finding::fine(EVENT_LOG, found),
-        number => {
+    // Only its owner and root can mark a file.
+    let is_of_other = |data: &Metadata| data.uid() != os::user_id();
+    let unmarked = left_out.iter().find(|data| is_of_other(data)).or(left_out.first());
+    report(match unmarked {
+        None => Finding::fine(EVENT_LOG, found),
+        Some(unmarked) => {
+            let number = left_out.len();
             let plural = if number == 1 { "" } else { "s" };
             let found = format!("{found}; the events of {number} lock file{plural} are not logged");
-            Finding::note(EVENT_LOG, found).hint(format!("run `{}` again", enable_command()))
+            Finding::note(EVENT_LOG, found).hint(hint_to_mark(&path, unmarked))
         }
     });
 }

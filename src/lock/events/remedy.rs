@@ -164,6 +164,12 @@ pub(super) fn command_for_any_user(log: &Path, option: &str) -> String {
     }
 }
 
+/// Returns the next step for a user of a lock whose name leads to something other than a lock file.
+#[must_use]
+pub fn hint_to_remove(path: &Path) -> String {
+    format_command(&format!("rm -r {}", quote_path(path)), may_remove(path))
+}
+
 fn format_command(command: &str, is_allowed: bool) -> String {
     if is_allowed { format!("run `{command}`") } else { format!("run as root: `{command}`") }
 }

@@ -11,6 +11,7 @@ use super::rotation::{
 use crate::base::environment::is_system_requested;
 use crate::lock::holders::LeasedFile;
 use crate::lock::log_flag::{LOG_NAME, WRITE, flag_path, is_on, is_trusted};
+use crate::lock::open::find_planted_names;
 use crate::os::{self, word_for};
 use crate::store::error::StoreError;
 use crate::store::{Store, creation};
@@ -37,7 +38,7 @@ pub enum RootLogState {
 pub struct SwitchedLog {
     /// The path of the log.
     pub log: PathBuf,
-    /// The type of the file at this path, if that is no regular file. Such a file is left as it is when the log is turned off.
+    /// The word for the file at this path, if it is no log. Such a file is left as it is when the log is turned off.
     pub obstacle: Option<&'static str>,
     /// The lock files whose flag could not be changed, and the reason.
     pub failed: Vec<(PathBuf, io::Error)>,
@@ -101,14 +102,16 @@ pub fn disable_root_log(store: &Store) -> Result<Option<SwitchedLog>, StoreError
         data => Some(data.map_err(fail)?),
     };
     // A file of another type gets no lines: it is not opened, because that can block, and its mode is left alone.
-    let obstacle = there.as_ref().filter(|data| !data.is_file()).map(|data| word_for(data.file_type()));
+    let mut obstacle = there.as_ref().filter(|data| !data.is_file()).map(|data| word_for(data.file_type()));
     if there.is_some() && obstacle.is_none() {
         let file = os::open_unblocked(&log).map_err(|error| fail(explain_failure(error, &log)))?;
         let data = file.metadata().and_then(check_kind).map_err(fail)?;
         let mode = data.mode() & 0o777 & !WRITE;
         // No line is written to another log. It may be a file of this user that another one has linked, so its mode is left alone.
-        if check_trusted(data, &log).is_ok() {
-            file.set_permissions(Permissions::from_mode(mode)).map_err(fail)?;
+        match check_trusted(data.clone(), &log) {
+            Ok(_) => file.set_permissions(Permissions::from_mode(mode)).map_err(fail)?,
+            Err(_) if check_creator(data, &log).is_err() => obstacle = Some("file of another user"),
+            Err(_) => obstacle = Some("file with another name (hard link)"),
         }
     }
     let failed = flag_all(store, false)?;
@@ -135,6 +138,16 @@ pub fn describe_unreadable_log(log: &Path, source: io::Error, is_of_root: bool) 
 #[must_use]
 pub fn switch_command(log: &Path, on: bool) -> String {
     command_for_any_user(log, if on { "--enable" } else { "--disable" })
+}
+
+/// Returns the next step for a user of the lock file at `path`, which is not marked, so that its events are not logged.
+#[must_use]
+pub fn hint_to_mark(path: &Path, data: &fs::Metadata) -> String {
+    if [data.uid(), 0].contains(&os::user_id()) {
+        format!("run `{}` again", enable_command())
+    } else {
+        format!("run as root: `{}`", command_for_any_user(path, "--enable"))
+    }
 }
 
 /// Returns the log of a state root, if it is a regular file, and was created by a user who decides about the directory. In a directory
@@ -175,8 +188,14 @@ fn turn_on(log: &Path) -> io::Result<()> {
 fn flag_all(store: &Store, logged: bool) -> Result<Vec<(PathBuf, io::Error)>, StoreError> {
     let mut failed = Vec::new();
     for name in store.try_names()? {
+        let target = store.target(&name);
+        // Another user may have linked a file there that must not change.
+        let check = |data: &fs::Metadata| match find_planted_names(&target, data.nlink()) {
+            None => Ok(()),
+            Some(planted) => Err(io::Error::new(io::ErrorKind::PermissionDenied, planted)),
+        };
         let path = store.lock_path(&name);
-        if let Err(error) = flag_path(&path, logged) {
+        if let Err(error) = flag_path(&path, logged, check) {
             let error = LeasedFile::name_in(error, &path);
             failed.push((path, error));
         }

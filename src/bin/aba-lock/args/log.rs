@@ -61,8 +61,9 @@ pub(crate) const JSON: [(&str, &str); 18] = [
 /// log on, and only they can rename it. Calls of other users append to it until it has 4 MiB. Then their events are dropped, until a call of
 /// root or of the owner rotates it; --enable does, too. Any user can make such a log larger. Calls read only the
 /// last 5 MiB of a log, and of the one before it, and a rotation removes a larger one. In a directory that several users share, a call that cannot write to the log says
-/// nothing, because any of these users could cause that: `doctor` and `log` name the reason, with the next step. A file that another user
-/// has put in the place of the log is neither read nor written.
+/// nothing, because any of these users could cause that: `doctor` and `log` name the reason, with the next step. In a
+/// sticky directory, a file that another user has put in the place of the log is neither read nor written. In a directory of a group that
+/// is not sticky, each member may replace the log.
 ///
 /// The oldest holding comes first. If a script or another process ends while it holds a lock, the kernel releases it, and no process is
 /// left to log that. Then the end lies between two times: the last event that proves the holding, and the next event

@@ -15,13 +15,14 @@ use aba_lock::base::target::Target;
 use aba_lock::error::Error;
 use aba_lock::lock::events::{
     RootLogState, TASK_PREFIX, describe_unreadable_log, disable_root_log, enable_root_log, find_log_problem,
-    find_trusted_log, look_at_root_log, root_log_path,
+    find_trusted_log, hint_to_mark, hint_to_remove, look_at_root_log, root_log_path,
 };
 use aba_lock::lock::history::{
     Chronicle, LogFollower, LogSource, LoggedEvent, for_each_event, reopen_inherited_holdings, settle_open_holdings,
 };
 use aba_lock::lock::holders::{self, Availability};
 use aba_lock::lock::log_flag::is_logged;
+use aba_lock::os::word_for;
 use aba_lock::store::Store;
 use jiff::Timestamp;
 use std::fs::{self, Metadata};
@@ -90,15 +91,18 @@ impl WantedLock {
             Self::File(_) if !stores.is_empty() => Some(LogGap::OfFile),
             Self::Named { name, .. } if !stores.is_empty() => {
                 let name = LockName::parse(name).ok()?;
-                let paths: Vec<PathBuf> = stores.iter().map(|store| store.lock_path(&name)).collect();
-                let files: Vec<Metadata> = paths.iter().filter_map(|path| fs::symlink_metadata(path).ok()).collect();
-                if files.is_empty() {
-                    return Some(LogGap::NoLockFile);
+                let paths = stores.iter().map(|store| store.lock_path(&name));
+                let look = |path: PathBuf| fs::symlink_metadata(&path).ok().map(|data| (path, data));
+                let files: Vec<(PathBuf, Metadata)> = paths.filter_map(look).collect();
+                let Some((path, data)) = files.first() else { return Some(LogGap::NoLockFile) };
+                if let Some((path, data)) = files.iter().find(|(_, data)| !data.is_file()) {
+                    return Some(LogGap::NotAFile(word_for(data.file_type()), hint_to_remove(path)));
                 }
-                if paths.iter().any(|path| holders::find_availability(path) == Availability::Held) {
+                if files.iter().any(|(path, _)| holders::find_availability(path) == Availability::Held) {
                     return Some(LogGap::HeldNow);
                 }
-                (!files.iter().any(|data| is_logged(data.mode()))).then_some(LogGap::NotLogged)
+                let is_logged = files.iter().any(|(_, data)| is_logged(data.mode()));
+                (!is_logged).then(|| LogGap::NotLogged(hint_to_mark(path, data)))
             }
             _ => None,
         }

@@ -4,6 +4,7 @@ use super::stream::{print, print_message};
 use super::text::{escape_controls, format_command, format_key};
 use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::format_io_error;
+use aba_lock::lock::error::PlantedNames;
 use aba_lock::lock::events::{LogProblem, SwitchedLog, enable_command, switch_command};
 use aba_lock::lock::history::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait};
 use aba_lock::lock::holders::LeasedFile;
@@ -46,14 +47,16 @@ pub(crate) struct EmptyHistory<'a> {
 }
 
 /// The reason why a log has no event of a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum LogGap {
     /// There is no lock file of this name.
     NoLockFile,
     /// The lock is held by a process that has acquired it before the log was turned on, or that does not log.
     HeldNow,
-    /// The log was turned on before a shell created the lock file.
-    NotLogged,
+    /// The log was turned on before a shell created the lock file. This is the hint.
+    NotLogged(String),
+    /// The name leads to a file of this type. The hint removes it.
+    NotAFile(&'static str, String),
     /// Only the log of `ABA_LOCK_LOG` has locks of files.
     OfFile,
 }
@@ -72,12 +75,13 @@ pub(crate) fn report_empty_history(empty: &EmptyHistory) {
             format!("{what}{} in {logs}, which {verb} at {beginning}", within.unwrap_or_default())
         }
     };
-    let hint = empty.gap.map(|gap| match gap {
+    let hint = empty.gap.as_ref().map(|gap| match gap {
         LogGap::NoLockFile => "no lock file has this name: `aba-lock list` shows all locks".to_owned(),
         LogGap::HeldNow => {
             "the lock is held now: `aba-lock status` shows the holder, which has not logged that".to_owned()
         }
-        LogGap::NotLogged => format!("the events of this lock are not logged: run `{}` again", enable_command()),
+        LogGap::NotLogged(hint) => format!("the events of this lock are not logged: {hint}"),
+        LogGap::NotAFile(kind, hint) => format!("a {kind} is in the place of its lock file: {hint}"),
         LogGap::OfFile => "locks of files are only in the log of ABA_LOCK_LOG".to_owned(),
     });
     print_message(&text, hint.as_deref());
@@ -123,7 +127,8 @@ pub(crate) fn print_switched(switched: &SwitchedLog, on: bool) {
         let hint = is_refused.then(|| format!("run as root: `{}`", switch_command(&switched.log, on)));
         let again =
             |leased: &LeasedFile| format!("{}; then run `{}`", leased.hint(), switch_command(&switched.log, on));
-        print_message(&text, LeasedFile::find_in(error).map(again).or(hint).as_deref());
+        let planted = PlantedNames::find_in(error).map(PlantedNames::hint);
+        print_message(&text, LeasedFile::find_in(error).map(again).or(planted).or(hint).as_deref());
     }
 }
 

@@ -9,7 +9,8 @@
 //!
 //! # Promises
 //!
-//! - An attempt of another process never fails because of this one. It opens no lock file for writing and creates none.
+//! - An attempt of another process never fails because of this one. It creates no lock file, and opens one for
+//!   writing only if another user may have a lease on it.
 //! - A lock counts as free if it was free at some moment. With several locks, each was free at some moment, not all of them at
 //!   the same time. A lock that is free only for an instant may be missed: the waiter then waits for the next moment.
 //! - A file that does not exist is free. If the file at the path is replaced, only the new one counts.
@@ -41,7 +42,7 @@ use crate::lock::holders::{self, Availability, ranges};
 use crate::lock::open::{INSTANT, check_links, check_lock_file, find_planted_names, stays_leased};
 use crate::lock::wait::{Contention, MOMENT, Waiting};
 use crate::os::proc::{lock_table, process};
-use crate::os::{FileWatch, Mode, Process};
+use crate::os::{self, FileWatch, Mode, Process};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -227,7 +228,11 @@ impl FreeWait {
             // The lock cannot be acquired either while the file cannot be opened.
             let left = self.deadline().map_or(INSTANT, |deadline| deadline.saturating_duration_since(Instant::now()));
             let patience = if self.limit == Some(Duration::ZERO) { INSTANT } else { left.min(INSTANT) };
-            let is_leased = found == Availability::Free && stays_leased(&target.path, patience);
+            // Only the owner of a private file can take a lease on it.
+            let is_leased = found == Availability::Free
+                && data.mode() & 0o077 != 0
+                && os::is_leased(&target.path)
+                && stays_leased(&target.path, patience.min(holders::find_lease_patience(&target.path)));
             if found == Availability::Free
                 && find_planted_names(target, data.nlink()).is_some_and(|it| !it.is_replaceable())
             {

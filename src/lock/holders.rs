@@ -32,7 +32,7 @@ mod tree;
 mod waiter;
 
 pub use holder::{Holder, format_pids};
-pub use lease::{FileLease, LeasedFile, find_lease, find_listed_lease};
+pub use lease::{FileLease, LeasedFile, find_lasting_lease, find_lease, find_lease_patience, find_listed_lease};
 pub use lock_file::derive_label;
 pub(crate) use lock_file::{identify_file, identify_file_in};
 pub use observe::{find_availability, observe_all, observe_briefly, observe_lock, observe_store};

@@ -109,25 +109,35 @@ pub enum Refusal {
     Unproved,
 }
 
-/// Ends the holders of the lock at `path`, and waits until they have released it.
+/// Ends the holders of the lock at `path`, and waits until they have released it. Then does the same for a file lease that lasts.
 #[must_use]
 pub fn end_holders(path: &Path, plan: &KillPlan) -> ForcedRelease {
-    end_holders_by(&Unrestricted, path, plan)
+    end_holders_of_kinds(&[LockKind::Flock, LockKind::Lease], path, plan)
 }
 
 /// Does the same as [`end_holders`] for all locks on a file of the user: first for the one of flock(2), then for those of fcntl(2).
 #[must_use]
 pub fn end_holders_of_file(path: &Path, plan: &KillPlan) -> ForcedRelease {
-    let mut first = end_holders(path, plan);
-    if !matches!(first.outcome, ReleaseOutcome::Released) {
-        return first;
-    }
-    let mut both = end_holders_of_kind(LockKind::Fcntl, &Unrestricted, path, plan);
-    first.signalled.append(&mut both.signalled);
-    ForcedRelease { signalled: first.signalled, outcome: both.outcome }
+    end_holders_of_kinds(&[LockKind::Flock, LockKind::Fcntl, LockKind::Lease], path, plan)
 }
 
-/// Does the same as [`end_holders`], within the rules.
+fn end_holders_of_kinds(kinds: &[LockKind], path: &Path, plan: &KillPlan) -> ForcedRelease {
+    let mut signalled = Vec::new();
+    for kind in kinds {
+        // `clean` has a lease for an instant.
+        if *kind == LockKind::Lease && holders::find_lasting_lease(path).is_none() {
+            continue;
+        }
+        let mut release = end_holders_of_kind(*kind, &Unrestricted, path, plan);
+        signalled.append(&mut release.signalled);
+        if !matches!(release.outcome, ReleaseOutcome::Released) {
+            return ForcedRelease { signalled, outcome: release.outcome };
+        }
+    }
+    ForcedRelease { signalled, outcome: ReleaseOutcome::Released }
+}
+
+/// Ends the holders of a lock of flock(2) at `path`, within the rules.
 pub(super) fn end_holders_by(rules: &dyn ReleaseRules, path: &Path, plan: &KillPlan) -> ForcedRelease {
     end_holders_of_kind(LockKind::Flock, rules, path, plan)
 }

@@ -8,8 +8,9 @@
 //!
 //! The owner of a file can take a lease on it (fcntl(2)). Then the kernel blocks each open(2) until that process gives up the lease, or
 //! for at most 45 s, and in a directory that users share, the process may take it again at once. With `O_NONBLOCK`, open(2) fails with
-//! `EWOULDBLOCK`. [`clean`](super::clean) has a lease for an instant, so each caller tries again for [`INSTANT`] at least. Then a lease
-//! counts as a lock that another process holds: the call fails, or tries again until its time is over.
+//! `EWOULDBLOCK`. [`clean`](super::clean) has a lease for an instant, so each caller tries again for a time
+//! ([`find_lease_patience`](super::holders::find_lease_patience)). Then a lease counts as a lock that another process holds: the call
+//! fails, or tries again until its time is over.
 
 use crate::base::target::{Kind, Target};
 use crate::lock::error::{LockError, PlantedNames};

@@ -42,9 +42,17 @@ fn a_lease_counts_as_a_lock_that_its_process_holds() {
     scene.aba(["flock", "-n"]).arg(&path).arg("true").status(1).err("").run();
     scene.aba(["flock", "-E", "9", "-w", "0.3"]).arg(&path).arg("true").status(9).err("").run();
     scene.aba(["flock", "--verbose", "-n"]).arg(&path).arg("true").status(1).err(&cause).run();
-    scene.aba(["status", "a"]).status(1).out("a: free\n").out(format!("  problem: its lock file {cause}")).run();
-    let state = scene.aba(["status", "--json", "a"]).status(1).json();
+    let problem = format!("  problem: its lock file {cause}");
+    scene.aba(["status", "a"]).status(0).out("a: held by a file lease\n").out(&problem).run();
+    scene.aba(["status", "-q", "a"]).status(0).run();
+    let state = scene.aba(["status", "--json", "a"]).status(0).json();
     assert!(state["problem"].as_str().unwrap().contains(&cause), "{state}");
+    assert_eq!((&state["state"], &state["lease"]["holders"][0]["pid"]), (&"held".into(), &holder.pid().into()));
+    let listed = &scene.aba(["list", "--json"]).json()["locks"][0];
+    assert_eq!((&listed["state"], &listed["lease"]["holders"][0]["pid"]), (&"held".into(), &holder.pid().into()));
+    scene.aba(["list"]).out(" held ").out("python3 -c").out(" (file lease)\n").run();
+    scene.aba(["list", "--held"]).out(" (file lease)\n").run();
+    scene.aba(["unlock", "a"]).status(75).err("a cannot be released from here: held by pid ").run();
     assert_eq!(state["remedy"], format!("end that process with `kill {}`", holder.pid()));
     let (_, found) = scene.aba(["doctor"]).run_unchecked();
     assert!(found.out.contains("has a file lease on it"), "{}", found.out);
@@ -149,4 +157,49 @@ fn a_lease_on_a_file_of_a_task_is_named_with_the_process() {
     }
     holder.release();
     scene.once(["-w", "-i", "j"]).run();
+}
+
+#[test]
+fn a_lease_on_a_file_of_the_user_counts_as_a_lock_also_for_the_kind_of_fcntl() {
+    let scene = Scene::new();
+    let holder = take_lease(&scene);
+    let path = scene.lock_file("a");
+    let call = |words: &[&str], file_option: &[&str]| {
+        let mut call = scene.aba(words.iter().copied());
+        call = call.arg("--file").arg(&path);
+        call.args(file_option.iter().copied())
+    };
+    let cause = format!("its lock file cannot be opened: pid {} (", holder.pid());
+    for kind in [&["lock"][..], &["lock", "--fcntl"]] {
+        call(&[kind, &["-n"]].concat(), &["--", "true"]).status(75).err(format!("cannot be acquired: {cause}")).run();
+        let late = call(&[kind, &["-t", "0.3"]].concat(), &["--", "true"]);
+        late.status(124).err("timed out after 0.3 s").err(&cause).run();
+    }
+    call(&["status"], &[]).status(0).out(": held by a file lease\n").out(&cause).run();
+    call(&["status", "-q"], &[]).status(0).run();
+    call(&["unlock"], &[]).status(75).err("cannot be released from here: held by pid ").run();
+    call(&["unlock", "--kill"], &[]).status(0).err(format!("ended pid {} (", holder.pid())).run();
+    call(&["status"], &[]).status(1).out(": free\n").run();
+    drop(holder);
+}
+
+#[test]
+fn a_process_with_a_lease_is_ended_as_a_holder_with_the_child_that_inherited_the_lease() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    set_mode(scene.lock_file("a"), 0o666);
+    let program = "import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+f = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+signal.alarm(60)
+if os.fork():
+    print('held', flush=True)
+else:
+    signal.alarm(60)
+signal.pause()";
+    let _holder = scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).hold();
+    let ended = scene.aba(["unlock", "a", "--kill"]).status(0).err("ended pid ").run();
+    assert_eq!(ended.err.matches("ended pid ").count(), 2, "{}", ended.err);
+    scene.aba(["lock", "-n", "a", "--", "true"]).run();
 }

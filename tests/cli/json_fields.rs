@@ -126,11 +126,10 @@ fn the_fields_of_status_and_list_are_documented() {
 
     let printed = scene.aba(["list", "--json"]).json();
     printed["locks"].as_array().unwrap().iter().for_each(|lock| add_fields(&mut list, lock));
-    // Only `status` has them: the lock of the other scope, the usual time, the problem of its file, the processes below the holders, and the locks of fcntl(2),
+    // Only `status` has them: the lock of the other scope, the usual time, the processes below the holders, and the locks of fcntl(2),
     // which are those of a file. `list` has one list for all names at the server.
     status.remove("remote");
     status.remove("processes");
-    status.remove("problem");
     status.remove("usual_seconds");
     status.remove("other_scope");
     status.get_mut("fcntl").unwrap().clear();

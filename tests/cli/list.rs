@@ -129,7 +129,7 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
     let json = |args: &[&str], status| -> Value { scene.aba(args).status(status).json() };
     let (a, b, list) =
         (json(&["status", "--json", "a"], 0), json(&["status", "--json", "b"], 1), json(&["list", "--json"], 0));
-    let all = "age_seconds fcntl hidden holders key max_time_seconds mode name path pid_file promised_run record remaining_seconds remedy \
+    let all = "age_seconds fcntl hidden holders key lease max_time_seconds mode name path pid_file problem promised_run record remaining_seconds remedy \
                removed scope since slots state waiters";
     for one in [&list["locks"][0], &list["locks"][1]] {
         assert_eq!(keys(one), all);
@@ -137,7 +137,7 @@ fn the_json_of_status_and_list_describes_holders_and_waiters() {
     for one in [&a, &b] {
         let all = all
             .replace("name path", "name other_scope path")
-            .replace("pid_file", "pid_file problem processes")
+            .replace("problem", "problem processes")
             .replace("state ", "state usual_seconds ");
         assert_eq!(keys(one), all);
     }

@@ -25,6 +25,11 @@ fn a_hard_link_in_place_of_a_lock_file_is_refused_and_not_written() {
             assert_eq!(output.status.code(), Some(125), "{}", text(&output));
             assert!(text(&output).contains("aba-a.lock: it has 2 names (hard links), and other users may write "));
         }
+        let refused = "its lock file is refused: it has 2 names (hard links)";
+        let listed = text(&ALICE.call(&place, "022", &["list"]));
+        assert!(listed.contains("refused") && listed.contains(refused), "{listed}");
+        let output = ALICE.call(&place, "022", &["unlock", "a", "--kill"]);
+        assert!(text(&output).contains(refused) && text(&output).contains("hint: run as root: "), "{}", text(&output));
         assert_eq!(fs::read(&file).unwrap(), b"");
         // A process has the file open, so the owner is refused, too, and the name stays.
         let open = fs::File::open(&file).unwrap();

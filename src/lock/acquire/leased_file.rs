@@ -4,8 +4,9 @@ use super::Attempt;
 use crate::base::target::{Target, Wait};
 use crate::lock::error::LockError;
 use crate::lock::events::LockEvent;
+use crate::lock::holders;
 use crate::lock::linked_file::open_or_replace;
-use crate::lock::open::{INSTANT, is_lease_error};
+use crate::lock::open::is_lease_error;
 use crate::lock::wait::{MOMENT, Waiting};
 use crate::os;
 use crate::store::Store;
@@ -37,7 +38,7 @@ impl Attempt<'_> {
         // If this call logs nothing, an earlier one of the script has tried already.
         let first = match (blocks, self.request.logs_contention) {
             (true, _) => MOMENT.min(left()),
-            (false, true) => INSTANT,
+            (false, true) => holders::find_lease_patience(&target.path),
             (false, false) => Duration::ZERO,
         };
         let mut opened = open_or_replace(target, store, first);

@@ -20,7 +20,8 @@
 use super::byte_range::ByteRange;
 use crate::base::target::{Kind, Wait};
 use crate::lock::error::LockError;
-use crate::lock::open::{INSTANT, open_in_turn};
+use crate::lock::holders;
+use crate::lock::open::open_in_turn;
 use crate::os::{self, Alarm, Mode};
 use crate::store::creation;
 use std::fs::{self, File, OpenOptions};
@@ -72,7 +73,7 @@ impl Lockable {
         // An exclusive lock of fcntl(2) needs a descriptor for writing.
         let writable = operation.range.is_some() && operation.mode == Some(Mode::Exclusive);
         let deadline = find_deadline(operation.wait);
-        let file = open(path, writable, find_patience(operation.wait, deadline))
+        let file = open_in_time(path, writable, (operation.wait, deadline))
             .map_err(|source| explain_open_error(path, source, operation.wait))?;
         Ok(Self {
             file: LockableFile::Opened { path: path.to_owned(), file: Some(file), writable },
@@ -166,13 +167,13 @@ impl Lockable {
     /// Opens the file to which the path leads now, and creates it if it does not exist. If it cannot exist, because its
     /// directory was removed, there is no open file afterwards.
     fn reopen(&mut self) -> io::Result<()> {
-        let patience = find_patience(self.operation.wait, self.deadline);
+        let time = (self.operation.wait, self.deadline);
         let LockableFile::Opened { path, file, writable } = &mut self.file else { return Ok(()) };
         // The old file is closed first, because the process may be at its limit of descriptors. The lock on the old file
         // no longer excludes other processes.
         *file = None;
         for _ in 0..MAX_OPENS {
-            let missing = match open(path, *writable, patience) {
+            let missing = match open_in_time(path, *writable, time) {
                 Ok(again) => {
                     *file = Some(again);
                     return Ok(());
@@ -256,9 +257,19 @@ fn find_deadline(wait: Wait) -> Option<Instant> {
 /// Returns the time for which the file is opened again while another process has a lease on it.
 fn find_patience(wait: Wait, deadline: Option<Instant>) -> Duration {
     match (wait, deadline) {
-        (Wait::No, _) => INSTANT,
+        (Wait::No, _) => Duration::ZERO,
         (_, Some(deadline)) => deadline.saturating_duration_since(Instant::now()),
         _ => Duration::MAX,
+    }
+}
+
+/// Opens the file. A lease of another process counts as a lock that it holds.
+fn open_in_time(path: &Path, writable: bool, (wait, deadline): (Wait, Option<Instant>)) -> io::Result<File> {
+    match open(path, writable, find_patience(wait, deadline)) {
+        Err(error) if wait == Wait::No && error.kind() == io::ErrorKind::WouldBlock => {
+            open(path, writable, holders::find_lease_patience(path))
+        }
+        opened => opened,
     }
 }
 

@@ -1,13 +1,23 @@
 //! File leases (fcntl(2)) that keep other processes from opening a lock file.
+//!
+//! A lease that lasts counts as a lock that its process holds. A process that takes leases as intended gives one up when another process
+//! wants to open the file, and [`clean`](crate::lock::clean) has one for an instant, so an attempt to open the file is repeated for a time
+//! ([`find_lease_patience`]).
 
 use super::holder::Holder;
 use super::lock_file::identify_file;
 use crate::base::text::shorten;
+use crate::lock::open::{INSTANT, stays_leased};
+use crate::lock::peer;
 use crate::os;
 use crate::os::proc::{lock_table, process};
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+/// The time in which another program than aba-lock gives up a lease when a process wants to open the file.
+const BRIEFLY: Duration = Duration::from_millis(50);
 
 /// The maximum number of characters of a command in a message.
 const MAX_COMMAND: usize = 120;
@@ -83,3 +93,18 @@ impl fmt::Display for LeasedFile {
 }
 
 impl std::error::Error for LeasedFile {}
+
+/// Returns the time after which a lease on the file at `path` lasts: the time of [`clean`](crate::lock::clean), if the process that has
+/// taken it is aba-lock or cannot be seen.
+#[must_use]
+pub fn find_lease_patience(path: &Path) -> Duration {
+    let taker = find_listed_lease(path).and_then(|lease| lease.taker);
+    if taker.is_none_or(|taker| peer::is_helper(taker.pid)) { INSTANT } else { BRIEFLY }
+}
+
+/// Returns the lease because of which the lock file at `path` cannot be opened, if it lasts.
+#[must_use]
+pub fn find_lasting_lease(path: &Path) -> Option<FileLease> {
+    let lasts = os::is_leased(path) && stays_leased(path, find_lease_patience(path));
+    lasts.then(|| find_listed_lease(path).unwrap_or(FileLease { taker: None }))
+}

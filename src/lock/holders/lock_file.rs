@@ -51,10 +51,29 @@ pub(crate) fn identify_file_in(directory: &Path, path: &Path) -> WantedFile {
 /// A lock file, and its content before the processes are examined. If the lock is free then, the content counts.
 pub(super) struct LockFile {
     pub(super) file: WantedFile,
-    pub(super) kind: Option<FileType>,
     pub(super) content: Content,
+    pub(super) facts: LockFileFacts,
+}
+
+/// The facts about a lock file that `list` shows, if they hold.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LockFileFacts {
+    pub(super) kind: Option<FileType>,
     /// True if calls with `--coalesce` that have ended may rely on a run.
     pub(super) may_have_promise: bool,
+    /// The number of names of the file (hard links). 0: it is not known.
+    pub(super) names: u64,
+    /// True if the file is not private. The owner of a file can take a lease on it.
+    pub(super) is_shared: bool,
+    /// True if the file was not opened because of a lease.
+    pub(super) is_leased: bool,
+}
+
+impl LockFileFacts {
+    /// Returns true if another user may have a lease on the file.
+    pub(super) fn may_be_leased(&self) -> bool {
+        self.is_shared || self.is_leased
+    }
 }
 
 impl LockFile {
@@ -73,16 +92,25 @@ impl LockFile {
 
     /// Opens a file once, and reads all facts through its descriptor.
     fn examine(path: PathBuf) -> Self {
-        if let Ok(open) = os::open_to_look(&path)
+        let opened = os::open_to_look(&path);
+        let is_leased = opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        if let Ok(open) = opened
             && let Ok(data) = open.metadata()
         {
             let content = if data.is_file() { record::read(&open) } else { Content::Empty };
             let may_have_promise = data.is_file() && promise::has_promised_run(&open);
             let file = WantedFile { dev: data.dev(), ino: data.ino(), path, lost: false };
-            return Self { file, kind: Some(data.file_type()), content, may_have_promise };
+            let facts = LockFileFacts {
+                kind: Some(data.file_type()),
+                may_have_promise,
+                names: data.nlink(),
+                is_shared: data.mode() & 0o077 != 0,
+                is_leased,
+            };
+            return Self { file, content, facts };
         }
         let (file, kind) = identify_with_type(path);
-        Self { file, kind, content: Content::Empty, may_have_promise: false }
+        Self { file, content: Content::Empty, facts: LockFileFacts { kind, is_leased, ..LockFileFacts::default() } }
     }
 }
 

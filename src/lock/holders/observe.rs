@@ -5,13 +5,15 @@
 
 use super::belief::{Sight, judge_record};
 use super::holder::Holder;
-use super::lock_file::{LockFile, identify_file, identify_file_in, identify_files};
+use super::lease::find_lasting_lease;
+use super::lock_file::{LockFile, LockFileFacts, identify_file, identify_file_in, identify_files};
 #[cfg(not(linux))]
 use super::portable;
 use super::shortcut::{self, AllHolders};
 use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
 use super::waiter::name_ticket_holders;
 use crate::base::names::LockName;
+use crate::lock::open::find_planted_names;
 use crate::lock::peer;
 use crate::lock::promise;
 use crate::lock::record::{self, Content, Record};
@@ -22,7 +24,7 @@ use crate::os::proc::process;
 use crate::os::{Mode, word_for};
 use crate::store::error::StoreError;
 use crate::store::{self, Store};
-use std::fs::{self, FileType};
+use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -177,19 +179,29 @@ pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreE
     let root = fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_owned());
     let paths: Vec<PathBuf> = store.try_names()?.iter().map(|name| store.lock_path(name)).collect();
     let (mut wanted, mut contents, mut facts) = (Vec::new(), Vec::new(), Vec::new());
-    for LockFile { file, kind, content, may_have_promise } in LockFile::examine_all(&root, &paths) {
+    for LockFile { file, content, facts: found } in LockFile::examine_all(&root, &paths) {
         wanted.push(file);
         contents.push(content);
-        facts.push((kind, may_have_promise));
+        facts.push(found);
     }
     // Files that were removed from the directory follow the wanted ones, and have no type.
-    let facts = facts.into_iter().chain(iter::repeat((None, false)));
-    let named = |((file, mut state), (kind, may_have_promise)): ((WantedFile, LockState), (Option<FileType>, bool))| {
-        state.wrong_type = kind.filter(|kind| !kind.is_file()).map(word_for);
-        if may_have_promise {
+    let leased =
+        if facts.iter().any(LockFileFacts::may_be_leased) { lock_table::list_leased_files() } else { Vec::new() };
+    let facts = facts.into_iter().chain(iter::repeat(LockFileFacts::default()));
+    let named = |((file, mut state), facts): ((WantedFile, LockState), LockFileFacts)| {
+        let name = store::name_of(&file.path)?;
+        state.wrong_type = facts.kind.filter(|kind| !kind.is_file()).map(word_for);
+        let is_listed = || leased.iter().any(|id| id.ino == file.ino && *id == lock_table::file_id(&file));
+        if state.holding.is_none() && facts.may_be_leased() && (facts.is_leased || is_listed()) {
+            state.lease = find_lasting_lease(&file.path).map(Box::new);
+        }
+        if state.wrong_type.is_none() && facts.names > 1 {
+            state.planted = find_planted_names(&store.target(&name), facts.names).map(Box::new);
+        }
+        if facts.may_have_promise {
             state.promised = promise::find_promised_run(&file.path, state.availability() == Availability::Free);
         }
-        Some((store::name_of(&file.path)?, state))
+        Some((name, state))
     };
     let found = look_until_settled(wanted, contents, Some(&root), &AtomicBool::new(false));
     let mut states: Vec<_> = found.into_iter().zip(facts).filter_map(named).collect();

@@ -33,9 +33,10 @@ pub struct LockState {
     pub wrong_type: Option<&'static str>,
     /// An fcntl(2) lock on the file, which does not conflict with flock(2). Only looked for if the user named the file.
     pub range: Option<RangeHolding>,
-    /// A lease because of which the lock file cannot be opened. Only looked for by `status`, and for messages about a wait.
+    /// A lease because of which the lock file cannot be opened, which counts as a lock. Only looked for by `status`, `list` and `unlock`, and
+    /// for messages about a wait.
     pub lease: Option<Box<FileLease>>,
-    /// The names of the lock file because of which it is refused. Only looked for by `status`.
+    /// The names of the lock file because of which it is refused. Only looked for by `status` and `list`.
     pub planted: Option<Box<PlantedNames>>,
     /// The run on which ended calls with `--coalesce` rely. Only looked for by `status` and `list`.
     pub promised: Option<PromisedRun>,
@@ -73,7 +74,9 @@ impl LockState {
     #[must_use]
     pub fn availability(&self) -> Availability {
         match self {
-            Self { holding: Some(_), .. } | Self { range: Some(_), .. } => Availability::Held,
+            Self { holding: Some(_), .. } | Self { range: Some(_), .. } | Self { lease: Some(_), .. } => {
+                Availability::Held
+            }
             Self { unseen: None, blind_spot: None, wrong_type: None, .. } => Availability::Free,
             _ => Availability::Unknown,
         }

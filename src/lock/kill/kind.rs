@@ -1,6 +1,8 @@
-//! The two kinds of locks whose holders a forced release ends: those of flock(2), and on files of the user also those of fcntl(2).
+//! The kinds of locks whose holders a forced release ends: those of flock(2), on files of the user also those of fcntl(2), and file leases,
+//! which keep other processes from opening the file.
 
 use crate::lock::holders::{self, LockState, ranges};
+use crate::os::proc::leaseholders;
 use crate::os::proc::lock_table::{self, FileId, KernelLock, ListedLock, NO_LOCKER, WantedFile};
 use crate::os::proc::openers::{self, LockingProcess, Scan};
 use std::collections::BTreeSet;
@@ -15,6 +17,8 @@ pub(super) enum LockKind {
     /// POSIX locks, whose locker is the process that holds the lock, and locks of an open file description, whose locker is
     /// [`NO_LOCKER`].
     Fcntl,
+    /// A file lease of fcntl(2), whose locker is the process that has taken it.
+    Lease,
 }
 
 impl LockKind {
@@ -22,6 +26,7 @@ impl LockKind {
     pub(super) fn find_openers(self, files: &[WantedFile]) -> Scan<LockingProcess> {
         match (self, files) {
             (Self::Fcntl, [file]) => openers::find_fcntl_holders(file),
+            (Self::Lease, [file]) => leaseholders::find_leaseholders(file),
             #[cfg(not(linux))]
             _ => holders::find_lock_holders(files),
             #[cfg(linux)]
@@ -40,6 +45,7 @@ impl LockKind {
             #[cfg(linux)]
             Self::Flock => openers::lock_on(pid, file).is_some_and(is_meant),
             Self::Fcntl => openers::fcntl_locks_on(pid, file).into_iter().any(is_meant),
+            Self::Lease => leaseholders::lease_on(pid, file).is_some_and(is_meant),
         }
     }
 
@@ -48,6 +54,7 @@ impl LockKind {
         match self {
             Self::Flock => holders::observe_lock(path),
             Self::Fcntl => LockState { range: ranges::find_range_lock(path), ..LockState::default() },
+            Self::Lease => LockState { lease: holders::find_lasting_lease(path).map(Box::new), ..LockState::default() },
         }
     }
 
@@ -65,6 +72,7 @@ impl LockKind {
                 let ranges = files.into_iter().flat_map(lock_table::range_locks);
                 ranges.filter_map(|range| range.pid).any(is_meant)
             }
+            Self::Lease => files.into_iter().filter_map(lock_table::find_lease_taker).any(is_meant),
         }
     }
 }

@@ -11,8 +11,8 @@ mod order;
 pub mod properties;
 mod whole;
 
-pub(super) use entry::parse_range_lock;
 pub use entry::{FileId, KernelLock, ListedLock, SlotUse};
+pub(super) use entry::{parse_lease, parse_range_lock};
 
 use crate::os::flock::Mode;
 use crate::os::number_map::{NumberMap, NumberSet};
@@ -20,7 +20,7 @@ use crate::os::priority::QueuePlace;
 use crate::os::proc::process;
 use crate::os::range::RangeLock;
 use crate::os::slot::{Slot, TURNSTILE};
-use entry::{parse_lease, parse_lock, parse_ticket};
+use entry::{parse_lock, parse_ticket};
 use order::{find_levels, find_waiters_between_places, sort_waiters};
 use std::fs::{self, Metadata};
 use std::io;
@@ -314,6 +314,13 @@ pub(crate) fn range_lock_of_others(file: FileId) -> Option<RangeLock> {
 pub(crate) fn find_lease_taker(file: FileId) -> Option<u32> {
     let text = process::read_whole("/proc/locks")?;
     text.lines().filter_map(parse_lease).find_map(|(leased, pid)| (leased == file).then_some(pid))
+}
+
+/// The files in the table on which a process has a lease (fcntl(2)).
+#[must_use]
+pub(crate) fn list_leased_files() -> Vec<FileId> {
+    let text = process::read_whole("/proc/locks").unwrap_or_default();
+    text.lines().filter_map(parse_lease).map(|(file, _)| file).collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::os::holding::find_mode_at;
 use crate::os::number_map::NumberMap;
 #[cfg(linux)]
 use crate::os::proc::lock_table::read_fdinfo_lock;
-use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_range_lock, range_owner};
+use crate::os::proc::lock_table::{FileId, KernelLock, WantedFile, parse_lease, parse_range_lock, range_owner};
 #[cfg(not(linux))]
 use crate::os::proc::portable;
 use crate::os::proc::process::{self, has_vanished};
@@ -117,6 +117,13 @@ impl ScannedDescriptor<'_> {
         });
         let lines = info.lines().filter_map(|line| line.strip_prefix("lock:"));
         lines.filter_map(|line| Some(parse_range_lock(line)?.1)).filter(|range| range.start < TURNSTILE).collect()
+    }
+
+    /// The process that has taken the lease on the file through this description.
+    pub(super) fn lease_taker(&self) -> Option<u32> {
+        let info = process::read_small(&self.path_in("fdinfo"))?;
+        let mut locks = info.lines().filter_map(|line| line.strip_prefix("lock:"));
+        locks.find_map(|line| Some(parse_lease(line)?.1))
     }
 
     /// The ticket of a caller with `--replace`.

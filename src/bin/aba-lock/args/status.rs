@@ -17,7 +17,7 @@ pub(crate) const LIST_EXIT_STATUS: [(&str, &str); 3] =
     [("0", "the list was printed"), ("2", "wrong usage"), ("125", "the state root cannot be read")];
 
 /// The members of a lock in `status --json` and `list --json`. Unknown values are null.
-pub(crate) const STATUS_JSON: [(&str, &str); 27] = [
+pub(crate) const STATUS_JSON: [(&str, &str); 28] = [
     ("name, path", "the name of the lock, and the path of its file"),
     ("scope", "user; system (--system); directory (that of ABA_LOCK_DIR); null with --file"),
     (
@@ -58,7 +58,7 @@ pub(crate) const STATUS_JSON: [(&str, &str); 27] = [
     ),
     (
         "problem",
-        "only in `status`: the reason why the lock cannot be acquired although it may be free, such as a file lease of another user",
+        "the reason why the lock cannot be acquired although no process may hold it: a file lease, or hard links to the lock file",
     ),
     (
         "usual_seconds",
@@ -85,6 +85,10 @@ pub(crate) const STATUS_JSON: [(&str, &str); 27] = [
     ),
     ("hidden", "true if some processes cannot be inspected by this user"),
     ("fcntl", "with --file: an fcntl(2) lock: mode, start, length (0: to the end), and its holders, as above"),
+    (
+        "lease",
+        "a file lease (fcntl(2)), which keeps other processes from opening the lock file, so that it is held: its holders, as above",
+    ),
     (
         "promised_run",
         "the run on which calls with --coalesce rely that have ended: owed (true if its waiter has ended), waiter_pid",

@@ -10,7 +10,7 @@ use crate::output::status::{LockView, print_descriptor_status, print_status, pri
 use aba_lock::base::target::{Kind, Target};
 use aba_lock::error::Error;
 use aba_lock::lock::history::LockPast;
-use aba_lock::lock::holders::{self, Availability, LockState, ranges};
+use aba_lock::lock::holders::{self, Availability, FileLease, LockState, ranges};
 use aba_lock::lock::log_flag::is_logged;
 use aba_lock::lock::{history, keeper, open, promise, release};
 use aba_lock::store::Store;
@@ -36,7 +36,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
     let data = open::check_lock_file(&target)?;
     let mut state = LockState::default();
     let mut here = if args.quiet {
-        holders::find_availability(&target.path)
+        match holders::find_availability(&target.path) {
+            Availability::Free if find_lease(&target, data.as_ref()).is_some() => Availability::Held,
+            known => known,
+        }
     } else {
         state = observe(&target, data.as_ref());
         state.availability()
@@ -87,16 +90,24 @@ fn list_all(args: &StatusArgs) -> Result<i32, Error> {
 /// Observes a lock, its holders and its waiters. `data` is the metadata of its file.
 fn observe(target: &Target, data: Option<&Metadata>) -> LockState {
     let mut state = holders::observe_lock(&target.path);
-    // Only the owner of a file can take a lease on it, so that is no problem for a private one.
-    let is_shared = |data: &Metadata| data.mode() & 0o077 != 0;
-    if state.holding.is_none() && data.is_some_and(is_shared) {
-        let find_lease = if target.kind == Kind::Named { holders::find_lease } else { holders::find_listed_lease };
-        state.lease = find_lease(&target.path).map(Box::new);
+    if state.holding.is_none() {
+        state.lease = find_lease(target, data).map(Box::new);
     }
     let planted = data.and_then(|data| open::find_planted_names(target, data.nlink()));
     state.planted = planted.map(Box::new);
     state.promised = promise::find_promised_run(&target.path, state.availability() == Availability::Free);
     state
+}
+
+/// Returns the lease because of which the lock file, which has this metadata, cannot be opened.
+fn find_lease(target: &Target, data: Option<&Metadata>) -> Option<FileLease> {
+    // Only the owner of a file can take a lease on it, so that is no problem for a private one.
+    data.filter(|data| data.mode() & 0o077 != 0)?;
+    // A file of another program is not opened without need, because the attempt is an event for the processes that watch it.
+    if target.kind != Kind::Named {
+        holders::find_listed_lease(&target.path)?;
+    }
+    holders::find_lasting_lease(&target.path)
 }
 
 /// Returns the past of a lock that is logged. `data` is the metadata of its file.

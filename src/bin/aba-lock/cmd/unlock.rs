@@ -36,9 +36,12 @@ pub(crate) fn run(args: &UnlockArgs) -> Result<i32, Error> {
             if args.file.is_some() {
                 state.range = ranges::find_range_lock(&target.path);
             }
+            if state.holding.is_none() {
+                state.lease = holders::find_lasting_lease(&target.path).map(Box::new);
+            }
             Ok(match (state.availability(), &state.holding) {
                 (Availability::Free, _) => exit::DONE,
-                (_, holding) if holding.is_some() || state.range.is_some() => {
+                (Availability::Held, _) => {
                     report_foreign_lock(&target, &state);
                     exit::BUSY
                 }

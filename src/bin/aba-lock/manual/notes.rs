@@ -15,7 +15,7 @@ could replace a file whose lock is held. A directory that all users may write to
 An access control list counts as what the bits of the group say, which are its mask: if they allow writing, a new lock file gets a list, \
 which lets those lock it who may write to the directory. A default list of the directory has no effect. Every user who shares a \
 directory can hold its locks, and so block the others. A file lease (fcntl(2)) on a lock file blocks them, too, and counts as a lock that \
-its process holds. A lock file with several names (hard links) is refused in such a directory, because another user may have made one. \
+its process holds, so `unlock --kill` ends that process. A lock file with several names (hard links) is refused in such a directory, because another user may have made one. \
 Calls of its owner and of root replace it, if no process uses it. The content of lock files is only shown: the kernel decides which process holds a \
 lock. In a directory that all users share, each user has tasks and numbers of their own, in the directories runner-UID and \
 reserve-UID. If another user has made one of these, commands that need it fail, and those that also show other things print a warning.

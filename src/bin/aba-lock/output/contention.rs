@@ -5,8 +5,8 @@ use super::hint::{
     hint_to_end, hint_to_wait_in_script,
 };
 use super::holder::{
-    describe_holder, describe_lease, describe_processes, describe_range_holders, describe_unknown,
-    describe_unseen_holder,
+    describe_holder, describe_lease, describe_leaseholder, describe_processes, describe_range_holders,
+    describe_unknown, describe_unseen_holder,
 };
 use super::progress::LockProgress;
 use super::stream::{print_message, report_log_failure};
@@ -141,9 +141,16 @@ pub(crate) fn report_fcntl_contention(error: &Error, instead: Option<&str>, read
     let is_busy = matches!(error, Error::Lock(LockError::Busy { .. }));
     let mut hint = if is_busy { format!("wait for it with `--wait`, or {see}") } else { see };
     let found = ranges::find_range_lock(path);
+    let lease = if found.is_none() { holders::find_lease(path) } else { None };
+    if lease.is_some() {
+        hint = hint.replace("show its holder", "show that process");
+    }
+    let cause = lease.map(|lease| format!("its lock file cannot be opened: {}", describe_lease(&lease)));
     let mut text = match &found {
         Some(range) if is_busy => format!("{label} is locked {}", describe_range_holders(range)),
         Some(range) => format!("{error}, locked {}", describe_range_holders(range)),
+        None if is_busy && cause.is_some() => format!("{label} cannot be acquired: {}", cause.unwrap_or_default()),
+        None if cause.is_some() => format!("{error}: {}", cause.unwrap_or_default()),
         None if is_busy => {
             format!("{label} was held a moment ago by {}", describe_unseen_holder(&LockState::default()))
         }
@@ -231,6 +238,10 @@ pub(crate) fn report_foreign_lock(target: &Target, state: &LockState) {
     if let Some(holding) = &state.holding {
         by.push(format!("held by {}", describe_holder(holding)));
         all.extend(holding.holders.iter().cloned());
+    }
+    if let Some(lease) = &state.lease {
+        by.push(format!("held by {}", describe_leaseholder(lease)));
+        all.extend(lease.taker.iter().cloned());
     }
     if let Some(range) = &state.range {
         by.push(format!("locked {}", describe_range_holders(range)));

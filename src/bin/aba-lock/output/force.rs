@@ -2,7 +2,8 @@
 
 use super::hint::{find_task, find_update_hint};
 use super::holder::{
-    describe_holder, describe_last_taker, describe_processes, describe_range_holders, describe_record,
+    describe_holder, describe_last_taker, describe_leaseholder, describe_processes, describe_range_holders,
+    describe_record,
 };
 use super::stream::print_message;
 use super::text::{escape_controls, format_command, format_target};
@@ -11,7 +12,10 @@ use aba_lock::base::target::{Kind, Target};
 use aba_lock::base::text::format_io_error;
 use aba_lock::lock::holders::{self, Availability, Holding, LockState, ranges};
 use aba_lock::lock::kill::{ForcedRelease, Refusal, ReleaseOutcome, SignalledProcess};
+use aba_lock::lock::open;
+use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 
 /// Reports the processes that were ended, and the result. With `quiet`, success is not reported. Returns the exit status.
 pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, quiet: bool) -> i32 {
@@ -49,21 +53,24 @@ pub(crate) fn report_forced_release(target: &Target, forced: &ForcedRelease, qui
     }
 }
 
-/// Observes the lock, and on a file of the user also the locks of fcntl(2), which `unlock --file` ends, too.
+/// Observes the lock and file leases, and on a file of the user also the locks of fcntl(2), which `unlock --file` ends, too.
 fn observe(target: &Target) -> LockState {
     let mut state = holders::observe_lock(&target.path);
     if target.kind != Kind::Named {
         state.range = ranges::find_range_lock(&target.path);
     }
+    if state.holding.is_none() && state.range.is_none() {
+        state.lease = holders::find_lasting_lease(&target.path).map(Box::new);
+    }
     state
 }
 
-/// Describes the holder of a lock of flock(2) or fcntl(2), in a phrase that follows "now".
+/// Describes the holder of a lock of flock(2) or fcntl(2), or of a lease, in a phrase that follows "now".
 fn describe_holder_of(state: &LockState) -> Option<String> {
     match (&state.holding, &state.range) {
         (Some(holding), _) => Some(format!("held by {}", describe_holder(holding))),
         (None, Some(range)) => Some(format!("locked {}", describe_range_holders(range))),
-        (None, None) => None,
+        (None, None) => state.lease.as_ref().map(|lease| format!("held by {}", describe_leaseholder(lease))),
     }
 }
 
@@ -133,7 +140,8 @@ fn report_refusal(what: &str, target: &Target, refusal: &Refusal) {
         ),
         Refusal::HolderUnseen(state) => {
             let taker = state.holding.as_ref().and_then(Holding::unseen_taker);
-            let fcntl = state.range.as_ref().map_or(&[][..], |range| &range.holders);
+            let lease = state.lease.as_ref().map_or(&[][..], |lease| lease.taker.as_slice());
+            let fcntl = state.range.as_ref().map_or(lease, |range| &range.holders);
             let why = match (&state.holding, taker) {
                 (None, _) if !fcntl.is_empty() => {
                     format!("cannot examine the descriptors of its holder, {}", describe_processes(fcntl))
@@ -178,7 +186,12 @@ fn report_refusal(what: &str, target: &Target, refusal: &Refusal) {
 
 /// Reports that no process had to be ended. The user may have mistyped the name.
 fn report_free(target: &Target) {
-    let has_file = target.path.exists();
+    let data = fs::symlink_metadata(&target.path).ok();
+    let has_file = data.is_some();
+    let free = format!("{} is free: no process to kill", target.label);
+    if let Some(planted) = data.and_then(|data| open::find_planted_names(target, data.nlink())) {
+        return print_message(&format!("{free}, but its lock file is refused: {planted}"), Some(&planted.hint()));
+    }
     let no_file =
         || target.name().map(|_| "no lock file has this name: show all locks with `aba-lock list`".to_owned());
     let hint = match find_task(target, has_file) {
@@ -186,7 +199,7 @@ fn report_free(target: &Target) {
         None if has_file => None,
         None => find_update_hint(target, has_file).or_else(no_file),
     };
-    print_message(&format!("{} is free: no process to kill", target.label), hint.as_deref());
+    print_message(&free, hint.as_deref());
 }
 
 fn describe_signalled(process: &SignalledProcess) -> String {
@@ -195,7 +208,9 @@ fn describe_signalled(process: &SignalledProcess) -> String {
 
 fn describe_obstacle(state: &LockState) -> String {
     match (&state.holding, &state.unseen) {
-        (None, _) if state.range.is_some() => "it belongs to another user, or is in another pid namespace".to_owned(),
+        (None, _) if state.range.is_some() || state.lease.is_some() => {
+            "it belongs to another user, or is in another pid namespace".to_owned()
+        }
         (Some(Holding { record: None, holders, .. }), _) if holders.is_empty() => {
             "it belongs to another user, or is in another pid namespace".to_owned()
         }

@@ -230,6 +230,24 @@ pub(crate) fn describe_lease(lease: &FileLease) -> String {
     format!("{taker} has a file lease on it")
 }
 
+/// Describes the process that has a file lease on a lock file. The phrase follows "held by".
+pub(crate) fn describe_leaseholder(lease: &FileLease) -> String {
+    let by = lease.taker.as_ref().map_or_else(
+        || "a process that cannot be seen from here".to_owned(),
+        |taker| {
+            format!("pid {} ({}), user {}", taker.pid, format_command(&taker.command), escape_controls(&taker.user))
+        },
+    );
+    format!("{by}, with a file lease")
+}
+
+/// Returns the reason why the lock cannot be acquired, although no process may hold it.
+pub(crate) fn describe_problem(state: &LockState) -> Option<String> {
+    let lease = || Some(format!("its lock file cannot be opened: {}", describe_lease(state.lease.as_ref()?)));
+    let planted = state.planted.as_ref();
+    planted.map(|planted| format!("its lock file is refused: {planted}")).or_else(lease)
+}
+
 /// Describes the run on which ended calls with `--coalesce` rely, on a line of its own.
 pub(crate) fn describe_promised_run(promised: PromisedRun) -> String {
     match promised {

@@ -1,7 +1,9 @@
 //! The output of `list`: the locks, then the tasks, then the leases of a server.
 
 use super::hint::hint_for_inherited;
-use super::holder::{describe_blind, describe_holder, describe_last_taker, describe_process, describe_waiter};
+use super::holder::{
+    describe_blind, describe_holder, describe_last_taker, describe_problem, describe_process, describe_waiter,
+};
 use super::lock_json::{OverallState, build_lock, find_age, find_limit, parse_answer};
 use super::pieces::PiecePrinter;
 use super::table::{Column, format_table};
@@ -169,7 +171,7 @@ fn format_lines(listing: &Listing, detail: Detail, leased: &[&str], mut put: imp
     let rank = |state: &LockState| match state.availability() {
         Availability::Held => 0,
         Availability::Unknown => 1,
-        Availability::Free if !state.removed.is_empty() => 2,
+        Availability::Free if !state.removed.is_empty() || state.planted.is_some() => 2,
         Availability::Free => 3,
     };
     let mut locks: Vec<_> = listing.locks().collect();
@@ -224,18 +226,20 @@ fn choose_colour(state: &LockState) -> Colour {
             RED
         }
         Availability::Held => YELLOW,
-        Availability::Free if state.removed.is_empty() => None,
+        Availability::Free if state.removed.is_empty() && state.planted.is_none() => None,
         _ => RED,
     }
 }
 
 fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> Vec<Cow<'a, str>> {
     let holding = state.holding.as_ref();
-    let holder = holding.and_then(|holding| holding.holders.first()).or(state.removed.first());
+    let leaseholder = state.lease.as_ref().and_then(|lease| lease.taker.as_ref());
+    let holder = holding.and_then(|holding| holding.holders.first()).or(leaseholder).or(state.removed.first());
     let record = holding.and_then(|holding| holding.record.as_ref()).or(state.unseen.as_ref());
     let slots = holding.and_then(Holding::slots).map(|(held, capacity)| format!("{held} of {capacity}"));
     let shown = match state.availability() {
         Availability::Free | Availability::Unknown if is_leased => "leased",
+        Availability::Free if state.planted.is_some() => "refused",
         Availability::Free if !state.removed.is_empty() => "removed",
         Availability::Held if holding.is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
         known => OverallState::from(known).as_str(),
@@ -255,6 +259,7 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> Vec
         (Some(holder), _) => {
             let more = holding.map_or(0, Holding::count_others);
             let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            let more = if holding.is_none() && state.lease.is_some() { " (file lease)" } else { &more };
             (
                 holder.pid.to_string().into(),
                 escape_controls(&holder.user).into(),
@@ -265,7 +270,7 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> Vec
             (Some(holding), _, _) => describe_holder(holding),
             (None, _, Some(blind)) => format!("unknown: {}", describe_blind(blind)),
             (None, Some((record, belief)), None) => describe_last_taker(record, *belief),
-            (None, None, None) => String::new(),
+            (None, None, None) => describe_problem(state).unwrap_or_default(),
         }),
     };
     let what = match state.promised {

@@ -1,6 +1,7 @@
 //! The JSON objects of locks, for `status --json` and `list --json`. `args::status::STATUS_JSON` documents them.
 
 use super::hint::hint_for_state;
+use super::holder::describe_problem;
 use aba_lock::base::target::Target;
 use aba_lock::lock::holders::{Availability, Belief, Holder, Holding, LockState, ProcessTree, Waiter};
 use aba_lock::lock::promise::PromisedRun;
@@ -93,6 +94,8 @@ pub(crate) fn build_lock(target: &Target, state: &LockState, overall: OverallSta
             "length": range.range.len,
             "holders": build_holders(&range.holders),
         })),
+        "lease": state.lease.as_ref().map(|lease| json!({ "holders": build_holders(lease.taker.as_slice()) })),
+        "problem": describe_problem(state),
         "promised_run": state.promised.map(|promised| match promised {
             PromisedRun::Awaited(pid) => json!({ "owed": false, "waiter_pid": pid }),
             PromisedRun::Owed => json!({ "owed": true, "waiter_pid": null }),

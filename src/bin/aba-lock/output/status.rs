@@ -2,7 +2,7 @@
 
 use super::hint::{find_task, find_update_hint, hint_for_state};
 use super::holder::{
-    describe_blind, describe_last_taker, describe_lease, describe_process, describe_promised_run,
+    describe_blind, describe_last_taker, describe_problem, describe_process, describe_promised_run,
     describe_remote_holder, describe_state, describe_waiter, format_slots,
 };
 use super::lock_json::{OverallState, build_lock, build_process_trees, find_age, find_limit, parse_answer};
@@ -60,6 +60,7 @@ fn format_status(view: &LockView, elsewhere: Option<&str>, names_scope: bool) ->
     let label = &label;
     let mut text = match (&state.holding, state.availability(), state.blind_spot) {
         (Some(holding), _, _) => format_holding(label, holding),
+        (None, Availability::Held, _) if state.range.is_none() => format!("{label}: held by a file lease\n"),
         (None, Availability::Held, _) => format!("{label}: free for flock(2), held by fcntl(2)\n"),
         (None, Availability::Free, _) if overall == OverallState::HeldElsewhere => {
             format!("{label}: held elsewhere, free on this machine\n")
@@ -153,29 +154,22 @@ pub(crate) fn print_status_json(view: &LockView, elsewhere: Option<&str>, other:
 fn build_status(view: &LockView) -> Value {
     let LockView { target, state, overall, past, .. } = view;
     let mut object = build_lock(target, state, *overall);
-    object["problem"] = json!(describe_problem(state));
     object["remedy"] = json!(hint_for_state(target, state));
     object["processes"] = build_process_trees(&find_process_trees(&list_holders(state)));
     object["usual_seconds"] = json!(past.as_ref().and_then(|past| past.usual).map(|(time, _)| time.as_secs()));
     object
 }
 
-/// Returns the holders of the lock, and then those of a lock of fcntl(2) on the file.
+/// Returns the holders of the lock, and then those of a lock or a lease of fcntl(2) on the file.
 fn list_holders(state: &LockState) -> Vec<Holder> {
     let mut holders: Vec<Holder> = state.holding.iter().flat_map(|holding| holding.holders.clone()).collect();
-    for holder in state.range.iter().flat_map(|range| &range.holders) {
+    let leaseholder = state.lease.iter().filter_map(|lease| lease.taker.as_ref());
+    for holder in state.range.iter().flat_map(|range| &range.holders).chain(leaseholder) {
         if !holders.iter().any(|known| known.pid == holder.pid) {
             holders.push(holder.clone());
         }
     }
     holders
-}
-
-/// Returns the reason why the lock cannot be acquired, although it may be free.
-fn describe_problem(state: &LockState) -> Option<String> {
-    let lease = || Some(format!("its lock file cannot be opened: {}", describe_lease(state.lease.as_ref()?)));
-    let planted = state.planted.as_ref();
-    planted.map(|planted| format!("its lock file is refused: {planted}")).or_else(lease)
 }
 
 /// Adds a line for each process, below that of its parent.

@@ -138,7 +138,7 @@ pub(in crate::os::proc) fn parse_range_lock(line: &str) -> Option<(FileId, Range
 
 /// Parses a line such as `1: LEASE  ACTIVE    WRITE 4321 fe:00:1234 0 EOF`: the file, and the process that has taken the lease. The kernel
 /// calls a lease of a file server `DELEG`.
-pub(super) fn parse_lease(line: &str) -> Option<(FileId, u32)> {
+pub(in crate::os::proc) fn parse_lease(line: &str) -> Option<(FileId, u32)> {
     let [_, "LEASE" | "DELEG", _, _, pid, file, ..] = line.split_ascii_whitespace().collect::<Vec<_>>()[..] else {
         return None;
     };

@@ -184,15 +184,14 @@ pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreE
         contents.push(content);
         facts.push(found);
     }
-    // Files that were removed from the directory follow the wanted ones, and have no type.
     let leased =
         if facts.iter().any(LockFileFacts::may_be_leased) { lock_table::list_leased_files() } else { Vec::new() };
-    let facts = facts.into_iter().chain(iter::repeat(LockFileFacts::default()));
+    let facts = facts.into_iter().chain(iter::repeat(LockFileFacts::default())); // Those of removed files.
     let named = |((file, mut state), facts): ((WantedFile, LockState), LockFileFacts)| {
         let name = store::name_of(&file.path)?;
         state.wrong_type = facts.kind.filter(|kind| !kind.is_file()).map(word_for);
         let is_listed = || leased.iter().any(|id| id.ino == file.ino && *id == lock_table::file_id(&file));
-        if state.holding.is_none() && facts.may_be_leased() && (facts.is_leased || is_listed()) {
+        if state.holding.is_none() && (facts.is_leased || facts.is_shared && is_listed()) {
             state.lease = find_lasting_lease(&file.path).map(Box::new);
         }
         if state.wrong_type.is_none() && facts.names > 1 {

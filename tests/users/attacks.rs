@@ -7,6 +7,7 @@
 use crate::attack_table::{ATTACKS, Attack, VictimCall};
 use crate::other_attacks::OTHER_ATTACKS;
 use crate::place::{Place, set_mode};
+use crate::sharing::KERNEL_SETTINGS;
 use crate::user::{ALICE, BOB, ROOT, User};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -132,6 +133,7 @@ fn a_hostile_user_cannot_make_others_write_run_or_read_anything_nor_wait_without
                 while let Some(attack) = attacks.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for user in [ALICE, ROOT] {
                         let run = || {
+                            let _settings = KERNEL_SETTINGS.read().unwrap();
                             let mut target = Target::new(attack.root_mode);
                             let process = target.prepare(attack);
                             let process = process.map(KilledChild);

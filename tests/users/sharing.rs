@@ -4,8 +4,8 @@
 use crate::place::Place;
 use crate::user::{ALICE, BOB, CAROL, ROOT, STAFF, User, Way};
 use std::fs;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock};
 use std::thread;
 
 /// The users who can use the locks in a directory.
@@ -305,6 +305,10 @@ fn no_temporary_file_is_left_and_existing_files_keep_their_mode() {
     assert_eq!(place.files()[0].mode, 0o640);
 }
 
+/// Held for writing while a setting of the kernel is changed. Tests that open files of others with O_CREAT in a sticky directory hold it
+/// for reading.
+pub(crate) static KERNEL_SETTINGS: RwLock<()> = RwLock::new(());
+
 /// A setting of the kernel for files in sticky directories, which gets its old value back.
 struct ProtectedFiles {
     path: &'static str,
@@ -328,6 +332,7 @@ impl Drop for ProtectedFiles {
 #[test]
 #[ignore = "needs root: make test-root"]
 fn locks_in_sticky_directories_work_while_the_kernel_protects_files() {
+    let _alone = KERNEL_SETTINGS.write().unwrap();
     for value in ["1", "2"] {
         let Some(_setting) = ProtectedFiles::set("/proc/sys/fs/protected_regular", value) else {
             eprintln!("fs.protected_regular={value} was not tested: this machine does not let it be set");

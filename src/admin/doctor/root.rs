@@ -191,7 +191,7 @@ fn check_owner(check: &'static str, data: &Metadata, found: String, directory: &
             let problem = users.problem().unwrap_or_default();
             Finding { hint: users.hint(directory), ..Finding::wrong(check, format!("{found}: {problem}")) }
         }
-        DirectoryUsers::Everyone if list.as_ref().is_some_and(|list| list.is_less_for_a_group()) => Finding::wrong(
+        DirectoryUsers::Everyone if list.as_ref().is_some_and(AccessList::is_less_for_a_group) => Finding::wrong(
             check,
             format!(
                 "{found}: cannot create files in it: a group in its access control list may do less than other users"

@@ -147,7 +147,7 @@ pub use range::{
     wait_lock_byte, wait_lock_bytes, wait_lock_range,
 };
 pub use screen::{Event, Screen};
-pub use signal::{die_of, exists, signal_child, signal_group};
+pub use signal::{die_of, exists, signal_child, signal_group, signal_self};
 pub use signal_action::without_size_signal;
 pub use slot::{ALL_SLOTS, MAX_SLOTS, Slot, TURNSTILE, around_slots, other_slots};
 pub use terminal::{is_terminal, terminal_size, terminal_width};

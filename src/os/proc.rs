@@ -1,7 +1,7 @@
 //! The proc(5) file system: processes, the lock table of the kernel, and the processes that use ports.
 //!
 //! The layers, the lowest first: `portable` (other systems), [`process`] and [`port_owners`], [`lock_table`], [`openers`],
-//! [`sharers`], [`leaseholders`].
+//! [`sharers`], `leaseholders`.
 
 pub(crate) mod leaseholders;
 pub mod lock_table;

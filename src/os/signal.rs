@@ -4,6 +4,7 @@
 //! A number alone does not identify a process: the kernel may have given it to another process since. So a signal goes
 //! only to
 //!
+//! - this process itself ([`signal_self`]),
 //! - a process that was opened and compared first ([`Process`](super::process_handle::Process)), or
 //! - a child of this process that has not been waited for ([`signal_child`], [`signal_group`]): the kernel does not
 //!   reuse the number of such a child.
@@ -14,6 +15,12 @@
 use super::signal_action::SignalAction;
 use std::io;
 use std::mem;
+
+/// Sends a signal to this process. A blocked signal stays pending.
+pub fn signal_self(signal: i32) {
+    // SAFETY: it takes numbers.
+    unsafe { libc::kill(libc::getpid(), signal) };
+}
 
 /// Sends a signal to `child` if it is a child of ours that has not been waited for. May be called in a signal handler.
 pub fn signal_child(child: i32, signal: i32) {

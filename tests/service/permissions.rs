@@ -209,8 +209,8 @@ fn expect_own_events(start: Start) {
     };
     // The locks of its owner, and those that the token may read.
     assert_eq!(list("ann", "eventId=7"), [web.clone(), shop.clone()]);
-    assert_eq!(list("new-ann", "event_id=7&service=web"), [web.clone()]);
-    assert_eq!(list("ann", "eventId=7&per_page=1&page=2"), [shop.clone()]);
+    assert_eq!(list("new-ann", "event_id=7&service=web"), std::slice::from_ref(&web));
+    assert_eq!(list("ann", "eventId=7&per_page=1&page=2"), std::slice::from_ref(&shop));
     assert_eq!(list("bob", "eventId=7"), [shop.clone(), db.clone()]);
     assert_eq!(list("bob", "eventId=7&service=web"), [] as [String; 0]);
     assert_eq!(list("none", "eventId=7"), [web, shop, db]);

@@ -305,7 +305,7 @@ fn no_temporary_file_is_left_and_existing_files_keep_their_mode() {
     assert_eq!(place.files()[0].mode, 0o640);
 }
 
-/// Held for writing while a setting of the kernel is changed. Tests that open files of others with O_CREAT in a sticky directory hold it
+/// Held for writing while a setting of the kernel is changed. Tests that open files of others with `O_CREAT` in a sticky directory hold it
 /// for reading.
 pub(crate) static KERNEL_SETTINGS: RwLock<()> = RwLock::new(());
 

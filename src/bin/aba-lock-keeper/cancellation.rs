@@ -93,7 +93,7 @@ impl PendingLease {
     fn handle_signal(&self, signal: i32) {
         let mut state = self.lock_state();
         if state.is_over {
-            signal::send_to_self(signal);
+            aba_lock::os::signal_self(signal);
             return;
         }
         let (id, settings, release) = (state.id.take(), state.settings.clone(), state.release.take());

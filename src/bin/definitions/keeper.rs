@@ -166,7 +166,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) at: ServerOption,
 
-    /// Time to live: how long the lease outlives a crash of this machine, such as 90s or 10m; 10s to 3660d [default: 30s]
+    /// Time to live: the time for which the lease remains after a crash of this machine, such as 90s; 10s to 3660d [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) ttl: Option<Duration>,
 
@@ -177,7 +177,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) wait: WaitOptions,
 
-    /// Name the holder again after TIME of waiting, and when it changes [default: 1m]
+    /// Name the holder again after each TIME of waiting, and when it changes [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) progress: Option<Duration>,
 
@@ -214,7 +214,7 @@ pub(crate) struct AcquireArgs {
     #[command(flatten)]
     pub(crate) wait: WaitOptions,
 
-    /// Name the holder again after TIME of waiting, and when it changes [default: 1m]
+    /// Name the holder again after each TIME of waiting, and when it changes [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
     pub(crate) progress: Option<Duration>,
 
@@ -241,7 +241,7 @@ pub(crate) struct AcquireArgs {
 /// The limit of the wait.
 #[derive(Debug, Args)]
 pub(crate) struct WaitOptions {
-    /// Fail at once if another process holds the lease [default]
+    /// Fail at once, with status 75, if another process holds the lease [default]
     #[arg(short = 'n', long, overrides_with_all = ["wait", "timeout"])]
     pub(crate) nonblock: bool,
 

@@ -4,9 +4,9 @@
 pub(crate) const GUARANTEES: [(&str, &str); 9] = [
     (
         "mutual exclusion",
-        "One process at a time holds a lease, on all machines that use the same server. Each machine acquires the \
-         local lock first, so at most one process of each machine waits at the server, which grants the lease in the \
-         order of arrival.",
+        "One process at a time holds a lease, on all machines that use the same server, which grants the lease in the \
+         order of arrival. `aba-lock lock --server` and scripts acquire the local lock first, so at most one process of \
+         each machine waits at the server. `aba-lock lease run` and `aba-lock lease acquire` use no local lock.",
     ),
     (
         "lifetime",

@@ -143,12 +143,6 @@ fn has_lost(parent: Option<u32>) -> bool {
     parent.is_some_and(|parent| aba_lock::os::parent_id() != parent)
 }
 
-/// Sends a signal to this process.
-pub(crate) fn send_to_self(signal: i32) {
-    // SAFETY: the call takes numbers.
-    unsafe { libc::kill(libc::getpid(), signal) };
-}
-
 /// Takes a blocked ending signal that is pending, without waiting for one. The end of the parent counts as SIGTERM if `parent` is
 /// its pid.
 pub(crate) fn take_signal_or_end(parent: Option<u32>) -> Option<i32> {

@@ -124,7 +124,9 @@ fn read_sharing(members: &Members) -> Result<Sharing, CallError> {
 /// Returns a number without a fraction. `3.0` is one, as in JSON schemas.
 fn read_whole_number(value: &Value) -> Option<u64> {
     let whole = |number: &f64| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number);
-    value.as_u64().or_else(|| value.as_f64().filter(whole).map(|number| number as u64))
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both are checked above")]
+    let convert = |number: f64| number as u64;
+    value.as_u64().or_else(|| value.as_f64().filter(whole).map(convert))
 }
 
 /// Adds the members of a lock or a waiter that has another mode than those of the original API.

@@ -98,8 +98,8 @@ fn the_list_shows_reservations_leases_and_users() {
     let scene = Scene::new();
     assert_eq!(call(&scene, "a", ["reserve", "--list"]).run().out, "");
     assert_eq!(call(&scene, "a", ["reserve", "--list", "--format", "json"]).out("").run().out, "[]\n");
-    let (port, _held) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
-    let range = format!("{port}-{port}");
+    let held = bind_port(&scene, Ipv4Addr::LOCALHOST.into(), false).unwrap();
+    let (port, range) = (held.port, format!("{port}-{port}", port = held.port));
     reserve(&scene, "a", &["--range", &range, "--tag", "web"]).out("").run();
     reserve(&scene, "b c", &[]).out("5000\n").run();
     let lease = start_lease(&scene, "a", &["--tag", "job"]);
@@ -111,7 +111,7 @@ fn the_list_shows_reservations_leases_and_users() {
     assert_eq!(list.len(), 4);
     let web = find(port.into());
     assert_eq!((&web["tag"], &web["kind"], &web["in_use"]), (&"web".into(), &"kept".into(), &true.into()));
-    assert_eq!(web["by"][0]["pid"], std::process::id());
+    assert_eq!(web["by"][0]["pid"], held.pid());
     let a = fs::canonicalize(scene.path("a")).unwrap();
     assert_eq!(web["directory"], a.to_str().unwrap());
     assert!(web["age_seconds"].as_u64().unwrap() < 60 && web["unused_seconds"].as_u64().unwrap() < 60);
@@ -258,8 +258,8 @@ fn an_exhausted_range_is_reported_with_what_helps_for_its_numbers() {
     ask("5000-5001").err("hint: show the owners with `aba-lock reserve --list --pool ports`; release unused ").run();
     call(&scene, "a", ["exclude", "5002"]).run();
     ask("5002").err("hint: show the exclusions with `aba-lock exclude --list --pool ports`, or choose ").run();
-    let (port, _socket) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
-    let number = port.to_string();
+    let held = bind_port(&scene, Ipv4Addr::LOCALHOST.into(), false).unwrap();
+    let number = held.port.to_string();
     let in_use = |option: &str| call(&scene, "b", ["reserve", option, &number, "--range", &number]).status(75);
     in_use("--prefer").err("hint: choose a wider range with --range\n").run();
     in_use("--require").err(format!("hint: show the process with `ss -tulpn 'sport = :{number}'`; ")).run();

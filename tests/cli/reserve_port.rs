@@ -1,11 +1,11 @@
 //! `reserve`: ports that are in use, and the probes that find this out.
 
+use crate::call::Holder;
 use crate::process::wait_until;
 use crate::reserve::call;
 use crate::reserve_faults::trace_reserve;
 use crate::scene::{HELPER, Scene};
 use std::fs;
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,28 +13,60 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u32 = 10_000;
 
-/// A socket that the test has bound.
-pub(crate) enum BoundPort {
-    Listener(TcpListener),
-    Socket(UdpSocket),
+/// A process that has bound a port. The test itself may bind none: a child that another thread starts has the socket, too,
+/// until it calls execve(2).
+pub(crate) struct BoundPort {
+    pub(crate) port: u16,
+    process: Holder,
 }
+
+impl BoundPort {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
+/// Binds a free port. Of the arguments, the first is the first port to try, the second is their number.
+const BIND_PORT: &str = "
+import socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[3] else socket.AF_INET
+def bind(kind, port):
+    bound = socket.socket(family, kind)
+    bound.bind((sys.argv[3], port))
+    return bound
+try:
+    socket.socket(family, socket.SOCK_STREAM).bind((sys.argv[3], 0))
+except OSError as error:
+    print(error, flush=True)
+    sys.exit()
+for port in range(int(sys.argv[1]), int(sys.argv[1]) + int(sys.argv[2])):
+    try:
+        udp, tcp = bind(socket.SOCK_DGRAM, port), bind(socket.SOCK_STREAM, port)
+        tcp.listen()
+        break
+    except OSError:
+        pass
+(tcp if sys.argv[4] == 'udp' else udp).close()
+print(port, flush=True)
+sys.stdin.read(1)
+";
 
 /// Binds a port that no other process gets from the kernel, because the kernel chooses higher ones, and that is free for both
 /// protocols. Returns `None` if the address cannot be bound.
-pub(crate) fn bind_port(address: IpAddr, udp: bool) -> Option<(u16, BoundPort)> {
+pub(crate) fn bind_port(scene: &Scene, address: IpAddr, udp: bool) -> Option<BoundPort> {
+    let first = FIRST_PORT + u16::try_from(next_port()).unwrap();
+    let protocol = if udp { "udp" } else { "tcp" };
+    let call =
+        scene.call("python3").args(["-c", BIND_PORT, &first.to_string(), "1000", &address.to_string(), protocol]);
+    let process = call.hold();
+    let port = process.first_line.parse().ok()?;
+    Some(BoundPort { port, process })
+}
+
+/// Returns the offset of a port that no other test of this process uses.
+fn next_port() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id().wrapping_mul(97);
-    for _ in 0..PORTS {
-        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
-        let port = FIRST_PORT + u16::try_from(next).unwrap();
-        match (UdpSocket::bind((address, port)), TcpListener::bind((address, port))) {
-            (Ok(socket), Ok(_)) if udp => return Some((port, BoundPort::Socket(socket))),
-            (Ok(_), Ok(listener)) => return Some((port, BoundPort::Listener(listener))),
-            (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::AddrInUse => {}
-            _ => return None,
-        }
-    }
-    None
+    std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS
 }
 
 #[test]
@@ -43,9 +75,9 @@ fn a_port_in_use_is_not_given() {
     let (all4, all6): (IpAddr, IpAddr) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
     for (address, udp) in [v4, v6, all4, all6].into_iter().flat_map(|address| [(address, false), (address, true)]) {
         // A system without IPv6 cannot bind the port.
-        let Some((port, held)) = bind_port(address, udp) else { continue };
         let scene = Scene::new();
-        let (port, range) = (port.to_string(), format!("{port}-{port}"));
+        let Some(held) = bind_port(&scene, address, udp) else { continue };
+        let (port, range) = (held.port.to_string(), format!("{port}-{port}", port = held.port));
         let args = ["reserve", "--range", &range];
         let said = call(&scene, "a", args.iter().chain(&["--require", &port])).status(75).err("it is in use").run();
         assert!(!said.err.contains("by pid"), "who it is stands in other sentences");
@@ -53,31 +85,27 @@ fn a_port_in_use_is_not_given() {
         let other = if udp { "tcp" } else { "udp" };
         call(&scene, "a", args.iter().chain(&["--probe", other])).out(format!("{port}\n")).run();
         // If a reserved port is in use, the process that uses it is named.
-        let mine = format!("is in use by pid {} (", std::process::id());
-        call(&scene, "a", args).out(format!("{port}\n")).err(mine).run();
+        let user = format!("is in use by pid {} (", held.pid());
+        call(&scene, "a", args).out(format!("{port}\n")).err(user).run();
         call(&scene, "a", args.iter().chain(&["-q"])).out(format!("{port}\n")).run();
-        match held {
-            BoundPort::Listener(listener) => drop(listener),
-            BoundPort::Socket(socket) => drop(socket),
-        }
     }
 }
 
 #[test]
 fn the_process_that_uses_the_preferred_port_is_named() {
     let scene = Scene::new();
-    let (port, _held) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
-    let range = format!("1-{port}");
+    let held = bind_port(&scene, Ipv4Addr::LOCALHOST.into(), false).unwrap();
+    let (port, range) = (held.port, format!("1-{}", held.port));
     let command = call(&scene, "a", ["reserve", "--range", &range, "--prefer", &port.to_string()]).out("");
-    command.err(format!("{port} is in use by pid {} (", std::process::id())).err("; reserved ").run();
+    command.err(format!("{port} is in use by pid {} (", held.pid())).err("; reserved ").run();
 }
 
 #[test]
 fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     let scene = Scene::new();
-    let Some((port, BoundPort::Listener(listener))) = bind_port(Ipv4Addr::LOCALHOST.into(), false) else {
-        panic!("127.0.0.1 cannot be bound");
-    };
+    let ports = (0..PORTS).map(|_| FIRST_PORT + u16::try_from(next_port()).unwrap());
+    let listener = ports.map(|port| TcpListener::bind(("127.0.0.1", port))).find_map(Result::ok).unwrap();
+    let port = listener.local_addr().unwrap().port();
     let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let (server, _) = listener.accept().unwrap();
     // The side that closes first is left in TIME_WAIT.
@@ -91,8 +119,8 @@ fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     let range = port.to_string();
     call(&scene, "a", ["reserve", "--probe", "tcp", "--range", &range]).out(format!("{port}\n")).run();
     // Another loopback address serves as another interface.
-    let Some((port, _other)) = bind_port(Ipv4Addr::new(127, 0, 0, 2).into(), false) else { return };
-    let range = port.to_string();
+    let Some(other) = bind_port(&scene, Ipv4Addr::new(127, 0, 0, 2).into(), false) else { return };
+    let range = other.port.to_string();
     let wildcard = ["reserve", "--probe", "tcp,wildcard", "--range", &range];
     call(&scene, "b", wildcard).status(75).err("1 in use").run();
     call(&scene, "b", ["reserve", "--probe", "tcp", "--range", &range]).out(range.as_str()).run();

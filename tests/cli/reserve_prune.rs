@@ -84,10 +84,10 @@ fn inaccessible_directories_are_not_pruned() {
 #[test]
 fn unused_numbers_expire_unless_their_port_is_in_use() {
     let scene = Scene::new();
-    let (port, _held) = bind_port(Ipv4Addr::LOCALHOST.into(), false).unwrap();
+    let held = bind_port(&scene, Ipv4Addr::LOCALHOST.into(), false).unwrap();
     fs::create_dir(scene.path("d")).unwrap();
     let d = fs::canonicalize(scene.path("d")).unwrap();
-    let lines: Vec<String> = [(5000, "a", 10), (5001, "b", 9), (5002, "c", 0), (u32::from(port), "used", 100)]
+    let lines: Vec<String> = [(5000, "a", 10), (5001, "b", 9), (5002, "c", 0), (u32::from(held.port), "used", 100)]
         .iter()
         .map(|(number, tag, days)| make_row(&d, *number, tag, *days))
         .collect();

@@ -26,7 +26,8 @@ open_shell() {
     install -D -m644 "${PROJECT}/completions/aba-lock.bash" "${share}/bash-completion/completions/aba-lock"
     install -D -m644 "${PROJECT}/completions/_aba-lock" "${share}/zsh/site-functions/_aba-lock"
     install -D -m644 "${PROJECT}/completions/aba-lock.fish" "${share}/fish/vendor_completions.d/aba-lock.fish"
-    mkdir -p "${HOME}/.config/fish"
+    # Without the second directory, the first start of fish reads all man pages in a process that goes on after its end.
+    mkdir -p "${HOME}/.config/fish" "${HOME}/.local/share/fish/generated_completions"
     case ${shell} in
         bash)
             # A short form of the loader of the package bash-completion.
@@ -60,7 +61,7 @@ END
         *) return 1 ;;
     esac
     terminal new-session -d -x 120 -y 90 \
-        env -u TMUX -u ZDOTDIR -u XDG_CONFIG_HOME INPUTRC=/dev/null LC_ALL=C.UTF-8 XDG_DATA_DIRS="${share}:/usr/share" "$@"
+        env -u TMUX -u ZDOTDIR -u XDG_CONFIG_HOME -u XDG_DATA_HOME INPUTRC=/dev/null LC_ALL=C.UTF-8 XDG_DATA_DIRS="${share}:/usr/share" "$@"
     screen_is 'ready>'
 }
 

@@ -378,7 +378,7 @@ END
 
 @test "a handler that interrupts a call of the library without the builtin may acquire a lock with it" {
     make_interrupted_tool
-    run -0 timeout 120 ./tool 'aba_lock_operation other' 'aba_lock_operation --who me save' 'aba_lock_operation load' \
+    run -0 timeout 300 ./tool 'aba_lock_operation other' 'aba_lock_operation --who me save' 'aba_lock_operation load' \
         '! free save && ! free load && inherited save load other && aba_unlock_operation load && free load &&
         aba_unlock_operation save && free save && aba_unlock_operation other && free other && inherited' rest
     expect_silence

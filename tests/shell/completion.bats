@@ -56,6 +56,8 @@ set -g fish_autosuggestion_enabled 0
 function fish_prompt; echo -n 'ready> '; end
 END
             printf '%s\n' "$@" >>"${HOME}/.config/fish/config.fish"
+            # Without this directory, fish reads all man pages in the background, also after the test.
+            mkdir -p "${HOME}/.local/share/fish/generated_completions"
             set -- fish -i
             ;;
         *) return 1 ;;
@@ -65,9 +67,9 @@ END
     screen_is 'ready>'
 }
 
-# Prints the screen without empty lines and trailing blanks.
+# Prints the screen without empty lines and trailing blanks. At its first start, fish reports a slow disk.
 screen() {
-    terminal capture-pane -p -J | sed 's/ *$//; /^$/d'
+    terminal capture-pane -p -J | sed 's/ *$//; /^$/d; /^warning: Locking the universal var file took too long /d'
 }
 
 # Usage: press TEXT [KEY]...: clears line and screen, types TEXT and presses the keys.
@@ -148,6 +150,8 @@ make_locks() {
 
 hold() {
     start "${ABA_LOCK_BIN}" lock "$1" -- sleep 1000
+    # The helper holds the lock before it becomes the command.
+    until_true grep -qx sleep "/proc/${STARTED_PID}/comm"
     until_true "${ABA_LOCK_BIN}" status "$1"
 }
 

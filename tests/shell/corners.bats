@@ -21,7 +21,7 @@ END
         [[ ${status} == 125 ]]
         [[ $(<output) == *'aba-lock: cannot lock save: the wait was stopped, for example by Ctrl-Z'* ]]
         [[ $(<output) != *'went on'* ]]
-        until_true is_gone "${helper}"
+        until_true has_ended "${helper}"
     done
 }
 

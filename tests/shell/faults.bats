@@ -13,7 +13,7 @@ ready $!
 END
     start ./tool
     daemon=$(until_ready)
-    until_true is_gone "${STARTED_PID}"
+    until_true has_ended "${STARTED_PID}"
     wait "${STARTED_PID}" || true
     # The script may end before its child has become the daemon.
     until_true grep -qx sleep "/proc/${daemon}/comm"
@@ -359,53 +359,67 @@ END
     expect_silence
 }
 
-# Takes a lease on the lock file of save, until the process `holder` ends.
+# Takes a lease on the lock file of save, until `release_lease`. The kernel breaks it 45 s after the first process has tried to open
+# the file, so each call of the test has a lease of its own.
 take_lease() {
     "${ABA_LOCK_BIN}" path --create save >/dev/null
-    python3 -c 'import fcntl, os, signal, sys, time
+    rm -f leased
+    start python3 -c 'import fcntl, os, signal, sys, time
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 f = os.open(sys.argv[1], os.O_RDWR)
 fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 open("leased", "w").close()
-time.sleep(40)' "${ABA_LOCK_DIR}/aba-save.lock" 3>&- >/dev/null 2>&1 &
-    holder=$!
+time.sleep(1000)' "${ABA_LOCK_DIR}/aba-save.lock"
+    holder=${STARTED_PID}
     until_true test -e leased
+}
+
+release_lease() {
+    kill -KILL "${holder}"
+    expect_end 137 "${holder}"
 }
 
 @test "fault 10: a file lease in a sticky directory counts as a lock, and a wait for its end can be interrupted" {
     mkdir -m 1777 "${ABA_LOCK_DIR}"
-    take_lease
     script tool <<'END'
 aba_lock_operation "$@"
 echo ran
 END
+    take_lease
     run -1 ./tool save
     expect_text "aba-lock: save cannot be acquired: its lock file cannot be opened: pid ${holder} ("
+    release_lease
+    take_lease
     run -1 ./tool --wait=0.3 save
     expect_text "aba-lock: timed out after 0.3 s waiting for save: its lock file cannot be opened: pid ${holder} ("
+    release_lease
+    take_lease
     run -0 ./tool --skip-ok save
     expect_silence
+    release_lease
+    take_lease
     run -0 ./tool --on-conflict=return save
     [[ ${output} == *ran ]]
+    release_lease
+    take_lease
     script stopped <<'END'
 trap 'echo handled >&2; exit 7' TERM
 aba_lock_operation --wait save
 END
-    ./stopped 2>said 3>&- &
-    local waiter=$!
-    until_true grep -q 'has a file lease on it' said
-    kill "${waiter}"
-    local status=0
-    wait "${waiter}" || status=$?
-    ((status == 7))
-    run -0 cat said
+    start ./stopped
+    until_true grep -q 'has a file lease on it' output
+    kill "${STARTED_PID}"
+    expect_end 7
+    run -0 cat output
     expect_text handled
-    ./tool --wait save >out 2>said 3>&- &
-    waiter=$!
-    until_true grep -q 'waiting for save, whose lock file cannot be opened' said
-    kill "${holder}"
-    wait "${waiter}"
-    run -0 cat out
+    release_lease
+    take_lease
+    : >output
+    start ./tool --wait save
+    until_true grep -q 'waiting for save, whose lock file cannot be opened' output
+    release_lease
+    expect_end 0
+    run -0 tail -n 1 output
     [[ ${output} == ran ]]
 }
 
@@ -499,7 +513,7 @@ END
         wait "${STARTED_PID}" || status=$?
         ((status == 7))
         [[ $(<cleaned) == 'cleaned up' ]]
-        is_gone "${tool}"
+        has_ended "${tool}"
         is_free save
     done
 }

@@ -14,7 +14,8 @@ create_files() {
 # Usage: compare SCRIPT [WORD]...
 #
 # Runs the script with the library in whole.bash, which loads everything at once, with the installed library, which uses the builtin
-# if COMPARED is `builtin`, and with the library in one file. All must do the same. In the script, `state` prints the variables for children and the open lock files.
+# if COMPARED is `builtin`, and with the library in one file. All must do the same. In the script, `state` prints the variables for children and the open lock
+# files, and `hold_save` starts a holder of save until `end_holder`.
 compare() {
     local form forms=("${PWD}/whole.bash" "${LIBRARY}")
     # The builtin comes before both of the other forms.
@@ -26,6 +27,16 @@ compare() {
     builtin trap -p; builtin export -p | grep -E "ABA_LOCK|HOME"; shopt; set -o; builtin declare -p IFS 2>/dev/null
     local name
     for name in save load bundle; do flock -n "${ABA_LOCK_DIR:-${HOME:-.}/.aba}/aba-$name.lock" true </dev/null || echo "$name is locked"; done 2>&1 | sort
+}
+hold_save() {
+    aba-lock lock save -- sleep 1000 >/dev/null 2>&1 &
+    holder=$!
+    # The helper holds the lock before it becomes the command.
+    until grep -qsx sleep /proc/$holder/comm; do :; done
+}
+end_holder() {
+    kill $holder
+    wait $holder
 }' 'source "$FORM"' "$1" >script
     for form in "${forms[@]}"; do
         [[ -n ${KEEP_FILES-} ]] || rm -rf "${ABA_LOCK_DIR}" "${HOME}/.aba" .aba
@@ -77,8 +88,8 @@ compare_calls() {
         '(aba_lock_operation save; state); state' 'aba_lock_operation save | cat; state' 'x=$(aba_lock_operation save; state); echo "$x"; state'
         'aba_lock_operation save & wait; state' 'aba_lock_operation save; (aba_unlock_operation; state); state' 'aba_lock_operation save; aba_lock_held save; state; aba_lock_detach state'
         'if ! aba_lock_operation save; then echo not; fi; state' 'aba_lock_operation save || exit 9; state' 'f() { local ABA_LOCK_DIR=$PWD/other; aba_lock_operation save; state; }; f; state'
-        'aba-lock lock save -- sleep 1000 >/dev/null 2>&1 & s=$!; until aba-lock status -q save; do :; done; trap "kill $s; state" EXIT; aba_lock_operation load save; echo on'
-        'aba-lock lock save -- sleep 1000 >/dev/null 2>&1 & s=$!; until aba-lock status -q save; do :; done; trap "kill $s" EXIT; ABA_LOCK_ON_CONFLICT=return aba_lock_operation save; state'
+        'hold_save; trap "end_holder; state" EXIT; aba_lock_operation load save; echo on'
+        'hold_save; trap end_holder EXIT; ABA_LOCK_ON_CONFLICT=return aba_lock_operation save; state'
         'ABA_LOCK_BIN=nowhere; aba_lock_operation save; echo on' 'ABA_LOCK_BIN=/nowhere; aba_lock_operation save; echo on' 'ABA_LOCK_BIN=/bin; aba_lock_operation save; echo on'
         'printf "#!/bin/sh\nexit 99\n" >helper; chmod +x helper; ABA_LOCK_BIN=./helper; aba_lock_operation save; echo on'
         'printf "#!/bin/sh\nkill -9 \$\$\n" >helper; chmod +x helper; ABA_LOCK_BIN=./helper; aba_lock_operation save; echo on'

@@ -11,7 +11,7 @@ bats_require_minimum_version 1.5.0
 BASH_BIN=${BASH_BIN:-$(type -P bash)}
 BASH_DIR=${BATS_RUN_TMPDIR}/bash
 SYSTEM_PATH=${BASH_DIR}:/usr/bin:/bin
-PATIENCE=30
+PATIENCE=60
 PROJECT=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
 # The library as it is installed, and the whole library in one file.
 INSTALLED=${BATS_RUN_TMPDIR}/installed
@@ -55,10 +55,23 @@ shared_teardown() {
     local pid
     for pid in ${STARTED}; do
         # The whole session, because `start` has made one for each.
-        kill -KILL -- "-${pid}" 2>/dev/null || true
+        ! is_session_of_test "${pid}" || kill -KILL -- "-${pid}" 2>/dev/null || true
         # By its pid, because bats has other children.
         wait "${pid}" 2>/dev/null || true
     done
+}
+
+# Usage: is_session_of_test PID: returns 0 if the process group that `start` has made with this pid still has processes of this test.
+#
+# A long test can outlive its first processes by so much that another test has a process group with such a pid.
+is_session_of_test() {
+    local member
+    kill -0 -- "-$1" 2>/dev/null || return 1
+    for member in $(pgrep -g "$1"); do
+        # The variables with which a process was started. A zombie has none.
+        ! grep -qzxF "BATS_TEST_TMPDIR=${BATS_TEST_TMPDIR}" "/proc/${member}/environ" 2>/dev/null || return 0
+    done
+    return 1
 }
 
 # Usage: install_library PREFIX: installs the library and the functions for its builtin, as `make install` does.
@@ -165,10 +178,6 @@ is_free() {
     local status=0
     "${ABA_LOCK_BIN}" status "$1" >/dev/null || status=$?
     ((status == 1))
-}
-
-is_gone() {
-    ! kill -0 "$1" 2>/dev/null
 }
 
 # Returns 0 also for a zombie, which `kill -0` still finds.
@@ -317,7 +326,7 @@ interrupt_each_command() {
     make_interrupted_tool
     local part
     for part in '' rest; do
-        run -0 timeout 120 ./tool "$@" "${part}"
+        run -0 timeout 300 ./tool "$@" "${part}"
         expect_silence
     done
 }

@@ -10,7 +10,7 @@ in_project() {
 
 setup_file() {
     # Some tests build.
-    export REAL_HOME=${HOME} BATS_TEST_TIMEOUT=400
+    export REAL_HOME=${HOME} BATS_TEST_TIMEOUT=1000
 }
 
 @test "make install puts files where each shell and man look for them, and make uninstall removes them" {

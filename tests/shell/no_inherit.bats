@@ -7,12 +7,7 @@ load helper
 
 # Prints the pid of the process that holds the lock on operation $1.
 find_holder() {
-    local directory
-    for directory in /proc/[0-9]*; do
-        if [[ -n $(find "${directory}/fd" -lname "${ABA_LOCK_DIR}/aba-$1.lock" 2>/dev/null) ]]; then
-            printf '%s\n' "${directory#/proc/}"
-        fi
-    done
+    find /proc/[0-9]*/fd -maxdepth 1 -lname "${ABA_LOCK_DIR}/aba-$1.lock" 2>/dev/null | cut -d / -f 3 | sort -u
 }
 
 # Returns 0 if 17 processes wait for the lock on operation `save`, which is a long queue.

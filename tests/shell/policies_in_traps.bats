@@ -90,7 +90,8 @@ END
         start ./holder
         until_ready >/dev/null
         script newest <<'END'
-aba_lock_operation --quiet --replace save
+# The handler has enough time, also on a slow machine.
+aba_lock_operation --quiet --replace --grace 60 save
 aba_lock_held save && echo mine
 END
         run -0 ./newest

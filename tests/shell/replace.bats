@@ -26,7 +26,8 @@ END
         old=${STARTED_PID}
         until_ready >/dev/null
         script newest <<'END'
-aba_lock_operation --replace save
+# The holder has enough time, also on a slow machine.
+aba_lock_operation --replace --grace 60 save
 aba-lock status save | grep "  pid $$," >status
 echo mine
 END
@@ -37,7 +38,7 @@ END
         [[ ${option} == --no-inherit ]] || until_true has_ended "$(<child)"
         until_true has_ended "${old}"
         [[ -e cleaned ]]
-        grep -q 'aba-lock: save: replaced by pid .*: sending SIGTERM, and SIGKILL after 5s' output
+        grep -q 'aba-lock: save: replaced by pid .*: sending SIGTERM, and SIGKILL after 1m' output
         rm cleaned output
     done
 }
@@ -50,8 +51,9 @@ hold
 END
     start ./holder
     until_ready >/dev/null
+    # It waits until `let_go`, and not for a time.
     script earlier <<'END'
-aba_lock_operation --replace --grace 5 --on-conflict return save
+aba_lock_operation --replace --grace 1000 --on-conflict return save
 echo "status $?"
 aba_lock_held save || echo 'not held'
 END
@@ -64,6 +66,7 @@ echo newest
 END
     start ./newest
     until_true is_second_waiting
+    let_go
     until_true grep -q '^newest$' output
     until_true has_ended "${earlier}"
     grep -q '^aba-lock: gave up save: a newer call with --replace takes it$' output

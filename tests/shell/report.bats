@@ -5,7 +5,7 @@ load helper
 
 setup_file() {
     # Some tests run many scenes.
-    export BATS_TEST_TIMEOUT=400
+    export BATS_TEST_TIMEOUT=1000
 }
 
 setup() {

@@ -58,7 +58,7 @@ END
 
 @test "a command that is detached does not keep the number" {
     script tool <<'END'
-aba_lock_detach sleep 30 >/dev/null 2>&1 </dev/null 3>&- 4>&- &
+aba_lock_detach sleep 1000 >/dev/null 2>&1 </dev/null 3>&- 4>&- &
 ready "$!"
 exit 0
 END

@@ -485,10 +485,10 @@ END
     noting_helper
     tool call <<'END'
 "$@" || true
-run_once -qwSW5 -t60 -i one -- true
+run_once -qwSW50 -t60 -i one -- true
 run_once -rsm'a message' -cwione -- true
 run_once -wp -i one || echo "new $?"
-run_once -S --wait --id=one --quiet --timeout 5 -- true
+run_once -S --wait --id=one --quiet --timeout 50 -- true
 run_once -p --id one
 END
     ABA_LOCK_BIN=./helper run -0 ./call true
@@ -500,7 +500,7 @@ END
     sed -i '/ --reset-all /d' calls
     cmp plain calls
     run -0 sed -n 1,2p calls
-    expect_text ' --quiet --wait --no-validate --timeout=5 --ttl=60 --id=one -- true'
+    expect_text ' --quiet --wait --no-validate --timeout=50 --ttl=60 --id=one -- true'
     expect_text ' --reset --start --purge --wait --id=one -- true'
 }
 
@@ -671,8 +671,8 @@ END
     tool loop <<'END'
 while read -r id; do
     run_once -w -i "$id" -- cat
-    # The second time it is validated.
-    run_once -w -i "$id"
+    # The second time it is validated. (A validation that takes longer than a second is reported.)
+    run_once -qw -i "$id"
     run_once -i "$id.bg" -- cat
     run_once -p -i "$id"
     echo "$id"

@@ -18,9 +18,12 @@ echo "locked: $?"
 mkfifo "$ABA_LOCK_DIR/aba-fifo.lock"
 aba_lock_operation --on-conflict return fifo 2>/dev/null
 echo "refused: $?"
-for i in 1 2 3 4 5 6 7 8 9; do
-    set -- $(pgrep -f "open-for=$$")
-    [ "$#" = 0 ] || sleep 0.1
+i=0
+set -- $(pgrep -f "open-for=$$ ")
+while [ "$#" != 0 ] && [ "$i" -lt 200 ]; do
+    sleep 0.1
+    i=$((i + 1))
+    set -- $(pgrep -f "open-for=$$ ")
 done
 echo "processes: $#"
 END
@@ -39,7 +42,7 @@ f = os.open(sys.argv[1], os.O_RDWR)
 fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 open("new", "w").write(str(os.getpid()))
 os.rename("new", "leased")
-time.sleep(40)' "$ABA_LOCK_DIR/aba-save.lock" 3>&- >/dev/null 2>&1 &
+time.sleep(100)' "$ABA_LOCK_DIR/aba-save.lock" 3>&- >/dev/null 2>&1 &
 until [ -e leased ]; do sleep 0.1; done
 holder=$(cat leased)
 aba_lock_operation --on-conflict return save 2>said

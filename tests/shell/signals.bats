@@ -26,7 +26,7 @@ is_not_waited_for() {
 # Waits until the script that was started last has ended, and puts its status into STATUS.
 reap() {
     STATUS=0
-    until_true is_gone "${STARTED_PID}"
+    until_true has_ended "${STARTED_PID}"
     wait "${STARTED_PID}" || STATUS=$?
 }
 

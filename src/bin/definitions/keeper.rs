@@ -159,38 +159,12 @@ pub(crate) struct ServerOption {
 /// the command and the processes that it started, and releases the lease when the command ends. The exit status is that of the command.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// Name of the lease: letters, digits and . _ - : @ +
-    #[arg(value_name = "NAME")]
-    pub(crate) name: String,
-
     #[command(flatten)]
-    pub(crate) at: ServerOption,
-
-    /// Time to live: the time for which the lease remains after a crash of this machine, such as 90s; 10s to 3660d [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
-    pub(crate) ttl: Option<Duration>,
+    pub(crate) request: RequestOptions,
 
     /// If the lease is lost: term (end the command), warn (only report it), or a shell command [default: term]
     #[arg(long, value_name = "HOW")]
     pub(crate) on_lost: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitOptions,
-
-    /// Name the holder again after each TIME of waiting, and when it changes [default: 1m]
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
-    pub(crate) progress: Option<Duration>,
-
-    #[command(flatten)]
-    pub(crate) sharing: SharingOptions,
-
-    /// Description of the holder, shown to waiters
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) who: Option<String>,
-
-    /// Print no messages about contention
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
 
     /// The command and its arguments, after --
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -200,6 +174,21 @@ pub(crate) struct RunArgs {
 /// Acquire a lease, and print its id
 #[derive(Debug, Args)]
 pub(crate) struct AcquireArgs {
+    #[command(flatten)]
+    pub(crate) request: RequestOptions,
+
+    /// Append the lines `lease=ID` and `fencing_token=NUMBER` to FILE, and print nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Print the lease as a JSON object, with its fencing token
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The lease that a call requests, and how the call waits for it.
+#[derive(Debug, Args)]
+pub(crate) struct RequestOptions {
     /// Name of the lease: letters, digits and . _ - : @ +
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
@@ -224,14 +213,6 @@ pub(crate) struct AcquireArgs {
     /// Description of the holder, shown to waiters
     #[arg(long, value_name = "TEXT")]
     pub(crate) who: Option<String>,
-
-    /// Append the lines `lease=ID` and `fencing_token=NUMBER` to FILE, and print nothing
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
-    pub(crate) output: Option<PathBuf>,
-
-    /// Print the lease as a JSON object, with its fencing token
-    #[arg(long)]
-    pub(crate) json: bool,
 
     /// Print no messages about contention
     #[arg(short, long)]

@@ -1,9 +1,11 @@
 //! Conversions that several commands need: from arguments to requests, and from errors of the library to faults.
 
-use crate::args::{SharingOptions, WaitOptions};
+use crate::args::{RequestOptions, SharingOptions, WaitOptions};
 use crate::fault::Fault;
 use crate::lease::{LeaseOwner, WaitLimit};
 use crate::os::clock::Moment;
+use crate::output;
+use crate::settings::{self, Settings};
 use aba_lock::base::environment::default_timeout;
 use aba_lock::base::error::ContextError;
 use aba_lock::base::names::LockName;
@@ -12,6 +14,7 @@ use aba_lock::os::proc::process;
 use aba_lock::os::{host_name, user_id};
 use aba_lock_protocol::sharing::Sharing;
 use std::io;
+use std::time::Duration;
 
 /// Converts an error of the library.
 pub(super) fn convert_error(error: impl Into<Error>) -> Fault {
@@ -28,6 +31,32 @@ pub(super) fn convert_error(error: impl Into<Error>) -> Fault {
 pub(super) fn check_name(text: &str) -> Result<&str, Fault> {
     LockName::parse(text).map_err(convert_error)?;
     Ok(text)
+}
+
+/// The options of a request for a lease, after their checks.
+pub(super) struct CheckedRequest<'a> {
+    pub(super) name: &'a str,
+    pub(super) settings: Settings,
+    pub(super) ttl: Duration,
+    pub(super) limit: WaitLimit,
+    pub(super) sharing: Sharing,
+}
+
+/// Checks the options of a request for a lease, and warns of secrets that other users can read.
+pub(super) fn check_request(options: &RequestOptions) -> Result<CheckedRequest<'_>, Fault> {
+    let name = check_name(&options.name)?;
+    let settings = Settings::read(options.at.server.as_deref())?;
+    if !options.quiet {
+        output::warn_of_exposures(&settings);
+    }
+    let ttl = settings::read_ttl(options.ttl)?;
+    Ok(CheckedRequest {
+        name,
+        settings,
+        ttl,
+        limit: read_wait_limit(&options.wait)?,
+        sharing: read_sharing(&options.sharing),
+    })
 }
 
 /// Reads the options for the time to wait, and the default in the environment.

@@ -15,13 +15,13 @@
 
 use crate::args::{AcquireArgs, ListArgs, ReleaseArgs, RenewArgs, ShowArgs};
 use crate::cancellation::Cancellation;
-use crate::cmd::convert::{check_name, describe_owner, read_sharing, read_wait_limit};
+use crate::cmd::convert::{CheckedRequest, check_name, check_request, describe_owner};
 use crate::cmd::progress::WaitProgress;
 use crate::fault::Fault;
 use crate::lease::{Lease, LeaseRequest};
 use crate::os::signal::{self, BlockedSignals};
 use crate::server::connect;
-use crate::settings::{self, Settings};
+use crate::settings::Settings;
 use crate::{exit, output};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -30,25 +30,20 @@ use std::path::Path;
 
 /// Acquires a lease, and prints its id.
 pub(crate) fn acquire(args: &AcquireArgs) -> Result<i32, Fault> {
-    let name = check_name(&args.name)?;
-    let settings = Settings::read(args.at.server.as_deref())?;
-    if !args.quiet {
-        output::warn_of_exposures(&settings);
-    }
-    let ttl = settings::read_ttl(args.ttl)?;
-    let (limit, sharing) = (read_wait_limit(&args.wait)?, read_sharing(&args.sharing));
+    let options = &args.request;
+    let CheckedRequest { name, settings, ttl, limit, sharing } = check_request(options)?;
     let file = args.output.as_deref().map(open_output).transpose()?;
     // The owner is our parent, because that is the process that users know in a step of a CI job.
     let parent = aba_lock::os::parent_id();
-    let owner = describe_owner(parent, None, args.who.as_deref());
+    let owner = describe_owner(parent, None, options.who.as_deref());
     let blocked = BlockedSignals::block();
     let cancellation = Cancellation::begin(&settings, Some(parent));
-    let progress = WaitProgress::new(&settings, name, &cancellation.pending, args.quiet);
+    let progress = WaitProgress::new(&settings, name, &cancellation.pending, options.quiet);
     let mut server = connect::connect(&settings)?;
     // If this process is killed before the id is stored, no process can release the lease.
     let first_ttl = server.first_ttl(ttl);
     let request = LeaseRequest { name, ttl: first_ttl, owner: &owner, limit, kept: false, sharing };
-    let acquired = server.acquire(&request, &mut progress.repeat_after(args.progress));
+    let acquired = server.acquire(&request, &mut progress.repeat_after(options.progress));
     // Until the end, a signal gives the lease back, because the caller does not use the id of a call that has failed.
     let done = acquired.and_then(|mut lease| {
         let label = settings.label();

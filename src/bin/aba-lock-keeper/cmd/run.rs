@@ -23,7 +23,7 @@
 use crate::args::RunArgs;
 use crate::binding::{self, Binding};
 use crate::cancellation::Cancellation;
-use crate::cmd::convert::{check_name, describe_owner, not_run, read_sharing, read_wait_limit};
+use crate::cmd::convert::{CheckedRequest, check_request, describe_owner, not_run};
 use crate::cmd::progress::WaitProgress;
 use crate::fault::Fault;
 use crate::keeper::holders::Holders;
@@ -36,7 +36,6 @@ use crate::os::clock::Moment;
 use crate::os::signal::{self, BlockedSignals};
 use crate::os::{descriptor, random};
 use crate::server::connect;
-use crate::settings::{self, Settings};
 use crate::{exit, output};
 use aba_lock::base::environment::{SLOT, TOKEN};
 use aba_lock::os::{Child, ChildEvent, Mode, PreparedCommand};
@@ -96,14 +95,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<i32, Fault> {
 
 /// Acquires the lease, and starts its keeper. The signals that end a process are blocked.
 fn acquire_lease(args: &RunArgs, blocked: &BlockedSignals) -> Result<BoundLease, Fault> {
-    let name = check_name(&args.name)?;
-    let settings = Settings::read(args.at.server.as_deref())?;
-    if !args.quiet {
-        output::warn_of_exposures(&settings);
-    }
-    let ttl = settings::read_ttl(args.ttl)?;
+    let options = &args.request;
+    let CheckedRequest { name, settings, ttl, limit, sharing } = check_request(options)?;
     let on_lost = on_lost::read_on_lost(args.on_lost.as_deref())?;
-    let (limit, sharing) = (read_wait_limit(&args.wait)?, read_sharing(&args.sharing));
     let number = random::random_number().map_err(|error| Fault::from_random(&error))?;
     let binding = Binding::from_token(number);
     let file = create_bound_file(binding).map_err(|error| Fault::Failed {
@@ -112,12 +106,12 @@ fn acquire_lease(args: &RunArgs, blocked: &BlockedSignals) -> Result<BoundLease,
     })?;
     let command = shell_words::join(args.command.iter().map(|word| word.to_string_lossy()));
     let holder = std::process::id();
-    let owner = describe_owner(holder, Some(command), args.who.as_deref());
+    let owner = describe_owner(holder, Some(command), options.who.as_deref());
     let mut server = connect::connect(&settings)?;
     let cancellation = Cancellation::begin(&settings, None);
-    let progress = WaitProgress::new(&settings, name, &cancellation.pending, args.quiet);
+    let progress = WaitProgress::new(&settings, name, &cancellation.pending, options.quiet);
     let request = LeaseRequest { name, ttl: server.first_ttl(ttl), owner: &owner, limit, kept: true, sharing };
-    let lease = server.acquire(&request, &mut progress.repeat_after(args.progress));
+    let lease = server.acquire(&request, &mut progress.repeat_after(options.progress));
     cancellation.end();
     let mut lease = lease?;
     let kept = KeptLease { settings, lease: lease.clone(), binding, on_lost: on_lost.clone(), holder };

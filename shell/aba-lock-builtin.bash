@@ -15,10 +15,18 @@ __aba_lock_directly() {
         2??)
             builtin set -- "$1" "$?"
             __aba_locks+="$1/$2/$$ " __aba_opened["$2"]=1
-            builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+$ABA_LOCK_FDS }$2" ${ABA_LOCK_DIR:+"ABA_LOCK_DIR"}
+            builtin export ABA_LOCK_FDS="${ABA_LOCK_FDS:+$ABA_LOCK_FDS }$2"
+            [[ -z ${ABA_LOCK_DIR-} ]] || __aba_is_exported || builtin export ABA_LOCK_DIR
             ;;
         *) \return 1 ;;
     esac
+}
+__aba_is_exported() {
+    if ((BASH_VERSINFO[0] * 10 + BASH_VERSINFO[1] >= 44)); then
+        [[ ${ABA_LOCK_DIR@a} == *x* ]]
+    else
+        [[ $(builtin declare -p ABA_LOCK_DIR) == 'declare -x '* ]]
+    fi
 }
 __aba_unlock_directly() {
     [[ -z ${__aba_fds+"."} ]] && __aba_builtin unlock "$@" || \return 1
@@ -65,5 +73,7 @@ __aba_define
 # be loaded, or is of another version, the script goes on without it, and `aba-lock doctor` reports that. The builtin is not used
 # in an interactive shell, in which Ctrl-C can end a function between two commands, nor in a restricted one, which may not open
 # files for writing.
+#
+# __aba_is_exported is the test in __aba_export of the whole library, for ABA_LOCK_DIR.
 #
 # __aba_builtin is the path of the builtin. The other variables, and the rules for the code, are those of aba-lock.bash.

@@ -23,7 +23,7 @@ aba_lock_operation() {
     else
         [[ ! -e /dev/fd/200 && -d /dev/fd ]] && ! \builtin declare -f +i exec && { \exec 200<>"$__aba_p"; } 2>&- && __aba_new="$1/200/$$ "
     fi && {
-        [[ -z ${ABA_LOCK_DIR-} ]] || \builtin export ABA_LOCK_DIR
+        [[ -z ${ABA_LOCK_DIR-} ]] || \builtin eval '[[ ${BASH_VERSION-} < 4.4 || ${ABA_LOCK_DIR@a} == *x* ]] || \builtin export ABA_LOCK_DIR'
         "$__aba_bin" lock --reopen --fd "${__aba_fd:-200}" "$1" && if [[ -n $__aba_fd ]]; then
             __aba_locks+="$1/$__aba_fd/0 " __aba_p=''
         else
@@ -98,7 +98,9 @@ esac
 # The whole library sets __aba_scope when it acquires a lock of all users.
 #
 # A lock file in a directory that the helper does not know, because the script has set HOME without exporting it, is refused by the
-# helper with 76. Then __aba_resume closes the file and calls the whole function, as after other failures.
+# helper with 76. Then __aba_resume closes the file and calls the whole function, as after other failures. Before bash 4.4, the same
+# happens if the script has set ABA_LOCK_DIR without exporting it. Later versions export it here, if it is not exported: see
+# __aba_export in the whole library. (`${NAME@a}` is a syntax error for yash, which reads all of a function.)
 #
 # A trap handler can run between any two commands, and lock and unlock others: see "Trap handlers" in the whole library.
 # If it has locked another file since aba_lock_operation has set __aba_p, __aba_p is empty, and `exec` fails. __aba_locks and

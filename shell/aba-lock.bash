@@ -33,8 +33,9 @@ __aba_call() {
         -z ${__aba_fds+"."}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${!ABA_LOCK_S@}${ABA_LOCK_ON_CONFLICT-}${__aba_scope-} ]] &&
         ! \builtin declare -f +i builtin && ! builtin declare -f +i exec; then
         builtin local __aba_p __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
-        [[ -n ${ABA_LOCK_DIR-} ]] || builtin local ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"
-        builtin export ABA_LOCK_DIR
+        if [[ -n ${ABA_LOCK_DIR-} ]]; then
+            builtin eval '[[ ${BASH_VERSION-} < 4.4 || ${ABA_LOCK_DIR@a} == *x* ]] || builtin export ABA_LOCK_DIR'
+        else builtin local -x ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"; fi
         __aba_try "$@" && builtin return 0
         builtin set -- __aba_resume "$?" "$@"
     fi
@@ -150,6 +151,10 @@ __aba_locks+=''
 # ends the script, no function named `builtin` or `exec`, the usual IFS, and lock files that exist. Otherwise, and if the
 # helper fails, it sources this file again, which then defines all functions, and calls the function again, or
 # __aba_resume after an attempt.
+#
+# For the helper, __aba_call exports ABA_LOCK_DIR, as __aba_export does. Bash before 4.4 has no `${NAME@a}`, so there the helper refuses
+# the file with 76 if the script has not exported the variable, and __aba_resume calls the whole function. The code is in quotes so
+# that bash parses it only if the variable is set.
 #
 # The code for a release is in quotes, because bash then neither parses nor copies it for a script that only locks.
 # A trap handler can run between any two of its commands, and add a lock to __aba_locks and __aba_fds. So it copies both first,
@@ -1956,7 +1961,7 @@ __aba_find_directory() {
     if [[ -n ${__aba_system-} || (-z ${ABA_LOCK_DIR:-} && ${ABA_LOCK_SCOPE-} == system) ]]; then
         __aba_directory=${__aba_system_directory}
     elif [[ -n ${ABA_LOCK_DIR:-} ]]; then
-        builtin export ABA_LOCK_DIR
+        __aba_export ABA_LOCK_DIR
         __aba_directory=${ABA_LOCK_DIR}
     elif [[ -n ${HOME:-} ]]; then
         __aba_directory=${HOME}/.aba
@@ -1965,13 +1970,32 @@ __aba_find_directory() {
         __aba_directory=$(builtin unset -v HOME && builtin printf '%s' ~)/.aba
     fi
     if [[ -n ${ABA_LOCK_TIMEOUT:-}${ABA_LOCK_LOG:-} ]]; then
-        builtin export ABA_LOCK_TIMEOUT ABA_LOCK_LOG
+        __aba_export ABA_LOCK_TIMEOUT ABA_LOCK_LOG
     fi
     if [[ -n ${ABA_LOCK_SERVER:-}${__aba_server:-} ]]; then
-        # shellcheck disable=SC2034 # for the helper
-        builtin export ABA_LOCK_SERVER ABA_LOCK_KEEPER ABA_LOCK_TTL ABA_LOCK_ON_LOST ABA_LOCK_SERVER_SECRET_FILE \
+        __aba_export ABA_LOCK_SERVER ABA_LOCK_KEEPER ABA_LOCK_TTL ABA_LOCK_ON_LOST ABA_LOCK_SERVER_SECRET_FILE \
             ABA_LOCK_SERVER_CACERT ABA_LOCK_SERVER_CERT ABA_LOCK_SERVER_KEY
     fi
+}
+
+# Exports those of these variables that are set and not exported.
+#
+# An exported one may exist for one call only, as in `ABA_LOCK_TIMEOUT=5 aba_lock_operation save`. `export` would change such a
+# variable into one of the script, which stays after the call.
+__aba_export() {
+    builtin local __aba_name='' __aba_attributes=''
+    for __aba_name; do
+        if ((BASH_VERSINFO[0] * 10 + BASH_VERSINFO[1] >= 44)); then
+            builtin eval "__aba_attributes=\${${__aba_name}+-\${${__aba_name}@a}}"
+        else
+            # Nothing, `declare -- NAME="VALUE"`, `declare -x NAME` without a value, or `declare -x NAME="VALUE"`.
+            __aba_attributes=$(builtin declare -p "${__aba_name}" 2>/dev/null) || builtin true
+            __aba_attributes=${__aba_attributes#declare }
+            __aba_attributes=${__aba_attributes%% *}
+        fi
+        # shellcheck disable=SC2163 # its value is the name
+        [[ -z ${__aba_attributes} || ${__aba_attributes} == *x* ]] || builtin export "${__aba_name}"
+    done
 }
 
 # Sets __aba_bin to the path of the helper. If there is none, prints a message and returns 125.

@@ -1028,7 +1028,7 @@ __aba_find_directory() {
     if [ -n "${__aba_system}" ] || { [ -z "${ABA_LOCK_DIR-}" ] && [ "${ABA_LOCK_SCOPE-}" = system ]; }; then
         __aba_directory=${__aba_system_directory}
     elif [ -n "${ABA_LOCK_DIR-}" ]; then
-        export ABA_LOCK_DIR
+        __aba_export ABA_LOCK_DIR
         __aba_directory=${ABA_LOCK_DIR}
     elif [ -n "${HOME-}" ]; then
         __aba_directory=${HOME}/.aba
@@ -1038,8 +1038,30 @@ __aba_find_directory() {
         __aba_directory=${__aba_directory%/*}
     fi
     if [ -n "${ABA_LOCK_TIMEOUT-}${ABA_LOCK_LOG-}" ]; then
-        export ABA_LOCK_TIMEOUT ABA_LOCK_LOG
+        __aba_export ABA_LOCK_TIMEOUT
+        __aba_export ABA_LOCK_LOG
     fi
+}
+
+# Exports variable $1 if it is set and not exported.
+#
+# In `ABA_LOCK_TIMEOUT=5 aba_lock_operation save`, the variable exists for one call, and is exported. In bash, `export` would change it
+# into a variable of the script, which stays after the call, and in yash, it would unset it. ksh93 keeps such a variable anyway.
+__aba_export() {
+    case ${BASH_VERSION:-${YASH_VERSION:+yash}} in
+        '') eval "[ -n \"\${$1+x}\" ]" || return 0 ;;
+        yash | 3.* | 4.0* | 4.1* | 4.2* | 4.3*)
+            # Nothing, or for example `declare -x NAME="VALUE"`.
+            # shellcheck disable=SC3044 # these shells have it
+            case $(typeset -p "$1" 2>/dev/null) in
+                '' | 'declare -x '* | 'typeset -x '*) return 0 ;;
+                *) ;;
+            esac
+            ;;
+        *) eval "case \${$1+-\${$1@a}} in '' | *x*) return 0 ;; *) ;; esac" ;;
+    esac
+    # shellcheck disable=SC2163 # its value is the name
+    export "$1"
 }
 
 # Sets __aba_bin to the path of the helper. If there is none, prints a message and returns 125.

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # The shell library: sourcing, options, and each value of --on-conflict. Wrong usage is in usage.bats.
 
+# shellcheck disable=SC2030,SC2031 # each test is a process of its own
+
 load helper
 
 @test "sourcing prints nothing, starts no process, and changes nothing of the script" {
@@ -204,6 +206,71 @@ END
     let_go
 }
 
+@test "a variable that is set for one call is gone after it, or has its old value" {
+    start_holder busy
+    cp "${WHOLE_LIBRARY}" whole.bash
+    for form in "${LIBRARY}" "${WHOLE_LIBRARY}" "${PWD}/whole.bash" builtin; do
+        export FORM=${form} ABA_LOCK_BUILTIN=''
+        # It is used where this bash can load it.
+        [[ ${form} != builtin ]] || export FORM=${LIBRARY} ABA_LOCK_BUILTIN=${BUILTIN_FILE}
+        cat >tool <<'END'
+source "$FORM"
+unset ABA_LOCK_DIR
+# A variable that the script has, and does not export.
+ABA_LOCK_TIMEOUT=100
+check() {
+    local name
+    for name in ABA_LOCK_DIR ABA_LOCK_LOG ABA_LOCK_ON_CONFLICT ABA_LOCK_SERVER ABA_LOCK_KEEPER ABA_LOCK_TTL; do
+        [[ -z ${!name+x} ]] || echo "$1: $name is ${!name}"
+    done
+    [[ $ABA_LOCK_TIMEOUT == 100 ]] || echo "$1: the old value is $ABA_LOCK_TIMEOUT"
+}
+mkdir -p other
+ABA_LOCK_DIR=$PWD/other aba-lock path --create one >/dev/null
+timeout=$ABA_LOCK_TIMEOUT
+unset ABA_LOCK_TIMEOUT
+ABA_LOCK_DIR=$PWD/other aba_lock_operation one
+ABA_LOCK_TIMEOUT=$timeout
+check 'a lock'
+[[ other/aba-one.lock -ef /dev/fd/200 ]] || echo 'the variable had no effect'
+ABA_LOCK_DIR=$PWD/other aba_unlock_operation one
+check 'a release'
+[[ -z ${ABA_LOCK_FDS-} ]] || echo "descriptors $ABA_LOCK_FDS"
+ABA_LOCK_DIR=$PWD/other ABA_LOCK_TIMEOUT=10s ABA_LOCK_LOG=$PWD/log.jsonl aba_lock_operation two three
+check 'two locks'
+[[ -s log.jsonl ]] || echo 'no log'
+ABA_LOCK_DIR=$PWD/other ABA_LOCK_LOG=$PWD/log.jsonl aba_lock_held two || echo 'not held'
+check 'a query'
+ABA_LOCK_DIR=$BATS_TEST_TMPDIR/locks ABA_LOCK_TIMEOUT=0.01 ABA_LOCK_ON_CONFLICT=return aba_lock_operation -q busy && echo 'not refused'
+check 'a conflict'
+ABA_LOCK_SERVER=$PWD ABA_LOCK_KEEPER=/nowhere ABA_LOCK_TTL=30 ABA_LOCK_ON_CONFLICT=return aba_lock_operation four 2>/dev/null && echo 'not refused'
+check 'a server'
+END
+        rm -rf other log.jsonl
+        run -0 bash -u ./tool
+        expect_silence
+    done
+    let_go
+}
+
+@test "a variable that the script has set and not exported is exported by a call, for scripts that it starts" {
+    for form in "${LIBRARY}" "${WHOLE_LIBRARY}" builtin; do
+        export FORM=${form} ABA_LOCK_BUILTIN=''
+        [[ ${form} != builtin ]] || export FORM=${LIBRARY} ABA_LOCK_BUILTIN=${BUILTIN_FILE}
+        cat >tool <<'END'
+source "$FORM"
+unset ABA_LOCK_DIR
+ABA_LOCK_DIR=$PWD/other
+aba_lock_operation one
+[[ $(printenv ABA_LOCK_DIR) == "$PWD/other" && /dev/fd/200 -ef other/aba-one.lock && $ABA_LOCK_FDS == 200 ]]
+END
+        mkdir -p other
+        ABA_LOCK_DIR=${PWD}/other aba-lock path --create one >/dev/null
+        run -0 bash -eu ./tool
+        expect_silence
+    done
+}
+
 @test "the default directory is private, and so are the files in it" {
     unset ABA_LOCK_DIR
     script tool <<'END'
@@ -304,7 +371,7 @@ END
     # negative subscripts, printf %(...)T, ${x@Q}, $EPOCHSECONDS, wait -n, coproc, local -n, readarray, ** and BASHPID
     # without a fallback. Comments may name them. Process substitution is a syntax error under `set -o posix`, except in eval.
     run ! grep -nE 'declare -[a-zA-Z]*A|mapfile|readarray|local -n|\$\{[a-zA-Z_]+(\^|,)|[^$]\{[a-z_]+\}[<>]|&>>|\|&|;&|-v [a-zA-Z_]+ \]\]|\[-[0-9]+\]|%\([^)]*\)T|@[QEPAa]\}|EPOCH|wait -n|coproc|globstar|\$BASHPID|\$\{BASHPID\}|<\(' \
-        <(grep -v -e '^ *#' -e "builtin eval '.* < <(" "${WHOLE_LIBRARY}" "${PROJECT}/completions/aba-lock.bash")
+        <(grep -v -e '^ *#' -e "builtin eval '.* < <(" -e 'builtin eval .*@a}' "${WHOLE_LIBRARY}" "${PROJECT}/completions/aba-lock.bash")
 }
 
 @test "the man page names every function, option and variable" {

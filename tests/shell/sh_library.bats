@@ -32,6 +32,28 @@ echo "not a name: $?"
 END
 }
 
+@test "in each shell but ksh93, which keeps them, variables that are set for one call are gone after it" {
+    WITHOUT=ksh93 in_each_shell 0 'locked: 0
+unset unset 100
+logged
+held: 0
+exported' <<'END'
+mkdir other 2>/dev/null
+rm -f log.jsonl
+unset ABA_LOCK_DIR
+ABA_LOCK_TIMEOUT=100
+ABA_LOCK_DIR=$PWD/other ABA_LOCK_LOG=$PWD/log.jsonl ABA_LOCK_TIMEOUT=10 aba_lock_operation one
+echo "locked: $?"
+echo "${ABA_LOCK_DIR-unset} ${ABA_LOCK_LOG-unset} $ABA_LOCK_TIMEOUT"
+[ -s log.jsonl ] && [ -f other/aba-one.lock ] && echo logged
+# A variable of the script is exported, for scripts that it starts.
+ABA_LOCK_DIR=$PWD/other
+aba_lock_held one
+echo "held: $?"
+[ "$(printenv ABA_LOCK_DIR)" = "$PWD/other" ] && echo exported
+END
+}
+
 @test "in each shell, a script that finds a lock held ends with 1, or does what the options say" {
     mkfifo held go
     in_each_shell 1 'return: 1

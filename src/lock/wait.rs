@@ -113,6 +113,8 @@ pub struct Waiting<'a> {
     queue_len: OnceCell<usize>,
     /// False if this process is not in the queue, because it does not ask for the lock.
     queues: bool,
+    /// True if another thread of this process is in the queue during the report.
+    is_queued: bool,
     /// The mode, if the wait is for a lock of fcntl(2), for which the kernel shows no queue.
     fcntl: Option<Mode>,
 }
@@ -120,7 +122,7 @@ pub struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     /// Returns a wait of a process that only waits until the lock is free.
     pub(super) fn without_queue(target: &'a Target, over: &'a AtomicBool) -> Self {
-        Self { target, over, queue_len: OnceCell::new(), queues: false, fcntl: None }
+        Self { target, over, queue_len: OnceCell::new(), queues: false, is_queued: false, fcntl: None }
     }
 
     /// Returns the holder ([`holders::observe_briefly`]). The result is of no use if the wait ends before this returns.
@@ -147,7 +149,7 @@ impl<'a> Waiting<'a> {
 
     fn queue_len(&self) -> usize {
         let file = || lock_table::file_id(&holders::identify_file(&self.target.path));
-        let count = || lock_table::lines::count_waiters(file(), self.queues.then(std::process::id));
+        let count = || lock_table::lines::count_waiters(file(), self.is_queued.then(std::process::id));
         *self.queue_len.get_or_init(count)
     }
 
@@ -323,6 +325,7 @@ pub(super) fn wait_for_grant(
             over: &over,
             queue_len: OnceCell::new(),
             queues: search == DeadlockSearch::Repeated && !request.fcntl,
+            is_queued: search == DeadlockSearch::Repeated && !request.fcntl,
             fcntl: request.fcntl.then_some(request.mode),
         },
         has_seen_changes: false,
@@ -337,6 +340,10 @@ pub(super) fn wait_for_grant(
     let keep_open = || _ = kept.get_or_init(|| os::KeptFile::keep(file).ok());
     let mut is_separate = false;
     let watch = || {
+        // On a busy machine, this thread may wake after the deadline, before the first one notices that it has passed.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return None;
+        }
         if found.get().is_none() {
             if !watcher.has_work() {
                 return watcher.next_pause();
@@ -384,6 +391,7 @@ pub(super) fn wait_for_grant(
         // No thread could be started, so this one does the steps of the watcher each time before it blocks.
         Err(_) => {
             keep_open();
+            watcher.waiting.is_queued = false;
             block_until_granted(alarm, block_once, deadline, &mut || {
                 if may_go_on().is_break() {
                     return ControlFlow::Break(());

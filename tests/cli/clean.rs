@@ -2,8 +2,8 @@
 
 use crate::call::RunningCall;
 use crate::process::{
-    PATIENCE, count_voluntary_switches, is_locked, is_root, kill, list_files, make_fifo, set_mode, set_modified,
-    wait_until,
+    PATIENCE, child_pids, is_locked, is_root, kill, list_files, make_fifo, set_mode, set_modified, wait_until,
+    write_file,
 };
 use crate::scene::{HELPER, LIBRARY, NOBODY, Scene, with_command};
 use std::fs;
@@ -110,7 +110,7 @@ fn older_than_keeps_recently_used_lock_files() {
 fn foreign_files_are_left_and_never_block_the_cleaning() {
     let scene = Scene::new();
     scene.make_root();
-    fs::write(scene.lock_file("data"), "precious\n").unwrap();
+    write_file(&scene.lock_file("data"), "precious\n");
     fs::write(scene.path("target"), "precious\n").unwrap();
     symlink(scene.path("target"), scene.lock_file("link")).unwrap();
     fs::create_dir(scene.lock_file("directory")).unwrap();
@@ -253,14 +253,18 @@ fn cleaning_a_lock_never_makes_another_caller_fail() {
     let scene = Scene::new();
     use_locks(&scene, &["a"]);
     let (clean, pid) = start_stopped_clean(&scene, "flock:signal=STOP", "removed lock a\n");
-    let mut contender = scene.aba(["lock", "-n", "a", "--", "echo", "mine"]).out("mine\n").start();
-    wait_until("the contender tries again", || {
-        count_voluntary_switches(format!("/proc/{}/status", contender.pid())) > 20 || contender.has_ended()
-    });
+    // The contender is stopped before its third attempt to open the file, so that no time passes for it before the end of `clean`.
+    let tries = scene.path("tries");
+    let options = ["-e", "trace=/^(clock_)?nanosleep$", "-e", "inject=/^(clock_)?nanosleep$:signal=STOP:when=2", "-o"];
+    let contender = scene.call("strace").args(options).arg(&tries);
+    let mut contender = contender.args([HELPER, "lock", "-n", "a", "--", "echo", "mine"]).out("mine\n").start();
+    let is_stopped = || fs::read_to_string(&tries).unwrap_or_default().contains("--- stopped by SIGSTOP ---");
+    wait_until("the contender tries again", || is_stopped() || contender.has_ended());
     assert!(!contender.has_ended(), "it did not wait for clean: {:?}", contender.finish().err);
     kill(pid, 18);
-    contender.finish();
     clean.finish();
+    kill(child_pids(contender.pid())[0], 18);
+    contender.finish();
     assert!(scene.lock_file("a").exists(), "the contender has created a new file");
 }
 

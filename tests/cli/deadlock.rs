@@ -2,7 +2,7 @@
 //! `no_deadlock.rs` has the waits that must not fail.
 
 use crate::call::{Call, RunningCall};
-use crate::process::{count_background_switches, is_locked, wait_until, waiter_pids};
+use crate::process::{copy_program, count_background_switches, is_locked, wait_until, waiter_pids};
 use crate::scene::{Gate, HELPER, LIBRARY, Scene};
 use std::fs;
 
@@ -72,7 +72,7 @@ fn the_script_that_closes_a_circle_fails_at_once_and_the_other_continues() {
 fn a_circle_is_found_if_the_helper_has_a_longer_name() {
     let scene = Scene::new();
     let copy = scene.path("aba-lock-0.1.0");
-    fs::hard_link(HELPER, &copy).or_else(|_| fs::copy(HELPER, &copy).map(drop)).unwrap();
+    fs::hard_link(HELPER, &copy).unwrap_or_else(|_| copy_program(HELPER, &copy));
     let (first, second) = (scene.gate("first"), scene.gate("second"));
     let start = |call: Call| call.env("ABA_LOCK_BIN", &copy).start();
     let one = start(lock_two_in_turn(&scene, "a", &first, "b").err("has a\naba-lock: waiting for b, held by pid "));

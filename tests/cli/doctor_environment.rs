@@ -3,7 +3,7 @@
 use crate::doctor::{
     INSTALLED, doctor, doctor_after, doctor_with_fault, doctor_with_mounts, install, list_root, read_source,
 };
-use crate::process::write_program;
+use crate::process::{copy_program, write_program};
 use crate::scene::{HELPER, Scene, error_text};
 use std::fs;
 use std::path::PathBuf;
@@ -133,7 +133,7 @@ fn another_helper_first_on_path_is_wrong() {
     doctor_after(&scene, &last, &[]).out(format!("note   helper: {path}/aba-lock on PATH has version 0.0.9")).run();
     // `--version` also prints the commit and the target.
     fs::remove_file(other.join("aba-lock")).unwrap();
-    fs::copy(HELPER, other.join("aba-lock")).unwrap();
+    copy_program(HELPER, &other.join("aba-lock"));
     doctor_after(&scene, &first, &[]).out(format!("fine   helper: {path}/aba-lock on PATH has the same version")).run();
     program("echo aba-lock 0.0.9");
     // ABA_LOCK_BIN overrides PATH, even if it is wrong.

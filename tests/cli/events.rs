@@ -309,8 +309,10 @@ fn standard_error_and_a_socket_can_be_the_log() {
     // A full socket does not block.
     let script = "for i in {1..1000}; do \"$HELPER\" lock a -- true 2>>said || exit; done";
     scene.bash_here(script).env(LOG, scene.path("socket")).run();
-    drop(socket);
-    scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("socket")).err("Connection refused").run();
+    // The process that has bound this socket has ended.
+    let bind = "import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind(sys.argv[1])";
+    scene.call("python3").args(["-c", bind]).arg(scene.path("left")).run();
+    scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("left")).err("Connection refused").run();
 }
 
 #[test]

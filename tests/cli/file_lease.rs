@@ -2,8 +2,10 @@
 
 use crate::call::Holder;
 use crate::log::{enable, log_file};
-use crate::process::set_mode;
-use crate::scene::Scene;
+use crate::process::{child_pids, kill, set_mode, wait_until};
+use crate::scene::{HELPER, Scene};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Takes a lease on the lock file of `a`, and gives it up at the end of the process only.
@@ -88,14 +90,27 @@ fn a_lease_that_ends_soon_does_not_make_a_call_fail_that_does_not_wait() {
     let holder = take_lease(&scene);
     // As `clean` does, the process gives up the lease when another one wants to open the file.
     drop(holder);
-    let program = "import fcntl, os, signal, sys, time
+    let program = "import fcntl, os, signal, sys
 f = os.open(sys.argv[1], os.O_RDWR)
-signal.signal(signal.SIGIO, lambda *_: (time.sleep(0.02), os.close(f)))
+signal.signal(signal.SIGIO, lambda *_: os.close(f))
 fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print('held', flush=True)
 input()";
     let holder = scene.call("python3").args(["-c", program]).arg(scene.lock_file("a")).hold();
-    scene.aba(["lock", "-n", "a", "--", "echo", "ran"]).out("ran\n").err("").run();
+    // The call is stopped before it tries again, until the process has given up the lease.
+    let trace = scene.path("trace");
+    let options = ["-e", "trace=/^(clock_)?nanosleep$", "-e", "inject=/^(clock_)?nanosleep$:signal=STOP:when=1", "-o"];
+    let call = scene.call("strace").args(options).arg(&trace);
+    let mut call = call.args([HELPER, "lock", "-n", "a", "--", "echo", "ran"]).out("ran\n").start();
+    let is_stopped = || fs::read_to_string(&trace).unwrap_or_default().contains("--- stopped by SIGSTOP ---");
+    wait_until("the call is stopped, or has ended", || is_stopped() || call.has_ended());
+    if is_stopped() {
+        let end = format!(":{} 0 EOF", fs::metadata(scene.lock_file("a")).unwrap().ino());
+        let is_lease = |line: &str| line.contains(" LEASE ") && line.ends_with(&end);
+        wait_until("the lease has ended", || !fs::read_to_string("/proc/locks").unwrap().lines().any(is_lease));
+        kill(child_pids(call.pid())[0], 18);
+    }
+    call.finish();
     holder.release();
 }
 

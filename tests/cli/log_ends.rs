@@ -13,7 +13,17 @@ fn a_lock_that_a_child_of_an_ended_command_keeps_is_told_as_held() {
     let scene = Scene::new();
     scene.make_root();
     enable(&scene);
-    scene.aba(["lock", "a", "--", "sh", "-c", "sleep 600 >&- 2>&- & exit 3"]).status(3).run();
+    scene
+        .aba([
+            "lock",
+            "a",
+            "--",
+            "sh",
+            "-c",
+            "sleep 600 >&- 2>&- & until grep -qs ^sleep /proc/$!/cmdline; do :; done; exit 3",
+        ])
+        .status(3)
+        .run();
     assert_eq!(events(&scene), ["acquired", "inherited"]);
     let text = scene.aba(["log", "a"]).out("still held, for ").run().out;
     assert!(text.ends_with(" (sleep 600); the command exited with status 3\n"), "{text}");

@@ -1,6 +1,6 @@
 //! `aba-lock man` and `aba-lock completions`: the helper alone is the whole product.
 
-use crate::process::write_program;
+use crate::process::{copy_program, write_program};
 use crate::scene::{HELPER, Scene};
 use crate::snippet_table::project_root;
 use crate::text::format_page;
@@ -123,7 +123,7 @@ fn pages_name_the_directory_in_which_the_library_is_installed() {
     let helper = scene.path("opt/bin/aba-lock");
     fs::create_dir_all(helper.parent().unwrap()).unwrap();
     fs::create_dir_all(scene.path("opt/share/aba-lock")).unwrap();
-    fs::hard_link(HELPER, &helper).or_else(|_| fs::copy(HELPER, &helper).map(drop)).unwrap();
+    fs::hard_link(HELPER, &helper).unwrap_or_else(|_| copy_program(HELPER, &helper));
     let page = |name: &str| scene.call(&helper).args(["man", "--roff", name]).out("").run().out;
     assert!(page("aba-lock.bash").contains("source /usr/local/share/aba-lock/aba-lock.bash"));
     fs::write(scene.path("opt/share/aba-lock/aba-lock.bash"), "").unwrap();

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The longest time that a test waits for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Copies a program that the test runs afterwards.
 ///
@@ -26,6 +26,13 @@ pub(crate) fn write_program(path: &Path, text: &str) {
     let mut command = Command::new("sh");
     command.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(path).stdin(Stdio::piped());
     let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// Writes a file that a test locks or cleans afterwards, by a child process: `clean` leaves a file that another process has open.
+pub(crate) fn write_file(path: &Path, text: &str) {
+    let mut child = Command::new("tee").arg(path).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
 }
@@ -53,11 +60,12 @@ pub(crate) fn set_mode(path: impl AsRef<Path>, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Sets the modification time of a file to this number of seconds from now, which is negative for the past.
+/// Sets the modification time of a file to this number of seconds from now, which is negative for the past, by a child process as
+/// [`write_file`] does.
 pub(crate) fn set_modified(path: impl AsRef<Path>, seconds: i64) {
-    let distance = Duration::from_secs(seconds.unsigned_abs());
-    let time = if seconds < 0 { SystemTime::now() - distance } else { SystemTime::now() + distance };
-    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let time = format!("@{}", now.saturating_add_signed(seconds));
+    assert!(Command::new("touch").args(["-c", "-m", "-d", &time]).arg(path.as_ref()).status().unwrap().success());
 }
 
 /// Waits until `is_done` returns true.
@@ -101,6 +109,12 @@ pub(crate) fn interrupt_group(leader: u32) {
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+/// Waits until a process runs this program. Before it calls execve(2), a new process has the command line of its parent.
+pub(crate) fn wait_for_program(pid: u32, name: &str) {
+    let start = format!("{name}\0");
+    wait_until(name, || fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(&start)));
 }
 
 /// Returns true if a process exists, even one that has ended and was not reaped.

@@ -6,7 +6,7 @@ use crate::reserve::call;
 use crate::reserve_faults::trace_reserve;
 use crate::scene::{HELPER, Scene};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The first port for the tests, and the number of them.
@@ -63,6 +63,27 @@ pub(crate) fn bind_port(scene: &Scene, address: IpAddr, udp: bool) -> Option<Bou
     Some(BoundPort { port, process })
 }
 
+/// Makes a connection to a free port of its own and ends it, and prints the port. The arguments are those of `BIND_PORT`.
+const CONNECT: &str = "
+import socket, sys
+for port in range(int(sys.argv[1]), int(sys.argv[1]) + int(sys.argv[2])):
+    try:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(('127.0.0.1', port))
+        listener.listen()
+        break
+    except OSError:
+        pass
+client = socket.create_connection(('127.0.0.1', port))
+server, _ = listener.accept()
+# The side that closes first is left in TIME_WAIT.
+server.close()
+client.recv(1)
+client.close()
+print(port)
+";
+
 /// Returns the offset of a port that no other test of this process uses.
 fn next_port() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -103,19 +124,12 @@ fn the_process_that_uses_the_preferred_port_is_named() {
 #[test]
 fn ended_connections_and_without_wildcard_other_interfaces_are_not_in_use() {
     let scene = Scene::new();
-    let ports = (0..PORTS).map(|_| FIRST_PORT + u16::try_from(next_port()).unwrap());
-    let listener = ports.map(|port| TcpListener::bind(("127.0.0.1", port))).find_map(Result::ok).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    // The side that closes first is left in TIME_WAIT.
-    drop(server);
-    let _ = std::io::copy(&mut &client, &mut std::io::sink());
-    drop((client, listener));
+    let first = FIRST_PORT + u16::try_from(next_port()).unwrap();
+    let connected = scene.call("python3").args(["-c", CONNECT, &first.to_string(), "1000"]);
+    let port: u16 = connected.out("").run().out.trim().parse().unwrap();
     let waits = format!(":{port:04X} ");
     let table = || fs::read_to_string("/proc/net/tcp").unwrap();
     wait_until("it is in TIME_WAIT", || table().lines().any(|line| line.contains(&waits) && line.contains(" 06 ")));
-    assert!(UdpSocket::bind(("127.0.0.1", port)).is_ok());
     let range = port.to_string();
     call(&scene, "a", ["reserve", "--probe", "tcp", "--range", &range]).out(format!("{port}\n")).run();
     // Another loopback address serves as another interface.

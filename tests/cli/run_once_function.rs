@@ -65,6 +65,12 @@ fn wait_for_start(scene: &Scene, id: &str) {
     wait_until("the task of the function runs", || scene.task_text(id, "log.out").contains("begun\n"));
 }
 
+/// Does the same for a task in the background. The function writes its pid after it has started the task.
+fn wait_for_background_start(scene: &Scene, id: &str) {
+    wait_for_start(scene, id);
+    wait_until("the function has written the pid", || scene.task_text(id, "pid").ends_with('\n'));
+}
+
 /// Runs a call that must not wait: in less than the time after which such a call used to time out.
 fn run_at_once(call: Call) -> CallOutput {
     let begin = Instant::now();
@@ -79,7 +85,7 @@ fn a_background_task_of_the_function_counts_as_running() {
     let gate = scene.gate("gate");
     let task = counting_task(&scene, &gate, 0);
     call_function(&scene, "background", "a", &task).run();
-    wait_for_start(&scene, "a");
+    wait_for_background_start(&scene, "a");
     run_at_once(scene.once(["-R", "-i", "a"]));
     run_at_once(scene.once(["-A", "-i", "a"]));
     run_at_once(scene.once(["-p", "-i", "a"]).status(1));
@@ -167,7 +173,7 @@ fn processes_of_a_killed_function_end_before_the_next_run() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
     call_function(&scene, "background", "a", &counting_task(&scene, &gate, 0)).run();
-    wait_for_start(&scene, "a");
+    wait_for_background_start(&scene, "a");
     let command = scene.task_pid("a");
     kill(parent_pid(command), 9);
     scene.wait_for_task_release("a");

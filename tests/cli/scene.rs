@@ -3,7 +3,7 @@
 use crate::call::{Call, Holder};
 use crate::process::{
     PATIENCE, copy_program, count_threads, count_waiters, is_locked, is_root, make_fifo, parent_pid, set_mode,
-    wait_until, waiter_pids,
+    wait_until, waiter_pids, write_file,
 };
 use std::ffi::OsStr;
 use std::fmt;
@@ -45,7 +45,7 @@ rules, command = sys.argv[1].split("|"), sys.argv[2:]
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp(command[0], command)
-seen, end = b"", time.time() + 60
+seen, end = b"", time.time() + 120
 while time.time() < end:
     if rules and ">" in rules[0] and rules[0].split(">")[0].encode() in seen:
         os.write(terminal, rules.pop(0).split(">")[1].encode())
@@ -91,9 +91,11 @@ impl Scene {
         self.root().join(format!("aba-{name}.lock"))
     }
 
-    /// The content of a lock file.
+    /// The content of a lock file. A child process reads it, because `clean` leaves a file that another process has open, and a
+    /// child that another test starts would have it open.
     pub(crate) fn record(&self, name: &str) -> String {
-        fs::read_to_string(self.lock_file(name)).unwrap_or_default()
+        let output = Command::new("cat").arg(self.lock_file(name)).stderr(Stdio::null()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The value of `key` in a record.
@@ -106,7 +108,7 @@ impl Scene {
     /// Replaces the value of `key` in a record.
     pub(crate) fn set_field(&self, name: &str, key: &str, value: &str) {
         let old = format!("\n{key}={}\n", self.field(name, key));
-        fs::write(self.lock_file(name), self.record(name).replace(&old, &format!("\n{key}={value}\n"))).unwrap();
+        write_file(&self.lock_file(name), &self.record(name).replace(&old, &format!("\n{key}={value}\n")));
     }
 
     /// A file of a task.
@@ -119,9 +121,11 @@ impl Scene {
         fs::read_to_string(self.task_file(id, name)).unwrap_or_default()
     }
 
-    /// The process of a running task.
+    /// The process of a task that runs, or that has just been started.
     pub(crate) fn task_pid(&self, id: &str) -> u32 {
-        self.task_text(id, "pid").trim().parse().expect("the task runs")
+        let read = || self.task_text(id, "pid").trim().parse().ok();
+        wait_until("the task runs", || read().is_some());
+        read().expect("the task runs")
     }
 
     /// The process that waits for the command of a running task.

@@ -149,9 +149,9 @@ fn a_wait_for_a_slot_has_a_limit_and_its_end_leaves_nothing_locked() {
     let late = format!("timed out after {limit} s waiting for job, held by pid ");
     assert!(waited.err.contains(&late), "{}", waited.err);
     // The first one of the queue is killed.
-    let first = scene.aba(["lock", "--slots", "1", "-w", "job", "--", "true"]).status(137).start();
+    let first = scene.aba(["lock", "--slots", "1", "-qw", "job", "--", "true"]).status(137).start();
     scene.wait_for_waiters("job", 1);
-    let second = scene.aba(["lock", "--slots", "1", "-w", "job", "--", "true"]).start();
+    let second = scene.aba(["lock", "--slots", "1", "-qw", "job", "--", "true"]).start();
     scene.wait_for_waiters("job", 2);
     kill(first.pid(), libc::SIGKILL);
     first.finish();

@@ -1,7 +1,7 @@
 //! A holder that does not go on by itself is called that, with the next step; and `status` shows the processes below a holder.
 
 use crate::call::Holder;
-use crate::process::{child_pids, kill, wait_until};
+use crate::process::{child_pids, kill, wait_for_program, wait_until};
 use crate::scene::{HELPER, Scene};
 use crate::time_limit::AFTER_REPORT;
 use std::fs;
@@ -159,6 +159,9 @@ fn the_message_about_a_lock_names_the_stopped_process_below_its_holder() {
         .hold();
     let top = holder.pid();
     let [first, second] = child_pids(top)[..] else { panic!("two children") };
+    for child in [first, second] {
+        wait_for_program(child, "sleep");
+    }
     let busy = || scene.aba(["lock", "a", "--", "true"]).status(75);
     kill(first, SIGSTOP);
     wait_for_state(first, "T");

@@ -22,7 +22,7 @@ fn the_line_of_a_waiter_names_the_current_holder_and_is_erased() {
     wait_until("the line names the child", || second.exists());
     drop(holder);
     let said = waiter.finish().out;
-    assert!(!is_alive(child));
+    wait_until("the child has ended", || !is_alive(child));
     // The line is redrawn in place and erased before the output of the command.
     assert!(said.contains("s for a, held by pid "), "{said:?}");
     assert!(said.ends_with("\r\x1b[Kmine\r\n"), "{said:?}");

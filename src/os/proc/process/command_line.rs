@@ -180,7 +180,7 @@ mod tests {
             let mut command = Command::new("cat");
             let mut child = command.args(["-", &word]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
             // For an instant it has no arguments yet, or still the name of this thread.
-            let lines = (0..1000).map(|_| thread::sleep(Duration::from_millis(1))).map(|()| command_line(child.id()));
+            let lines = (0..60_000).map(|_| thread::sleep(Duration::from_millis(1))).map(|()| command_line(child.id()));
             let line = lines.into_iter().find(|line| line.starts_with("cat ")).unwrap_or_default();
             drop(child.stdin.take());
             child.wait().unwrap();

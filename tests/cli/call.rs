@@ -103,6 +103,11 @@ impl Call {
     pub(crate) fn hold(self) -> Holder {
         Holder::start(self.command)
     }
+
+    /// Does the same as `hold`, or returns `None` if the program ends before it prints a line.
+    pub(crate) fn try_hold(self) -> Option<Holder> {
+        Holder::try_start(self.command)
+    }
 }
 
 /// A call that runs in the background.
@@ -192,7 +197,11 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::try_start(command).expect("the holder prints a line")
+    }
+
+    fn try_start(mut command: Command) -> Option<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -205,8 +214,12 @@ impl Holder {
             let _ = std::io::copy(&mut stdout, &mut std::io::sink());
         });
         let first_line = receiver.recv_timeout(PATIENCE).expect("the holder says that it holds").trim_end().to_owned();
-        assert!(!first_line.is_empty(), "the holder ended before it held: {:?}", child.wait());
-        Self { child, stdin, first_line }
+        if first_line.is_empty() {
+            drop(stdin);
+            wait_for_exit(&mut child);
+            return None;
+        }
+        Some(Self { child, stdin, first_line })
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,7 +1,8 @@
 //! `unlock --file` for a file that is locked with fcntl(2): it names the holders, and ends them with `--kill`.
 
 use crate::call::{Call, Holder};
-use crate::process::{child_pids, is_alive, is_root, wait_until};
+use crate::kill_waiter::{let_go_on, start_stopped_unlock};
+use crate::process::{child_pids, is_alive, is_root, wait_for_program, wait_until};
 use crate::scene::{HELPER, HOLD, Scene};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -78,6 +79,7 @@ fn a_child_that_inherited_the_lock_of_fcntl_is_ended_and_one_that_did_not_is_not
     let scene = new_scene();
     let mut holder = hold_own(&scene, &[], "sleep 1000 & echo held; wait");
     let [child] = child_pids(holder.pid())[..] else { panic!("one child") };
+    wait_for_program(child, "sleep");
     let said = unlock(&scene, &["--kill"]).err(format!("ended pid {} (", holder.pid())).run();
     assert!(said.err.contains(&format!("ended pid {child} (sleep 1000)")), "{}", said.err);
     holder.wait();
@@ -126,7 +128,11 @@ fn a_process_that_acquires_the_lock_of_fcntl_next_is_named_and_not_ended() {
         let end = format!(":{} 0 EOF", fs::metadata(scene.path("f")).unwrap().ino());
         let waits = |line: &str| line.contains("->") && line.ends_with(&end);
         wait_until("it waits in the kernel", || fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
-        let said = unlock(&scene, &["--kill"]).err(format!("ended pid {} (", first.pid())).run();
+        let unlock = start_stopped_unlock(&scene, &["--file", "f"]);
+        wait_until("it is granted", || !fs::read_to_string("/proc/locks").unwrap().lines().any(waits));
+        let_go_on(&unlock);
+        let said = unlock.finish();
+        assert!(said.err.contains(&format!("ended pid {} (", first.pid())), "{}", said.err);
         let next = format!("aba-lock: f is released; now locked by fcntl(2): pid {} (", waiter.pid());
         assert!(said.err.contains(&next) && said.err.lines().count() == 2, "{}", said.err);
         first.wait();

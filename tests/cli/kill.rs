@@ -3,17 +3,18 @@
 use crate::call::{Call, Holder};
 use crate::process::{count_voluntary_switches, is_alive, is_locked, is_root, set_mode, wait_until};
 use crate::scene::{HELPER, Scene};
+use crate::time_limit::with_enough_time;
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A bash script that holds lock `a`. It must print a line when it is ready.
-fn start_holder(scene: &Scene, script: &str) -> Holder {
+pub(crate) fn start_holder(scene: &Scene, script: &str) -> Holder {
     scene.aba(["lock", "a", "--", "bash", "-c", script]).hold()
 }
 
 /// A script that waits until it is ended.
-const WAIT: &str = "echo ready; read _; exit 0";
+pub(crate) const WAIT: &str = "echo ready; read _; exit 0";
 
 #[test]
 fn kill_ends_and_names_the_holder_and_frees_the_lock() {
@@ -50,7 +51,8 @@ fn another_signal_can_be_chosen_unless_it_ends_no_process() {
     let scene = Scene::new();
     for signal in ["INT", "SIGINT", "2"] {
         let mut holder = start_holder(&scene, "trap 'exit 5' INT; echo ready; read _");
-        scene.aba(["unlock", "a", &format!("--kill={signal}")]).err("ended pid ").run();
+        let call = scene.aba(["unlock", "a", &format!("--kill={signal}"), "--grace", "1000"]);
+        call.err("ended pid ").run();
         assert_eq!(holder.wait(), 5, "{signal}");
     }
     let mut holder = start_holder(&scene, "trap '' TERM; echo ready; read _");
@@ -94,58 +96,6 @@ fn a_stopped_holder_is_continued_to_handle_the_signal() {
 }
 
 #[test]
-fn a_waiter_gets_the_lock_and_is_not_killed() {
-    let scene = Scene::new();
-    let mut first = start_holder(&scene, WAIT);
-    let gate = scene.gate("gate");
-    let by_name = format!("read _ <{gate}; echo done");
-    let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &by_name]).out("done\n").start();
-    scene.wait_for_waiter("a");
-    let said = scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {} (", first.pid())).run();
-    let next = format!("aba-lock: a is released; now held by pid {} (", waiter.pid());
-    assert!(said.err.contains(&next) && said.err.lines().count() == 2, "{}", said.err);
-    first.wait();
-    gate.open();
-    waiter.finish();
-}
-
-#[test]
-fn a_script_that_waits_with_a_descriptor_is_not_killed() {
-    let scene = Scene::new();
-    let script =
-        |rest: &str| format!("exec 200<>\"$(\"$HELPER\" path --create a)\"; \"$HELPER\" lock -qw --fd 200 a; {rest}");
-    let mut first = scene.call("bash").arg("-c").arg(script(WAIT)).hold();
-    let gate = scene.gate("gate");
-    let waiter = scene.bash(&script(&format!("read _ <{gate}; echo done"))).out("done\n").start();
-    scene.wait_for_waiter("a");
-    let command = scene.aba(["unlock", "a", "--kill"]).err(format!("ended pid {} (", first.pid()));
-    command.err(format!("a is released; now held by pid {} (", waiter.pid())).run();
-    first.wait();
-    gate.open();
-    waiter.finish();
-}
-
-#[test]
-fn a_waiter_that_arrives_during_the_kill_is_not_killed() {
-    let scene = Scene::new();
-    let (asked, gate, inside) = (scene.path("asked"), scene.gate("gate"), scene.gate("inside"));
-    let script =
-        format!("trap '>{}; read _ <{}; exit 3' TERM; echo ready; read _", asked.display(), gate.path.display());
-    let mut first = start_holder(&scene, &script);
-    let call =
-        scene.aba(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").err("now held by pid ").start();
-    wait_until("the holder is asked", || asked.exists());
-    let wait = format!("read _ <{inside}; echo done");
-    let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &wait]).out("done\n").start();
-    scene.wait_for_waiter("a");
-    gate.open();
-    assert_eq!(first.wait(), 3);
-    call.finish();
-    inside.open();
-    waiter.finish();
-}
-
-#[test]
 fn all_shared_and_inheriting_holders_are_ended() {
     let scene = Scene::new();
     let gate = scene.gate("gate");
@@ -176,12 +126,19 @@ fn processes_that_the_dying_holder_starts_are_ended() {
         gate.path.display(),
         note.display()
     );
-    let mut first = start_holder(&scene, &script);
-    scene.aba(["unlock", "a", "--kill"]).err("ended pid ").run();
-    assert_eq!(first.wait(), 3);
-    let child: u32 = fs::read_to_string(note).unwrap().trim().parse().unwrap();
-    assert!(!is_alive(child), "it still holds the lock");
-    assert!(!is_locked(&scene.lock_file("a")));
+    // The child gets no signal before SIGKILL, and its parent must have started it by then.
+    with_enough_time(|grace| {
+        let _ = fs::remove_file(&note);
+        let mut first = start_holder(&scene, &script);
+        scene.aba(["unlock", "a", "--kill", "--grace", grace]).err("ended pid ").run();
+        assert!(!is_locked(&scene.lock_file("a")));
+        if first.wait() != 3 {
+            return false;
+        }
+        let child: u32 = fs::read_to_string(&note).unwrap().trim().parse().unwrap();
+        assert!(!is_alive(child), "it still holds the lock");
+        true
+    });
 }
 
 #[test]
@@ -197,7 +154,8 @@ fn a_holder_that_releases_and_continues_is_not_killed() {
     "#;
     let holder = scene.call("bash").arg("-c").arg(script).hold();
     let expected = format!("aba-lock: pid {} (bash -c ", holder.pid());
-    let said = scene.aba(["unlock", "a", "--kill"]).err(expected).err(" has released the lock, and continues\n").run();
+    let call = scene.aba(["unlock", "a", "--kill", "--grace", "1000"]);
+    let said = call.err(expected).err(" has released the lock, and continues\n").run();
     assert!(!said.err.contains("ended"), "{}", said.err);
     assert_eq!(holder.release(), 4);
 }

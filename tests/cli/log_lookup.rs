@@ -154,7 +154,7 @@ fn a_skipped_call_is_shown_as_that() {
     let outcomes: Vec<Value> = history(&scene, &["a"])[0]["waits"].as_array().unwrap().clone();
     let outcomes: Vec<&str> = outcomes.iter().map(|wait| wait["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes, ["skipped", "skipped", "skipped", "refused"]);
-    let said = scene.aba(["log", "a"]).out("\n  skipped: pid ").out(", after a wait of 0s\n").run();
+    let said = scene.aba(["log", "a"]).out("\n  skipped: pid ").out(", after a wait of ").run();
     assert_eq!(said.out.matches("\n  skipped: ").count(), 3, "{}", said.out);
     let said = scene.path("said");
     let mut command = scene.program(HELPER);
@@ -164,7 +164,8 @@ fn a_skipped_call_is_shown_as_that() {
     follower.wait().unwrap();
     let text = fs::read_to_string(&said).unwrap();
     assert_eq!(text.matches(", skips its run (--skip-ok)\n").count(), 2, "{text}");
-    assert_eq!(text.matches(", gave up after 0s, and skips its run (--skip-ok)\n").count(), 1, "{text}");
+    let gave_up = text.lines().filter(|line| line.contains(", gave up after "));
+    assert_eq!(gave_up.filter(|line| line.ends_with(", and skips its run (--skip-ok)")).count(), 1, "{text}");
     holder.release();
 }
 

@@ -45,6 +45,7 @@ mod json_fields;
 mod keeper_options;
 mod key;
 mod kill;
+mod kill_waiter;
 mod linked_file;
 mod list;
 mod lock;

@@ -69,9 +69,13 @@ fn a_holder_that_is_left_after_the_command_is_ended() {
 #[test]
 fn a_stopped_holder_is_ended() {
     let scene = Scene::new();
-    let mut holder = scene.aba(["lock", "--max-time", "3", "a", "--", "sh", "-c", "echo held; read _"]).hold();
-    holder.signal(libc::SIGSTOP);
-    assert_eq!(holder.wait(), 143);
+    with_enough_time(|limit| {
+        let call = scene.aba(["lock", "--max-time", limit, "a", "--", "sh", "-c", "echo held; read _"]);
+        let Some(mut holder) = call.try_hold() else { return false };
+        holder.signal(libc::SIGSTOP);
+        assert_eq!(holder.wait(), 143);
+        true
+    });
 }
 
 #[test]
@@ -92,10 +96,10 @@ fn the_watcher_is_small_and_separate_and_ends_with_the_last_holder() {
     assert_eq!(words, [HELPER, "lock", "--max-time", "1h", "a", "--"]);
     let session = read("stat").rsplit(')').next().unwrap().split(' ').nth(4).unwrap().to_owned();
     assert_eq!(session, watcher.to_string());
-    // Pages of the program are shared with other calls.
+    // Pages of the program are shared with other calls. A long list of the locks of this machine takes some more.
     let own =
         read("status").lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
-    assert!(own.is_some_and(|kib: u32| kib < 1024), "{own:?}");
+    assert!(own.is_some_and(|kib: u32| kib < 2048), "{own:?}");
     holder.release();
     wait_for_end(watcher);
     // Neither the pipe of a command substitution nor the command that waits for its children notices the watcher.
@@ -169,14 +173,17 @@ fn a_program_that_replaces_the_script_is_ended() {
 fn a_script_that_acquires_the_lock_again_is_not_ended() {
     let scene = Scene::new();
     let script = "exec 9<>\"$(\"$HELPER\" path --create a)\"
-        \"$HELPER\" lock --max-time 3 --fd 9 a && watcher=$(sed -n 's/^locker=//p' <&9)
+        \"$HELPER\" lock --max-time $LIMIT --fd 9 a && watcher=$(sed -n 's/^locker=//p' <&9)
         \"$HELPER\" unlock --fd 9 && \"$HELPER\" lock --fd 9 a && echo $watcher; read _";
-    let mut holder = scene.bash(script).hold();
-    let watcher: u32 = holder.first_line.parse().unwrap();
-    wait_for_end(watcher);
-    assert!(is_alive(holder.pid()) && is_locked(&scene.lock_file("a")));
-    holder.signal(libc::SIGKILL);
-    holder.wait();
+    with_enough_time(|limit| {
+        let Some(mut holder) = scene.bash(script).env("LIMIT", limit).try_hold() else { return false };
+        let watcher: u32 = holder.first_line.parse().unwrap();
+        wait_for_end(watcher);
+        assert!(is_alive(holder.pid()) && is_locked(&scene.lock_file("a")));
+        holder.signal(libc::SIGKILL);
+        holder.wait();
+        true
+    });
 }
 
 #[test]
@@ -338,8 +345,14 @@ fn a_holder_of_one_of_several_locks_gets_the_signal_with_the_others() {
         "trap '' TERM; for fd in /proc/$$/fd/*; do [[ $(readlink $fd) != *aba-a.lock ]] || first=${fd##*/}; done
         (eval \"exec $first>&-\"; trap 'echo >\"$GATE\"; exit' TERM; sleep 1000 & wait) &
         read _ <\"$GATE\"; exit 7";
-    let call = scene.aba(["lock", "--max-time", "3", "--grace", "1000", "a", "b", "--", "bash", "-c", script]);
-    call.env("GATE", &gate.path).status(7).err("a, b: held for the maximum time").run();
+    // If the signal comes before the child has its trap, SIGKILL ends both of them.
+    with_enough_time(|limit| {
+        let call = scene.aba(["lock", "--max-time", limit, "--grace", "20", "a", "b", "--", "bash", "-c", script]);
+        let (status, said) = call.env("GATE", &gate.path).run_unchecked();
+        assert!(said.err.contains("a, b: held for the maximum time"), "{}", said.err);
+        assert!([7, 137, 143].contains(&status), "{status}: {}", said.err);
+        status == 7
+    });
 }
 
 #[test]

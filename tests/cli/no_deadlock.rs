@@ -7,7 +7,7 @@ use crate::deadlock::{
     call_script, count_descriptor_lists, lock_two_in_turn, start_flock_waiter, trace_script, wait_for_look,
     wait_for_look_at, with_library,
 };
-use crate::process::{count_threads, kill, wait_until, waiter_pids};
+use crate::process::{count_threads, is_locked, kill, wait_until, waiter_pids};
 use crate::scene::{Gate, HELPER, LIBRARY, Scene};
 use std::fs;
 use std::process::Command;
@@ -347,13 +347,16 @@ fn a_waiter_in_a_pipeline_reads_no_descriptors_while_no_process_waits_for_it() {
     let scene = Scene::new();
     let holder = scene.holder("a");
     // Many waiters look at the same time, in a session in which most processes have a pipe open.
-    let text = "\"$HELPER\" lock -q -t 3 a -- true | sh -c 'echo $$ >\"$HOME/pid\"; exec sleep 4'";
-    trace_script(&scene, text).run();
-    let pid = fs::read_to_string(scene.path("pid")).unwrap();
-    assert_eq!(count_descriptor_lists(&scene, pid.trim()), 0);
-    let trace = fs::read_to_string(scene.path("trace")).unwrap();
-    assert!(trace.contains(&format!("\"/proc/{}/wchan\"", pid.trim())), "it was looked at");
+    let text = "\"$HELPER\" lock -qw a -- true | sh -c 'echo $$ >\"$HOME/pid\"; exec sleep 1000'";
+    let pipeline = trace_script(&scene, text).status(137).err("").start();
+    let pid = || fs::read_to_string(scene.path("pid")).unwrap_or_default().trim().to_owned();
+    let trace = || fs::read_to_string(scene.path("trace")).unwrap_or_default();
+    wait_until("it is looked at", || !pid().is_empty() && trace().contains(&format!("\"/proc/{}/wchan\"", pid())));
     holder.release();
+    wait_until("the waiter has ended", || !is_locked(&scene.lock_file("a")));
+    assert_eq!(count_descriptor_lists(&scene, &pid()), 0);
+    kill(pid().parse().unwrap(), 9);
+    pipeline.finish();
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `run-once --max-time`, and the message about a command that is ignored.
 
-use crate::process::{child_pids, is_alive, kill, wait_until};
+use crate::process::{child_pids, find_parent_pid, is_alive, wait_until};
 use crate::scene::{Gate, Scene};
 use crate::time_limit::with_enough_time;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_run_is_ended_with_all_its_processes_when_its_time_is_over() {
@@ -45,18 +46,27 @@ fn callers_that_wait_for_a_run_whose_time_is_over_do_not_run_it_again() {
         let gate = scene.gate("gate");
         let runs = scene.path("runs");
         let script = build_slow_end(&gate, &runs);
-        scene.once(["-i", "a", "--max-time", "2", "--grace", "1000", "--", "bash", "-c", &script]).run();
-        let waiters: Vec<_> = (0..4)
-            .map(|_| {
-                let line = "aba-lock: task a was ended after its maximum time of 2s (status 143)";
-                scene.once([mode, "a", "--", "bash", "-c", &script]).status(143).err(line).start()
-            })
-            .collect();
-        scene.wait_for_task_waiters("a", 4);
-        gate.open();
-        for waiter in waiters {
-            waiter.finish();
-        }
+        with_enough_time(|limit| {
+            scene.once(["-ri", "a"]).run();
+            scene.once(["-i", "a", "--max-time", limit, "--grace", "1000", "--", "bash", "-c", &script]).run();
+            // A signal that comes before the `trap` ends the command.
+            wait_until("the command runs, or has ended", || runs.exists() || scene.task_file("a", "exit").exists());
+            if !runs.exists() {
+                return false;
+            }
+            let waiters: Vec<_> = (0..4)
+                .map(|_| {
+                    let line = format!("aba-lock: task a was ended after its maximum time of {limit}s (status 143)");
+                    scene.once([mode, "a", "--", "bash", "-c", &script]).status(143).err(line).start()
+                })
+                .collect();
+            scene.wait_for_task_waiters("a", 4);
+            gate.open();
+            for waiter in waiters {
+                waiter.finish();
+            }
+            true
+        });
         assert_eq!(fs::read_to_string(runs).unwrap(), "run\n", "{mode}");
     }
 }
@@ -198,10 +208,20 @@ fn a_log_that_cannot_be_written_does_not_end_the_supervisor() {
     scene.bash(script).status(143).err("").run();
     scene.once(["--list"]).out("failed (143)").run();
     // The process that copies stderr has been killed, so the pipe has no reader.
-    scene.once(["-si", "b", "--combined-log", "--max-time", "5", "--", "sleep", "1000"]).run();
-    let others = child_pids(scene.supervisor("b")).into_iter().filter(|pid| *pid != scene.task_pid("b"));
-    let copiers: Vec<u32> = others.collect();
-    assert_eq!(copiers.len(), 1);
-    kill(copiers[0], libc::SIGKILL);
-    scene.once(["-qwi", "b"]).status(143).run();
+    with_enough_time(|limit| {
+        scene.once(["-ri", "b"]).run();
+        scene.once(["-si", "b", "--combined-log", "--max-time", limit, "--", "sleep", "1000"]).run();
+        let command = scene.task_text("b", "pid").trim().parse().unwrap_or(0);
+        let Some(supervisor) = find_parent_pid(command) else { return false };
+        let copiers: Vec<u32> = child_pids(supervisor).into_iter().filter(|pid| *pid != command).collect();
+        if !is_alive(command) {
+            return false;
+        }
+        assert_eq!(copiers.len(), 1);
+        // If the time is over, the supervisor has ended it.
+        let _ = Command::new("kill").args(["-9", &copiers[0].to_string()]).stderr(Stdio::null()).status();
+        let is_in_time = is_alive(command);
+        scene.once(["-qwi", "b"]).status(143).run();
+        is_in_time
+    });
 }

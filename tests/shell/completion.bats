@@ -56,8 +56,6 @@ set -g fish_autosuggestion_enabled 0
 function fish_prompt; echo -n 'ready> '; end
 END
             printf '%s\n' "$@" >>"${HOME}/.config/fish/config.fish"
-            # Without this directory, fish reads all man pages in the background, also after the test.
-            mkdir -p "${HOME}/.local/share/fish/generated_completions"
             set -- fish -i
             ;;
         *) return 1 ;;

@@ -139,11 +139,21 @@ END
     end_covering_waiter
 }
 
-@test "a handler between any two commands of an acquisition with an option may acquire another lock with it" {
-    local option
-    for option in --coalesce --replace --priority=low; do
-        interrupt_each_command 'aba_lock_operation other' "aba_lock_operation ${option} save" "aba_lock_operation ${option} load" \
-            '! free save && ! free load && inherited save load other && aba_unlock_operation load && free load &&
-            aba_unlock_operation save && free save && aba_unlock_operation other && free other && inherited'
-    done
+# Usage: acquire_in_handlers OPTION: both the script and the handler acquire a lock with this option.
+acquire_in_handlers() {
+    interrupt_each_command 'aba_lock_operation other' "aba_lock_operation $1 save" "aba_lock_operation $1 load" \
+        '! free save && ! free load && inherited save load other && aba_unlock_operation load && free load &&
+        aba_unlock_operation save && free save && aba_unlock_operation other && free other && inherited'
+}
+
+@test "a handler between any two commands of an acquisition with --coalesce may acquire another lock with it" {
+    acquire_in_handlers --coalesce
+}
+
+@test "a handler between any two commands of an acquisition with --replace may acquire another lock with it" {
+    acquire_in_handlers --replace
+}
+
+@test "a handler between any two commands of an acquisition with --priority may acquire another lock with it" {
+    acquire_in_handlers --priority=low
 }

@@ -88,11 +88,12 @@ fn a_signal_gives_back_a_lease_whose_answer_is_lost() {
 #[test]
 fn a_signal_at_the_end_of_an_acquisition_gives_the_lease_back() {
     let (service, etcd) = (LockService::start(&[]), Etcd::start(1));
-    for url in [service.url(), etcd.url()] {
+    let check = |url: &str| {
         for call in CALLS {
-            let machine = new_machine(&url);
-            // The acquisition ends with a wake-up call for the thread that waits for signals.
-            let mut caller = start_with_injection(&machine, "tgkill:delay_enter=1000000:when=1", call);
+            let machine = new_machine(url);
+            // The acquisition ends with a wake-up call for the thread that waits for signals. The delay is long enough for the
+            // steps of this test on a slow machine.
+            let mut caller = start_with_injection(&machine, "tgkill:delay_enter=5000000:when=1", call);
             if call.contains(&"acquire") {
                 wait_until("the id is stored", || {
                     fs::metadata(machine.path("output")).is_ok_and(|data| data.len() > 0)
@@ -110,7 +111,12 @@ fn a_signal_at_the_end_of_an_acquisition_gives_the_lease_back() {
             assert_eq!(caller.wait(), 143, "{call:?}");
             wait_until("the lease is given back", || is_free(&machine));
         }
-    }
+    };
+    thread::scope(|scope| {
+        for url in [service.url(), etcd.url()] {
+            scope.spawn(move || check(&url));
+        }
+    });
 }
 
 #[test]
@@ -142,7 +148,7 @@ fn a_command_holds_a_lease_for_its_whole_time_to_live() {
 fn a_command_that_succeeds_after_its_keeper_has_ended_it_fails() {
     let service = LockService::start(&[]);
     let relay = Relay::to(service.port());
-    let machine = Machine::new(&format!("http://127.0.0.1:{}", relay.port));
+    let machine = Machine::with_short_leases(&format!("http://127.0.0.1:{}", relay.port));
     let script = "trap 'exit 0' TERM; echo held; while :; do sleep 0.05; done";
     let mut run = machine.start_helper(&["lease", "run", "deploy", "--", "bash", "-c", script]);
     assert_eq!(run.read_line(), "held");
@@ -157,7 +163,7 @@ fn a_wait_ends_with_its_parent() {
     let (service, etcd) = (LockService::start(&[]), Etcd::start(1));
     for url in [service.url(), etcd.url()] {
         let machine = Machine::new(&url);
-        let held = machine.lease(&["acquire", "--ttl", "60", "deploy"]).status(0).out;
+        let held = machine.lease(&["acquire", "--ttl", "1h", "deploy"]).status(0).out;
         let mut shell = machine.start_script("\"$HELPER\" lease acquire -w --ttl 2h --output output deploy; echo ran");
         assert!(shell.read_error().contains("waiting for deploy"));
         wait_until("it is in the queue", || machine.lease(&["show", "deploy"]).out.contains("1. waits: "));

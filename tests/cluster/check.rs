@@ -46,7 +46,7 @@ fn token_and_check_work_with_blanks_between_addresses() {
 #[test]
 fn a_script_may_acquire_the_lease_after_the_lock_and_gets_its_token() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let script = "aba_lock_operation --server= late; aba_lock_check late; echo \"local $? <${ABA_LOCK_TOKEN-}>\"
         aba_lock_operation late; echo \"held $ABA_LOCK_TOKEN\"; aba_lock_operation late; echo \"held $ABA_LOCK_TOKEN\"
         read -r _; aba_lock_check late; echo $?";
@@ -61,7 +61,7 @@ fn a_script_may_acquire_the_lease_after_the_lock_and_gets_its_token() {
     script.wait();
     // The end of the script gives it back.
     machine
-        .bash("source \"$LIBRARY\"; aba_lock_operation --server= late; aba_lock_operation -q -t 40 late; exit 0")
+        .bash("source \"$LIBRARY\"; aba_lock_operation --server= late; aba_lock_operation -q -t 100 late; exit 0")
         .status(0)
         .silent();
     assert_eq!(etcd.read_leases(), Vec::<String>::new());

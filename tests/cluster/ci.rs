@@ -261,9 +261,9 @@ fn the_action_refuses_wrong_inputs_with_a_reason() {
 #[test]
 fn the_action_names_the_holder_while_it_waits_and_when_it_fails() {
     let runner = Runner::new();
-    runner.lease(&["acquire", "--ttl", "60", "--who", "the nightly build", "deploy"]).status(0);
+    runner.lease(&["acquire", "--ttl", "1h", "--who", "the nightly build", "deploy"]).status(0);
     for given in [&[("run", "echo ran")][..], &[]] {
-        let given = [&[("name", "deploy"), ("max-wait", "1s")], given].concat();
+        let given = [&[("name", "deploy"), ("max-wait", "4s")], given].concat();
         let said = run_to_end(&mut runner.github_step(ACTION, &given)).status(124);
         assert!(said.err.starts_with("aba-lock: waiting for deploy at "), "{said:?}");
         assert!(said.err.contains("aba-lock: timed out waiting for deploy, held by pid "), "{said:?}");
@@ -288,11 +288,12 @@ fn a_cancelled_action_ends_its_commands_and_releases_the_lock() {
             send_signal(step.pid(), signal);
         }
         assert_eq!(step.wait(), status, "{commands}");
-        assert!(!is_alive(command) && runner.is_free("deploy"), "{commands}");
+        wait_until("the command has ended", || !is_alive(command));
+        assert!(runner.is_free("deploy"), "{commands}");
         assert_ne!(step.try_read_line().as_deref(), Some("went on"));
     }
     // During the wait.
-    let held = runner.lease(&["acquire", "--ttl", "60", "deploy"]).status(0).out;
+    let held = runner.lease(&["acquire", "--ttl", "1h", "deploy"]).status(0).out;
     for given in [&[("run", "echo ran")][..], &[]] {
         let given = [&[("name", "deploy")], given].concat();
         let mut step = RunningScript::start(runner.github_step(ACTION, &given));
@@ -311,8 +312,7 @@ fn the_actions_hold_a_lock_over_several_steps() {
     let runner = Runner::new();
     run_to_end(&mut runner.github_step(ACTION, &[("name", "deploy")])).status(0).silent();
     let lease = runner.read_output("lease");
-    let shown = runner.lease(&["show", "deploy", "--json"]).status(0).out;
-    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&runner.lease(&["show", "deploy", "--json"]).out).unwrap();
     assert_eq!(shown["holder"]["lease"], *lease);
     assert_eq!(shown["holder"]["token"].to_string(), runner.read_output("fencing_token"));
     assert!(shown["holder"]["ends_in_seconds"].as_u64().unwrap() > 5 * 3600, "{shown}");
@@ -392,10 +392,10 @@ fn a_gitlab_job_holds_the_lock_while_its_script_runs_and_after_script_releases_i
     after();
     assert!(runner.is_free("team-shop"));
     // The wait fails with the name of the holder, or is cancelled.
-    let held = runner.lease(&["acquire", "--ttl", "60", "--who", "the nightly build", "team-shop"]).status(0).out;
+    let held = runner.lease(&["acquire", "--ttl", "1h", "--who", "the nightly build", "team-shop"]).status(0).out;
     let mut job = runner.gitlab_part("before_script", "echo ran");
     let said =
-        run_to_end(job.env("LOCK_MAX_WAIT", "1s")).status(124).err("timed out waiting for team-shop, held by pid ");
+        run_to_end(job.env("LOCK_MAX_WAIT", "4s")).status(124).err("timed out waiting for team-shop, held by pid ");
     assert_eq!((said.err.matches("(the nightly build)").count(), &*said.out), (2, ""));
     after();
     // The whole group gets the signal, or only the shell.
@@ -416,8 +416,10 @@ fn a_gitlab_job_holds_the_lock_while_its_script_runs_and_after_script_releases_i
 fn the_steps_of_a_jenkins_pipeline_hold_the_lock() {
     let runner = Runner::new();
     let write_program = |text: &str| {
-        fs::write(runner.path("deploy.sh"), text).unwrap();
-        set_mode(&runner.path("deploy.sh"), 0o755);
+        // A child process writes it, because another test may fork at this moment, and an open file cannot be executed.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""]).arg(runner.path("deploy.sh")).arg(text);
+        run_to_end(&mut shell).status(0);
     };
     write_program("#!/bin/sh\naba-lock lease show deploy\nexit 7\n");
     let said = run_to_end(&mut runner.jenkins_step(0)).status(7);
@@ -429,7 +431,8 @@ fn the_steps_of_a_jenkins_pipeline_hold_the_lock() {
     let command: u32 = step.read_line().parse().unwrap();
     send_signal(step.pid(), "TERM");
     assert_eq!(step.wait(), 143);
-    assert!(!is_alive(command) && runner.is_free("deploy"));
+    wait_until("the command has ended", || !is_alive(command));
+    assert!(runner.is_free("deploy"));
     // Several steps.
     run_to_end(&mut runner.jenkins_step(1)).status(0);
     assert!(!runner.is_free("release"));
@@ -438,8 +441,7 @@ fn the_steps_of_a_jenkins_pipeline_hold_the_lock() {
     send_signal(other.pid(), "TERM");
     assert_eq!(other.wait(), 143);
     // The second build has removed the file of the first one: in Jenkins, each build has a workspace of its own.
-    let held = runner.lease(&["show", "release", "--json"]).status(0).out;
-    let held: serde_json::Value = serde_json::from_str(&held).unwrap();
+    let held: serde_json::Value = serde_json::from_str(&runner.lease(&["show", "release", "--json"]).out).unwrap();
     runner.lease(&["release", held["holder"]["lease"].as_str().unwrap()]).status(0);
     run_to_end(&mut runner.jenkins_step(1)).status(0);
     run_to_end(&mut runner.jenkins_step(2)).status(0);

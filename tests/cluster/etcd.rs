@@ -3,11 +3,13 @@
 use crate::process::{send_signal, wait_until};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -56,7 +58,7 @@ pub(crate) struct Etcd {
 const FIRST_PORT: u16 = 10_000;
 const PORTS: u32 = 8_000;
 
-/// Chooses ports that no process uses now.
+/// Chooses ports that no process uses now, and that no other test chooses while this program runs.
 pub(crate) fn choose_ports(number: usize) -> Vec<u16> {
     // Tests run in parallel, and must not choose the same port.
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -65,10 +67,21 @@ pub(crate) fn choose_ports(number: usize) -> Vec<u16> {
         let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
         FIRST_PORT + u16::try_from(offset).unwrap()
     };
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let chosen: Vec<u16> = (0..PORTS).map(next).filter(is_free).take(number).collect();
+    // A listener would stay open in children that other tests fork at this moment, until they call execve(2).
+    let is_free = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_err();
+    let chosen: Vec<u16> =
+        (0..PORTS).map(next).filter(|port| reserve_port(*port) && is_free(port)).take(number).collect();
     assert_eq!(chosen.len(), number, "no port is free");
     chosen
+}
+
+/// Reserves a port for this program until it ends, with a name that the kernel gives to one process only. Returns false if another
+/// test program has reserved it.
+fn reserve_port(port: u16) -> bool {
+    static RESERVED: Mutex<Vec<UnixDatagram>> = Mutex::new(Vec::new());
+    let name = SocketAddr::from_abstract_name(format!("aba-lock-test-port-{port}")).unwrap();
+    let socket = UnixDatagram::bind_addr(&name);
+    socket.map(|socket| RESERVED.lock().unwrap().push(socket)).is_ok()
 }
 
 impl Etcd {
@@ -189,7 +202,12 @@ impl Etcd {
     pub(crate) fn ctl(&self, args: &[&str]) -> Command {
         let hosts: Vec<String> = self.ports.iter().map(|(client, _)| format!("127.0.0.1:{client}")).collect();
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(hosts.join(",")).args(args);
+        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(hosts.join(","));
+        // Another node may answer sooner than a frozen one, but there is no other one.
+        if self.nodes.len() == 1 {
+            command.args(["--command-timeout", "60s"]);
+        }
+        command.args(args);
         command
     }
 

@@ -31,7 +31,7 @@ fn foreign_keys_are_not_changed_and_do_not_block_a_lock() {
         wait_until("the lease is given back", || machine.lease(&["show", name]).status == 1);
         machine.lease(&["acquire", "-n", name]).status(0);
         machine.aba(&["lock", "-n", name, "--", "true"]).status(75).err(&format!("{name} is already running: pid "));
-        machine.aba(&["lock", "-t", "0.2", name, "--", "true"]).status(124);
+        machine.aba(&["lock", "-t", "3", name, "--", "true"]).status(124);
         let id = machine.lease(&["show", "--json", name]).status(0).out;
         let id: serde_json::Value = serde_json::from_str(&id).unwrap();
         machine.lease(&["release", id["holder"]["lease"].as_str().unwrap()]).status(0);
@@ -82,7 +82,7 @@ fn a_foreign_key_in_the_place_of_a_mark_is_kept_and_reported() {
 #[test]
 fn after_a_crash_the_name_is_free_after_twice_the_time_to_live_without_any_waiter() {
     let etcd = Etcd::start(1);
-    let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    let (one, other) = (Machine::with_short_leases(&etcd.url()), Machine::with_short_leases(&etcd.url()));
     let mut script = one.start_holder("deploy");
     one.kill_keepers("deploy");
     send_signal(script.pid(), "KILL");
@@ -94,7 +94,8 @@ fn after_a_crash_the_name_is_free_after_twice_the_time_to_live_without_any_waite
 #[test]
 fn the_mark_moves_to_a_new_lease_after_each_election() {
     let etcd = Etcd::start(3);
-    let machine = Machine::new(&etcd.url());
+    // The election of the next leader may take some seconds before the keeper ends the holder.
+    let machine = Machine::new(&etcd.url()).with("ABA_LOCK_TTL", "20s");
     let mut holder = machine.start_holder("deploy");
     let wait_for_move = |before: u64| {
         let mut now = 0;

@@ -13,7 +13,7 @@ rules = sys.argv[1:]
 pid, terminal = pty.fork()
 if pid == 0:
     os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
-seen, end = b"", time.time() + 40
+seen, end = b"", time.time() + 100
 while rules and time.time() < end:
     if rules[0].encode() in seen:
         rules.pop(0)

@@ -12,7 +12,7 @@ fn a_lease_excludes_others_until_it_is_released_and_tokens_grow() {
         let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
         let first = one.lease(&["acquire", "deploy", "--who", "nightly", "--json"]).status(0).silent();
         let first: serde_json::Value = serde_json::from_str(&first.out).unwrap();
-        assert_eq!((&first["name"], &first["ttl_seconds"]), (&"deploy".into(), &10.into()));
+        assert_eq!((&first["name"], &first["ttl_seconds"]), (&"deploy".into(), &30.into()));
         let id = first["lease"].as_str().unwrap();
         other
             .lease(&["acquire", "deploy"])
@@ -21,7 +21,7 @@ fn a_lease_excludes_others_until_it_is_released_and_tokens_grow() {
             .err("aba-lock: deploy is already running: pid ")
             .err("(nightly)")
             .err("hint: wait for it with `--wait`");
-        other.lease(&["acquire", "-t", "0.2", "deploy"]).status(124).err("timed out waiting for deploy, held by pid ");
+        other.lease(&["acquire", "-t", "3", "deploy"]).status(124).err("timed out waiting for deploy, held by pid ");
         // The refused processes left nothing in the queue.
         assert_eq!(etcd.read_keys(), [id]);
         other.lease(&["show", "deploy"]).status(0).out("deploy: held at etcd://").out(" (nightly), for ").silent();
@@ -44,16 +44,17 @@ fn a_lease_excludes_others_until_it_is_released_and_tokens_grow() {
 #[test]
 fn a_lease_without_renewal_ends_by_itself() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     machine.lease(&["acquire", "deploy"]).status(0);
-    machine.lease(&["acquire", "-t", "40", "deploy"]).status(0).err("waiting for deploy at etcd://");
+    machine.lease(&["acquire", "-t", "100", "deploy"]).status(0).err("waiting for deploy at etcd://");
 }
 
 #[test]
 fn list_and_show_name_a_lock_whose_lease_was_lost() {
     let etcd = Etcd::start(1);
     for server in [etcd.url(), format!("{}/team", etcd.url())] {
-        let machine = Machine::new(&server);
+        // The keepers may be stopped for many seconds. After the whole time to live, the guard would kill the script at once.
+        let machine = Machine::new(&server).with("ABA_LOCK_TTL", "20s");
         let mut script = machine.start_script("aba_lock_operation deploy; echo held; read -r _");
         assert_eq!(script.read_line(), "held");
         let keepers = machine.stop_keepers("deploy");
@@ -142,14 +143,14 @@ fn start_waiter(machine: &Machine) -> RunningScript {
 #[test]
 fn a_waiter_whose_lease_expired_while_it_was_stopped_does_not_claim_the_lock_of_another() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
-    let first = machine.lease(&["acquire", "deploy", "--ttl", "60"]).status(0).out;
+    let machine = Machine::with_short_leases(&etcd.url());
+    let first = machine.lease(&["acquire", "deploy", "--ttl", "1h"]).status(0).out;
     let mut stopped = start_waiter(&machine);
     wait_until("the waiter waits", || etcd.read_leases().len() == 2);
     send_signal(stopped.pid(), "STOP");
     wait_until("the lease of the waiter has ended", || etcd.read_leases().len() == 1);
     machine.lease(&["release", first.trim()]).status(0);
-    let second = machine.lease(&["acquire", "deploy"]).status(0).out;
+    let second = machine.lease(&["acquire", "deploy", "--ttl", "1h"]).status(0).out;
     send_signal(stopped.pid(), "CONT");
     // It joins the queue again, after the other.
     wait_until("the waiter waits again", || etcd.read_leases().len() == 2);
@@ -164,7 +165,7 @@ fn a_waiter_whose_lease_expired_while_it_was_stopped_does_not_claim_the_lock_of_
 fn a_wait_that_a_signal_ends_leaves_nothing_in_the_queue() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
-    machine.lease(&["acquire", "deploy", "--ttl", "60"]).status(0);
+    machine.lease(&["acquire", "deploy", "--ttl", "1h"]).status(0);
     for (name, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let mut waiter = start_waiter(&machine);
         wait_until("the waiter waits", || etcd.read_leases().len() == 2);

@@ -6,6 +6,7 @@ use crate::process::{RunningScript, is_alive, parent_pid, send_signal, wait_unti
 use crate::service::LockService;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 fn is_free(machine: &Machine) -> bool {
     machine.lease(&["show", "deploy"]).status == 1
@@ -23,6 +24,52 @@ fn lose_lease(machine: &Machine) {
     let shown = machine.lease(&["show", "--json", "deploy"]).status(0).out;
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     machine.lease(&["release", shown["holder"]["lease"].as_str().unwrap()]).status(0);
+}
+
+/// Waits for the guard and the courier of `lease run NAME`, and returns their pids.
+fn find_keepers_of_run(name: &str, run: u32) -> (u32, u32) {
+    let is_keeper = |pid: &u32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *pid != run && line.contains("\0run\0") && line.contains(name)
+    };
+    let mut found = None;
+    wait_until("there are a guard and a courier", || {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let mut pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        pids.retain(is_keeper);
+        found = match pids[..] {
+            [one, other] if parent_pid(other) == one => Some((one, other)),
+            [one, other] if parent_pid(one) == other => Some((other, one)),
+            _ => None,
+        };
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// Processes that are stopped. If the test fails, they continue, so that they can end.
+struct FrozenProcesses(Vec<u32>);
+
+impl FrozenProcesses {
+    fn stop(&mut self, pid: u32) {
+        send_signal(pid, "STOP");
+        self.0.push(pid);
+    }
+
+    /// Lets all continue, the first one last.
+    fn thaw(&mut self) {
+        while let Some(pid) = self.0.pop() {
+            send_signal(pid, "CONT");
+        }
+    }
+}
+
+impl Drop for FrozenProcesses {
+    fn drop(&mut self) {
+        for pid in self.0.drain(..).rev() {
+            let _ = Command::new("kill").arg("-CONT").arg(pid.to_string()).status();
+        }
+    }
 }
 
 #[test]
@@ -66,7 +113,7 @@ fn a_wait_names_each_holder_and_ends_with_the_name_of_the_last_one() {
     let (service, etcd) = (LockService::start(&[]), Etcd::start(1));
     for url in [service.url(), etcd.url()] {
         let machine = Machine::new(&url);
-        let first = machine.lease(&["acquire", "--ttl", "60", "--who", "first build", "deploy"]).status(0).out;
+        let first = machine.lease(&["acquire", "--ttl", "1h", "--who", "first build", "deploy"]).status(0).out;
         let args = ["run", "--max-wait", "60s", "--progress", "1s", "deploy", "--", "echo", "ran"];
         let mut waiter = machine.start_helper(&[&["lease"], &args[..]].concat());
         let said = waiter.read_error();
@@ -76,8 +123,8 @@ fn a_wait_names_each_holder_and_ends_with_the_name_of_the_last_one() {
         assert!(said.contains(", now held by pid ") && said.contains("(first build)"), "{said}");
         machine.lease(&["release", first.trim()]).status(0);
         assert_eq!((waiter.read_line(), waiter.wait()), ("ran".to_owned(), 0));
-        machine.lease(&["acquire", "--ttl", "60", "--who", "second build", "deploy"]).status(0);
-        let said = machine.lease(&["run", "--max-wait", "1s", "deploy", "--", "echo", "ran"]).status(124);
+        machine.lease(&["acquire", "--ttl", "1h", "--who", "second build", "deploy"]).status(0);
+        let said = machine.lease(&["run", "--max-wait", "4s", "deploy", "--", "echo", "ran"]).status(124);
         assert!(said.err.contains("aba-lock: timed out waiting for deploy, held by pid "), "{said:?}");
         assert!(said.err.ends_with("`aba-lock lease show deploy`\n") && said.out.is_empty(), "{said:?}");
         assert_eq!(said.err.matches("(second build)").count(), 2, "{said:?}");
@@ -97,7 +144,7 @@ fn a_signal_reaches_the_command_and_its_children_and_the_lease_is_released() {
         send_signal(run.pid(), name);
         assert_eq!(run.wait(), status, "{name}");
         assert_eq!(run.try_read_line(), None, "{name}");
-        assert!(!is_alive(child), "{name}");
+        wait_until("the child has ended", || !is_alive(child));
         assert!(is_free(&machine), "{name}");
     }
 }
@@ -149,7 +196,7 @@ fn if_run_is_killed_its_command_ends_and_the_lease_is_given_back() {
 fn a_cancelled_wait_leaves_the_queue() {
     let service = LockService::start(&[]);
     let machine = Machine::new(&service.url());
-    let held = machine.lease(&["acquire", "deploy", "--ttl", "60"]).status(0).out;
+    let held = machine.lease(&["acquire", "deploy", "--ttl", "1h"]).status(0).out;
     for (name, status) in [("INT", 130), ("TERM", 143), ("KILL", 137)] {
         let mut waiter = machine.start_helper(&["lease", "run", "-w", "deploy", "--", "echo", "ran"]);
         assert!(waiter.read_error().contains("waiting for deploy"));
@@ -166,7 +213,7 @@ fn a_cancelled_wait_leaves_the_queue() {
 #[test]
 fn the_loss_of_the_lease_ends_the_command_and_fails_the_run() {
     let service = LockService::start(&[]);
-    let machine = Machine::new(&service.url());
+    let machine = Machine::with_short_leases(&service.url());
     let script = "trap 'echo told; exit 0' TERM; echo held; while :; do sleep 0.05; done";
     let mut run = machine.start_helper(&["lease", "run", "deploy", "--", "bash", "-c", script]);
     assert_eq!(run.read_line(), "held");
@@ -277,7 +324,7 @@ fn a_lease_whose_id_is_not_stored_yet_ends_soon() {
     let service = LockService::start(&[]);
     let machine = Machine::new(&service.url());
     // The pipe is full, so the call blocks before it has printed the id.
-    let script = "mkfifo full; exec 3<>full; timeout 1 cat /dev/zero >&3; echo full; exec \"$HELPER\" lease acquire --ttl 2h deploy >&3";
+    let script = "mkfifo full; exec 3<>full; dd if=/dev/zero of=full bs=4096 oflag=nonblock 2>/dev/null; echo full; exec \"$HELPER\" lease acquire --ttl 2h deploy >&3";
     let mut acquire = machine.start_script(script);
     assert_eq!(acquire.read_line(), "full");
     wait_until("the lease is granted", || !is_free(&machine));
@@ -290,7 +337,7 @@ fn a_lease_whose_id_is_not_stored_yet_ends_soon() {
 #[test]
 fn a_run_that_was_frozen_for_longer_than_its_lease_has_ended_its_command() {
     let service = LockService::start(&[]);
-    let machine = Machine::new(&service.url());
+    let machine = Machine::with_short_leases(&service.url());
     let name = format!("frozen-{}", std::process::id());
     // The program between the shell and the end gets the signal, too.
     let script = "trap '' TERM; bash -c 'echo $$; while :; do read -r -t 0.05 _ <>gate; done'; echo went on";
@@ -298,22 +345,20 @@ fn a_run_that_was_frozen_for_longer_than_its_lease_has_ended_its_command() {
     let mut run = machine.start_helper(&["lease", "run", &name, "--", "bash", "-c", script]);
     let program: u32 = run.read_line().parse().unwrap();
     let shell = parent_pid(program);
-    let is_keeper = |pid: &u32| {
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.contains("\0run\0") && line.contains(&*name)
-    };
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let mut frozen: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    frozen.retain(is_keeper);
-    assert_eq!(frozen.len(), 3, "run, guard and courier: {frozen:?}");
-    frozen.extend([shell, program]);
-    for pid in &frozen {
-        send_signal(pid, "STOP");
+    let mut frozen = FrozenProcesses(Vec::new());
+    // The guard replaces a courier that is late, so it is stopped before the courier.
+    let (guard, courier) = find_keepers_of_run(&name, run.pid());
+    for pid in [guard, courier, run.pid(), shell, program] {
+        frozen.stop(pid);
     }
-    let id = machine.lease(&["acquire", "-t", "40", &name]).status(0).out;
-    for pid in &frozen {
-        send_signal(pid, "CONT");
-    }
+    assert_eq!(
+        find_keepers_of_run(&name, run.pid()),
+        (guard, courier),
+        "the courier was replaced before the guard stopped"
+    );
+    let id = machine.lease(&["acquire", "-t", "100", "--ttl", "1h", &name]).status(0).out;
+    // The guard continues last, because it kills all others. So the command runs before it gets the signal.
+    frozen.thaw();
     assert_eq!(run.wait(), 137);
     wait_until("the command has ended", || !is_alive(shell) && !is_alive(program));
     assert_eq!(run.try_read_line(), None);
@@ -324,7 +369,7 @@ fn a_run_that_was_frozen_for_longer_than_its_lease_has_ended_its_command() {
 #[test]
 fn a_run_that_is_killed_before_there_is_a_keeper_leaves_a_lease_that_ends_by_itself() {
     let service = LockService::start(&[]);
-    let machine = Machine::new(&service.url());
+    let machine = Machine::with_short_leases(&service.url());
     // The first pipe of the process is the one to its keeper. `-D` makes strace a grandchild, and the keeper the child.
     let mut command = machine.program("strace");
     command.args(["-D", "-qqq", "-o", "/dev/null", "-e", "inject=pipe2:signal=KILL:when=1", KEEPER]);
@@ -339,7 +384,7 @@ fn a_run_that_is_killed_before_there_is_a_keeper_leaves_a_lease_that_ends_by_its
 #[test]
 fn a_command_that_closes_its_descriptors_gets_signals_and_learns_of_the_loss_of_the_lease() {
     let service = LockService::start(&[]);
-    let machine = Machine::new(&service.url());
+    let machine = Machine::with_short_leases(&service.url());
     machine.make_gate();
     let script = "for fd in /proc/$$/fd/*; do fd=${fd##*/}; if ((fd >= 200 && fd < 255)); then exec {fd}>&-; fi; done
         trap 'echo told; exit 4' INT TERM; echo held; while :; do read -r -t 0.05 _ <>gate; done";

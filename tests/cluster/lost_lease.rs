@@ -15,20 +15,19 @@ fn a_script_that_is_cut_off_is_warned_and_has_ended_before_another_gets_the_lock
     for version in [EtcdVersion::Installed, EtcdVersion::New] {
         let etcd = Etcd::start_with(1, version, "http", &[]);
         let relay = Relay::to(etcd.port(0));
-        let far = Machine::new(&format!("etcd://127.0.0.1:{}", relay.port));
-        let near = Machine::new(&etcd.url());
+        let far = Machine::with_short_leases(&format!("etcd://127.0.0.1:{}", relay.port));
+        let near = Machine::with_short_leases(&etcd.url());
         let mut script = far.start_script(STUBBORN);
         assert_eq!(script.read_line(), "held");
-        let next = format!("{RUNS}; aba_lock_operation -q -t 50 deploy; runs {}; echo \"alive: $?\"", script.pid());
+        let next = format!("{RUNS}; aba_lock_operation -q -t 100 deploy; runs {}; echo \"alive: $?\"", script.pid());
         let mut other = near.start_script(&next);
         wait_until("the other script waits", || etcd.read_leases().len() == 2);
         relay.cut();
         assert_eq!(script.read_line(), "told");
-        assert!(other.try_read_line().is_none());
         assert!(script.read_error().contains("aba-lock: cannot renew the lease on deploy at etcd://"));
-        // The script ignores the warning.
-        assert_eq!(script.wait(), 137);
+        // The script ignores the warning. Its pid is not used again before this process waits for it.
         assert_eq!(other.read_line(), "alive: 1");
+        assert_eq!(script.wait(), 137);
         assert_eq!(other.wait(), 0);
     }
 }
@@ -36,7 +35,7 @@ fn a_script_that_is_cut_off_is_warned_and_has_ended_before_another_gets_the_lock
 #[test]
 fn a_script_that_is_warned_while_all_servers_are_frozen_can_end_by_itself() {
     let etcd = Etcd::start(3);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let script = "trap 'echo told; exit 5' TERM; aba_lock_operation deploy; echo held; while :; do sleep 0.05; done";
     let mut script = machine.start_script(script);
     assert_eq!(script.read_line(), "held");
@@ -55,12 +54,13 @@ fn a_script_that_is_warned_while_all_servers_are_frozen_can_end_by_itself() {
 #[test]
 fn the_other_servers_renew_the_lease_while_the_leader_is_frozen() {
     let etcd = Etcd::start(3);
-    let machine = Machine::new(&etcd.url());
+    // The election of the next leader may take some seconds before the keeper ends the holder.
+    let machine = Machine::new(&etcd.url()).with("ABA_LOCK_TTL", "20s");
     let mut holder = machine.start_holder("deploy");
     let key = etcd.read_leases();
     let leader = etcd.find_leader();
     etcd.freeze(leader);
-    thread::sleep(Duration::from_secs(13));
+    thread::sleep(Duration::from_secs(23));
     assert!(holder.is_running(), "{}", holder.read_error());
     etcd.thaw(leader);
     // For a moment, the old leader still believes that it leads.
@@ -78,10 +78,11 @@ fn a_leader_that_continues_after_a_freeze_does_not_grant_the_lock_twice() {
     // twice the time to live, this includes the lease of the mark.
     for frozen in [12, 22] {
         let etcd = Etcd::start(3);
-        let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+        let (one, other) = (Machine::with_short_leases(&etcd.url()), Machine::with_short_leases(&etcd.url()));
         let mut script = one.start_script(STUBBORN);
         assert_eq!(script.read_line(), "held");
-        let next = format!("{RUNS}; aba_lock_operation -q -t 50 deploy; runs {}; echo \"alive: $?\"", script.pid());
+        let lease = etcd.read_leases().pop().unwrap();
+        let next = format!("{RUNS}; aba_lock_operation -q -t 100 deploy; runs {}; echo \"alive: $?\"", script.pid());
         let mut other = other.start_script(&next);
         wait_until("the other script waits", || etcd.read_leases().len() == 2);
         let leader = etcd.find_leader();
@@ -89,12 +90,12 @@ fn a_leader_that_continues_after_a_freeze_does_not_grant_the_lock_twice() {
         thread::sleep(Duration::from_secs(frozen));
         etcd.thaw(leader);
         thread::sleep(Duration::from_secs(5));
-        if etcd.read_leases().len() == 2 {
-            // This time the leader revoked nothing.
+        if etcd.read_leases().contains(&lease) {
+            // This time the leader did not revoke the lease of the script.
             send_signal(script.pid(), "KILL");
         }
-        assert_eq!(script.wait(), 137);
         assert_eq!(other.read_line(), "alive: 1");
+        assert_eq!(script.wait(), 137);
         assert_eq!(other.wait(), 0);
     }
 }
@@ -102,19 +103,20 @@ fn a_leader_that_continues_after_a_freeze_does_not_grant_the_lock_twice() {
 #[test]
 fn a_name_is_not_granted_while_its_holder_may_not_know_of_the_loss() {
     let etcd = Etcd::start(1);
-    let (one, other) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    let (one, other) = (Machine::with_short_leases(&etcd.url()), Machine::with_short_leases(&etcd.url()));
     let mut script = one.start_script(STUBBORN);
     assert_eq!(script.read_line(), "held");
     // Its keepers are stopped, so the script does not learn that the server has revoked its lease.
+    let begin = std::time::Instant::now();
     let keepers = one.stop_keepers("deploy");
     let key = etcd.read_leases().pop().unwrap();
     let number = key.rsplit_once('/').unwrap().1;
     run_to_end(&mut etcd.ctl(&["lease", "revoke", number])).status(0);
     other.aba(&["lock", "deploy", "--", "true"]).status(75).err("which lost its lease and may not have noticed yet");
     other.aba(&["lease", "show", "deploy"]).status(0).out("which lost its lease").out("ends in ");
-    let begin = std::time::Instant::now();
-    other.aba(&["lock", "-q", "-t", "50", "deploy", "--", "true"]).status(0);
-    assert!(begin.elapsed() > Duration::from_secs(8), "{:?}", begin.elapsed());
+    other.aba(&["lock", "-q", "-t", "100", "deploy", "--", "true"]).status(0);
+    // The mark lives for twice the time to live after the last renewal.
+    assert!(begin.elapsed() > Duration::from_secs(10), "{:?}", begin.elapsed());
     // The guard continues last, because it kills a courier that is late.
     for pid in keepers.iter().rev() {
         send_signal(pid, "CONT");
@@ -129,7 +131,7 @@ fn a_holder_that_was_frozen_for_longer_than_its_lease_is_killed_before_it_contin
     // This holds for a command of --on-lost, too: there is no time left in which it could end the holder.
     for on_lost in ["term", "touch \"$MARKER\""] {
         let etcd = Etcd::start(1);
-        let machine = Machine::new(&etcd.url());
+        let machine = Machine::with_short_leases(&etcd.url());
         let marker = machine.path("marker");
         let machine = machine.with("ABA_LOCK_ON_LOST", on_lost).with("MARKER", marker.to_str().unwrap());
         let mut script = machine.start_script(STUBBORN);
@@ -153,7 +155,8 @@ fn a_holder_that_was_frozen_for_longer_than_its_lease_is_killed_before_it_contin
 #[test]
 fn a_lease_survives_a_server_that_is_killed_and_restarted_in_time() {
     let mut etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    // The server may need some seconds for its start before the keeper ends the holder.
+    let machine = Machine::new(&etcd.url()).with("ABA_LOCK_TTL", "20s");
     let mut holder = machine.start_holder("deploy");
     let key = etcd.read_leases();
     for _ in 0..2 {
@@ -161,7 +164,7 @@ fn a_lease_survives_a_server_that_is_killed_and_restarted_in_time() {
         thread::sleep(Duration::from_secs(2));
         etcd.restart(0);
         etcd.wait_until_healthy(0);
-        thread::sleep(Duration::from_secs(5));
+        thread::sleep(Duration::from_secs(10));
     }
     assert_eq!(etcd.read_leases(), key);
     holder.send_line();
@@ -172,7 +175,7 @@ fn a_lease_survives_a_server_that_is_killed_and_restarted_in_time() {
 #[test]
 fn a_lease_that_cannot_be_given_back_does_not_delay_a_caller_that_does_not_wait() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::new(&etcd.url()).with("ABA_LOCK_TTL", "60s");
     let mut holder = machine.start_holder("deploy");
     // The lease is not given back, as with a slow server.
     let keepers = machine.stop_keepers("deploy");
@@ -183,8 +186,8 @@ fn a_lease_that_cannot_be_given_back_does_not_delay_a_caller_that_does_not_wait(
         .aba(&["lock", "-n", "deploy", "--", "echo", "ran"])
         .status(75)
         .err(&format!("pid {} on host", holder.pid()));
-    // A lease lives for ten seconds.
-    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    // After a renewal, the lease lives for a minute.
+    assert!(begin.elapsed() < Duration::from_secs(35), "{:?}", begin.elapsed());
     // The courier continues first, because the guard kills it.
     for pid in keepers.iter().rev() {
         send_signal(pid, "CONT");
@@ -196,7 +199,7 @@ fn a_lease_that_cannot_be_given_back_does_not_delay_a_caller_that_does_not_wait(
 fn a_request_whose_answer_is_lost_is_sent_again_and_has_no_effect_twice() {
     let etcd = Etcd::start(1);
     let relay = Relay::to(etcd.port(0));
-    let machine = Machine::new(&format!("etcd://127.0.0.1:{}", relay.port));
+    let machine = Machine::with_short_leases(&format!("etcd://127.0.0.1:{}", relay.port));
     for path in ["/v3/lease/grant", "/v3/kv/txn", "/v3/lease/revoke"] {
         relay.lose_answers(path, 1);
         let lease = machine.aba(&["lease", "acquire", "deploy"]).status(0).out;
@@ -226,19 +229,20 @@ fn a_request_whose_answer_is_lost_is_sent_again_and_has_no_effect_twice() {
 #[test]
 fn the_lease_ends_by_itself_when_a_pid_namespace_ends_with_script_and_keeper() {
     let etcd = Etcd::start(1);
-    let (inside, outside) = (Machine::new(&etcd.url()), Machine::new(&etcd.url()));
+    let (inside, outside) = (Machine::with_short_leases(&etcd.url()), Machine::with_short_leases(&etcd.url()));
     let mut command = inside.program("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c"]);
     command.arg("source \"$LIBRARY\"; aba_lock_operation deploy; echo held; read -r _");
     let mut script = RunningScript::start(command);
     assert_eq!(script.read_line(), "held");
-    let keepers = inside.wait_for_keepers("deploy");
+    // The kernel closes the files of the script before it kills the keeper, which could give the lease back in between.
+    let keepers = inside.stop_keepers("deploy");
     send_signal(script.pid(), "KILL");
     script.wait();
     wait_until("all processes in the namespace have ended", || !keepers.iter().any(|pid| is_alive(*pid)));
     inside.aba(&["status", "--server=", "deploy"]).status(1);
     outside.aba(&["lock", "-n", "deploy", "--", "true"]).status(75);
-    outside.aba(&["lock", "-q", "-t", "40", "deploy", "--", "true"]).status(0);
+    outside.aba(&["lock", "-q", "-t", "100", "deploy", "--", "true"]).status(0);
 }
 
 #[test]
@@ -264,7 +268,8 @@ fn the_keeper_authenticates_again_when_the_server_has_forgotten_its_token() {
     let machine = Machine::new(&etcd.url());
     let secret = machine.path("secret");
     std::fs::write(&secret, "me:wrong\n").unwrap();
-    let machine = machine.with("ABA_LOCK_SERVER_SECRET_FILE", secret.to_str().unwrap());
+    // The server may need some seconds for its start before the keeper ends the holder.
+    let machine = machine.with("ABA_LOCK_SERVER_SECRET_FILE", secret.to_str().unwrap()).with("ABA_LOCK_TTL", "20s");
     machine.aba(&["lease", "acquire", "deploy"]).status(125).err("etcd refused the request: authentication failed");
     std::fs::write(&secret, "me:word\n").unwrap();
     machine.aba(&["lease", "acquire", "other"]).status(125).err("etcd refused the request: permission denied");
@@ -272,7 +277,7 @@ fn the_keeper_authenticates_again_when_the_server_has_forgotten_its_token() {
     // The server forgets its tokens when it restarts.
     etcd.kill(0);
     etcd.restart(0);
-    thread::sleep(Duration::from_secs(12));
+    thread::sleep(Duration::from_secs(22));
     assert!(holder.is_running());
     machine.aba(&["lease", "show", "deploy"]).status(0).out(&format!("  pid {} on host ", holder.pid()));
     holder.send_line();

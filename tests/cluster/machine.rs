@@ -6,6 +6,7 @@ use crate::process::{
 };
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -15,8 +16,11 @@ use tempfile::TempDir;
 /// The keeper under test.
 pub(crate) const KEEPER: &str = env!("CARGO_BIN_EXE_aba-lock-keeper");
 
-/// The shortest possible lease, which keeps the tests of its end short.
-pub(crate) const TTL: &str = "10s";
+/// The time to live of most leases: on a slow machine, none of them ends while a test prepares its next step.
+const TTL: &str = "30s";
+
+/// The shortest possible time to live, for tests that wait for the end of a lease, or for the keeper to notice a loss.
+const SHORT_TTL: &str = "10s";
 
 /// Returns the helper that calls the keeper: `ABA_LOCK_BIN`, or the one next to the keeper.
 pub(crate) fn find_helper() -> PathBuf {
@@ -41,6 +45,11 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new(server: &str) -> Self {
         Self { directory: tempfile::tempdir().unwrap(), server: server.to_owned(), variables: Vec::new() }
+    }
+
+    /// Creates a machine whose leases end as soon as possible if they are not renewed.
+    pub(crate) fn with_short_leases(server: &str) -> Self {
+        Self::new(server).with("ABA_LOCK_TTL", SHORT_TTL)
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -80,16 +89,19 @@ impl Machine {
         path
     }
 
-    /// Lets one process through that waits at the gate.
+    /// Lets the process through that waits at the gate, or that will do so soon.
     pub(crate) fn open_gate(&self) {
-        // For reading and writing, so that this does not wait for a reader.
-        let mut gate = fs::OpenOptions::new().read(true).write(true).open(self.make_gate()).unwrap();
-        gate.write_all(b"\n").unwrap();
-        let (path, begin) = (self.make_gate(), Instant::now());
-        // The kernel drops the content when the last process closes the FIFO.
-        while begin.elapsed() < TEST_LIMIT && find_processes_with(&path, &|_| true).len() > 1 {
-            thread::sleep(Duration::from_millis(10));
-        }
+        let path = self.make_gate();
+        // The kernel drops the content when the last process closes the FIFO. This open fails until a process has begun to
+        // open the FIFO for reading. That process finds the content, also if it finishes its open after this close.
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(libc::O_NONBLOCK);
+        let mut gate = None;
+        wait_until("a process waits at the gate", || {
+            gate = options.open(&path).ok();
+            gate.is_some()
+        });
+        gate.unwrap().write_all(b"\n").unwrap();
     }
 
     /// Runs the helper until it ends.
@@ -139,8 +151,12 @@ impl Machine {
 
     /// Waits for guard and courier of a name, and returns their pids in this order.
     pub(crate) fn wait_for_keepers(&self, name: &str) -> Vec<u32> {
-        wait_until("guard and courier run", || self.find_keepers(name).len() == 2);
-        self.find_keepers(name)
+        let mut found = Vec::new();
+        wait_until("guard and courier run", || {
+            found = self.find_keepers(name);
+            found.len() == 2
+        });
+        found
     }
 
     /// Waits for guard and courier of a name, and stops both.

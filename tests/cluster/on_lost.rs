@@ -17,7 +17,7 @@ fn end_lease(etcd: &Etcd, machine: &Machine) {
 #[test]
 fn the_option_chooses_the_reaction_to_a_lost_lease() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let script = |how: &str| {
         let text = format!("aba_lock_operation --on-lost '{how}' deploy; echo held; read -r _; echo done");
         let script = machine.start_script(&text);
@@ -45,7 +45,7 @@ fn the_option_chooses_the_reaction_to_a_lost_lease() {
 #[test]
 fn an_invalid_reaction_is_refused_and_a_failing_command_ends_the_script() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     for how in ["tem", "/nowhere/notify", "./notify", "notify.sh"] {
         machine
             .aba(&["lock", "--on-lost", how, "deploy", "--", "echo", "ran"])
@@ -82,7 +82,7 @@ fn an_invalid_reaction_is_refused_and_a_failing_command_ends_the_script() {
 #[test]
 fn the_message_is_written_to_a_stderr_that_is_a_socket() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(TEST_LIMIT)).unwrap();
     let script =
@@ -105,7 +105,7 @@ fn the_message_is_written_to_a_stderr_that_is_a_socket() {
 #[test]
 fn a_command_that_runs_too_long_is_killed_with_the_script() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let how = "sleep 300 & echo $$ $! >$HOME/ran.new; mv $HOME/ran.new $HOME/ran; wait";
     let text = format!("aba_lock_operation --on-lost '{how}' deploy; echo held; read -r _; echo done");
     let mut script = machine.start_script(&text);
@@ -121,7 +121,7 @@ fn a_command_that_runs_too_long_is_killed_with_the_script() {
 #[test]
 fn a_script_does_not_overwrite_the_message_in_a_stderr_that_is_a_file() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let script = "exec 2>\"$HOME/err\"; echo before >&2; aba_lock_operation --on-lost warn deploy; echo held; read -r _
         echo after >&2";
     let mut script = machine.start_script(script);
@@ -140,7 +140,7 @@ fn a_script_does_not_overwrite_the_message_in_a_stderr_that_is_a_file() {
 #[test]
 fn a_script_whose_stderr_is_a_full_pipe_is_ended_too() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let script = "exec 2<>'gate'; aba_lock_operation deploy
         dd if=/dev/zero of=gate bs=4096 oflag=nonblock 2>/dev/null; echo held; read -r _";
     machine.make_gate();

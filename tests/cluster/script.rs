@@ -4,6 +4,7 @@ use crate::etcd::{Etcd, choose_ports};
 use crate::machine::Machine;
 use crate::process::{is_alive, parent_pid, run_to_end, send_signal, wait_until};
 use std::fs;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_script_excludes_scripts_on_other_machines_until_it_ends() {
@@ -65,11 +66,11 @@ fn the_command_of_lock_gets_the_lease_and_its_token() {
     std::os::unix::fs::symlink("/nowhere", &file).unwrap();
     machine.aba(&[&with_file[..], &["--", "true"]].concat()).status(125).err("it is a symbolic link");
     wait_until("all leases are given back", || etcd.read_keys().is_empty());
-    let lease = machine.aba(&["lease", "acquire", "a"]).status(0).out;
+    let lease = machine.aba(&["lease", "acquire", "--ttl", "1h", "a"]).status(0).out;
     machine.aba(&["lock", "a", "--", "true"]).status(75).err("a is already running: pid ");
     machine.aba(&["lock", "-E", "7", "a", "--", "true"]).status(7);
     machine.aba(&["lock", "-q", "a", "--", "true"]).status(75).silent();
-    machine.aba(&["lock", "-t", "0.2", "a", "--", "true"]).status(124).err("timed out waiting for a");
+    machine.aba(&["lock", "-t", "3", "a", "--", "true"]).status(124).err("timed out waiting for a");
     machine
         .aba(&["lock", "--on-busy", "echo $(echo instead) of \"$1\"", "a", "--", "true"])
         .status(0)
@@ -85,11 +86,21 @@ fn the_command_of_lock_gets_the_lease_and_its_token() {
 fn the_next_lock_is_granted_after_a_command_that_ends_at_once_or_gets_a_signal() {
     let etcd = Etcd::start(1);
     let machine = Machine::new(&etcd.url());
+    // Without -w, the next call waits only for the last lease to be given back, and for a second at most.
+    let lock = |args: &[&str]| {
+        let begin = Instant::now();
+        let said = machine.aba(args);
+        if said.status == 75 && begin.elapsed() >= Duration::from_secs(1) {
+            wait_until("the lease is given back", || etcd.read_keys().is_empty());
+        } else {
+            said.status(0).silent();
+        }
+    };
     for _ in 0..15 {
-        // Without -w, the next call waits only for the last lease to be given back.
-        machine.aba(&["lock", "a", "--", "true"]).status(0).silent();
-        machine.aba(&["lock", "-o", "a", "--", "true"]).status(0).silent();
+        lock(&["lock", "a", "--", "true"]);
+        lock(&["lock", "-o", "a", "--", "true"]);
     }
+    wait_until("the lease is given back", || etcd.read_keys().is_empty());
     for name in ["INT", "TERM"] {
         let script = "trap 'exit 7' INT TERM; echo up; while :; do sleep 0.05; done";
         let mut call = machine.start_helper(&["lock", "-w", "-o", "a", "--", "bash", "-c", script]);
@@ -125,7 +136,7 @@ fn without_a_keeper_or_a_server_nothing_is_locked_and_nothing_runs() {
 #[test]
 fn a_release_without_the_program_of_the_keeper_frees_the_lock_and_names_a_lease_that_remains() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let release = "export ABA_LOCK_KEEPER=/nowhere; aba_unlock_operation a 2>err; echo \"$?\"
         \"$HELPER\" status -q --server= a; echo \"$?\"; cat err >&2";
     for options in ["", "--shared", "--slots 2"] {
@@ -270,7 +281,7 @@ fn an_exit_trap_that_ends_with_a_backslash_or_a_comment_is_preserved() {
 #[test]
 fn a_killed_guard_or_courier_is_replaced_and_the_lease_is_kept() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let mut holder = machine.start_holder("deploy");
     let key = etcd.read_leases();
     for victim in [0, 1, 0] {
@@ -282,12 +293,12 @@ fn a_killed_guard_or_courier_is_replaced_and_the_lease_is_kept() {
         });
     }
     // Longer than a lease lives without renewal.
-    std::thread::sleep(std::time::Duration::from_secs(12));
+    std::thread::sleep(Duration::from_secs(12));
     assert_eq!(etcd.read_leases(), key);
     assert!(holder.is_running());
     // A courier that hangs is replaced in time, too.
-    send_signal(machine.find_keepers("deploy")[1], "STOP");
-    std::thread::sleep(std::time::Duration::from_secs(12));
+    send_signal(machine.wait_for_keepers("deploy")[1], "STOP");
+    std::thread::sleep(Duration::from_secs(12));
     assert_eq!(etcd.read_leases(), key);
     assert!(holder.is_running());
     holder.send_line();
@@ -326,7 +337,7 @@ fn signals_to_a_whole_control_group_do_not_end_the_keepers() {
 #[test]
 fn the_lease_of_a_script_that_has_ended_is_not_renewed_while_the_guard_is_stopped() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let mut holder = machine.start_holder("deploy");
     let keepers = machine.wait_for_keepers("deploy");
     send_signal(keepers[0], "STOP");
@@ -368,11 +379,11 @@ fn the_check_fails_without_a_keeper() {
 #[test]
 fn a_stopped_script_keeps_its_lease() {
     let etcd = Etcd::start(1);
-    let machine = Machine::new(&etcd.url());
+    let machine = Machine::with_short_leases(&etcd.url());
     let mut holder = machine.start_holder("deploy");
     let key = etcd.read_leases();
     send_signal(format!("-{}", holder.pid()), "STOP");
-    std::thread::sleep(std::time::Duration::from_secs(12));
+    std::thread::sleep(Duration::from_secs(12));
     assert_eq!(etcd.read_leases(), key);
     send_signal(format!("-{}", holder.pid()), "CONT");
     holder.send_line();

@@ -384,6 +384,8 @@ impl<'a> HolderRelease<'a> {
             if spent >= limit || !rules.goes_on() {
                 return self.finish(ReleaseOutcome::StillHeld);
             }
+            // A shell gets the signal before the program for which it waits, and so cannot go on with its next command.
+            holding.sort_by_cached_key(|index| process::count_ancestors(self.victims[*index].pid));
             for index in &holding {
                 self.signal(*index, signal, kills);
             }

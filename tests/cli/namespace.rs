@@ -208,3 +208,18 @@ fn a_full_name_that_is_not_utf8_hides_no_user_in_a_long_passwd_file() {
     let script = "mount --bind \"$HOME/passwd\" /etc/passwd && exec env -u HOME -u ABA_LOCK_DIR \"$HELPER\" path a";
     scene.in_mount_namespace().args(["sh", "-c", script]).out("/home/anna/.aba/aba-a.lock\n").run();
 }
+
+#[test]
+fn unlock_kill_signals_a_shell_before_the_program_for_which_it_waits_whatever_their_pids_are() {
+    let scene = Scene::new();
+    // The kernel gives out the pids after this number next. The other programs are between the program and the shell.
+    let shell = "echo 2000 >/proc/sys/kernel/ns_last_pid; for i in {1..60}; do sleep 1000 & done
+        echo 1000 >/proc/sys/kernel/ns_last_pid; bash -c 'echo held; exec sleep 1000'; echo went on";
+    let script =
+        "echo 30000 >/proc/sys/kernel/ns_last_pid; \"$HELPER\" lock a -- bash -c \"$SHELL_SCRIPT\" >\"$SAID\" &
+        until [[ -s $SAID ]]; do sleep 0.01; done
+        \"$HELPER\" unlock a --kill 2>/dev/null; wait $!; status=$?; echo \"$(<\"$SAID\"), $status\"";
+    let call = scene.in_pid_namespace().args(["--mount-proc", "bash", "-c", script]);
+    let call = call.env("SHELL_SCRIPT", shell).env("SAID", scene.path("said")).env("HELPER", HELPER);
+    call.out("held, 143\n").run();
+}

@@ -150,6 +150,38 @@ fn a_signal_reaches_the_command_and_its_children_and_the_lease_is_released() {
 }
 
 #[test]
+fn a_signal_reaches_a_shell_before_the_program_for_which_it_waits_whatever_their_pids_are() {
+    let service = LockService::start(&[]);
+    let machine = Machine::new(&service.url());
+    // The kernel gives out the pids after this number next. The other programs are between the program and the shell.
+    let shell = "echo 2000 >/proc/sys/kernel/ns_last_pid; for i in {1..60}; do sleep 1000 & done
+        echo 1000 >/proc/sys/kernel/ns_last_pid; bash -c 'echo held; exec sleep 1000'; echo went on";
+    let script =
+        "echo 30000 >/proc/sys/kernel/ns_last_pid; \"$HELPER\" lease run deploy -- bash -c \"$SHELL_SCRIPT\" & run=$!
+        read -r _; kill -s \"$SIGNAL\" $run; wait $run; echo \"status $?\"";
+    for (signal, status) in [("TERM", "status 143"), ("HUP", "status 129")] {
+        let mut command = machine.program("unshare");
+        command.args([
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "bash",
+            "-c",
+            script,
+        ]);
+        command.env("SHELL_SCRIPT", shell).env("SIGNAL", signal);
+        let mut run = RunningScript::start(command);
+        assert_eq!(run.read_line(), "held");
+        run.send_line();
+        assert_eq!(run.read_line(), status);
+        assert_eq!(run.wait(), 0);
+    }
+}
+
+#[test]
 fn the_lease_stays_with_a_process_that_goes_on_after_the_signal() {
     let service = LockService::start(&[]);
     let machine = Machine::new(&service.url());

@@ -51,6 +51,7 @@ pub(in crate::os::proc) use read::has_vanished;
 pub(crate) use read::{decode_lossy, read_small, read_whole, try_read_small};
 pub(crate) use stat::try_all_pids;
 pub use stat::{
-    ProcessStat, RunState, all_ancestors, all_pids, ancestors, parent, read_all_stats, read_stat, start_time,
+    ProcessStat, RunState, all_ancestors, all_pids, ancestors, count_ancestors, parent, read_all_stats, read_stat,
+    start_time,
 };
 pub use user::{UNKNOWN_USER, group_name, home_of, is_known_user, user_name, user_of};

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-/// The processes that hold a lock.
+/// The processes that hold a lock, each after its ancestors: a signal reaches a shell before the program for which it waits.
 pub(crate) struct Holders {
     file: WantedFile,
     found: Vec<LocalHolder>,
@@ -40,6 +40,7 @@ impl Holders {
         });
         let mut pids = look.found;
         pids.dedup();
+        pids.sort_by_cached_key(|pid| process::count_ancestors(*pid));
         let open = |pid: u32| {
             let start = process::read_stat(pid)?.start;
             Some(LocalHolder { pid, start, process: Process::open(pid, start)? })

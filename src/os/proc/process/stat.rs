@@ -42,6 +42,14 @@ pub fn ancestors(pid: u32) -> impl Iterator<Item = u32> {
     std::iter::successors(parent(pid), |pid| parent(*pid)).take_while(|pid| *pid > 0).take(MAX_ANCESTORS)
 }
 
+/// The number of ancestors of a process. Each process has more of them than its parent, so signals that are sent in this order reach
+/// a shell before the program for which it waits: otherwise, the shell could go on with its next command in between. The numbers of
+/// processes are not in this order after they have wrapped around.
+#[must_use]
+pub fn count_ancestors(pid: u32) -> usize {
+    ancestors(pid).count()
+}
+
 /// The state of a process, or of its first thread if it has several (field 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunState {

@@ -36,10 +36,13 @@ fn a_renewal_does_not_bind_a_lock_to_a_lease_that_another_renewal_revokes() {
         relay_b.release();
         let begun = Instant::now();
         let mut is_revoked = false;
-        while !is_revoked && begun.elapsed().as_secs() < 5 {
+        while !is_revoked && begun.elapsed().as_secs() < 20 {
             is_revoked = !etcd.call("lease/leases", &json!({})).to_string().contains(&first_lease);
         }
         if (renewed_b.status, renewed_a.status, is_revoked) != (200, 200, true) {
+            wait_until("both work again", || {
+                [&service_a, &service_b].iter().all(|service| service.get("/healthz").status == 200)
+            });
             continue;
         }
         assert_eq!(service_a.get(&path).lock()["ttl"], "400s");
@@ -73,7 +76,7 @@ fn a_grant_is_not_executed_late_after_its_request_has_failed() {
     let service = EtcdServer::start_service_with(&[&relay.address]);
     relay.catch(writes_lock);
     service.request("db", "ann", "").expect_refusal(503, 14);
-    wait_until("the service has started a new epoch", || etcd.count_epochs() == [2]);
+    wait_until("the service has started a new epoch", || matches!(etcd.count_epochs()[..], [number] if number >= 2));
     relay.deliver();
     assert!(service.list("").is_empty());
     service.acquire("db", "bob");

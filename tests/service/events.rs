@@ -4,7 +4,7 @@ use crate::etcd_server::EtcdServer;
 use crate::harness::{LOCK, Service, Start, UNLOCK, wait_until, write_file};
 use crate::http::{Connection, TIMEOUT};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const EVENTS: &str = "/api/v1alpha1/locks/events";
 
@@ -312,10 +312,8 @@ fn open_streams_do_not_delay_the_end_of_the_service() {
         connection.call("PUT", &format!("{LOCK}/{id}/renew"), &[], r#"{"ttl":"1h"}"#).ok();
     }
     while client.next().name != "renewed" {}
-    let begun = Instant::now();
+    // After the grace period for calls, the exit status would be 1.
     service.terminate();
-    // The grace period for calls is ten seconds.
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     while client.try_next().is_some() {}
 }
 

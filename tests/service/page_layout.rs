@@ -1,8 +1,13 @@
 //! The page for people, in a browser: its looks on each screen, and what it offers to a screen reader. Its headers.
 
 use crate::browser::{Browser, ESCAPE};
-use crate::harness::{Service, Start};
+use crate::harness::{LOCK, Service, Start};
+use crate::http::Connection;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 /// Returns the texts whose contrast with their background is less than that of WCAG AA, 4.5, each with its colors.
 const LOW_CONTRAST: &str = r"
@@ -62,7 +67,16 @@ fn the_page_can_be_read_on_each_screen() {
     let service = Service::new();
     let long = "a-resource-with-a-name-that-is-rather-long-and-has-no-place-to-break".repeat(2);
     service.request(&long, &long, r#""ttl":"1h","eventId":"a-rather-long-event-without-any-place-to-break-it""#).ok();
-    service.request("db", "somebody@some.where.example", r#""ttl":"20s""#).ok();
+    // A lock that ends soon has another color. A thread renews it, so that it does not end while a slow browser starts.
+    let short = service.request("db", "somebody@some.where.example", r#""ttl":"20s""#).id();
+    let (renewals, over) = (service.rest.clone(), Arc::new(AtomicBool::new(false)));
+    let is_over = Arc::clone(&over);
+    let renewer = thread::spawn(move || {
+        while !is_over.load(Ordering::SeqCst) {
+            Connection::new(&renewals).call("PUT", &format!("{LOCK}/{short}/renew"), &[], "").ok();
+            thread::park_timeout(Duration::from_secs(4));
+        }
+    });
     service.request("runner", "ann", r#""slots":1024"#).ok();
     let _waiter = service.start_waiting_for(&long, &long, r#""wait":"60s""#);
     service.wait_for_waiters(&long, 1);
@@ -92,6 +106,9 @@ fn the_page_can_be_read_on_each_screen() {
     browser.type_keys(ESCAPE);
     browser.wait_for_rows(3);
     browser.expect_no_errors();
+    over.store(true, Ordering::SeqCst);
+    renewer.thread().unpark();
+    renewer.join().unwrap();
     drop(service);
     browser.wait_for_text("The service does not answer.");
     check_looks(&browser, "offline");

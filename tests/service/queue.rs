@@ -259,7 +259,7 @@ fn an_unread_log_does_not_delay_the_end_of_the_service() {
 
 #[test]
 fn an_incomplete_request_does_not_delay_the_end_of_the_service() {
-    for (over_grpc, sent) in [(false, "GET /heal"), (true, "")] {
+    let end_service = |(over_grpc, sent): (bool, &str)| {
         let mut service = Service::new();
         let address = if over_grpc { &service.grpc } else { &service.rest };
         let begun = Instant::now();
@@ -268,7 +268,11 @@ fn an_incomplete_request_does_not_delay_the_end_of_the_service() {
         // The service has accepted the connection when it answers this later one.
         assert_eq!(service.get("/healthz").status, 200);
         service.terminate();
-        // A running service would give such a client ten seconds.
-        assert!(begun.elapsed() < Duration::from_secs(8), "{sent:?}: {:?}", begun.elapsed());
+        begun.elapsed()
+    };
+    for case in [(false, "GET /heal"), (true, "")] {
+        // A running service would give such a client ten seconds. On a busy machine, a round may be slow for another reason.
+        let is_quick = (0..5).any(|_| end_service(case) < Duration::from_secs(8));
+        assert!(is_quick, "{case:?}");
     }
 }

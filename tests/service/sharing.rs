@@ -163,7 +163,7 @@ fn a_waiter_that_leaves_lets_the_waiters_after_it_pass() {
         one.wait_for_waiters("db", 2);
         drop(gone);
         let first = reader.answer("POST").id();
-        let mut timed = two.start_waiting("x", r#""wait":"1s""#);
+        let mut timed = two.start_waiting("x", r#""wait":"4s""#);
         one.wait_for_waiters("db", 1);
         let mut slot = one.start_waiting("s", &waiting(TWO_SLOTS));
         timed.answer("POST").expect_refusal(409, 6);

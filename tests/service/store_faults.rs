@@ -312,7 +312,7 @@ fn a_missing_home_directory_is_not_created_for_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let start = |name: &str, value: &str, args: &[&str]| {
         let mut command = Command::new("timeout");
-        command.args(["10", PROGRAM, "serve"]).args(args).args([
+        command.args(["60", PROGRAM, "serve"]).args(args).args([
             "--listen",
             "127.0.0.1:0",
             "--grpc-listen",

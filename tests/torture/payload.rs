@@ -110,7 +110,7 @@ fn run_among_strangers(log: &Path, call: &[&str]) -> i32 {
     };
     let mut strangers: Vec<Child> = (0..STRANGERS).map(|_| start()).collect();
     let mut child = Command::new(call[0]).args(&call[1..]).spawn().unwrap();
-    let status = crate::place::wait_for(&mut child, Duration::from_secs(15));
+    let status = crate::place::wait_for(&mut child, Duration::from_secs(45));
     let signalled = strangers.iter_mut().filter_map(|stranger| stranger.try_wait().unwrap()).count();
     if signalled > 0 {
         append(log, &format!("{signalled} of {STRANGERS} strangers were signalled"));

@@ -49,7 +49,7 @@ impl Place {
             directory,
             helper: environment::find_helper(),
             program_path: fs::read_link("/proc/self/exe").expect("/proc is there"),
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(60),
             kept: RefCell::new(Vec::new()),
             holders: RefCell::new(Vec::new()),
         }
@@ -291,11 +291,11 @@ pub(crate) fn is_free(path: &Path) -> bool {
     free && !kernel::is_range_locked(&file)
 }
 
-/// Waits up to 5 seconds until the file is free. The kernel reports the end of a killed process before it closes its files.
+/// Waits up to 30 seconds until the file is free. The kernel reports the end of a killed process before it closes its files.
 pub(crate) fn becomes_free(path: &Path) -> bool {
     let begin = Instant::now();
     while !is_free(path) {
-        if begin.elapsed() > Duration::from_secs(5) {
+        if begin.elapsed() > Duration::from_secs(30) {
             return false;
         }
         thread::sleep(Duration::from_millis(1));

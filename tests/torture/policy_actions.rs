@@ -128,7 +128,7 @@ fn bind_to_script(slot: &mut Slot) {
     let end = match slot.random.below(100) {
         0..15 => {
             r#"; "$TORTURE" payload kill-holder "$FILE" || exit 0
-            for ((i = 0; i < 900; i++)); do [[ -z ${told-} ]] || exit 0; sleep 0.01; done
+            for ((i = 0; i < 1500; i++)); do [[ -z ${told-} ]] || exit 0; sleep 0.01; done
             echo "0 $ACTOR untold $NAME" >>"$HISTORY""#
         }
         15..30 => "; kill -9 $$",

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The longest time until another call has come or has run.
-const PATIENCE: Duration = Duration::from_secs(9);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn scenes() -> Vec<Scene> {
     let scene = |name, call, judge| Scene { name, call, judge };

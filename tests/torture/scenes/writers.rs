@@ -14,7 +14,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 /// The longest time that another call may take while the helper is stopped.
-const PATIENCE: Duration = Duration::from_secs(9);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn scenes() -> Vec<Scene> {
     let scene = |name, call, judge| Scene { name, call, judge };

@@ -9,4 +9,4 @@ pub(crate) fn with_enough_time(attempt: impl FnMut(&str) -> bool) {
 }
 
 /// A timeout after which a call must have reported its wait, which it does after a tenth of a second, and the text for it.
-pub(crate) const AFTER_REPORT: (Duration, &str) = (Duration::from_secs(2), "2");
+pub(crate) const AFTER_REPORT: (Duration, &str) = (Duration::from_secs(6), "6");

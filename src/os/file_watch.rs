@@ -68,33 +68,6 @@ impl FileWatch {
             while std::io::Read::read(events, &mut [0; 4096]).is_ok_and(|len| len > 0) {}
         }
     }
-
-    /// Waits for an event or the end of one of the processes, for at most `limit`, or until a signal comes. Returns true if it
-    /// knows of an event or an end.
-    pub fn wait(&mut self, processes: &[Process], limit: Duration) -> bool {
-        self.wait_with(processes, limit, poll)
-    }
-
-    /// Waits with `poll`, which returns true if one of the descriptors is ready. The test passes another function.
-    fn wait_with(
-        &mut self,
-        processes: &[Process],
-        limit: Duration,
-        poll: impl FnOnce(&mut [libc::pollfd], Duration) -> bool,
-    ) -> bool {
-        use std::os::fd::AsRawFd;
-        // poll(2) ignores a descriptor of -1.
-        let events = self.events.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let all = std::iter::once(events).chain(processes.iter().map(Process::descriptor));
-        let mut polled: Vec<libc::pollfd> =
-            all.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
-        let happened = poll(&mut polled, limit);
-        // Without this condition, an event that comes just after the end of the time would be lost.
-        if happened {
-            self.clear();
-        }
-        happened
-    }
 }
 
 /// Returns true if one of the descriptors is ready within the limit.
@@ -137,14 +110,30 @@ impl FileWatch {
     pub fn clear(&mut self) {
         self.queue.iter().for_each(super::kqueue::Queue::clear);
     }
+}
 
+/// The wait is the same for both: the descriptor of either becomes readable when an event is pending.
+#[cfg(any(linux, target_os = "macos", target_os = "freebsd"))]
+impl FileWatch {
     /// Waits for an event or the end of one of the processes, for at most `limit`, or until a signal comes. Returns true if it
     /// knows of an event or an end.
     pub fn wait(&mut self, processes: &[Process], limit: Duration) -> bool {
+        self.wait_with(processes, limit, poll)
+    }
+
+    /// Waits with `poll`, which returns true if one of the descriptors is ready. The test passes another function.
+    fn wait_with(
+        &mut self,
+        processes: &[Process],
+        limit: Duration,
+        poll: impl FnOnce(&mut [libc::pollfd], Duration) -> bool,
+    ) -> bool {
+        // poll(2) ignores a descriptor of -1.
         let all = self.descriptor().into_iter().chain(processes.iter().map(Process::descriptor));
         let mut polled: Vec<libc::pollfd> =
             all.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
         let happened = poll(&mut polled, limit);
+        // Without this condition, an event that comes just after the end of the time would be lost.
         if happened {
             self.clear();
         }

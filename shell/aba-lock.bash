@@ -797,7 +797,7 @@ __aba_open_pipe() {
     if [[ -z ${__aba_success} ]]; then
         # Bash opens the pipe in /dev/fd, which leads to /proc.
         __aba_path='find the cause with `aba_lock_doctor`'
-        [[ -e /proc/self ]] || __aba_path='run the script where /proc is mounted'
+        [[ -e /proc/self ]] || __aba_path='--no-inherit needs Linux 5.3 or newer, and /proc'
         __aba_print_message "cannot lock $1: cannot open a pipe on descriptor ${__aba_fd}" "${__aba_path}"
         builtin return 125
     fi
@@ -1326,38 +1326,12 @@ __aba_print_last_inherited_lock() {
     builtin printf '%s' "${__aba_entry}"
 }
 
-# Returns 0 if this process acquired the lock __aba_name itself, before `exec` made it another script. The record in the
-# lock file has the pid, the pid namespace and the time. A process that got the same pid later had not started by then.
+# Returns 0 if this process acquired the lock __aba_name itself, before `exec` made it another script. The helper compares the record in
+# the lock file with this process. Without the helper, the result is 0, too, and the caller reports that it is missing.
 __aba_is_acquirer() {
-    builtin local __aba_line='' __aba_record_pid='' __aba_tick='' __aba_namespace='' __aba_index=0 __aba_record=''
-    builtin local __aba_path="${__aba_directory}/aba-${__aba_name}.lock"
-    [[ /dev/fd/${__aba_fd} -ef ${__aba_path} ]] || builtin return 1
-    # In a shared directory, another user may have made the file a gigabyte long.
-    __aba_record=$(builtin exec /bin/sh -c 'PATH=/bin:/usr/bin:$PATH; head -c 8192 <"$1" | tr -d "\\000"' sh "${__aba_path}" 2>/dev/null) || builtin return 1
-    while IFS= builtin read -r __aba_line; do
-        case ${__aba_line} in
-            pid=*) __aba_record_pid=${__aba_record_pid:-${__aba_line#pid=}} ;;
-            tick=*) __aba_tick=${__aba_tick:-${__aba_line#tick=}} ;;
-            ns=*) __aba_namespace=${__aba_namespace:-${__aba_line#ns=}} ;;
-            *) ;;
-        esac
-    done <<<"${__aba_record}" || builtin true
-    [[ ${__aba_record_pid} == "${__aba_pid}" ]] || builtin return 1
-    if [[ -n ${__aba_namespace} ]]; then
-        __aba_line=$(builtin exec /bin/sh -c 'PATH=/bin:/usr/bin:$PATH; readlink "$1"' sh "/proc/${__aba_pid}/ns/pid" 2>/dev/null) || builtin return 1
-        [[ ${__aba_line} == "pid:[${__aba_namespace}]" ]] || builtin return 1
-    fi
-    if [[ -n ${__aba_tick} ]]; then
-        __aba_line=''
-        { IFS= builtin read -r __aba_line <"/proc/${__aba_pid}/stat"; } 2>/dev/null || builtin true
-        # The start time is the 20th field after the command, which is in parentheses and may have blanks in it.
-        __aba_line=${__aba_line##*') '}
-        for ((__aba_index = 1; __aba_index < 20; __aba_index++)); do
-            __aba_line=${__aba_line#* }
-        done
-        # Not as an arithmetic expression, in which bash would evaluate the text from the file.
-        builtin test "${__aba_line%% *}" -le "${__aba_tick}" 2>/dev/null || builtin return 1
-    fi
+    [[ /dev/fd/${__aba_fd} -ef ${__aba_directory}/aba-${__aba_name}.lock ]] || builtin return 1
+    __aba_find_helper 2>/dev/null || builtin return 0
+    __aba_run_helper status --quiet --acquired --fd "${__aba_fd}" "${__aba_name}" 2>/dev/null
 }
 
 # Removes entry $1 from the variables of the library, and its descriptor from what children inherit. Returns 1 if a trap

@@ -202,10 +202,11 @@ __aba_is_time() {
     esac
 }
 
-# Returns 0 if the options that only some shells have can be used: __aba_word is one of them.
+# Returns 0 if the options that only some shells have can be used: __aba_word is one of them, or the variable ABA_LOCK_SERVER.
 __aba_accept_option() {
     case ${__aba_word} in
         -*=*) __aba_word=${__aba_word%%=*} ;;
+        ABA_LOCK_SERVER) __aba_word=--server ;;
         -o | --no-inherit) ;;
         *)
             __aba_refuse_option
@@ -238,7 +239,7 @@ __aba_check_usage() {
             ;;
     esac
     if [ -n "${ABA_LOCK_SERVER-}" ]; then
-        __aba_word=--server=
+        __aba_word=ABA_LOCK_SERVER
         __aba_accept_option || return "$?"
     fi
     if [ -z "${__aba_names}" ]; then
@@ -312,8 +313,11 @@ __aba_acquire() {
                     'run the script where /proc is mounted'
                 return 125
             fi
+            if ! __aba_note_call; then
+                __aba_discard_locks
+                return 125
+            fi
             __aba_pending=''
-            __aba_note_call
             __aba_record_locks
             return 0
         fi
@@ -542,10 +546,12 @@ __aba_handle_conflict() {
 }
 
 # These do the work of options that only some shells have. zsh replaces them: after a call has acquired its locks, after it has failed,
-# and before lock $1 (`NAME/FD`) is released.
+# before and after lock $1 (`NAME/FD`) is released, and before the helper is called with a server.
 __aba_note_call() { :; }
 __aba_undo_call() { :; }
 __aba_forget_call() { :; }
+__aba_forget_lease() { :; }
+__aba_export_settings() { :; }
 
 # Adds the locks of this call, acquired or inherited, to the variables of the library and to what children inherit.
 __aba_record_locks() {
@@ -575,7 +581,8 @@ __aba_record_locks() {
 # Usage: aba_unlock_operation [OPERATION | --key TEXT]
 #
 # Releases the lock on OPERATION, by default the last one, however often the script has acquired it. If another script,
-# which started this one, holds the lock, then this only closes the descriptor here.
+# which started this one, holds the lock, then this only closes the descriptor here. A script that took the place of the
+# holder with `exec` is the holder.
 aba_unlock_operation() {
     __aba_begin aba_unlock_operation || return 125
     __aba_status=0
@@ -619,30 +626,43 @@ __aba_unlock() {
     ! __aba_is_open "${__aba_fd}" "${__aba_system_directory}/aba-${__aba_name}.lock" || __aba_directory=${__aba_system_directory}
     __aba_find_pid
     __aba_status=0
-    if [ "${__aba_entry##*/}" = "${__aba_pid}" ]; then
+    __aba_redirections=''
+    __aba_pass_fd "${__aba_fd}"
+    __aba_acquirer=${__aba_entry##*/}
+    if [ "${__aba_acquirer}" = 0 ] && __aba_is_acquirer; then
+        __aba_acquirer=${__aba_pid}
+    fi
+    if [ "${__aba_acquirer}" = "${__aba_pid}" ]; then
         __aba_find_helper || return "$?"
-        __aba_redirections=''
-        __aba_pass_fd "${__aba_fd}"
         __aba_forget_call "${__aba_name}/${__aba_fd}"
         # The helper unlocks the file, and so also the copies of children. It refuses if the descriptor is not on the lock
         # file any more: then the script uses it for something else, and it stays open.
-        __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" || __aba_status=$?
+        __aba_run_helper unlock --fd "${__aba_fd}" "${__aba_name}" ${__aba_lease:+"${__aba_lease}"} || __aba_status=$?
         # The helper reports other failures itself.
         [ "${__aba_status}" -le 128 ] || __aba_print_message \
             "cannot determine whether ${__aba_name} is released: the helper ${__aba_bin} ended with status ${__aba_status}" \
             "check the lock: \`aba-lock status ${__aba_name}\`"
     fi
     __aba_close=''
-    if { [ "${__aba_entry##*/}" = "${__aba_pid}" ] && [ "${__aba_status}" = 0 ]; } ||
+    if { [ "${__aba_acquirer}" = "${__aba_pid}" ] && [ "${__aba_status}" = 0 ]; } ||
         __aba_is_open "${__aba_fd}" "${__aba_directory}/aba-${__aba_name}.lock"; then
         __aba_close=yes
     fi
     __aba_remove_entry __aba_locks "${__aba_entry} "
     __aba_forget_fd "${__aba_fd}"
     __aba_forget_slot "${__aba_name}/${__aba_fd}"
+    __aba_forget_lease "${__aba_name}/${__aba_fd}"
     # If the script inherited the descriptor, and the shell cannot close it, the script keeps its copy.
     [ -z "${__aba_close}" ] || __aba_close_fd "${__aba_fd}" 2>/dev/null || true
     [ "${__aba_status}" = 0 ] || return 125
+}
+
+# Returns 0 if this process acquired the lock __aba_name itself, before `exec` made it another script. The helper compares the record in
+# the lock file with this process. Without the helper, the result is 0, too, and the caller reports that it is missing.
+__aba_is_acquirer() {
+    __aba_is_open "${__aba_fd}" "${__aba_directory}/aba-${__aba_name}.lock" || return 1
+    __aba_find_helper 2>/dev/null || return 0
+    __aba_run_helper status --quiet --acquired --fd "${__aba_fd}" "${__aba_name}" 2>/dev/null
 }
 
 # Removes lock $1 (`NAME/FD`) from those with slots. ABA_LOCK_SLOT becomes the slot of the last other one, or what it was before.
@@ -861,7 +881,7 @@ __aba_begin() {
         return 125
     fi
     __aba_running=$1
-    __aba_unusable='' __aba_redirections='' __aba_system='' __aba_on_conflict='' __aba_pid_file=''
+    __aba_unusable='' __aba_redirections='' __aba_system='' __aba_on_conflict='' __aba_pid_file='' __aba_server='' __aba_lease=''
     while [ -n "${__aba_pending}" ]; do
         __aba_entry=${__aba_pending%% *}
         __aba_pending=${__aba_pending#* }
@@ -1040,6 +1060,9 @@ __aba_find_directory() {
     if [ -n "${ABA_LOCK_TIMEOUT-}${ABA_LOCK_LOG-}" ]; then
         __aba_export ABA_LOCK_TIMEOUT
         __aba_export ABA_LOCK_LOG
+    fi
+    if [ -n "${ABA_LOCK_SERVER-}${__aba_server-}" ]; then
+        __aba_export_settings
     fi
 }
 

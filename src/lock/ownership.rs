@@ -96,6 +96,11 @@ pub(super) fn is_held_for_ancestor(file: &File, KernelLock { locker, .. }: Kerne
     matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if is_living_ancestor(pid, tick, process))
 }
 
+/// Returns true if this program acquired `lock`, which this open file description holds, for `process` itself.
+pub(super) fn is_held_for(file: &File, KernelLock { locker, .. }: KernelLock, process: u32) -> bool {
+    matches!(find_holder(file, locker), DescriptionHolder::Process(pid, tick) if pid == process && may_be_alive(pid, tick))
+}
+
 /// Returns the lock of the file at `path` if a process above the script holds it, on a descriptor that this process inherited. A lock
 /// that the script acquired itself, on another descriptor than `asked`, is not such a lock. The script is the process with the
 /// descriptor `asked`: this one, if it was started with `exec`, or otherwise its parent.
@@ -116,9 +121,12 @@ pub(super) fn find_lock_of_ancestor(path: &Path, asked: RawFd) -> Option<KernelL
 }
 
 fn is_living_ancestor(pid: u32, tick: Option<u64>, process: u32) -> bool {
-    // If `/proc` does not show them, the ancestors are this process and its parent, which live.
-    ancestors(process).contains(&pid)
-        && tick.is_none_or(|tick| process::is_alive(pid, tick) || !process::has_our_numbers())
+    ancestors(process).contains(&pid) && may_be_alive(pid, tick)
+}
+
+/// Returns true if the process that ran as `pid` at `tick` lives. If `/proc` does not show it, it is this process or its parent, which live.
+fn may_be_alive(pid: u32, tick: Option<u64>) -> bool {
+    tick.is_none_or(|tick| process::is_alive(pid, tick) || !process::has_our_numbers())
 }
 
 /// Returns `process` and those of its ancestors that can be seen.

@@ -8,9 +8,9 @@ use crate::lock::binding;
 use crate::lock::error::LockError;
 use crate::lock::events;
 use crate::lock::fcntl;
-use crate::lock::ownership::find_lock_of_ancestor;
 #[cfg(not(linux))]
 use crate::lock::ownership::find_lock_of_description;
+use crate::lock::ownership::{find_held, find_lock_of_ancestor, is_held_for};
 use crate::lock::unlock::unlock_description;
 #[cfg(linux)]
 use crate::os::proc::lock_table;
@@ -95,4 +95,13 @@ pub fn read_held_mode(fd: RawFd, path: &Path) -> Result<Option<Mode>, LockError>
     #[cfg(not(linux))]
     let lock = find_lock_of_description(&file).map_err(cannot)?;
     Ok(lock.or_else(|| find_lock_of_ancestor(path, fd)).map(KernelLock::mode))
+}
+
+/// Returns true if the calling script holds the lock at `path` on descriptor `fd`, and has acquired it itself, perhaps as another script that
+/// it has replaced with exec(3). False: a process above it has, or that is not known.
+#[must_use]
+pub fn is_acquired_by_script(fd: RawFd, path: &Path) -> bool {
+    let Ok(file) = os::try_second_descriptor(fd) else { return false };
+    let held = if leads_to(path, &file) { find_held(&file, false).ok().flatten() } else { None };
+    held.is_some_and(|lock| is_held_for(&file, lock, os::parent_id()))
 }

@@ -136,6 +136,48 @@ status_for_linux() {
     if aba-lock doctor | grep -q ' /proc: '; then echo 0; else echo 125; fi
 }
 
+@test "--no-inherit and flock --fcntl are refused with their names where only Linux has them" {
+    local expected
+    expected=$(status_for_linux)
+    script holder <<'END'
+aba_lock_operation --no-inherit --on-conflict return save
+END
+    run "-${expected}" ./holder
+    if ((expected)); then
+        expect_text 'aba-lock: cannot use --no-inherit: it needs Linux'
+        expected=65
+    fi
+    run -1 aba-lock status save
+    run "-${expected}" aba-lock flock --fcntl file true
+    if ((expected)); then
+        expect_text 'flock: cannot use --fcntl: it needs Linux'
+        [[ ! -e file ]]
+        run -65 aba-lock flock --fcntl 9 9<>other
+        expect_text 'flock: cannot use --fcntl: it needs Linux'
+    fi
+}
+
+@test "a script that takes the place of the holder with exec releases the lock, even if a child inherited it" {
+    script first <<'END'
+aba_lock_operation save
+sleep 1000 &
+exec ./second
+END
+    script second <<'END'
+(aba_unlock_operation save) # a subshell is another process
+aba_lock_held save || exit 91
+bash -c 'source "$LIBRARY"; aba_unlock_operation save' || exit 92
+aba_lock_held save || exit 93
+aba_unlock_operation save || exit 94
+aba_lock_held save && exit 95
+ready
+END
+    start ./first
+    until_ready
+    expect_end 0
+    run -0 aba-lock lock -n save -- true
+}
+
 @test "an option that this system cannot have is refused before the lock is acquired" {
     local option expected
     expected=$(status_for_linux)

@@ -136,6 +136,10 @@ pub(crate) struct StatusArgs {
     #[arg(long, requires_all = ["fd", "name"], hide = true)]
     pub(crate) lease: bool,
 
+    /// With --fd: check whether the calling script has acquired the lock itself, and has not inherited it
+    #[arg(long, requires_all = ["fd", "name"], hide = true)]
+    pub(crate) acquired: bool,
+
     /// Also show the holder at this server; an empty URL means none [default: the server of the environment]
     #[arg(long, value_name = "URL", conflicts_with_all = ["file", "fd"])]
     pub(crate) server: Option<String>,

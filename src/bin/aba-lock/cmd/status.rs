@@ -24,6 +24,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<i32, Error> {
         (None, None) => return list_all(args),
     };
     if let Some(fd) = args.fd {
+        if args.acquired {
+            return Ok(if release::is_acquired_by_script(fd, &target.path) { exit::DONE } else { exit::NO });
+        }
         let held = release::read_held_mode(fd, &target.path)?;
         if args.lease && held.is_some() && keeper::has_lease(fd) {
             return become_keeper(&["lease", "check"], fd, target.name());

@@ -17,7 +17,7 @@
 use crate::base::target::Target;
 use crate::lock::error::LockError;
 use crate::lock::events::{self, LockEvent};
-use crate::lock::request::{Acquired, Guard};
+use crate::lock::request::{Acquired, Guard, require_linux};
 use crate::lock::unlock::release_bytes;
 use crate::os;
 use crate::os::proc::process;
@@ -38,6 +38,7 @@ pub struct LockBinding {
 impl LockBinding {
     /// Prepares the binding of a lock to `script`, our parent, which has the reading end of a pipe open as `fd`.
     pub fn open(target: Target, fd: RawFd, script: u32) -> Result<Self, LockError> {
+        require_linux("--no-inherit")?;
         let binding = os::ScriptBinding::open(fd, script).map_err(|source| cannot_bind(&target.label, source))?;
         Ok(Self { target, binding })
     }

@@ -39,7 +39,7 @@ use crate::lock::events::{self, LockEvent};
 use crate::lock::holders;
 use crate::lock::kill::{self, KillPlan};
 use crate::lock::log_flag;
-use crate::lock::request::{Acquired, Guard, Request};
+use crate::lock::request::{Acquired, Guard, Request, require_linux};
 use crate::lock::unlock::unlock_description;
 use crate::os::proc::lock_table::{self, WantedFile};
 use crate::os::proc::process;
@@ -118,9 +118,7 @@ pub enum LimitedAnswer {
 /// Starts a watcher. `targets` are the locks in the order in which they are acquired, with the descriptors of the `script`, if
 /// there is one.
 pub fn start(targets: &[(Target, Option<RawFd>)], script: Option<u32>) -> Result<LimitedCall, LockError> {
-    if cfg!(not(linux)) {
-        return Err(LockError::NeedsLinux { option: "--max-time" });
-    }
+    require_linux("--max-time")?;
     if !process::has_our_numbers() {
         return Err(LockError::NoProc);
     }

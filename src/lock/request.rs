@@ -103,9 +103,13 @@ impl Request<'_> {
             (self.max_time.is_some(), "--max-time"),
             (self.fcntl, "--fcntl"),
         ];
-        let wanted = options.into_iter().find(|(is_given, _)| *is_given && cfg!(not(linux)));
-        wanted.map_or(Ok(()), |(_, option)| Err(LockError::NeedsLinux { option }))
+        options.into_iter().try_for_each(|(is_given, option)| if is_given { require_linux(option) } else { Ok(()) })
     }
+}
+
+/// Fails for an option that needs Linux, on another system.
+pub(in crate::lock) fn require_linux(option: &'static str) -> Result<(), LockError> {
+    if cfg!(linux) { Ok(()) } else { Err(LockError::NeedsLinux { option }) }
 }
 
 /// A lock that is held. Dropping it closes the descriptor, which releases the lock unless another copy of the descriptor is open.

@@ -22,6 +22,7 @@ use crate::base::target::{Kind, Wait};
 use crate::lock::error::LockError;
 use crate::lock::holders;
 use crate::lock::open::open_in_turn;
+use crate::lock::request::require_linux;
 use crate::os::{self, Alarm, Mode};
 use crate::store::creation;
 use std::fs::{self, File, OpenOptions};
@@ -49,6 +50,13 @@ pub struct FlockOperation {
     pub range: Option<ByteRange>,
 }
 
+impl FlockOperation {
+    /// Fails for an operation that needs Linux, on another system.
+    fn check_system(&self) -> Result<(), LockError> {
+        self.range.map_or(Ok(()), |_| require_linux("--fcntl"))
+    }
+}
+
 /// An open file or descriptor, and the operation on it.
 #[derive(Debug)]
 #[must_use = "an opened file is closed, and its lock released, when this is dropped"]
@@ -70,6 +78,7 @@ enum LockableFile {
 impl Lockable {
     /// Opens a file, and creates it if it does not exist.
     pub fn open(path: &Path, operation: FlockOperation) -> Result<Self, LockError> {
+        operation.check_system()?;
         // An exclusive lock of fcntl(2) needs a descriptor for writing.
         let writable = operation.range.is_some() && operation.mode == Some(Mode::Exclusive);
         let deadline = find_deadline(operation.wait);
@@ -84,6 +93,7 @@ impl Lockable {
 
     /// Uses a descriptor that was inherited from the caller.
     pub fn from_descriptor(fd: RawFd, operation: FlockOperation) -> Result<Self, LockError> {
+        operation.check_system()?;
         let file = os::callers_descriptor(fd).ok_or(LockError::BadDescriptor { fd })?;
         let deadline = find_deadline(operation.wait);
         Ok(Self { file: LockableFile::Inherited { file }, operation, deadline })

@@ -24,8 +24,9 @@ Other commands show and end the holders of locks, run a task only once, change f
 extend locks to several machines.
 
 aba-lock is for Linux. It compiles for macOS and FreeBSD, where we have not run it. There, the process that holds a lock is known only \
-from its record, waiters and deadlocks are not shown, and --slots, --priority, --replace, --coalesce, --max-time, --fcntl and \
---no-inherit are refused.";
+from its record, waiters are not shown, and no deadlock is found, so that scripts that wait for each other without a time limit wait forever. \
+--slots, --priority, --replace, --coalesce, --max-time and --fcntl are refused, and so is --no-inherit of aba_lock_operation. \
+The process that uses a port is named only if this user may see its sockets.";
 
 /// The differences between `aba-lock flock` and flock(1), and their reasons.
 pub(super) const DIFFERENCES: [(&str, &str); 18] = [

@@ -75,7 +75,7 @@ REMAP = $(call replace_directory,$(or $(CARGO_HOME),$(HOME)/.cargo),/cargo) $(ca
 # A debug build has the flags that the tests have, so that it compiles no library a second time.
 REMAP_FLAGS = $(if $(filter dev,$(1)),,RUSTFLAGS="$(REMAP) $(RUSTFLAGS)")
 
-SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report/run tests/report/scenes tests/report/portable tests/report/aarch64 tests/demo \
+SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report/run tests/report/scenes tests/report/steps tests/report/portable tests/report/aarch64 tests/demo \
                dist/install.sh dist/check-release dist/package dist/test dist/test-crate dist/test-recipes dist/test-rust $(wildcard dist/debian/*.p*) \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
                tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)

@@ -40,7 +40,7 @@ pub fn name(bytes: &[u8]) {
 pub fn proc(bytes: &[u8]) {
     crate::os::proc::lock_table::properties::hold(bytes);
     crate::os::proc::process::properties::hold(bytes);
-    crate::os::proc::port_owners::properties::hold(bytes);
+    crate::os::proc::socket_table::properties::hold(bytes);
     crate::admin::doctor::mounts::properties::check_mounts(bytes);
 }
 

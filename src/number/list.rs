@@ -111,10 +111,10 @@ fn add_listeners(entries: &mut [NumberEntry]) {
     let kept = entries.iter_mut().filter(|entry| entry.kind == ReservationKind::Kept);
     let mut kept: Vec<&mut NumberEntry> = kept.collect();
     let numbers: Vec<u32> = kept.iter().map(|entry| entry.number).collect();
-    let Some(found) = port_owners::find_port_owners(&numbers) else { return };
+    let owners = port_owners::find_port_owners(&numbers);
     for entry in &mut kept {
-        let pids = found.get(&entry.number);
-        entry.in_use = Some(pids.is_some());
+        let pids = owners.found.get(&entry.number);
+        entry.in_use = owners.is_used(entry.number);
         entry.processes = pids.into_iter().flatten().map(|pid| (*pid, process::command_line(*pid))).collect();
     }
 }

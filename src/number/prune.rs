@@ -10,7 +10,7 @@ use super::range::NumberRange;
 use super::registry::Registry;
 use super::row::{Row, seconds_since_epoch};
 use super::unavailable::Unavailable;
-use crate::os::proc::port_owners;
+use crate::os::proc::port_owners::{self, PortOwners};
 use std::path::Path;
 
 /// A plan that finds no room removes rows that were not used for this many days.
@@ -77,11 +77,15 @@ pub fn drop_unused(
     let rows = registry.contents.rows().ok_or_else(|| registry.make_damage_error())?;
     let due: Vec<u32> = rows.iter().filter(|row| days_if_due(row).is_some()).map(|row| row.number).collect();
     // This also finds sockets on addresses that the probe does not try: a number that is in use must not be handed out.
-    let listened = if probe == Probe::NONE || due.is_empty() { None } else { port_owners::find_port_owners(&due) };
+    let listened = match probe {
+        Probe::NONE => PortOwners::default(),
+        _ if due.is_empty() => PortOwners::default(),
+        _ => port_owners::find_port_owners(&due),
+    };
     drop_rows(registry, |row| {
         let Some(days) = days_if_due(row) else { return Ok(None) };
-        let in_use = listened.as_ref().is_some_and(|listened| listened.contains_key(&row.number))
-            || probe.probe_number(row.number)? == Some(Unavailable::InUse);
+        let in_use =
+            listened.is_used(row.number) == Some(true) || probe.probe_number(row.number)? == Some(Unavailable::InUse);
         Ok((!in_use).then_some(DropReason::Unused(days)))
     })
 }

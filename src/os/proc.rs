@@ -1,6 +1,6 @@
 //! The proc(5) file system: processes, the lock table of the kernel, and the processes that use ports.
 //!
-//! The layers, the lowest first: `portable` (other systems), [`process`] and [`port_owners`], [`lock_table`], [`openers`],
+//! The layers, the lowest first: `socket_table`, `portable` (other systems), [`process`] and [`port_owners`], [`lock_table`], [`openers`],
 //! [`sharers`], `leaseholders`.
 
 pub(crate) mod leaseholders;
@@ -11,3 +11,4 @@ pub mod port_owners;
 pub(in crate::os) mod portable;
 pub mod process;
 pub mod sharers;
+pub mod socket_table;

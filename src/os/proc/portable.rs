@@ -2,14 +2,14 @@
 //!
 //! | file | system | source |
 //! |---|---|---|
-//! | `macos` | macOS | sysctl(3) `kern.proc` and `kern.procargs2`; `proc_pidinfo` and `proc_pidfdinfo` |
+//! | `macos` | macOS | sysctl(3) `kern.proc` and `kern.procargs2`; `proc_pidinfo` and `proc_pidfdinfo` of libproc |
 //! | `freebsd` | FreeBSD | sysctl(3) `kern.proc` |
 //! | `emulated` | Linux, with `--cfg aba_portable` | `/proc`, but only what the other systems show |
 //!
-//! [`process`](super::process) and [`openers`](super::openers) ask here where Linux reads `/proc`. Neither macOS nor FreeBSD shows which
+//! [`process`](super::process), [`openers`](super::openers) and [`port_owners`](super::port_owners) ask here where Linux reads `/proc`. Neither macOS nor FreeBSD shows which
 //! descriptor holds a lock: a descriptor is only known to be open on the file. `lock/holders/portable.rs` says what follows from that.
 //!
-//! The kernel fills buffers. The files `kinfo`, `descriptors` and `arguments` parse them: they take bytes, which can be shorter than the
+//! The kernel fills buffers. The files `kinfo`, `descriptors`, `sockets` and `arguments` parse them: they take bytes, which can be shorter than the
 //! kernel promised or contain any numbers, and are tested on Linux. Where the libc crate has the structure, the compiler compares its
 //! offsets with those in these files.
 
@@ -24,6 +24,7 @@ mod freebsd;
 mod kinfo;
 #[cfg(target_os = "macos")]
 mod macos;
+mod sockets;
 #[cfg(any(target_os = "macos", target_os = "freebsd"))]
 mod sysctl;
 
@@ -38,5 +39,5 @@ use macos as system;
 pub(in crate::os) use facts::ProcessFacts;
 #[cfg(not(linux))]
 pub(in crate::os) use system::{
-    list_open_files, list_pids, list_processes, read_arguments, read_boot_id, read_process,
+    list_open_files, list_pids, list_ports, list_processes, read_arguments, read_boot_id, read_process,
 };

@@ -127,8 +127,7 @@ fn describe_unmet(number: u32, why: &Unavailable) -> String {
 
 /// Returns ` by pid PID (COMMAND)` for the process that uses a port, or an empty text if that process cannot be seen.
 fn describe_user(number: u32) -> String {
-    let found =
-        port_owners::find_port_owners(&[number]).and_then(|mut found| found.remove(&number)).unwrap_or_default();
+    let found = port_owners::find_port_owners(&[number]).found.remove(&number).unwrap_or_default();
     let who = |pid: &u32| format!(" by pid {pid} ({})", format_command(&process::command_line(*pid)));
     found.first().map(who).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use super::bytes::{i32_at, path_at, u16_at, u32_at, u64_at};
 use super::facts::OpenFile;
+use std::iter;
 
 /// The places of numbers in `struct kinfo_file` of FreeBSD. Each structure begins with its own length, because the kernel cuts the path.
 pub(super) mod freebsd {
@@ -18,31 +19,43 @@ pub(super) mod freebsd {
     pub(in super::super) const PATH: usize = 368;
     /// `KF_TYPE_VNODE`
     pub(in super::super) const FILE: i32 = 1;
+    /// `KF_TYPE_SOCKET`
+    pub(in super::super) const SOCKET: i32 = 2;
     /// `KF_FLAG_HASLOCK`. The kernel sets it before it tries to lock the file, and clears it at the release.
     pub(in super::super) const HAS_LOCK: u32 = 0x80;
 }
 
-/// Parses the list of `kern.proc.filedesc`. It ends at the first structure that is not complete.
-pub(super) fn parse_files_of_freebsd(bytes: &[u8]) -> Vec<OpenFile> {
-    use freebsd::{DEVICE, FILE, FLAGS, HAS_LOCK, INODE, LEN, MODE, NUMBER, PATH, STATUS, TYPE};
-    let mut files = Vec::new();
+/// Splits the list of `kern.proc.filedesc` into the structures of the descriptors of one type. It ends at the first structure that is not
+/// complete.
+pub(super) fn split_list_of_freebsd(bytes: &[u8], kind: i32) -> impl Iterator<Item = &[u8]> {
+    use freebsd::{LEN, NUMBER, STATUS, TYPE};
     let mut rest = bytes;
-    while let Some(len) = i32_at(rest, LEN).and_then(|len| usize::try_from(len).ok()) {
-        let Some(one) = rest.get(..len).filter(|one| one.len() > STATUS) else { break };
+    let all = iter::from_fn(move || {
+        let len = usize::try_from(i32_at(rest, LEN)?).ok()?;
+        let one = rest.get(..len).filter(|one| one.len() > STATUS)?;
         rest = &rest[len..];
-        // Negative numbers stand for the working directory, the program, and others.
-        let Some(number) = i32_at(one, NUMBER).filter(|number| *number >= 0) else { continue };
-        if i32_at(one, TYPE) != Some(FILE) {
-            continue;
-        }
-        let (Some(dev), Some(ino), Some(mode)) = (u64_at(one, DEVICE), u64_at(one, INODE), u16_at(one, MODE)) else {
-            continue;
-        };
+        Some(one)
+    });
+    // Negative numbers stand for the working directory, the program, and others.
+    all.filter(move |one| i32_at(one, NUMBER).is_some_and(|number| number >= 0) && i32_at(one, TYPE) == Some(kind))
+}
+
+/// Parses the list of `kern.proc.filedesc`. Returns the descriptors that are open on files.
+pub(super) fn parse_files_of_freebsd(bytes: &[u8]) -> Vec<OpenFile> {
+    use freebsd::{DEVICE, FILE, FLAGS, HAS_LOCK, INODE, MODE, NUMBER, PATH};
+    let parse = |one: &[u8]| {
         let may_hold_lock = u32_at(one, FLAGS).is_none_or(|flags| flags & HAS_LOCK != 0);
-        let path = path_at(one, PATH, one.len().saturating_sub(PATH));
-        files.push(OpenFile { number, dev, ino, links: 1, mode: mode.into(), path, may_hold_lock });
-    }
-    files
+        Some(OpenFile {
+            number: i32_at(one, NUMBER)?,
+            dev: u64_at(one, DEVICE)?,
+            ino: u64_at(one, INODE)?,
+            links: 1,
+            mode: u16_at(one, MODE)?.into(),
+            path: path_at(one, PATH, one.len().saturating_sub(PATH)),
+            may_hold_lock,
+        })
+    };
+    split_list_of_freebsd(bytes, FILE).filter_map(parse).collect()
 }
 
 /// The places of numbers in `struct vnode_fdinfowithpath` of macOS: `struct proc_fileinfo` with 24 bytes, then `struct vnode_info_path`.
@@ -56,11 +69,13 @@ pub(super) mod macos {
     pub(in super::super) const LEN: usize = PATH + 1024;
     /// `PROX_FDTYPE_VNODE`
     pub(in super::super) const FILE: u32 = 1;
+    /// `PROX_FDTYPE_SOCKET`
+    pub(in super::super) const SOCKET: u32 = 2;
 }
 
-/// Parses the list of `PROC_PIDLISTFDS`. Returns the numbers of the descriptors that are open on files.
-pub(super) fn parse_numbers_of_macos(bytes: &[u8]) -> Vec<i32> {
-    let pairs = bytes.chunks_exact(8).filter(|pair| u32_at(pair, 4) == Some(macos::FILE));
+/// Parses the list of `PROC_PIDLISTFDS`. Returns the numbers of the descriptors of one type.
+pub(super) fn parse_numbers_of_macos(bytes: &[u8], kind: u32) -> Vec<i32> {
+    let pairs = bytes.chunks_exact(8).filter(|pair| u32_at(pair, 4) == Some(kind));
     pairs.filter_map(|pair| i32_at(pair, 0).filter(|number| *number >= 0)).collect()
 }
 
@@ -140,10 +155,11 @@ mod tests {
     fn the_open_files_of_macos_are_found() {
         let pair = |number: i32, kind: u32| [number.to_ne_bytes(), kind.to_ne_bytes()].concat();
         let mut list = [pair(0, 1), pair(3, 2), pair(200, 1), pair(-5, 1)].concat();
-        assert_eq!(parse_numbers_of_macos(&list), [0, 200]);
+        assert_eq!(parse_numbers_of_macos(&list, macos::FILE), [0, 200]);
+        assert_eq!(parse_numbers_of_macos(&list, macos::SOCKET), [3]);
         list.truncate(20);
-        assert_eq!(parse_numbers_of_macos(&list), [0]);
-        assert!(parse_numbers_of_macos(&[]).is_empty());
+        assert_eq!(parse_numbers_of_macos(&list, macos::FILE), [0]);
+        assert!(parse_numbers_of_macos(&[], macos::FILE).is_empty());
 
         let mut bytes = vec![0; macos::LEN];
         put(&mut bytes, macos::DEVICE, &(-16_777_200_i32).to_ne_bytes());

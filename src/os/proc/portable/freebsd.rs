@@ -3,6 +3,7 @@
 use super::descriptors::{self, parse_files_of_freebsd};
 use super::facts::{Arguments, OpenFile, ProcessFacts};
 use super::kinfo::{FREEBSD, parse_process, parse_processes};
+use super::sockets::{self, parse_ports_of_freebsd};
 use super::sysctl;
 use std::fmt::Write as _;
 use std::io;
@@ -39,9 +40,17 @@ pub(in crate::os) fn read_arguments(pid: u32) -> Option<Arguments> {
 }
 
 pub(in crate::os) fn list_open_files(pid: u32) -> io::Result<Vec<OpenFile>> {
+    Ok(parse_files_of_freebsd(&list_descriptors(pid)?))
+}
+
+/// Lists the ports on which the process can be reached, or sends.
+pub(in crate::os) fn list_ports(pid: u32) -> io::Result<Vec<u16>> {
+    Ok(parse_ports_of_freebsd(&list_descriptors(pid)?))
+}
+
+fn list_descriptors(pid: u32) -> io::Result<Vec<u8>> {
     let pid = libc::c_int::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
-    let bytes = sysctl::read(&[libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_FILEDESC, pid])?;
-    Ok(parse_files_of_freebsd(&bytes))
+    sysctl::read(&[libc::CTL_KERN, libc::KERN_PROC, libc::KERN_PROC_FILEDESC, pid])
 }
 
 /// The random number of this boot, which newer systems have.
@@ -74,5 +83,9 @@ const _: () = {
     assert!(offset_of!(libc::kinfo_file, kf_status) == descriptors::freebsd::STATUS);
     assert!(offset_of!(libc::kinfo_file, kf_path) == descriptors::freebsd::PATH);
     assert!(libc::KF_TYPE_VNODE == descriptors::freebsd::FILE);
+    assert!(libc::KF_TYPE_SOCKET == descriptors::freebsd::SOCKET);
+    assert!(size_of::<libc::sockaddr_storage>() == 128);
+    assert!(offset_of!(libc::sockaddr_in, sin_port) == 2 && offset_of!(libc::sockaddr_in6, sin6_port) == 2);
+    assert!(sockets::freebsd::FAMILIES[0] == libc::AF_INET && sockets::freebsd::FAMILIES[1] == libc::AF_INET6);
     assert!(libc::KF_FLAG_HASLOCK.cast_unsigned() == descriptors::freebsd::HAS_LOCK);
 };

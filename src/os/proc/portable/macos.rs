@@ -9,12 +9,19 @@ use super::arguments::parse_arguments;
 use super::descriptors::{self, parse_file_of_macos, parse_numbers_of_macos};
 use super::facts::{Arguments, OpenFile, ProcessFacts};
 use super::kinfo::{MACOS, parse_process, parse_processes};
+use super::sockets::{self, parse_port_of_macos};
 use super::sysctl;
 use std::io;
 use std::mem::offset_of;
 
 /// `PROC_PIDFDVNODEPATHINFO`, which the libc crate does not have.
 const PATH_OF_DESCRIPTOR: libc::c_int = 2;
+
+/// `PROC_PIDFDSOCKETINFO`, which the libc crate does not have either, nor its structure.
+const SOCKET_OF_DESCRIPTOR: libc::c_int = 3;
+
+/// At least the length of both answers. The kernel refuses a buffer that is too short.
+const ANSWER_LEN: usize = 2048;
 
 pub(in crate::os) fn read_process(pid: u32) -> Option<ProcessFacts> {
     let number = libc::c_int::try_from(pid).ok()?;
@@ -44,9 +51,17 @@ pub(in crate::os) fn read_arguments(pid: u32) -> Option<Arguments> {
 
 pub(in crate::os) fn list_open_files(pid: u32) -> io::Result<Vec<OpenFile>> {
     let pid = libc::c_int::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
-    let numbers = parse_numbers_of_macos(&list_descriptors(pid)?);
-    // A descriptor can be closed in the meantime.
-    Ok(numbers.into_iter().filter_map(|number| read_file(pid, number)).collect())
+    let numbers = parse_numbers_of_macos(&list_descriptors(pid)?, descriptors::macos::FILE);
+    let read = |number| parse_file_of_macos(number, &read_descriptor(pid, number, PATH_OF_DESCRIPTOR)?);
+    Ok(numbers.into_iter().filter_map(read).collect())
+}
+
+/// Lists the ports on which the process can be reached, or sends.
+pub(in crate::os) fn list_ports(pid: u32) -> io::Result<Vec<u16>> {
+    let pid = libc::c_int::try_from(pid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let numbers = parse_numbers_of_macos(&list_descriptors(pid)?, descriptors::macos::SOCKET);
+    let read = |number| parse_port_of_macos(&read_descriptor(pid, number, SOCKET_OF_DESCRIPTOR)?);
+    Ok(numbers.into_iter().filter_map(read).collect())
 }
 
 /// Returns the answer of `PROC_PIDLISTFDS`.
@@ -70,12 +85,14 @@ fn list_descriptors(pid: libc::c_int) -> io::Result<Vec<u8>> {
     }
 }
 
-fn read_file(pid: libc::c_int, number: i32) -> Option<OpenFile> {
-    let mut answer = [0_u8; descriptors::macos::LEN];
+/// Returns the answer about a descriptor, or `None` if it has been closed in the meantime.
+fn read_descriptor(pid: libc::c_int, number: i32, question: libc::c_int) -> Option<Vec<u8>> {
+    let mut answer = vec![0; ANSWER_LEN];
     let size = libc::c_int::try_from(answer.len()).ok()?;
     // SAFETY: the buffer has this size, and lives until the call returns.
-    let len = unsafe { libc::proc_pidfdinfo(pid, number, PATH_OF_DESCRIPTOR, answer.as_mut_ptr().cast(), size) };
-    parse_file_of_macos(number, answer.get(..usize::try_from(len).ok()?)?)
+    let len = unsafe { libc::proc_pidfdinfo(pid, number, question, answer.as_mut_ptr().cast(), size) };
+    answer.truncate(usize::try_from(len).ok()?);
+    Some(answer)
 }
 
 /// The random number of this boot.
@@ -87,6 +104,9 @@ pub(in crate::os) fn read_boot_id() -> String {
 const _: () = {
     assert!(size_of::<libc::proc_fdinfo>() == 8);
     assert!(offset_of!(libc::proc_fdinfo, proc_fdtype) == 4);
+    assert!(libc::PROX_FDTYPE_VNODE.cast_unsigned() == descriptors::macos::FILE);
+    assert!(libc::PROX_FDTYPE_SOCKET.cast_unsigned() == descriptors::macos::SOCKET);
+    assert!(descriptors::macos::LEN <= ANSWER_LEN && sockets::macos::LEN <= ANSWER_LEN);
     assert!(size_of::<libc::vnode_info>() == descriptors::macos::PATH - descriptors::macos::INFO);
     assert!(size_of::<libc::vnode_info_path>() == descriptors::macos::LEN - descriptors::macos::INFO);
     assert!(offset_of!(libc::vinfo_stat, vst_dev) == descriptors::macos::DEVICE - descriptors::macos::INFO);

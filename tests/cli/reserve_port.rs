@@ -26,7 +26,7 @@ impl BoundPort {
     }
 }
 
-/// Binds a free port. Of the arguments, the first is the first port to try, the second is their number.
+/// Binds a free port. The arguments are the first port to try, and the number of ports.
 const BIND_PORT: &str = "
 import socket, sys
 family = socket.AF_INET6 if ':' in sys.argv[3] else socket.AF_INET

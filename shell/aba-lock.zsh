@@ -4,7 +4,7 @@
 #     aba_lock_operation mirror-save      # held until this script ends
 #
 # The functions are those of aba-lock.sh in the same directory. This file loads it, and replaces those of its functions for
-# which zsh has more: any number of descriptors, pid files, and functions of the script as commands of aba_update.
+# which zsh has more: any number of descriptors, pid files, leases, and functions of the script as commands of aba_update.
 #
 # Aliases and options of the script must not change the code. A function that is defined during `emulate -c` keeps the emulation and
 # the options of that command. So the file reads itself again in this way, from the line below on.
@@ -74,7 +74,7 @@ aba_lock_detach() {
 # opens one, that file is its input.
 __aba_drop_new_fds() {
     local name file
-    for name in ${=__aba_names-}; do
+    for name in ${(s: :)${__aba_names-}}; do
         [[ ! /dev/fd/0 -ef ${__aba_directory-}/aba-$name.lock ]] || exec </dev/null
         for file in /dev/fd/<10->(N); do
             [[ ! $file -ef ${__aba_directory-}/aba-$name.lock ]] || __aba_close_fd ${file:t}
@@ -87,10 +87,20 @@ __aba_drop_new_fds() {
 # For each pid file of this script, the locks of its call that are still held: `NAME/FD `.
 typeset -gA __aba_pid_files
 
-# Accepts --pid-file, in addition to the options of aba-lock.sh.
+# Accepts --pid-file and the options for leases, in addition to the options of aba-lock.sh.
 __aba_accept_option() {
     case $__aba_word in
         --pid-file=*) __aba_pid_file=${${__aba_word#*=}:a} && return 0 ;;
+        --server=*)
+            # An empty URL means no server, whatever the variable says.
+            __aba_server=${${__aba_word#*=}:--}
+            return 0
+            ;;
+        ABA_LOCK_SERVER)
+            __aba_server=${__aba_server:-$ABA_LOCK_SERVER}
+            return 0
+            ;;
+        --ttl=* | --on-lost=*) return 0 ;;
         -o | --no-inherit) ;;
         --*=*) __aba_word=${__aba_word%%=*} ;;
         *)
@@ -103,10 +113,14 @@ __aba_accept_option() {
     return 2
 }
 
-# Notes the pid file of this call, which the helper has written.
+# Notes the leases of this call, and its pid file, which the helper has written.
 __aba_note_call() {
-    [[ -n $__aba_pid_file ]] || return 0
-    __aba_pid_files[$__aba_pid_file]=$__aba_new_locks$__aba_held_locks
+    if [[ -n ${__aba_server#-} ]]; then
+        __aba_note_leases || return "$?"
+    elif [[ -z $__aba_pid_file ]]; then
+        return 0
+    fi
+    [[ -z $__aba_pid_file ]] || __aba_pid_files[$__aba_pid_file]=$__aba_new_locks$__aba_held_locks
     typeset -ga zshexit_functions
     zshexit_functions=(${zshexit_functions:#__aba_clean_up} __aba_clean_up)
 }
@@ -116,9 +130,10 @@ __aba_undo_call() {
     [[ -z $__aba_pid_file || -n ${__aba_pid_files[$__aba_pid_file]-} ]] || __aba_remove_pid_file $__aba_pid_file
 }
 
-# Removes the pid files that have no other lock than $1.
+# Removes the pid files that have no other lock than $1. If the lock has a lease, the helper gives that back.
 __aba_forget_call() {
     local file
+    [[ -z ${(M)__aba_leases:#$1/*} ]] || __aba_lease=--server=its-own
     for file in ${(k)__aba_pid_files}; do
         __aba_contains "${__aba_pid_files[$file]}" "$1 " || continue
         __aba_remove_entry '__aba_pid_files[$file]' "$1 "
@@ -126,11 +141,23 @@ __aba_forget_call() {
     done
 }
 
-# Removes all pid files at the end of the script.
+# Removes all pid files at the end of the script, and closes the descriptors of its leases. Waits until the leases are given back, unless a
+# process that the script has left running holds them.
 __aba_clean_up() {
-    local file
+    local file lease
+    local -a parts
     for file in ${(k)__aba_pid_files}; do
         [[ -z ${__aba_pid_files[$file]} ]] || __aba_remove_pid_file $file
+    done
+    __aba_system='' __aba_redirections=''
+    if [[ -z ${(M)__aba_leases:#*/*/$$/*} ]] || ! __aba_find_helper 2>/dev/null; then
+        return 0
+    fi
+    __aba_find_directory
+    for lease in ${(M)__aba_leases:#*/*/$$/*}; do
+        parts=(${(s:/:)lease})
+        __aba_close_fd $parts[2]
+        __aba_run_helper lease settle $parts[1] $parts[4] 2>/dev/null || true
     done
 }
 
@@ -139,6 +166,74 @@ __aba_remove_pid_file() {
     local line=''
     [[ -f $1 && ! -L $1 ]] && IFS= read -r line <$1 2>/dev/null
     [[ $line != $$ ]] || /bin/rm -f -- $1
+}
+
+# ---- leases ----
+
+# The leases of this shell, in the order of the calls: `NAME/FD/PID/LOCAL/TOKEN/CALL`. PID is the shell process that acquired the lock, or 0
+# if the script inherited it. LOCAL and TOKEN are the tokens of the local lock and of the lease, and CALL is the number of the call.
+typeset -ga __aba_leases
+
+# The number of calls with a server, and the ABA_LOCK_TOKEN that the script inherited.
+typeset -g __aba_lease_calls=${__aba_lease_calls-0} __aba_inherited_token=${__aba_inherited_token-}
+
+# Notes and exports the leases of this call. Reports a lock that has none, whatever the helper has said.
+__aba_note_leases() {
+    local entry name pid
+    local -a words new
+    local -A fds
+    for entry in ${(s: :)__aba_new_locks} ${(s: :)__aba_held_locks}; do
+        fds[${entry%%/*}]=${entry#*/}
+    done
+    ((__aba_lease_calls += 1))
+    for name in ${(s: :)__aba_names}; do
+        words=(${(s: :)"$(__aba_run_helper lease tokens --fd ${fds[$name]} $name 2>/dev/null)"})
+        if [[ $#words != [23] || ${(j::)words} == *[^0-9]* ]]; then
+            __aba_print_message "cannot lock $name: its lease cannot be confirmed" 'check the helper and the keeper: `aba_lock_doctor`'
+            return 125
+        fi
+        __aba_find_entry $name
+        pid=${__aba_entry##*/}
+        [[ " $__aba_new_locks" != *" $name/${fds[$name]} "* ]] || pid=$__aba_pid
+        new+=($name/${fds[$name]}/${pid:-0}/$words[1]/$words[2]/$__aba_lease_calls)
+        # The slot of a lease is that of all machines.
+        if [[ -n $__aba_slots && $#words == 3 ]]; then
+            __aba_slot_locks=${__aba_slot_locks%/*}/$words[3]' '
+            export ABA_LOCK_SLOT=$words[3]
+        fi
+    done
+    (($#__aba_leases)) || __aba_inherited_token=${ABA_LOCK_TOKEN-}
+    for entry in $new; do
+        __aba_leases=(${__aba_leases:#${entry%/*/*/*/*}/*} $entry)
+    done
+    __aba_export_tokens
+}
+
+# Removes the lease of lock $1.
+__aba_forget_lease() {
+    [[ -n ${(M)__aba_leases:#$1/*} ]] || return 0
+    __aba_leases=(${__aba_leases:#$1/*})
+    __aba_export_tokens
+}
+
+# Sets ABA_LOCK_TOKEN to the tokens of the last call whose leases the script holds, or to the inherited one.
+__aba_export_tokens() {
+    local lease call=${${__aba_leases[-1]-}##*/}
+    local -a tokens
+    for lease in $__aba_leases; do
+        [[ ${lease##*/} != $call ]] || tokens+=(${${lease%/*}##*/})
+    done
+    export ABA_LOCK_TOKEN="${(j: :)tokens}"
+    ABA_LOCK_TOKEN=${ABA_LOCK_TOKEN:-$__aba_inherited_token}
+    [[ -n $ABA_LOCK_TOKEN ]] || unset ABA_LOCK_TOKEN
+}
+
+# Exports the settings for leases that are set.
+__aba_export_settings() {
+    local name
+    for name in SERVER KEEPER TTL ON_LOST SERVER_SECRET_FILE SERVER_CACERT SERVER_CERT SERVER_KEY; do
+        ((!$+parameters[ABA_LOCK_$name])) || export ABA_LOCK_$name
+    done
 }
 
 # ---- commands ----

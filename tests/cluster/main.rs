@@ -25,3 +25,4 @@ mod script;
 mod service;
 mod sharing;
 mod torture;
+mod zsh;

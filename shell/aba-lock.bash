@@ -1962,8 +1962,9 @@ __aba_export() {
         if ((BASH_VERSINFO[0] * 10 + BASH_VERSINFO[1] >= 44)); then
             builtin eval "__aba_attributes=\${${__aba_name}+-\${${__aba_name}@a}}"
         else
-            # Nothing, `declare -- NAME="VALUE"`, `declare -x NAME` without a value, or `declare -x NAME="VALUE"`.
-            __aba_attributes=$(builtin declare -p "${__aba_name}" 2>/dev/null) || builtin true
+            # Nothing, `declare -- NAME="VALUE"`, `declare -x NAME` without a value, or `declare -x NAME="VALUE"`. Where descriptors 200
+            # to 254 are all open, the search for a free one damages bash 4.2, whose subshell then ends with a message of the C library.
+            { __aba_attributes=$(builtin declare -p "${__aba_name}"); } 2>/dev/null || builtin true
             __aba_attributes=${__aba_attributes#declare }
             __aba_attributes=${__aba_attributes%% *}
         fi

@@ -67,7 +67,7 @@ inherited *true* exit 0
 held status* exit 0
 unlock unlock* exit 0
 timeout wait* exit 0
-waiting *reached* echo backup >&2; touch reached; exit 0
+waiting *reached* touch reached; echo backup >&2; exit 0
 wait wait*backup exit 0
 shared *true* exit 0
 run_once *-w*fetch* for last; do :; done; sh -c "${last}"; exit 0

@@ -54,7 +54,8 @@ fn log_shows_the_locks_of_the_user_and_of_the_system() {
     // The new events of both logs are followed.
     let follow = ": >said; aba-lock log -f job >said & trap 'kill $!' EXIT
         until [ $(grep -c 'released by' said) = 2 ]; do sleep 0.01; done
-        aba-lock lock --system job -- true; aba-lock lock job -- true
+        aba-lock lock --system job -- true; until [ $(grep -c 'released by' said) = 3 ]; do sleep 0.01; done
+        aba-lock lock job -- true
         until [ $(grep -c 'released by' said) = 4 ]; do sleep 0.01; done
         sed 's/.*UTC  //; s/: .*//' said | uniq -c | tr -s ' '";
     let (_, said) = run(ALICE, &place, &format!("cd \"$HOME\"; {follow}"));
@@ -76,9 +77,9 @@ fn a_log_of_the_system_that_another_user_made_is_not_read() {
         "echo >/run/lock/aba-lock/events.jsonl; chmod 0 /run/lock/aba-lock/events.jsonl",
     ] {
         assert_eq!(run(BOB, &place, line).0, 0, "{line}");
-        let (status, said) = run(ALICE, &place, "timeout 20 aba-lock log");
+        let (status, said) = run(ALICE, &place, "timeout 60 aba-lock log");
         assert!(status == 0 && said.contains("  own: pid ") && !said.contains("evil"), "{line}: {said}");
-        let (status, said) = run(ALICE, &place, "timeout 20 aba-lock metrics");
+        let (status, said) = run(ALICE, &place, "timeout 60 aba-lock metrics");
         assert!(status == 0 && said.contains("acquisitions_total{lock=\"own\",scope=\"user\"} 1\n"), "{line}: {said}");
         assert!(!said.contains("evil"), "{line}: {said}");
         run(BOB, &place, "rm -f /run/lock/aba-lock/events.jsonl");

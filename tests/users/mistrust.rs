@@ -5,7 +5,7 @@ use crate::user::{ALICE, BOB, ROOT, STAFF, User, Way};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, chown};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
@@ -17,6 +17,7 @@ fn a_hard_link_in_place_of_a_lock_file_is_refused_and_not_written() {
     for (owner, group, mode) in [(ROOT, STAFF, 0o770), (ROOT, 0, 0o1777)] {
         let place = Place::new(owner.id, group, mode);
         let file = place.base().join("empty");
+        let path = file.to_str().unwrap();
         fs::write(&file, "").unwrap();
         set_mode(&file, 0o666);
         fs::hard_link(&file, place.lock_file("a")).unwrap();
@@ -31,19 +32,25 @@ fn a_hard_link_in_place_of_a_lock_file_is_refused_and_not_written() {
         let output = ALICE.call(&place, "022", &["unlock", "a", "--kill"]);
         assert!(text(&output).contains(refused) && text(&output).contains("hint: run as root: "), "{}", text(&output));
         assert_eq!(fs::read(&file).unwrap(), b"");
-        // A process has the file open, so the owner is refused, too, and the name stays.
-        let open = fs::File::open(&file).unwrap();
+        // A process has the file open, so the owner is refused, too, and the name stays. It is not the one of the tests, because
+        // a child that another test forks at this moment could have the file open for longer.
+        let mut opener = ROOT.program(&place, "022", &["sh", "-c", "exec 9<\"$0\"; echo open; read -r _", path]);
+        let mut opener = opener.stdin(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(opener.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "open\n");
         let output = ROOT.try_lock(&place, "022", Way::Helper, "a");
         assert_eq!(output.status.code(), Some(125), "{}", text(&output));
         assert_eq!(fs::metadata(&file).unwrap().nlink(), 2);
-        drop(open);
+        drop(opener.stdin.take());
+        opener.wait().unwrap();
         assert!(ROOT.try_lock(&place, "022", Way::Helper, "a").status.success());
         assert_eq!((fs::read(&file).unwrap(), fs::metadata(&file).unwrap().nlink()), (vec![], 1));
         assert!(ALICE.try_lock(&place, "022", Way::Library, "a").status.success());
     }
     // In a private directory, a backup may have linked the file.
     let place = Place::new(ROOT.id, 0, 0o700);
-    fs::write(place.lock_file("a"), "").unwrap();
+    assert!(Command::new("touch").arg(place.lock_file("a")).status().unwrap().success());
     fs::hard_link(place.lock_file("a"), place.base().join("backup")).unwrap();
     assert!(ROOT.try_lock(&place, "022", Way::Helper, "a").status.success());
 }

@@ -185,7 +185,7 @@ fn a_file_of_another_user_in_the_place_of_the_log_is_named_and_replaced() {
         let found = examine(ALICE, &place);
         assert!(found.contains(cause) && found.contains("run as root: `"), "{script}: {found}");
         for call in ["log", "log -f", "log --enable"] {
-            let (status, _, said) = run(ALICE, &place, &format!("timeout 20 aba-lock {call}"));
+            let (status, _, said) = run(ALICE, &place, &format!("timeout 60 aba-lock {call}"));
             assert!(status == 125 && said.contains(cause), "{script}: {call}: {said}");
             assert!(find_command(&said).ends_with(" aba-lock log --enable"), "{script}: {call}: {said}");
         }
@@ -244,7 +244,7 @@ input()";
     let pid = process.id();
     lock_quietly(ALICE, &place);
     for call in ["log", "log -f", "log --enable", "log --disable"] {
-        let (status, _, said) = run(ALICE, &place, &format!("timeout 20 aba-lock {call}"));
+        let (status, _, said) = run(ALICE, &place, &format!("timeout 60 aba-lock {call}"));
         assert!(status == 125 && said.contains(&format!("events.jsonl: pid {pid} (")), "{call}: {said}");
         let hint = format!("hint: end that process with `kill {pid}`, as 61002 or root\n");
         assert!(said.ends_with(&hint), "{call}: {said}");
@@ -298,11 +298,11 @@ fn a_log_that_another_user_makes_huge_is_read_in_part_and_not_kept() {
     let enlarge = |name: &str| assert_eq!(run(BOB, &place, &format!("truncate -s 1T {name}")).0, 0);
     enlarge("events.jsonl");
     for call in ["status a", "log", "log a", "metrics", "doctor", "log --enable"] {
-        let (status, _, said) = run(ALICE, &place, &format!("timeout 20 aba-lock {call}"));
+        let (status, _, said) = run(ALICE, &place, &format!("timeout 60 aba-lock {call}"));
         assert_ne!(status, 124, "{call}: {said}");
     }
     // A call that follows the log reads the events that come after that, also if the log is made short again.
-    let follow = ": >$HOME/said; timeout 20 aba-lock log -f >$HOME/said 2>&1 & trap 'kill $!' EXIT
+    let follow = ": >$HOME/said; timeout 100 aba-lock log -f >$HOME/said 2>&1 & trap 'kill $!' EXIT
         until grep -q 'only the last 5 MiB are read' $HOME/said; do kill -0 $! || exit 8; sleep 0.01; done
         printf '\\n%s\\n' '{\"time\":\"2026-11-30T02:10:00.000Z\",\"event\":\"free\",\"lock\":\"late\",\"path\":\"/a\",\"pid\":7}' >>events.jsonl
         until grep -q late $HOME/said; do kill -0 $! || exit 9; sleep 0.01; done
@@ -317,7 +317,7 @@ fn a_log_that_another_user_makes_huge_is_read_in_part_and_not_kept() {
         enlarge(name);
         let found = examine(ALICE, &place);
         assert!(found.contains(problem), "{name}: {found}");
-        let (_, _, said) = run(ALICE, &place, "timeout 20 aba-lock log");
+        let (_, _, said) = run(ALICE, &place, "timeout 60 aba-lock log");
         assert!(said.contains(&format!("{name} has {problem}\n")), "{name}: {said}");
         assert_eq!(run(ROOT, &place, &find_command(&said)).0, 0, "{said}");
         for name in ["events.jsonl", "events.jsonl.1"] {
@@ -332,7 +332,7 @@ fn a_log_that_another_user_makes_huge_is_read_in_part_and_not_kept() {
     lock_quietly(ROOT, &place);
     enlarge("events.jsonl.1");
     assert_eq!(run(ROOT, &place, "aba-lock log --disable").0, 0);
-    let (_, _, said) = run(ALICE, &place, "timeout 20 aba-lock log");
+    let (_, _, said) = run(ALICE, &place, "timeout 60 aba-lock log");
     let command = find_command(&said);
     assert!(command.starts_with("rm ") && run(ROOT, &place, &command).0 == 0, "{said}");
     assert!(!run(ALICE, &place, "aba-lock log").2.contains("MiB"));

@@ -155,9 +155,10 @@ fn a_directory_for_all_users_in_which_one_can_replace_files_is_refused() {
 #[ignore = "needs root: make test-root"]
 fn the_keeper_finds_the_lock_files_of_all_users() {
     let place = Place::with_own_run_lock();
-    let keeper = place.base().join("keeper");
-    std::fs::write(&keeper, "#!/bin/sh\necho \"$1 ${ABA_LOCK_DIR-none}\"\n").unwrap();
-    crate::place::set_mode(&keeper, 0o755);
+    // A child process writes the program: see `copy_program` in tests/cli.
+    let script = "printf '#!/bin/sh\\necho \"$1 ${ABA_LOCK_DIR-none}\"\\n' >keeper && chmod 755 keeper";
+    let mut writer = std::process::Command::new("sh");
+    assert!(writer.args(["-c", script]).current_dir(place.base()).status().unwrap().success());
     let call = "ABA_LOCK_KEEPER=$PWD/keeper aba-lock unlock --server http://server";
     for (line, found) in [("--system --fd 9 a", "release /run/lock/aba-lock\n"), ("--fd 9 a", "release none\n")] {
         let line = format!("cd '{}'; exec 9<keeper; {call} {line}", place.base().display());

@@ -102,4 +102,8 @@ fn a_script_in_zsh_that_is_cut_off_from_the_server_is_warned() {
     relay.cut();
     assert_eq!(script.read_line(), "told");
     assert_eq!(script.wait(), 5);
+    // It would try for a minute to give the lease back.
+    for pid in machine.find_keepers("deploy") {
+        send_signal(pid, "KILL");
+    }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bats
-# Locks that a script in sh or zsh has inherited from the script that it has replaced with `exec`.
+# Scripts in sh and zsh that take the place of a holder with `exec`.
 
 load helper
 load sh_helper
@@ -32,5 +32,35 @@ END
             printf '%s: status %s\n%s\n' "${shell}" "${status}" "${output}"
             return 1
         }
+    done
+}
+
+@test "in each shell, the lines of the manual start a script again with the lock" {
+    for shell in "${SH_SHELLS[@]}" zsh; do
+        library='. "$SH_LIBRARY"'
+        [[ ${shell} != zsh ]] || library='source "$ZSH_LIBRARY"'
+        cat >first <<END
+${library}
+aba_lock_held backup ||
+    exec aba-lock lock --server= backup -- ${shell} "\$0" "\$@"
+aba_lock_held backup
+echo "held: \$? \$*"
+END
+        cat >second <<END
+${library}
+[ "\${BACKUP_LOCKED-}" ] || exec env BACKUP_LOCKED=yes \\
+    aba-lock lock --no-inherit backup -- ${shell} "\$0" "\$@"
+unset BACKUP_LOCKED
+aba-lock status -q backup
+echo "held: \$? \$*"
+case \$(ls -l /proc/self/fd) in *aba-backup.lock*) echo inherited ;; esac
+END
+        for script in first second; do
+            run -0 timeout "${PATIENCE}" ${shell} ./"${script}" one 'two words'
+            [[ ${output} == 'held: 0 one two words' ]] || {
+                printf '%s, %s: %s\n' "${shell}" "${script}" "${output}"
+                return 1
+            }
+        done
     done
 }

@@ -249,36 +249,6 @@ case $(aba_reserve) in *[!0-9]* | '') ;; *) echo 'a number' ;; esac
 END
 }
 
-@test "in each shell, the lines of the manual start a script again with the lock" {
-    for shell in "${SH_SHELLS[@]}" zsh; do
-        library='. "$SH_LIBRARY"'
-        [[ ${shell} != zsh ]] || library='source "$ZSH_LIBRARY"'
-        cat >first <<END
-${library}
-aba_lock_held backup ||
-    exec aba-lock lock --server= backup -- ${shell} "\$0" "\$@"
-aba_lock_held backup
-echo "held: \$? \$*"
-END
-        cat >second <<END
-${library}
-[ "\${BACKUP_LOCKED-}" ] || exec env BACKUP_LOCKED=yes \\
-    aba-lock lock --no-inherit backup -- ${shell} "\$0" "\$@"
-unset BACKUP_LOCKED
-aba-lock status -q backup
-echo "held: \$? \$*"
-case \$(ls -l /proc/self/fd) in *aba-backup.lock*) echo inherited ;; esac
-END
-        for script in first second; do
-            run -0 timeout "${PATIENCE}" ${shell} ./"${script}" one 'two words'
-            [[ ${output} == 'held: 0 one two words' ]] || {
-                printf '%s, %s: %s\n' "${shell}" "${script}" "${output}"
-                return 1
-            }
-        done
-    done
-}
-
 @test "in each shell, a script without the helper ends with 125" {
     in_each_shell 125 'aba-lock: the helper /nowhere/aba-lock (from ABA_LOCK_BIN) was not found, or is not executable
 hint: add the directory of aba-lock to PATH, or set ABA_LOCK_BIN to its path' <<'END'

@@ -33,12 +33,15 @@
 //! at most `MAX_OPENS` times. On descriptors of a script, A releases those that it has just locked and fails with
 //! [`LockError::Replaced`], and the script opens the files again. If A is killed between the grant and the check, its locks end
 //! with its descriptors, or with those of the script, because A did not report success.
+//!
+//! A releases a lock by a call, and not only by closing its descriptor: the second thread of a wait has descriptors of its own, and may
+//! sleep for a while after the grant.
 
 mod handed_down;
 mod leased_file;
 mod newcomer;
 
-use super::lock_wait::{self, Attempted, LockWait};
+use super::lock_wait::{self, Attempted, LockWait, release_all, release_lock};
 use super::request::{Acquired, AfterGrant, Guard, Request};
 use super::wait::{self, Contention, DeadlockSearch, WaitOutcome};
 use crate::base::environment::inherited_descriptors;
@@ -54,12 +57,10 @@ use crate::lock::priority;
 use crate::lock::record::{self, Content, RecordDraft, Taker};
 use crate::lock::replace::Newcomer;
 use crate::lock::slots;
-use crate::lock::unlock::release_bytes;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, Mode, Slot, word_for};
 use crate::store::Store;
 use std::fs::{self, File};
-use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
@@ -88,16 +89,22 @@ pub fn acquire(
     for _ in 0..MAX_OPENS {
         let mut guards = Vec::with_capacity(targets.len());
         for target in &targets {
-            guards.push(attempt.acquire_target(target, store, &guards)?);
+            let guard = attempt.acquire_target(target, store, &guards);
+            guards.push(guard.inspect_err(|_| release_all(&guards, request))?);
         }
-        match find_replaced(&guards)? {
-            None => return Ok(attempt.write_records(guards)),
-            Some(guard) => {
+        match find_replaced(&guards) {
+            Ok(None) => return Ok(attempt.write_records(guards)),
+            Ok(Some(guard)) => {
                 attempt.log(&LockEvent::Replaced, &guard.target);
                 replaced = Some(guard.target.path.clone());
+                // Waiting for the new file while the other locks are held could cause a deadlock.
+                release_all(&guards, request);
+            }
+            Err(error) => {
+                release_all(&guards, request);
+                return Err(error);
             }
         }
-        // The guards are dropped here. Waiting for the new file while the other locks are held could cause a deadlock.
     }
     Err(LockError::KeepsChanging { path: replaced.unwrap_or_default() })
 }
@@ -126,12 +133,6 @@ pub fn acquire_descriptors(
     targets.sort_by(|(one, _), (other, _)| one.rank().cmp(other.rank()));
     let mut attempt = Attempt::new(request, contention, Some(request.holder));
     let mut guards: Vec<Guard> = Vec::with_capacity(targets.len());
-    // Dropping the guards would not release the locks, because the script keeps its descriptors.
-    let release = |guards: &[Guard]| {
-        for guard in guards.iter().filter(|guard| guard.fresh) {
-            let _ = unlock(&guard.file, request);
-        }
-    };
     for (target, fd) in targets {
         match attempt.acquire_descriptor(target, fd) {
             Ok(guard) => {
@@ -141,7 +142,7 @@ pub fn acquire_descriptors(
                 guards.push(guard);
             }
             Err(error) => {
-                release(&guards);
+                release_all(&guards, request);
                 return Err(error);
             }
         }
@@ -154,7 +155,7 @@ pub fn acquire_descriptors(
         }
         Err(error) => error,
     };
-    release(&guards);
+    release_all(&guards, request);
     Err(error)
 }
 
@@ -179,11 +180,6 @@ fn is_open_as(target: &Target, file: &File) -> Result<bool, LockError> {
 /// Returns the lock that descriptor `fd`, open as `file`, holds already.
 fn find_held_lock(fd: RawFd, file: &File, target: &Target, fcntl: bool) -> Result<Option<KernelLock>, LockError> {
     find_held(file, fcntl).map_err(|source| LockError::Unknown { fd, path: target.path.clone(), source })
-}
-
-/// Releases the lock of a request.
-fn unlock(file: &File, request: &Request) -> io::Result<()> {
-    if request.fcntl { fcntl::unlock(file) } else { os::unlock(file) }
 }
 
 /// The state of one call of [`acquire`] or [`acquire_descriptors`].
@@ -246,6 +242,7 @@ impl<'a> Attempt<'a> {
                 return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
             }
             self.log(&LockEvent::Replaced, target);
+            release_lock(&file, self.request);
         }
         Err(LockError::KeepsChanging { path: target.path.clone() })
     }
@@ -315,7 +312,7 @@ impl<'a> Attempt<'a> {
             }
             Err(error) => error,
         };
-        let _ = unlock(&file, self.request).and_then(|()| release_bytes(&file));
+        release_lock(&file, self.request);
         Err(error)
     }
 

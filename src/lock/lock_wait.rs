@@ -1,13 +1,15 @@
 //! Acquires a lock of each kind: that of a whole file ([`turnstile`], [`priority`]), one of its slots ([`slots`]), or one of fcntl(2)
 //! ([`fcntl`]).
 //!
-//! [`acquire`](super::acquire) calls [`try_lock`], which does not wait. If the result is busy, it calls [`LockWait`].
+//! [`acquire`](super::acquire) calls [`try_lock`], which does not wait. If the result is busy, it calls [`LockWait`]. If it fails or starts
+//! over, it calls [`release_all`].
 
 use super::fcntl;
 use super::priority;
-use super::request::Request;
+use super::request::{Guard, Request};
 use super::slots::{self, SlotAttempt, SlotWait};
 use super::turnstile::{self, TurnWait};
+use super::unlock::release_bytes;
 use crate::base::target::Target;
 use crate::lock::error::LockError;
 use crate::os::{self, Mode, Priority, Slot};
@@ -67,6 +69,20 @@ pub(super) fn try_lock(file: &File, target: &Target, request: &Request) -> Resul
         }
     }
     Ok(Attempted::Granted(None))
+}
+
+/// Releases the locks that a call has just acquired. It does not suffice to drop the guards: a script keeps its descriptors, and the second
+/// thread of a wait has descriptors of its own until it ends.
+pub(super) fn release_all(guards: &[Guard], request: &Request) {
+    for guard in guards.iter().filter(|guard| guard.fresh) {
+        release_lock(&guard.file, request);
+    }
+}
+
+/// Releases the lock of a request, and the bytes that belong to it.
+pub(super) fn release_lock(file: &File, request: &Request) {
+    let released = if request.fcntl { fcntl::unlock(file) } else { os::unlock(file) };
+    let _ = released.and_then(|()| release_bytes(file));
 }
 
 /// A wait for a lock. Dropping it gives up the place in the queue.

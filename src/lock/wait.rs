@@ -34,6 +34,9 @@
 //! 3. If the process exits or becomes a command, the kernel ends the second thread, which runs no more code. Otherwise the first
 //!    thread wakes it, so that it ends now.
 //!
+//! Until the second thread has ended, it may have a copy of each descriptor that was open at its first step. So a call that goes on without
+//! the lock releases it explicitly (`release_all` in [`lock_wait`](super::lock_wait)).
+//!
 //! If flock(2) returns during a step, the first thread sets `over` and waits for the end of the step. The expensive parts of a
 //! step look at `over` again and again.
 

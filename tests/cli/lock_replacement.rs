@@ -38,6 +38,43 @@ fn a_file_replaced_during_the_wait_for_the_next_lock_is_locked_again() {
 }
 
 #[test]
+fn a_waiter_that_starts_over_releases_the_locks_that_it_was_granted_at_once() {
+    let scene = Scene::new();
+    let second = scene.holder("b");
+    let mut waiter =
+        scene.aba(["lock", "-w", "a", "b", "--", "echo", "mine"]).out("mine\n").err("waiting for b").start();
+    // The second thread of the waiter has descriptors of its own from now on, and sleeps.
+    waiter.wait_for_error("waiting for b");
+    scene.wait_for_waiter("b");
+    let old = scene.path("old");
+    fs::rename(scene.lock_file("a"), &old).unwrap();
+    let first = scene.holder("a");
+    second.release();
+    scene.wait_for_waiter("a");
+    assert!(!is_locked(&scene.lock_file("b")) && !is_locked(&old));
+    assert!(!waiter.has_ended());
+    first.release();
+    waiter.finish();
+}
+
+#[test]
+fn a_waiter_releases_the_lock_of_a_replaced_file_at_once() {
+    let scene = Scene::new();
+    let first = scene.holder("a");
+    let waiter = scene.aba(["lock", "-w", "a", "--", "echo", "mine"]).out("mine\n").err("waiting for a").start();
+    waiter.wait_for_error("waiting for a");
+    scene.wait_for_waiter("a");
+    let old = scene.path("old");
+    fs::rename(scene.lock_file("a"), &old).unwrap();
+    let second = scene.holder("a");
+    first.release();
+    scene.wait_for_waiter("a");
+    assert!(!is_locked(&old), "another waiter for the old file would wait until the second thread of this one wakes");
+    second.release();
+    waiter.finish();
+}
+
+#[test]
 fn the_first_of_several_files_is_checked_again_after_the_wait() {
     let scene = Scene::new();
     let (one, two) = (scene.path("1"), scene.path("2"));

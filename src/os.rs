@@ -94,7 +94,7 @@ mod watcher;
 pub use access_list::{AccessList, has_access_list};
 pub use again::open_for_reading;
 pub use append::write_once;
-pub use asked_processes::AskedProcesses;
+pub use asked_processes::{AskedProcesses, SignalTime};
 pub use binding::{ScriptBinding, end_bound_process, is_bound};
 pub use child::{Child, ChildEvent, tie_to_this_process};
 pub use clock::{ticks_per_second, ticks_since_boot};

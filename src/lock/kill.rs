@@ -400,10 +400,11 @@ impl<'a> HolderRelease<'a> {
     fn signal(&mut self, index: usize, signal: i32, kills: bool) {
         let (kind, files, lockers, victim) = (self.kind, self.files, &self.lockers, &mut self.victims[index]);
         if !victim.signalled && (signal == KILL || self.asked.must_ask(&victim.seen)) {
+            let before = os::SignalTime::now();
             victim.signalled = victim.send(kind, files, lockers, signal);
             victim.killed = signal == KILL;
             if victim.signalled {
-                self.asked.add(&victim.seen);
+                self.asked.add(&victim.seen, before);
                 // A stopped process acts on the signal only after SIGCONT.
                 victim.send(kind, files, lockers, libc::SIGCONT);
             }

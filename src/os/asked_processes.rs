@@ -14,14 +14,27 @@ pub struct AskedProcesses {
 struct KnownProcess {
     pid: u32,
     start: u64,
-    /// The time of the signal, in clock ticks since boot. `None`: the process is part of a cleanup.
-    asked_at: Option<u64>,
+    /// A time just before the signal. `None`: the process is part of a cleanup.
+    asked_at: Option<SignalTime>,
+}
+
+/// A time at which a signal has not been sent yet, in clock ticks since boot. The receiver may start its cleanup before the sender runs again,
+/// so a time after the signal would be too late.
+#[derive(Debug, Clone, Copy)]
+pub struct SignalTime(u64);
+
+impl SignalTime {
+    /// Returns the present time.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(ticks_since_boot())
+    }
 }
 
 impl AskedProcesses {
-    /// Notes that a process gets the signal now.
-    pub fn add(&mut self, seen: &ProcessStat) {
-        self.known.push(KnownProcess { pid: seen.pid, start: seen.start, asked_at: Some(ticks_since_boot()) });
+    /// Notes that a process was sent the signal after this time.
+    pub fn add(&mut self, seen: &ProcessStat, asked_at: SignalTime) {
+        self.known.push(KnownProcess { pid: seen.pid, start: seen.start, asked_at: Some(asked_at) });
     }
 
     /// Returns true if a process must get the signal, because it has not got it and is not part of a cleanup.
@@ -30,7 +43,7 @@ impl AskedProcesses {
             return false;
         }
         let parent = self.known.iter().find(|known| known.pid == seen.parent);
-        let is_cleanup = parent.is_some_and(|parent| parent.asked_at.is_none_or(|asked_at| seen.start >= asked_at));
+        let is_cleanup = parent.is_some_and(|parent| parent.asked_at.is_none_or(|asked_at| seen.start >= asked_at.0));
         if is_cleanup {
             self.known.push(KnownProcess { pid: seen.pid, start: seen.start, asked_at: None });
         }
@@ -59,7 +72,7 @@ mod tests {
         let mut asked = AskedProcesses::default();
         let (receiver, later) = (process(1000, 1, 5), ticks_since_boot() + 1000);
         assert!(asked.must_ask(&receiver));
-        asked.add(&receiver);
+        asked.add(&receiver, SignalTime::now());
         assert!(!asked.must_ask(&receiver));
         assert!(asked.must_ask(&process(1001, 1000, 6)), "it was started before the signal");
         assert!(!asked.must_ask(&process(1002, 1000, later)));

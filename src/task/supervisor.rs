@@ -207,8 +207,9 @@ impl Supervisor<'_> {
         let status = if limit.grace.is_zero() {
             None
         } else {
+            let before = os::SignalTime::now();
             for asked in signal_run(child.pid(), &label, libc::SIGTERM) {
-                ending.asked.add(&asked);
+                ending.asked.add(&asked, before);
             }
             // A stopped process acts on the signal only after SIGCONT.
             signal_run(child.pid(), &label, libc::SIGCONT);
@@ -311,8 +312,9 @@ fn signal_run(leader: u32, label: &str, signal: i32) -> Vec<ProcessStat> {
         os::signal_group(leader.cast_signed(), signal);
         return Vec::new();
     };
-    os::signal_child(leader.cast_signed(), signal);
+    // The command may start its cleanup as soon as it has the signal.
     let found = find_remaining((ours, number), label, &process::read_all_stats());
+    os::signal_child(leader.cast_signed(), signal);
     signal_all(&found, signal);
     found
 }
@@ -336,7 +338,7 @@ fn end_session(leader: u32, label: &str, ending: RunEnding) -> Option<bool> {
             if force {
                 signal_process(&seen, libc::SIGKILL);
             } else if asked.must_ask(&seen) {
-                asked.add(&seen);
+                asked.add(&seen, os::SignalTime::now());
                 signal_process(&seen, libc::SIGTERM);
             }
         }

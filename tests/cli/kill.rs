@@ -383,6 +383,32 @@ fn a_process_that_a_holder_starts_to_clean_up_gets_no_signal() {
 }
 
 #[test]
+fn a_cleanup_that_begins_before_the_sender_of_the_signal_goes_on_gets_no_signal() {
+    let scene = Scene::new();
+    let (gate, clean, trace) = (scene.gate("gate"), scene.path("clean"), scene.path("trace"));
+    let script = format!(
+        "trap 'sh -c \"echo begun >&2; read _ <{gate}; echo clean >$CLEAN\"; exit 3' TERM; sh -c 'echo ready >&2; exec sleep 1000' & wait"
+    );
+    let call = scene.aba(["lock", "a", "--", "bash", "-c", &script]).env("CLEAN", &clean);
+    let holder = call.status(3).err("ready\nbegun\n").start();
+    holder.wait_for_error("ready");
+    let signals = "pidfd_send_signal|kill";
+    let call = scene.call("strace").args(["-qq", "-e", &format!("trace=/^(open|openat|{signals})$"), "-e"]);
+    let call = call.arg(format!("inject=/^({signals})$:delay_exit=300000")).arg("-o").arg(&trace).arg(HELPER);
+    let mut killer = call.args(["unlock", "a", "--kill", "--grace", "1000"]).err("ended pid ").start();
+    holder.wait_for_error("begun");
+    wait_until("it has looked at the holders again", || {
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        let since = text.rsplit_once("SIGCONT").map_or("", |(_, since)| since);
+        since.matches("\"/proc\",").count() >= 3 || killer.has_ended()
+    });
+    gate.open();
+    killer.finish();
+    holder.finish();
+    assert_eq!(fs::read_to_string(&clean).unwrap(), "clean\n");
+}
+
+#[test]
 fn an_ancestor_that_cannot_be_recognized_as_one_is_not_signalled() {
     let scene = Scene::new();
     for call in ["lock --replace a -- true", "unlock a --kill"] {

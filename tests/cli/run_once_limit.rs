@@ -1,7 +1,7 @@
 //! `run-once --max-time`, and the message about a command that is ignored.
 
 use crate::process::{child_pids, find_parent_pid, is_alive, wait_until};
-use crate::scene::{Gate, Scene};
+use crate::scene::{Gate, HELPER, Scene};
 use crate::time_limit::with_enough_time;
 use serde_json::Value;
 use std::fs;
@@ -189,6 +189,21 @@ fn processes_that_the_command_leaves_have_the_whole_grace_time() {
         let text = fs::read_to_string(&asked).unwrap_or_default();
         assert!(["", "asked\nclean\n"].contains(&text.as_str()), "{text}");
         !text.is_empty()
+    });
+}
+
+#[test]
+fn a_cleanup_that_begins_before_the_supervisor_goes_on_gets_no_signal() {
+    let scene = Scene::new();
+    let script = "trap 'sh -c \"echo begun; sleep 2; echo clean\"; exit 3' TERM; echo ready; sleep 1000 & wait";
+    with_enough_time(|limit| {
+        scene.once(["-ri", "a"]).run();
+        let call = scene.strace(["-f", "-e", "inject=/^(pidfd_send_signal|kill)$:delay_exit=300000"]).arg(HELPER);
+        let call =
+            call.args(["run-once", "-wi", "a", "--max-time", limit, "--grace", "1000", "--", "bash", "-c", script]);
+        let (status, said) = call.run_unchecked();
+        assert!(said.out != "ready\nbegun\n", "{}", said.err);
+        status == 3 && said.out == "ready\nbegun\nclean\n"
     });
 }
 

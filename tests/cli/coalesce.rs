@@ -6,8 +6,10 @@ use crate::scene::{HELPER, Scene};
 use serde_json::Value;
 use std::fs;
 
-/// The number of callers during one run.
+/// The number of callers during one run, and of those that start at the same time: a caller blocks on the short lock for a second at most, and
+/// on a slow machine that would not be enough for all.
 const CALLERS: usize = 50;
+const CALLERS_AT_ONCE: usize = 10;
 
 /// Prepares a call whose run adds a line to the file `runs`.
 pub(crate) fn call(scene: &Scene, options: &[&str]) -> Call {
@@ -54,10 +56,14 @@ fn of_many_callers_during_a_run_exactly_one_more_run_follows() {
     let scene = Scene::new();
     for round in 1..=3 {
         let holder = scene.holder_with(&["--coalesce", "job"]);
-        let mut callers: Vec<RunningCall> = (0..CALLERS).map(|_| call(&scene, &[]).start()).collect();
-        wait_until("all callers but one have ended", || {
-            callers.iter_mut().map(RunningCall::has_ended).filter(|ended| *ended).count() == CALLERS - 1
-        });
+        let mut callers: Vec<RunningCall> = Vec::new();
+        while callers.len() < CALLERS {
+            callers.extend((0..CALLERS_AT_ONCE).map(|_| call(&scene, &[]).start()));
+            let others = callers.len() - 1;
+            wait_until("all callers but one have ended", || {
+                callers.iter_mut().map(RunningCall::has_ended).filter(|ended| *ended).count() == others
+            });
+        }
         assert_eq!(count_runs(&scene), round - 1);
         holder.release();
         for caller in callers {

@@ -290,32 +290,6 @@ fn a_log_reader_that_goes_away_does_not_kill_the_helper() {
 }
 
 #[test]
-fn standard_error_and_a_socket_can_be_the_log() {
-    let scene = Scene::new();
-    let said = scene.aba(["lock", "a", "--", "true"]).env(LOG, "/dev/stderr").err("{\"time\":").run();
-    let event: Value = serde_json::from_str(&said.err).unwrap();
-    assert_eq!(event["event"], "acquired");
-
-    let socket = UnixDatagram::bind(scene.path("socket")).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("socket")).run();
-    let mut text = [0; 4096];
-    let length = socket.recv(&mut text).unwrap();
-    let text = std::str::from_utf8(&text[..length]).unwrap();
-    let (head, line) = text.split_once(": ").unwrap();
-    assert!(head.starts_with("<13>aba-lock[") && head.ends_with(']'), "{text}");
-    let event: Value = serde_json::from_str(line).unwrap();
-    assert_eq!(event["lock"], "a");
-    // A full socket does not block.
-    let script = "for i in {1..1000}; do \"$HELPER\" lock a -- true 2>>said || exit; done";
-    scene.bash_here(script).env(LOG, scene.path("socket")).run();
-    // The process that has bound this socket has ended.
-    let bind = "import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind(sys.argv[1])";
-    scene.call("python3").args(["-c", bind]).arg(scene.path("left")).run();
-    scene.aba(["lock", "a", "--", "true"]).env(LOG, scene.path("left")).err("Connection refused").run();
-}
-
-#[test]
 fn without_a_log_no_additional_system_calls_are_made() {
     let scene = Scene::new();
     // The first call makes files.

@@ -27,7 +27,8 @@ fn a_file_removed_between_opening_and_locking_is_recreated() {
     fs::write(scene.path("f"), "").unwrap();
     for options in [&["-n"][..], &[], &["-w", "5"], &["-s"]] {
         let args = [options, &["f", "sh", "-c", "echo ran >>log"]].concat();
-        let (_, trace) = trace_flock(&scene, &["-P", "f", "-e", "inject=/^(statx|stat)$:error=ENOENT:when=1"], &args);
+        let (_, trace) =
+            trace_flock(&scene, &["-P", "f", "-e", "inject=/^(statx|stat|newfstatat)$:error=ENOENT:when=1"], &args);
         assert_eq!(trace.matches("flock(").count(), 2, "{trace}");
     }
     assert_eq!(fs::read_to_string(scene.path("log")).unwrap().lines().count(), 4);
@@ -39,7 +40,7 @@ fn a_waiter_that_cannot_open_the_new_file_fails() {
     let refused = [
         ("/^open(at)?$:error=EACCES:when=2", true, 66, "Permission denied"),
         ("/^open(at)?$:error=EMFILE:when=2", true, 71, &error_text(libc::EMFILE)),
-        ("/^(statx|stat)$:error=EACCES:when=1", true, 66, "Permission denied"),
+        ("/^(statx|stat|newfstatat)$:error=EACCES:when=1", true, 66, "Permission denied"),
         // There is no file, but another process may be able to create it.
         ("/^open(at)?$:error=EACCES:when=3", false, 66, "Permission denied"),
         ("/^open(at)?$:error=ENOSPC:when=3", false, 73, "No space left on device"),
@@ -79,11 +80,12 @@ fn a_file_that_always_seems_replaced_is_locked_unless_it_was_contended() {
     let scene = Scene::new();
     let (said, _) = {
         let args = ["f", "sh", "-c", "flock -n f true || echo held"];
-        trace_flock(&scene, &["-P", "f", "-e", "inject=/^(statx|stat)$:error=ENOENT"], &args)
+        trace_flock(&scene, &["-P", "f", "-e", "inject=/^(statx|stat|newfstatat)$:error=ENOENT"], &args)
     };
     assert_eq!(said.out, "held\n");
     let first = holder(&scene, &[]);
-    let command = scene.strace(["-P", "f", "-e", "inject=/^(statx|stat)$:error=ENOENT"]).arg(scene.path("flock"));
+    let command =
+        scene.strace(["-P", "f", "-e", "inject=/^(statx|stat|newfstatat)$:error=ENOENT"]).arg(scene.path("flock"));
     let command = command.args(["f", "echo", "ran"]).current_dir(scene.path("")).status(65);
     let waiter = command.err("flock: lock file f was replaced each time it was opened").start();
     wait_until("it waits", || count_waiters(&scene.path("f")) == 1);

@@ -1,11 +1,14 @@
-//! The log of a state root that cannot be written: the locks are not affected.
+//! The log of a state root that cannot be written, and a log that is no file: the locks are not affected.
 
 use crate::log::{enable, events, log_file};
-use crate::process::{is_root, set_mode};
+use crate::process::{PATIENCE, is_root, set_mode};
 use crate::scene::{HELPER, NOBODY, Scene};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::chown;
+use std::os::unix::net::UnixDatagram;
 
 /// The beginning of the message about the log at `$ABA_LOCK_DIR`.
 fn complaint(scene: &Scene) -> String {
@@ -93,4 +96,41 @@ fn ten_writers_lose_no_line_while_the_log_is_rotated() {
         lines.iter().filter(|line| line["event"] == event).map(|line| line["lock"].to_string()).collect()
     };
     assert_eq!((names("acquired").len(), names("released").len()), (100, 100));
+}
+
+#[test]
+fn standard_error_and_a_socket_can_be_the_log() {
+    let scene = Scene::new();
+    let said = scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_LOG", "/dev/stderr").err("{\"time\":").run();
+    let event: Value = serde_json::from_str(&said.err).unwrap();
+    assert_eq!(event["event"], "acquired");
+
+    let socket = UnixDatagram::bind(scene.path("socket")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_LOG", scene.path("socket")).run();
+    let mut text = [0; 4096];
+    let length = socket.recv(&mut text).unwrap();
+    let text = std::str::from_utf8(&text[..length]).unwrap();
+    let (head, line) = text.split_once(": ").unwrap();
+    assert!(head.starts_with("<13>aba-lock[") && head.ends_with(']'), "{text}");
+    let event: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(event["lock"], "a");
+    // A full socket does not block. Each sender has a limit of its own, so the socket is full when the first message of a sender is refused.
+    loop {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        let send = || sender.send_to(b"x", scene.path("socket"));
+        match send() {
+            Ok(_) => while send().is_ok() {},
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_LOG", scene.path("socket")).err("").run();
+    // The process that has bound this socket has ended.
+    let bind = "import socket, sys; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).bind(sys.argv[1])";
+    scene.call("python3").args(["-c", bind]).arg(scene.path("left")).run();
+    scene.aba(["lock", "a", "--", "true"]).env("ABA_LOCK_LOG", scene.path("left")).err("Connection refused").run();
 }

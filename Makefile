@@ -156,7 +156,7 @@ test-report: ## Try aba-lock on this system, such as macOS or FreeBSD, and write
 test-portable: need-cargo ## Run the scenes of test-report with the code for macOS and FreeBSD, on Linux, where /proc is empty [BASH_BIN]
 	@CARGO="$(CARGO)" tests/report/portable
 
-test-aarch64: need-cargo ## Run the scenes of test-report, and tests/cli or T='MODULE...' of it, with the helper for 64-bit ARM, by qemu
+test-aarch64: need-cargo ## Run the scenes of test-report and tests/cli with the helper for 64-bit ARM, by qemu [T='scenes MODULE MODULE::NAME...': only these]
 	@tests/tools install aarch64
 	@$(MAKE) -s --no-print-directory build HELPER_TARGET=aarch64-unknown-linux-musl
 	@CARGO="$(CARGO)" tests/report/aarch64 $(T)

@@ -35,7 +35,7 @@
 //!    thread wakes it, so that it ends now.
 //!
 //! Until the second thread has ended, it may have a copy of each descriptor that was open at its first step. So a call that goes on without
-//! the lock releases it explicitly (`release_all` in [`lock_wait`](super::lock_wait)).
+//! the lock releases it explicitly (`release_all` in `lock_wait`).
 //!
 //! If flock(2) returns during a step, the first thread sets `over` and waits for the end of the step. The expensive parts of a
 //! step look at `over` again and again.

@@ -35,7 +35,7 @@ change_helper() {
 
 @test "all scenes of the report pass here, with the tools that Linux, macOS and FreeBSD have" {
     BASH_BIN=${BASH_BIN} write_report 0
-    [[ ${lines[-2]} == '40 passed, 0 failed, 0 skipped' ]]
+    [[ ${lines[-2]} =~ ^[1-9][0-9]+' passed, 0 failed, 0 skipped'$ ]]
     for text in 'system: Linux' 'bash: ' 'rustc: ' 'aba-lock: aba-lock ' 'passed  conflict' 'passed  bash/held' 'passed  zsh/nested' 'locking: tested'; do
         run -0 grep -F "${text}" report
     done

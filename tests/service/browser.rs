@@ -4,9 +4,10 @@ use crate::harness::{Service, cache_directory, wait_until, write_file};
 use crate::http::{Answer, Connection, TIMEOUT};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
 /// The key codes of WebDriver.
@@ -22,6 +23,40 @@ pub(crate) struct Browser {
     _profile: Rc<tempfile::TempDir>,
 }
 
+/// Starts `chromedriver`, and returns it with its port, or returns `None` if it has ended. It listens on a port of IPv6 that the kernel
+/// chooses, and then on the same port of IPv4, which another test may use.
+fn start_driver(profile: &Path) -> Option<(Child, String)> {
+    let mut driver = Command::new("chromedriver")
+        .args(["--port=0", "--log-level=SEVERE"])
+        .env("HOME", profile)
+        .env("TMPDIR", profile)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("chromedriver: install the package chromium-driver");
+    let (sender, receiver) = mpsc::channel();
+    let mut lines = BufReader::new(driver.stdout.take().unwrap());
+    thread::spawn(move || {
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if let Some(port) = line.split("successfully on port ").nth(1) {
+                let _ = sender.send(port.trim().trim_end_matches('.').to_owned());
+            }
+            line.clear();
+        }
+        let _ = lines.read_to_string(&mut line);
+    });
+    match receiver.recv_timeout(TIMEOUT) {
+        Ok(port) => Some((driver, port)),
+        Err(RecvTimeoutError::Disconnected) => {
+            driver.wait().unwrap();
+            None
+        }
+        Err(RecvTimeoutError::Timeout) => panic!("chromedriver prints its port"),
+    }
+}
+
 impl Browser {
     /// An expression: the number of times that the page has read the list.
     pub(crate) const READS: &str =
@@ -30,28 +65,7 @@ impl Browser {
     /// Starts a browser with a light screen of 1,280 x 800 pixels.
     pub(crate) fn start() -> Self {
         let profile = Rc::new(tempfile::tempdir().unwrap());
-        let mut driver = Command::new("chromedriver")
-            .args(["--port=0", "--log-level=SEVERE"])
-            .env("HOME", profile.path())
-            .env("TMPDIR", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver: install the package chromium-driver");
-        let (sender, receiver) = mpsc::channel();
-        let mut lines = BufReader::new(driver.stdout.take().unwrap());
-        thread::spawn(move || {
-            let mut line = String::new();
-            while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
-                if let Some(port) = line.split("successfully on port ").nth(1) {
-                    let _ = sender.send(port.trim().trim_end_matches('.').to_owned());
-                }
-                line.clear();
-            }
-            let _ = lines.read_to_string(&mut line);
-        });
-        let port = receiver.recv_timeout(TIMEOUT).expect("chromedriver prints its port");
+        let (driver, port) = (0..10).find_map(|_| start_driver(profile.path())).expect("chromedriver starts");
         let mut browser = Self {
             driver,
             address: format!("127.0.0.1:{port}"),

@@ -340,6 +340,8 @@ jobs -p >jobs
 # The holder may have ended long before the signal is sent.
 for ((n = 0; n < PATIENCE * 50; n++)); do
     [[ -z ${handled-} ]] || break
+    # Bash before 4.3 ignores a signal while `trap` sets its handler.
+    ((n < 100 || BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] > 402)) || kill -TERM "$$"
     sleep 0.02
 done
 echo "${handled-}" >handled

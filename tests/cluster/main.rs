@@ -11,6 +11,7 @@ mod process;
 mod relay;
 
 mod cancelled_lease;
+mod certificates;
 mod check;
 mod ci;
 mod foreign_keys;

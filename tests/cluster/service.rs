@@ -350,22 +350,6 @@ fn a_malformed_secret_file_is_refused_at_once() {
 }
 
 #[test]
-fn a_file_of_certificates_or_keys_that_is_not_pem_is_refused_at_once() {
-    let server = format!("https://127.0.0.1:{}", choose_ports(1)[0]);
-    for variables in [&["ABA_LOCK_SERVER_CACERT"][..], &["ABA_LOCK_SERVER_CERT", "ABA_LOCK_SERVER_KEY"]] {
-        let mut machine = Machine::new(&server);
-        let file = machine.path("file.pem");
-        std::fs::write(&file, "not PEM\n").unwrap();
-        set_mode(&file, 0o600);
-        for name in variables {
-            machine = machine.with(name, file.to_str().unwrap());
-        }
-        let said = machine.lease(&["run", "--max-wait", "1h", "deploy", "--", "echo", "ran"]).status(2).out("");
-        said.err(variables.last().unwrap()).err("hint: use a file in PEM format\n");
-    }
-}
-
-#[test]
 fn acquire_warns_of_a_secret_that_others_can_read() {
     let service = LockService::start(&[]);
     let machine = Machine::new(&service.url());

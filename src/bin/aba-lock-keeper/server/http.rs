@@ -9,12 +9,11 @@ use crate::fault::Fault;
 use crate::os::clock::Moment;
 use crate::server::in_flight::{self, InFlight};
 use crate::server::resolver::EndpointResolver;
+use crate::server::tls;
 use crate::settings::Settings;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader};
-use std::sync::Arc;
 use std::time::Duration;
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, http};
 
@@ -46,22 +45,12 @@ pub(crate) struct HttpClient {
 
 impl HttpClient {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Fault> {
-        let mut tls = TlsConfig::builder();
-        if let Some(pem) = &settings.authorities {
-            let certificates = parse_certificates(pem)?;
-            tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
-        }
-        if let Some((certificate, key)) = &settings.identity {
-            let key = PrivateKey::from_pem(key)
-                .map_err(|error| not_pem("key in the file that ABA_LOCK_SERVER_KEY names", &error))?;
-            tls = tls.client_cert(Some(ClientCert::new_with_certs(&parse_certificates(certificate)?, key)));
-        }
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .user_agent(concat!("aba-lock/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls.build())
+            .tls_config(tls::build_config(settings)?)
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::default(), EndpointResolver);
         Ok(Self { agent, endpoints: settings.address.endpoints.clone(), current: 0, authorization: None })
@@ -171,26 +160,4 @@ fn may_have_arrived(error: &ureq::Error) -> bool {
         ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => false,
         _ => true,
     }
-}
-
-fn parse_certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, Fault> {
-    let mut found = Vec::new();
-    for item in ureq::tls::parse_pem(pem) {
-        if let ureq::tls::PemItem::Certificate(certificate) = item
-            .map_err(|error| not_pem("certificate that ABA_LOCK_SERVER_CACERT or ABA_LOCK_SERVER_CERT names", &error))?
-        {
-            found.push(certificate);
-        }
-    }
-    if found.is_empty() {
-        return Err(Fault::Misused {
-            what: "no certificate in the file that ABA_LOCK_SERVER_CACERT or ABA_LOCK_SERVER_CERT names".to_owned(),
-            hint: "use a file in PEM format".to_owned(),
-        });
-    }
-    Ok(found)
-}
-
-fn not_pem(what: &str, error: &ureq::Error) -> Fault {
-    Fault::Misused { what: format!("cannot read the {what}: {error}"), hint: "use a file in PEM format".to_owned() }
 }

@@ -6,6 +6,7 @@ pub(crate) mod in_flight;
 pub(crate) mod lease_server;
 pub(crate) mod resolver;
 pub(crate) mod retry;
+pub(crate) mod tls;
 
 pub(crate) mod etcd;
 pub(crate) mod service;

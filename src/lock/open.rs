@@ -17,7 +17,7 @@ use crate::lock::error::{LockError, PlantedNames};
 use crate::lock::log_flag::flag_new_file;
 use crate::os::proc::process;
 use crate::os::replace::parent_directory;
-use crate::os::{self, word_for};
+use crate::os::{self, Right, word_for};
 use crate::store::Store;
 use crate::store::creation::{self, DirectoryUsers};
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -104,6 +104,13 @@ pub fn find_planted_names(target: &Target, names: u64) -> Option<PlantedNames> {
     }
     let owner = fs::symlink_metadata(&target.path).ok()?.uid();
     Some(PlantedNames { path: target.path.clone(), names, owner })
+}
+
+/// Returns the error for a lock file that this user has no permission to open.
+#[must_use]
+pub fn find_denial(path: &Path) -> Option<LockError> {
+    let source = os::may(Right::Read, path).err().filter(|error| error.kind() == io::ErrorKind::PermissionDenied)?;
+    Some(cannot_open(path, source))
 }
 
 /// Returns true if another user than root may have made this name of a file: the directory is shared, or it belongs to another user,

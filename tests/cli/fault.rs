@@ -165,6 +165,40 @@ fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
 }
 
 #[test]
+fn list_and_status_say_that_a_lock_file_cannot_be_opened() {
+    let scene = Scene::new();
+    scene.aba(["lock", "used", "--", "true"]).run();
+    scene.aba(["lock", "open", "--", "true"]).run();
+    for name in ["used", "unused"] {
+        let file = scene.lock_file(name);
+        fs::OpenOptions::new().append(true).create(true).open(&file).unwrap();
+        set_mode(&file, if is_root() { 0o600 } else { 0 });
+    }
+    set_mode(scene.lock_file("open"), 0o644);
+    set_mode(scene.root(), 0o755);
+    let owner = if is_root() { " (owner: root)" } else { "" };
+    let problem = format!("its lock file cannot be opened: Permission denied{owner}");
+    let listed = scene.unprivileged().args(["list"]).out("LOCK ").run().out;
+    for (name, state, what) in [("used", "denied", &*problem), ("unused", "denied", &problem), ("open", "free", "")] {
+        let words = |line: &&str| line.split_whitespace().next() == Some(name);
+        let line = listed.lines().find(words).unwrap_or_default();
+        assert_eq!(line.split_whitespace().nth(1), Some(state), "{listed}");
+        assert!(line.ends_with(what), "{listed}");
+    }
+    let listed = scene.unprivileged().args(["list", "--json"]).out("{").run().out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let problems = ["open", "unused", "used"].map(|name| {
+        let lock = listed["locks"].as_array().unwrap().iter().find(|lock| lock["name"] == name).unwrap();
+        lock["problem"].as_str()
+    });
+    assert_eq!(problems, [None, Some(&*problem), Some(&problem)]);
+    for name in ["used", "unused"] {
+        let call = scene.unprivileged().args(["status", name]).status(1);
+        call.out(format!("{name}: free\n")).out(format!("  problem: {problem}\n  hint: ")).run();
+    }
+}
+
+#[test]
 fn a_missing_permission_is_reported_with_the_next_step() {
     if !is_root() {
         return;

@@ -269,7 +269,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
             unequal(LIBRARY, (125, "Permission denied (owner: "), (0, "ran")),
             call("$H status a", 1, "a: free"),
             call("$H wait -t 1 a", 0, ""),
-            call("$H list", 0, "free"),
+            unequal("$H list", (0, "its lock file cannot be opened: Permission denied (owner: "), (0, "free")),
             call("$H clean", 0, ""),
         ],
     ),

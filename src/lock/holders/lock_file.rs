@@ -67,6 +67,8 @@ pub(super) struct LockFileFacts {
     pub(super) is_shared: bool,
     /// True if the file was not opened because of a lease.
     pub(super) is_leased: bool,
+    /// True if this user may not open the file.
+    pub(super) is_denied: bool,
 }
 
 impl LockFileFacts {
@@ -93,7 +95,9 @@ impl LockFile {
     /// Opens a file once, and reads all facts through its descriptor.
     fn examine(path: PathBuf) -> Self {
         let opened = os::open_to_look(&path);
-        let is_leased = opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        let has_failed_with = |kind| opened.as_ref().is_err_and(|error| error.kind() == kind);
+        let is_leased = has_failed_with(io::ErrorKind::WouldBlock);
+        let is_denied = has_failed_with(io::ErrorKind::PermissionDenied);
         if let Ok(open) = opened
             && let Ok(data) = open.metadata()
         {
@@ -106,11 +110,16 @@ impl LockFile {
                 names: data.nlink(),
                 is_shared: data.mode() & 0o077 != 0,
                 is_leased,
+                is_denied,
             };
             return Self { file, content, facts };
         }
         let (file, kind) = identify_with_type(path);
-        Self { file, content: Content::Empty, facts: LockFileFacts { kind, is_leased, ..LockFileFacts::default() } }
+        Self {
+            file,
+            content: Content::Empty,
+            facts: LockFileFacts { kind, is_leased, is_denied, ..LockFileFacts::default() },
+        }
     }
 }
 

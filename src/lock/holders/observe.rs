@@ -13,7 +13,7 @@ use super::shortcut::{self, AllHolders};
 use super::state::{Availability, Belief, BlindSpot, Holding, LockState};
 use super::waiter::name_ticket_holders;
 use crate::base::names::LockName;
-use crate::lock::open::find_planted_names;
+use crate::lock::open::{find_denial, find_planted_names};
 use crate::lock::peer;
 use crate::lock::promise;
 use crate::lock::record::{self, Content, Record};
@@ -197,6 +197,9 @@ pub fn observe_store(store: &Store) -> Result<Vec<(LockName, LockState)>, StoreE
         if state.wrong_type.is_none() && facts.names > 1 {
             state.planted = find_planted_names(&store.target(&name), facts.names).map(Box::new);
         }
+        if facts.is_denied && state.wrong_type.is_none() {
+            state.denied = find_denial(&file.path).map(Box::new);
+        }
         if facts.may_have_promise {
             state.promised = promise::find_promised_run(&file.path, state.availability() == Availability::Free);
         }
@@ -376,20 +379,7 @@ fn build_state_with(
     };
     // A file that does not exist is not locked.
     let blind_spot = if file.lost { Some(BlindSpot::File) } else { sight.blind_spot.filter(|_| file.ino != 0) };
-    LockState {
-        holding,
-        unseen,
-        removed,
-        queue,
-        record,
-        hidden: sight.hidden,
-        blind_spot,
-        wrong_type: None,
-        range: None,
-        lease: None,
-        planted: None,
-        promised: None,
-    }
+    LockState { holding, unseen, removed, queue, record, hidden: sight.hidden, blind_spot, ..LockState::default() }
 }
 
 /// If a process holds the lock for a script that is bound to it, replaces `holder` by the script, and returns the script as the process

@@ -3,7 +3,7 @@
 use super::holder::Holder;
 use super::lease::FileLease;
 use super::waiter::Waiter;
-use crate::lock::error::PlantedNames;
+use crate::lock::error::{LockError, PlantedNames};
 use crate::lock::promise::PromisedRun;
 use crate::lock::record::Record;
 use crate::os::proc::lock_table::KernelLock;
@@ -38,6 +38,8 @@ pub struct LockState {
     pub lease: Option<Box<FileLease>>,
     /// The names of the lock file because of which it is refused. Only looked for by `status` and `list`.
     pub planted: Option<Box<PlantedNames>>,
+    /// The error because of which this user cannot open the lock file: a missing permission. Only looked for by `status` and `list`.
+    pub denied: Option<Box<LockError>>,
     /// The run on which ended calls with `--coalesce` rely. Only looked for by `status` and `list`.
     pub promised: Option<PromisedRun>,
 }

@@ -58,7 +58,8 @@ pub(crate) const STATUS_JSON: [(&str, &str); 28] = [
     ),
     (
         "problem",
-        "the reason why the lock cannot be acquired although no process may hold it: a file lease, or hard links to the lock file",
+        "the reason why the lock cannot be acquired although no process may hold it: a file lease, hard links to the lock file, or \
+         a lock file that this user may not open",
     ),
     (
         "usual_seconds",

@@ -195,6 +195,7 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
                 .to_owned()
         }
         (None, None) if state.planted.is_some() => state.planted.as_ref()?.hint(),
+        (None, None) if state.denied.is_some() => state.denied.as_ref()?.hint()?,
         (None, None) if state.lease.is_some() => hint_for_lease(state.lease.as_ref()?),
         (None, None) if !state.removed.is_empty() => {
             "a process removed the file while it was locked, so a second process can hold the lock now; remove lock files only with `aba-lock clean`".to_owned()

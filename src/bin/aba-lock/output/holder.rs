@@ -5,6 +5,8 @@
 
 use super::text::{escape_controls, format_command, format_range};
 use aba_lock::base::duration::format_span;
+use aba_lock::base::text::format_io_error;
+use aba_lock::lock::error::LockError;
 use aba_lock::lock::holders::RangeHolding;
 use aba_lock::lock::holders::{Belief, BlindSpot, FileLease, Holder, Holding, LockState, Stall, Waiter};
 use aba_lock::lock::promise::{self, PromisedRun};
@@ -245,7 +247,11 @@ pub(crate) fn describe_leaseholder(lease: &FileLease) -> String {
 pub(crate) fn describe_problem(state: &LockState) -> Option<String> {
     let lease = || Some(format!("its lock file cannot be opened: {}", describe_lease(state.lease.as_ref()?)));
     let planted = state.planted.as_ref();
-    planted.map(|planted| format!("its lock file is refused: {planted}")).or_else(lease)
+    planted.map(|planted| format!("its lock file is refused: {planted}")).or_else(lease).or_else(|| {
+        let LockError::Open { owner, source, .. } = &**state.denied.as_ref()? else { return None };
+        let owner = owner.as_ref().map(|owner| format!(" (owner: {})", escape_controls(owner))).unwrap_or_default();
+        Some(format!("its lock file cannot be opened: {}{owner}", format_io_error(source)))
+    })
 }
 
 /// Describes the run on which ended calls with `--coalesce` rely, on a line of its own.

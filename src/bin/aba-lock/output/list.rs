@@ -171,7 +171,7 @@ fn format_lines(listing: &Listing, detail: Detail, leased: &[&str], mut put: imp
     let rank = |state: &LockState| match state.availability() {
         Availability::Held => 0,
         Availability::Unknown => 1,
-        Availability::Free if !state.removed.is_empty() || state.planted.is_some() => 2,
+        Availability::Free if !state.removed.is_empty() || is_unusable(state) => 2,
         Availability::Free => 3,
     };
     let mut locks: Vec<_> = listing.locks().collect();
@@ -220,13 +220,18 @@ fn format_lines(listing: &Listing, detail: Detail, leased: &[&str], mut put: imp
     });
 }
 
+/// Returns true if this user cannot acquire the lock, although it may be free.
+fn is_unusable(state: &LockState) -> bool {
+    state.planted.is_some() || state.denied.is_some()
+}
+
 fn choose_colour(state: &LockState) -> Colour {
     match state.availability() {
         Availability::Held if state.holding.as_ref().is_some_and(|holding| hint_for_inherited(holding).is_some()) => {
             RED
         }
         Availability::Held => YELLOW,
-        Availability::Free if state.removed.is_empty() && state.planted.is_none() => None,
+        Availability::Free if state.removed.is_empty() && !is_unusable(state) => None,
         _ => RED,
     }
 }
@@ -241,6 +246,7 @@ fn format_row<'a>(name: &'a LockName, state: &LockState, is_leased: bool) -> Vec
         Availability::Free | Availability::Unknown if is_leased => "leased",
         Availability::Free if state.planted.is_some() => "refused",
         Availability::Free if !state.removed.is_empty() => "removed",
+        Availability::Free if state.denied.is_some() => "denied",
         Availability::Held if holding.is_some_and(|holding| holding.mode == Mode::Shared) => "shared",
         known => OverallState::from(known).as_str(),
     };

@@ -1,6 +1,6 @@
 //! `unlock --kill` while other processes wait for the lock: they are not ended, and the next holder is named.
 
-use crate::call::RunningCall;
+use crate::call::{CallOutput, Holder, RunningCall};
 use crate::kill::{WAIT, start_holder};
 use crate::process::{child_pids, kill, wait_until};
 use crate::scene::{HELPER, Scene};
@@ -26,6 +26,17 @@ pub(crate) fn let_go_on(call: &RunningCall) {
     }
 }
 
+/// Ends `holder` with `unlock --kill`, which is stopped until the waiter holds the lock.
+fn unlock_for_waiter(scene: &Scene, holder: &Holder, waiter: &RunningCall) -> CallOutput {
+    scene.wait_for_waiter("a");
+    let unlock = start_stopped_unlock(scene, &["a"]);
+    wait_until("the waiter holds the lock", || scene.record("a").contains(&format!("\npid={}\n", waiter.pid())));
+    let_go_on(&unlock);
+    let said = unlock.finish();
+    assert!(said.err.contains(&format!("ended pid {} (", holder.pid())), "{}", said.err);
+    said
+}
+
 #[test]
 fn a_waiter_gets_the_lock_and_is_not_killed() {
     let scene = Scene::new();
@@ -33,12 +44,7 @@ fn a_waiter_gets_the_lock_and_is_not_killed() {
     let gate = scene.gate("gate");
     let by_name = format!("read _ <{gate}; echo done");
     let waiter = scene.aba(["lock", "-qw", "a", "--", "sh", "-c", &by_name]).out("done\n").start();
-    scene.wait_for_waiter("a");
-    let unlock = start_stopped_unlock(&scene, &["a"]);
-    wait_until("the waiter holds the lock", || scene.record("a").contains(&format!("\npid={}\n", waiter.pid())));
-    let_go_on(&unlock);
-    let said = unlock.finish();
-    assert!(said.err.contains(&format!("ended pid {} (", first.pid())), "{}", said.err);
+    let said = unlock_for_waiter(&scene, &first, &waiter);
     let next = format!("aba-lock: a is released; now held by pid {} (", waiter.pid());
     assert!(said.err.contains(&next) && said.err.lines().count() == 2, "{}", said.err);
     first.wait();
@@ -54,12 +60,7 @@ fn a_script_that_waits_with_a_descriptor_is_not_killed() {
     let mut first = scene.call("bash").arg("-c").arg(script(WAIT)).hold();
     let gate = scene.gate("gate");
     let waiter = scene.bash(&script(&format!("read _ <{gate}; echo done"))).out("done\n").start();
-    scene.wait_for_waiter("a");
-    let unlock = start_stopped_unlock(&scene, &["a"]);
-    wait_until("the waiter holds the lock", || scene.record("a").contains(&format!("\npid={}\n", waiter.pid())));
-    let_go_on(&unlock);
-    let said = unlock.finish();
-    assert!(said.err.contains(&format!("ended pid {} (", first.pid())), "{}", said.err);
+    let said = unlock_for_waiter(&scene, &first, &waiter);
     assert!(said.err.contains(&format!("a is released; now held by pid {} (", waiter.pid())), "{}", said.err);
     first.wait();
     gate.open();

@@ -8,6 +8,6 @@ pub(crate) mod open;
 mod etcd;
 mod grant;
 mod history_record;
+mod lock_json;
 mod origin;
-mod sharing_json;
 mod sqlite;

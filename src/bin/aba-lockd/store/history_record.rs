@@ -1,13 +1,10 @@
 //! Formats and parses the locks of the history, in both stores: JSON without secrets. Times are microseconds since the Unix
 //! epoch.
 
-use super::sharing_json::{parse_sharing, put_sharing};
-use crate::model::{Lock, LockKey, LockOrigin};
+use super::lock_json::{parse_lock_members, parse_time, put_sharing};
+use crate::model::{LockKey, LockOrigin};
 use crate::past_lock::{EndCause, EndKind, PastLock};
-use aba_lock_protocol::sharing::check_slots;
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 pub(super) fn format_past_lock(PastLock { lock, end }: &PastLock) -> String {
     let LockKey { service, environment, resource } = &lock.key;
@@ -30,23 +27,10 @@ pub(super) fn format_past_lock(PastLock { lock, end }: &PastLock) -> String {
 pub(super) fn parse_past_lock(text: &[u8]) -> Option<PastLock> {
     let value: Value = serde_json::from_slice(text).ok()?;
     let text = |name: &str| value[name].as_str().map(str::to_owned);
-    let time = |name: &str| value[name].as_i64().and_then(|micros| Timestamp::from_microsecond(micros).ok());
-    let lock = Lock {
-        id: text("id")?,
-        key: LockKey { service: text("service")?, environment: text("environment")?, resource: text("resource")? },
-        who: text("who")?,
-        event_id: text("eventId")?,
-        created: time("created")?,
-        ttl: value["ttl"].as_u64().map(Duration::from_micros),
-        expires: None,
-        token: value["token"].as_u64()?,
-        sharing: parse_sharing(&value)?,
-        slot: value["slot"].as_u64().and_then(check_slots),
-        origin: LockOrigin { name: text("owner")?, ..LockOrigin::default() },
-        queue: Vec::new(),
-    };
+    let origin = LockOrigin { name: text("owner")?, ..LockOrigin::default() };
+    let lock = parse_lock_members(&value, value["token"].as_u64()?, origin)?;
     let cause = EndCause { kind: EndKind::parse(&text("end")?)?, by: text("by")? };
-    Some(PastLock { lock, end: cause.at(time("ended")?) })
+    Some(PastLock { lock, end: cause.at(parse_time(&value, "ended")?) })
 }
 
 #[cfg(test)]
@@ -54,6 +38,8 @@ mod tests {
     use super::*;
     use crate::model::LockRequest;
     use aba_lock_protocol::sharing::Sharing;
+    use jiff::Timestamp;
+    use std::time::Duration;
 
     #[test]
     fn a_past_lock_survives_the_store_without_its_secret() {

@@ -4,12 +4,10 @@
 use super::rpc::KeyValue;
 use crate::error::CallError;
 use crate::model::{Lock, LockKey, LockOrigin, Waiter};
+use crate::store::lock_json::{parse_lock_members, parse_sharing, parse_time, put_sharing};
 use crate::store::origin::{format_origin, parse_origin};
-use crate::store::sharing_json::{parse_sharing, put_sharing};
-use aba_lock_protocol::sharing::check_slots;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// A lock as it is stored.
 #[derive(Debug, Clone)]
@@ -52,24 +50,11 @@ pub(super) fn parse_holders(found: &[KeyValue]) -> Result<Vec<Lock>, CallError> 
 
 fn try_parse_lock(found: &KeyValue) -> Option<StoredLock> {
     let value: Value = serde_json::from_slice(&found.value).ok()?;
-    let text = |name: &str| value[name].as_str().map(str::to_owned);
-    let time = |name: &str| value[name].as_i64().and_then(|micros| Timestamp::from_microsecond(micros).ok());
     let token_base = value["base"].as_u64()?;
-    let lock = Lock {
-        id: text("id")?,
-        key: LockKey { service: text("service")?, environment: text("environment")?, resource: text("resource")? },
-        who: text("who")?,
-        event_id: text("eventId")?,
-        created: time("created")?,
-        ttl: value["ttl"].as_u64().map(Duration::from_micros),
-        expires: time("expires"),
-        token: token_base.checked_add(found.create_revision.unsigned_abs())?,
-        sharing: parse_sharing(&value)?,
-        slot: value["slot"].as_u64().and_then(check_slots),
-        // Earlier versions did not write it.
-        origin: value.get("origin").map_or(Some(LockOrigin::default()), |origin| parse_origin(origin.as_str()?))?,
-        queue: Vec::new(),
-    };
+    let token = token_base.checked_add(found.create_revision.unsigned_abs())?;
+    // Earlier versions did not write it.
+    let origin = value.get("origin").map_or(Some(LockOrigin::default()), |origin| parse_origin(origin.as_str()?))?;
+    let lock = Lock { expires: parse_time(&value, "expires"), ..parse_lock_members(&value, token, origin)? };
     Some(StoredLock { lock, token_base, lease: found.lease, revision: found.mod_revision })
 }
 
@@ -81,7 +66,7 @@ pub(super) fn format_waiter(waiter: &Waiter) -> Vec<u8> {
 
 pub(super) fn parse_waiter(found: &KeyValue) -> Option<Waiter> {
     let value: Value = serde_json::from_slice(&found.value).ok()?;
-    let since = Timestamp::from_microsecond(value["since"].as_i64()?).ok()?;
+    let since = parse_time(&value, "since")?;
     Some(Waiter { who: value["who"].as_str()?.to_owned(), sharing: parse_sharing(&value)?, since })
 }
 

@@ -102,9 +102,9 @@ pub use command::{DEFAULT_PATH, PreparedCommand, run_with_sh};
 pub use companion::{prepare_long_step, with_companion};
 pub use copier::Copier;
 pub use descriptor::{
-    callers_descriptor, can_overwrite, close_all_of, duplicate_for_children, enlarge_pipe, fill_standard_descriptors,
-    had_owner, hand_down, inherited_descriptors, is_writable, keep_back, let_wait, make_room, owner, second_descriptor,
-    set_owner, share, try_second_descriptor,
+    callers_descriptor, can_overwrite, duplicate_for_children, enlarge_pipe, fill_standard_descriptors, had_owner,
+    inherited_descriptors, is_writable, keep_back, let_wait, make_room, owner, second_descriptor, set_owner, share,
+    try_second_descriptor,
 };
 pub use detach::{
     adopt_orphans, close_inherited_except, detach_from_caller, detached, let_user_inspect, quiet_stdio, redirect_output,

@@ -60,6 +60,7 @@ use crate::lock::slots;
 use crate::os::proc::lock_table::KernelLock;
 use crate::os::{self, Mode, Slot, word_for};
 use crate::store::Store;
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, RawFd};
@@ -222,7 +223,13 @@ impl<'a> Attempt<'a> {
             if let Some(first) = guards.iter().find(|guard| os::same_file(&guard.file, &file).unwrap_or(false)) {
                 // Each path has its own guard, because one of the two may lead to another file before the last grant.
                 let file = first.file.try_clone().map_err(|source| cannot_open(&target.path, source))?;
-                return Ok(Guard { file, target: target.clone(), inherited: first.inherited, fresh: false });
+                return Ok(Guard {
+                    file,
+                    target: target.clone(),
+                    inherited: first.inherited,
+                    fresh: false,
+                    copy: OnceCell::new(),
+                });
             }
             // A lock that an ancestor holds is shared with it, and never replaced.
             if self.request.replace.is_some()
@@ -239,7 +246,7 @@ impl<'a> Attempt<'a> {
             // The file may have been removed since it was opened, and another process may hold the lock of the new one.
             if is_open_as(target, &file)? {
                 self.check_grant(&file, target)?;
-                return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true });
+                return Ok(Guard { file, target: target.clone(), inherited: None, fresh: true, copy: OnceCell::new() });
             }
             self.log(&LockEvent::Replaced, target);
             release_lock(&file, self.request);
@@ -279,7 +286,7 @@ impl<'a> Attempt<'a> {
                 return Err(LockError::Replaced { fd, path: target.path });
             }
             self.check_held(held, &target)?;
-            return Ok(Guard { file, target, inherited: Some(fd), fresh: false });
+            return Ok(Guard { file, target, inherited: Some(fd), fresh: false, copy: OnceCell::new() });
         }
         // Other processes share a description that was handed down. If each of them could lock it, all would be granted the
         // lock. Only the process that acquired it before may acquire it again.
@@ -304,7 +311,7 @@ impl<'a> Attempt<'a> {
         let error = match is_open_as(&target, &file) {
             Ok(true) => {
                 self.check_grant(&file, &target)?;
-                return Ok(Guard { file, target, inherited: Some(fd), fresh: true });
+                return Ok(Guard { file, target, inherited: Some(fd), fresh: true, copy: OnceCell::new() });
             }
             Ok(false) => {
                 self.log(&LockEvent::Replaced, &target);

@@ -12,7 +12,7 @@ use crate::lock::request::Guard;
 use crate::os;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 /// The lowest descriptor on which commands inherit locks. Scripts use the low numbers for their own files, and 200 for their own
@@ -46,7 +46,7 @@ pub fn exec_shell(text: &str, name: &str) -> io::Error {
     command.map_or_else(|error| error, |command| command.exec())
 }
 
-/// Makes the locks inheritable for the command that this process becomes. Returns the value of `ABA_LOCK_FDS`.
+/// Makes the locks inheritable for a command. Returns the value of `ABA_LOCK_FDS`.
 pub fn hand_down_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Result<String, LockError> {
     let mut fds = inherited_descriptors();
     for guard in guards {
@@ -58,13 +58,20 @@ pub fn hand_down_locks<'a>(guards: impl IntoIterator<Item = &'a Guard>) -> Resul
     Ok(format_descriptors(&fds))
 }
 
-/// Makes one lock inheritable for the program that this process becomes. Returns its descriptor.
+/// Makes one lock inheritable for a program. Returns its descriptor, which stays open until `guard` is dropped.
+///
+/// Scripts use the low numbers (`exec 3>log`). If the lock were on such a number, they would release it. If the limit on
+/// descriptors allows no high number, the lock keeps its own number.
 pub fn hand_down_lock(guard: &Guard) -> Result<RawFd, LockError> {
-    match guard.inherited {
-        Some(fd) => Ok(fd),
-        None => os::hand_down(guard.file(), LOWEST_FD)
-            .map_err(|source| LockError::Lock { path: guard.target.path.clone(), source }),
+    if let Some(fd) = guard.inherited {
+        return Ok(fd);
     }
+    let file = guard.file();
+    if let Ok(copy) = os::duplicate_for_children(file, LOWEST_FD) {
+        return Ok(guard.copy.get_or_init(|| copy).as_raw_fd());
+    }
+    let shared = os::share(file).map(|()| file.as_raw_fd());
+    shared.map_err(|source| LockError::Lock { path: guard.target.path.clone(), source })
 }
 
 /// Keeps a command that this process starts from inheriting the locks, including those that an ancestor handed down. Returns the

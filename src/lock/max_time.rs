@@ -44,6 +44,7 @@ use crate::lock::unlock::unlock_description;
 use crate::os::proc::lock_table::{self, WantedFile};
 use crate::os::proc::process;
 use crate::os::{self, WatcherAnswer, WatcherLink, WatcherSide};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -159,6 +160,7 @@ fn parse_report(text: &[u8], files: Vec<File>, targets: &[(Target, Option<RawFd>
         target: target.clone(),
         inherited: *fd,
         fresh: *fresh == 1,
+        copy: OnceCell::new(),
     });
     let guards: Vec<Guard> = guards.collect();
     let is_logged = guards.iter().any(|guard| guard.file.metadata().is_ok_and(|data| log_flag::is_logged(data.mode())));

@@ -5,9 +5,10 @@
 use crate::base::target::{Target, Wait};
 use crate::lock::error::LockError;
 use crate::os::{self, Mode, Priority, Slot};
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ pub(in crate::lock) fn require_linux(option: &'static str) -> Result<(), LockErr
     if cfg!(linux) { Ok(()) } else { Err(LockError::NeedsLinux { option }) }
 }
 
-/// A lock that is held. Dropping it closes the descriptor, which releases the lock unless another copy of the descriptor is open.
+/// A lock that is held. Dropping it closes its descriptors, which releases the lock unless another copy of the descriptor is open.
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct Guard {
@@ -122,6 +123,8 @@ pub struct Guard {
     pub inherited: Option<RawFd>,
     /// True if this call acquired the lock; false if it was held already.
     pub fresh: bool,
+    /// The copy of the descriptor that commands inherit, if there is one.
+    pub(super) copy: OnceCell<OwnedFd>,
 }
 
 impl Guard {

@@ -4,7 +4,6 @@
 
 #[cfg(linux)]
 use super::directory::{Directory, EntryBuffer};
-use super::file::same_file;
 #[cfg(linux)]
 use std::ffi::CStr;
 use std::fs::File;
@@ -46,20 +45,6 @@ pub fn try_second_descriptor(fd: RawFd) -> io::Result<File> {
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(copy) }))
 }
 
-/// Hands `file` down to the commands that this process starts, on descriptor `lowest` or the next free one above it, or
-/// on its present number if the limit on descriptors does not allow that. Returns the number.
-///
-/// Scripts use the low numbers (`exec 3>log`). If the lock were on such a number, they would release it.
-pub fn hand_down(file: &File, lowest: RawFd) -> io::Result<RawFd> {
-    let fd = file.as_raw_fd();
-    // SAFETY: F_DUPFD makes a new descriptor without FD_CLOEXEC, or answers -1.
-    let high = unsafe { libc::fcntl(fd, libc::F_DUPFD, lowest) };
-    if high >= 0 {
-        return Ok(high);
-    }
-    share(file).map(|()| fd)
-}
-
 /// Duplicates `file` on descriptor `lowest` or the next free one above it, which commands inherit.
 pub fn duplicate_for_children(file: &File, lowest: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD makes a new descriptor without FD_CLOEXEC, or answers -1.
@@ -93,18 +78,6 @@ pub fn inherited_descriptors() -> Vec<RawFd> {
         }
     });
     inherited
-}
-
-/// Closes `file`, and all other descriptors above 2 of this process that are open on the same file.
-pub fn close_all_of(file: File) {
-    let mut others = Vec::new();
-    list_descriptors(|fd| others.extend((fd > 2 && fd != file.as_raw_fd()).then_some(fd)));
-    others.retain(|fd| callers_descriptor(*fd).is_some_and(|other| same_file(&file, &other).unwrap_or(false)));
-    for fd in others {
-        // SAFETY: the caller does not use them any more.
-        unsafe { libc::close(fd) };
-    }
-    drop(file);
 }
 
 /// Calls `visit` for each open descriptor, and for the one of the directory that lists them. A process that waits for a lock calls this,

@@ -4,6 +4,7 @@ use crate::log::{enable, events, history};
 use crate::process::{kill, wait_until};
 use crate::scene::Scene;
 use serde_json::Value;
+use std::fs;
 
 /// A command that says that it runs. The event of the acquisition is logged before the command begins.
 const RUN: &str = "echo runs >&2; exec sleep 600";
@@ -158,4 +159,17 @@ fn the_helper_that_waits_for_the_command_with_a_slot_is_no_second_holder() {
         kill(holder.pid(), libc::SIGTERM);
         holder.finish();
     }
+}
+
+#[test]
+fn a_logged_call_for_two_names_of_one_file_ends_with_the_status_of_the_command() {
+    let scene = Scene::new();
+    let [one, two, log] = ["one", "two", "log"].map(|name| scene.path(name));
+    fs::write(&one, "").unwrap();
+    fs::hard_link(&one, &two).unwrap();
+    let call = scene.aba(["lock", "-o", "--file"]).arg(&one).arg("--file").arg(&two).args(["--", "sh", "-c", "exit 3"]);
+    call.env("ABA_LOCK_LOG", &log).status(3).run();
+    let text = fs::read_to_string(&log).unwrap();
+    let events: Vec<&str> = text.lines().map(|line| line.split('"').nth(7).unwrap()).collect();
+    assert_eq!(events, ["acquired", "released"]);
 }

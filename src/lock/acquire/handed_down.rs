@@ -8,6 +8,7 @@ use crate::lock::ownership::{is_held_for_ancestor, is_held_from_above};
 use crate::lock::request::Guard;
 use crate::os;
 use crate::os::proc::lock_table::KernelLock;
+use std::cell::OnceCell;
 use std::fs::File;
 use std::os::fd::RawFd;
 
@@ -43,7 +44,13 @@ impl Attempt<'_> {
                 && is_handed_down(&file, held, std::process::id())
             {
                 self.check_held(held, target)?;
-                return Ok(Some(Guard { file, target: target.clone(), inherited: Some(fd), fresh: false }));
+                return Ok(Some(Guard {
+                    file,
+                    target: target.clone(),
+                    inherited: Some(fd),
+                    fresh: false,
+                    copy: OnceCell::new(),
+                }));
             }
         }
         Ok(None)

@@ -105,9 +105,7 @@ pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, ca
         };
         log_event(&event, &guard.target, request.holder, request.command.as_deref());
     }
-    for guard in acquired.guards {
-        os::close_all_of(guard.file);
-    }
+    drop(acquired);
     for (target, lock, status) in unseen {
         if is_still_held(lock) {
             let event = LockEvent::Inherited { held, status, heir: None };

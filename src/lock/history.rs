@@ -19,7 +19,7 @@ mod present;
 
 pub use chronicle::Chronicle;
 pub use follow::LogFollower;
-pub use holding::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait};
+pub use holding::{EndCause, Ending, Killer, PastHolding, PastOutcome, PastWait, RemainingHolder};
 #[cfg(any(test, fuzzing))]
 pub(crate) use logged_event::for_each_line;
 pub(crate) use logged_event::parse_events;

@@ -54,8 +54,8 @@ struct Stage {
     waiters: Vec<Child>,
     /// The process groups of all processes that were started.
     groups: Vec<u32>,
-    /// The processes that inherited the locks of the last holder.
-    last_heirs: Vec<u32>,
+    /// The children of the last holder, which inherited its locks.
+    last_children: Vec<u32>,
     /// The steps so far, for the message of a failure.
     done: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl Stage {
             holders: Vec::new(),
             waiters: Vec::new(),
             groups: Vec::new(),
-            last_heirs: Vec::new(),
+            last_children: Vec::new(),
             done: Vec::new(),
         }
     }
@@ -83,24 +83,24 @@ impl Stage {
     }
 
     /// Starts a process that acquires locks in this way, and has this number of children that inherit them.
-    fn hold(&mut self, names: &[&str], way: Way, exclusive: bool, heirs: u64) {
+    fn hold(&mut self, names: &[&str], way: Way, exclusive: bool, children: u64) {
         let mode = if exclusive { "-x" } else { "-s" };
-        let heirs = heirs.to_string();
+        let children = children.to_string();
         let mut command;
         match way {
             Way::Command | Way::Keeper => {
                 command = self.program(HELPER);
                 command.args(["lock", mode]).args((way == Way::Keeper).then_some("-o")).args(names);
-                command.args(["--", "bash", "-c", HOLD, "hold", &heirs]);
+                command.args(["--", "bash", "-c", HOLD, "hold", &children]);
             }
             Way::Script => {
                 command = self.program("bash");
                 let text = format!("source '{LIBRARY}'; aba_lock_operation {mode} {}; {HOLD}", names.join(" "));
-                command.args(["-c", &text, "script", &heirs]);
+                command.args(["-c", &text, "script", &children]);
             }
             Way::Flock => {
                 command = self.program("flock");
-                command.arg(mode).arg(self.scene.lock_file(names[0])).args(["bash", "-c", HOLD, "hold", &heirs]);
+                command.arg(mode).arg(self.scene.lock_file(names[0])).args(["bash", "-c", HOLD, "hold", &children]);
             }
         }
         let holder = Holder::start(command);
@@ -117,12 +117,12 @@ impl Stage {
         for name in names {
             let expected = self.expected.entry((*name).to_owned()).or_default();
             for pid in [holder.pid()].iter().chain(&others) {
-                let is_heir = *pid != holder.pid();
+                let inherits = *pid != holder.pid();
                 expected.usage.holders.insert(*pid, exclusive);
-                expected.inherited.insert(*pid, known.then_some(is_heir).or((is_source && is_heir).then_some(true)));
+                expected.inherited.insert(*pid, known.then_some(inherits).or((is_source && inherits).then_some(true)));
             }
         }
-        self.last_heirs = others;
+        self.last_children = others;
         self.groups.push(holder.pid());
         self.holders.push(holder);
     }
@@ -135,9 +135,9 @@ impl Stage {
         self.done.push(format!("killed {}", holder.pid()));
         for expected in self.expected.values_mut() {
             expected.usage.holders.remove(&holder.pid());
-            for heir in &self.last_heirs {
-                if expected.usage.holders.get(heir) == Some(&false) {
-                    expected.inherited.insert(*heir, None);
+            for child in &self.last_children {
+                if expected.usage.holders.get(child) == Some(&false) {
+                    expected.inherited.insert(*child, None);
                 }
             }
         }
@@ -233,8 +233,8 @@ impl Stage {
             }
             3 => {
                 let way = if self.random.one_in(2) { Way::Command } else { Way::Script };
-                let (exclusive, heirs) = (self.random.one_in(2), self.random.below(2));
-                self.hold(&[b, a], way, exclusive, heirs);
+                let (exclusive, children) = (self.random.one_in(2), self.random.below(2));
+                self.hold(&[b, a], way, exclusive, children);
                 self.start_some_waiters(b);
             }
             _ => self.start_some_holders(a),
@@ -256,9 +256,9 @@ impl Stage {
         let takers = if exclusive { 1 } else { 1 + self.random.below(3) };
         for _ in 0..takers {
             let way = WAYS[usize::try_from(self.random.below(4)).unwrap()];
-            let heirs = self.random.below(3);
-            self.hold(&[name], way, exclusive, heirs);
-            let leaves = heirs > 0 && way != Way::Keeper;
+            let children = self.random.below(3);
+            self.hold(&[name], way, exclusive, children);
+            let leaves = children > 0 && way != Way::Keeper;
             if leaves && self.random.one_in(3) {
                 self.kill();
             }

@@ -75,7 +75,7 @@ pub enum LockEvent<'a> {
         held: Duration,
         status: i32,
         /// One of the processes that still hold the lock, and its command line. `None`: they cannot be seen from here.
-        heir: Option<(u32, &'a str)>,
+        holder: Option<(u32, &'a str)>,
     },
     /// The lock was released by this program, and not by the end of its holder.
     Released {
@@ -227,10 +227,10 @@ fn format_fields(
             put("held_seconds", round_seconds(*held));
             put("max_seconds", round_seconds(*limit));
         }
-        LockEvent::Inherited { held, status, heir } => {
+        LockEvent::Inherited { held, status, holder } => {
             put("held_seconds", round_seconds(*held));
             put("status", (*status).into());
-            if let Some((pid, command)) = heir {
+            if let Some((pid, command)) = holder {
                 put("holder_pid", (*pid).into());
                 put("holder_command", cut(command, most).into());
             }

@@ -81,7 +81,8 @@ const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(10), Durati
 /// If a process that the command started still holds such a lock, it logs that instead. [`ReleaseCause::Release`]: the command did not run.
 ///
 /// This process may see no process of another user. So it looks after the release whether the lock is still held. The line of the release
-/// is there already, because the next holder must come after it in the log. The line of the heir corrects it.
+/// is there already, because the next holder must come after it in the log. If the lock is still held, another line
+/// says so.
 pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, cause: ReleaseCause) {
     if !acquired.is_logged && event_log().is_none() {
         return;
@@ -95,10 +96,10 @@ pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, ca
     let mut unseen = Vec::new();
     for guard in acquired.guards.iter().filter(|guard| guard.fresh) {
         let lock = lock_table::file_and_lock_of_descriptor(guard.file().as_raw_fd());
-        let heir = lock.filter(|_| status.is_some()).and_then(|(_, lock)| find_heir(guard, lock));
-        let heir = heir.map(|pid| (pid, process::local_command_line(pid)));
-        let event = if let (Some((pid, command)), Some(status)) = (&heir, status) {
-            LockEvent::Inherited { held, status, heir: Some((*pid, command)) }
+        let holder = lock.filter(|_| status.is_some()).and_then(|(_, lock)| find_remaining_holder(guard, lock));
+        let holder = holder.map(|pid| (pid, process::local_command_line(pid)));
+        let event = if let (Some((pid, command)), Some(status)) = (&holder, status) {
+            LockEvent::Inherited { held, status, holder: Some((*pid, command)) }
         } else {
             unseen.extend(lock.zip(status).map(|(lock, status)| (guard.target.clone(), lock, status)));
             released
@@ -108,26 +109,26 @@ pub fn release_and_log(acquired: Acquired, request: &Request, held: Duration, ca
     drop(acquired);
     for (target, lock, status) in unseen {
         if is_still_held(lock) {
-            let event = LockEvent::Inherited { held, status, heir: None };
+            let event = LockEvent::Inherited { held, status, holder: None };
             log_event(&event, &target, request.holder, request.command.as_deref());
         }
     }
 }
 
 /// Returns another process that holds `lock` through the open file of `guard`.
-fn find_heir(guard: &Guard, lock: KernelLock) -> Option<u32> {
+fn find_remaining_holder(guard: &Guard, lock: KernelLock) -> Option<u32> {
     let mut wanted = holders::identify_file(&guard.target.path);
     let data = guard.file().metadata().ok()?;
     (wanted.dev, wanted.ino) = (data.dev(), data.ino());
-    let mut heir = None;
+    let mut holder = None;
     for pause in PAUSES {
         thread::sleep(pause);
         let scan = openers::find_locking_processes(&mut vec![wanted.clone()], None, &AtomicBool::new(false));
         let mut others = scan.found.iter().filter(|opener| opener.pid != std::process::id());
-        heir = others.find(|opener| opener.lock.locker == lock.locker).map(|opener| opener.pid);
-        heir?;
+        holder = others.find(|opener| opener.lock.locker == lock.locker).map(|opener| opener.pid);
+        holder?;
     }
-    heir
+    holder
 }
 
 /// Returns true if a process holds this lock, which this process has acquired and released.

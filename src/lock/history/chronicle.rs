@@ -7,7 +7,7 @@
 //! | `released` of the process of H | the end of H |
 //! | `contended` that names the process of H as the holder | H was held then |
 //! | `timed_out` of a waiter whose `contended` named H, without an acquisition in between | H was held then |
-//! | `inherited` | H is held on by a process that its command started, also after `released` if that process could not be seen |
+//! | `inherited` | a process that the command of H started still holds the lock, also after `released` if that process could not be seen |
 //! | `expired` and `taken_over` of the process of H | H was held then, and the reason for its end |
 //! | `acquired` that excludes H, after a wait for H | H ended then: the kernel wakes the waiter |
 //! | `acquired` that excludes H, without a wait | H had ended by then |
@@ -15,7 +15,7 @@
 //! | `released`, if no holding of the lock is known | a holding of this length |
 //! | `free` | H had ended by then, unless the observer waits for shared locks |
 
-use super::holding::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait, elapsed_between};
+use super::holding::{EndCause, Ending, Killer, PastHolding, PastOutcome, PastWait, RemainingHolder, elapsed_between};
 use super::logged_event::LoggedEvent;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ impl Chronicle {
             }
             "superseded" | "deadlock" => self.end_wait(event, &path, pid, PastOutcome::GaveUp),
             "covered" => self.cover(event, &path, pid),
-            "inherited" => self.bequeath(event, &path, pid),
+            "inherited" => self.add_inheritance(event, &path, pid),
             "released" => {
                 let cause = EndCause::from_release(event);
                 if let Some(at) = self.find_open(&path, pid) {
@@ -137,7 +137,9 @@ impl Chronicle {
         let found = open.iter().rev().copied().find(|at| {
             let holding = &self.holdings[*at];
             // Any process that the command started may have inherited the lock.
-            named.is_some_and(|named| holding.has_holder(named) || (holding.heir.is_some() && !holding.is_shared))
+            named.is_some_and(|named| {
+                holding.has_holder(named) || (holding.remaining_holder.is_some() && !holding.is_shared)
+            })
         });
         // A slot or a shared lock has several holders, of which the event names one.
         let at = match (found.or_else(|| open.last().copied().filter(|_| named.is_none())), named) {
@@ -205,14 +207,14 @@ impl Chronicle {
         }
     }
 
-    /// Notes that a process that the command started holds the lock on. If the process could not be seen, the line of the release was
+    /// Notes that a process that the command started still holds the lock. If the process could not be seen, the line of the release was
     /// written before, and the lock was not free in between.
-    fn bequeath(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32) {
-        let heir = event.pid("holder_pid");
+    fn add_inheritance(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32) {
+        let holder = event.pid("holder_pid");
         let released = || {
             let last = self.holdings.iter().rposition(|holding| holding.path == *path && holding.pid == pid)?;
             let is_released = matches!(self.holdings[last].cause, Some(EndCause::Exited(_)));
-            (heir.is_none() && is_released).then_some(last)
+            (holder.is_none() && is_released).then_some(last)
         };
         let open = self.find_open(path, pid);
         let Some(at) = open.or_else(released) else { return };
@@ -224,7 +226,8 @@ impl Chronicle {
         let status = event.members()["status"].as_i64().unwrap_or_default();
         holding.cause = holding.cause.or(Some(EndCause::Exited(status)));
         let command = event.text("holder_command").unwrap_or_default().to_owned();
-        holding.heir = Some(heir.map_or(Heir::Unseen, |heir| Heir::Seen(heir, command)));
+        holding.remaining_holder =
+            Some(holder.map_or(RemainingHolder::Unseen, |holder| RemainingHolder::Seen(holder, command)));
     }
 
     fn note_cause(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, cause: EndCause, killer: Option<Killer>) {
@@ -303,7 +306,7 @@ impl PastHolding {
             cause: None,
             signal: None,
             killer: None,
-            heir: None,
+            remaining_holder: None,
             waits: Vec::new(),
         }
     }

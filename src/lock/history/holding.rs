@@ -38,7 +38,7 @@ pub struct PastHolding {
     /// The process that ended it with `unlock --kill` or `--replace`.
     pub killer: Option<Killer>,
     /// The process that held the lock after the command had exited.
-    pub heir: Option<Heir>,
+    pub remaining_holder: Option<RemainingHolder>,
     /// The calls that found the lock held by it.
     pub waits: Vec<PastWait>,
 }
@@ -62,7 +62,7 @@ impl Killer {
 
 /// A process that holds a lock after the command that acquired it has exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heir {
+pub enum RemainingHolder {
     /// Its pid and its command line.
     Seen(u32, String),
     /// A process that cannot be seen, such as one of another user.
@@ -141,7 +141,7 @@ pub enum PastOutcome {
 impl PastHolding {
     /// Returns true if this process held the lock: the one that acquired it, or one that inherited it.
     pub(super) fn has_holder(&self, pid: u32) -> bool {
-        self.pid == pid || matches!(&self.heir, Some(Heir::Seen(heir, _)) if *heir == pid)
+        self.pid == pid || matches!(&self.remaining_holder, Some(RemainingHolder::Seen(holder, _)) if *holder == pid)
     }
 
     /// Returns the time for which the lock was held, if it is known.

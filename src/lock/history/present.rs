@@ -1,7 +1,7 @@
 //! Compares the last holdings of a log with the locks that are held now.
 
 use super::chronicle::Chronicle;
-use super::holding::{EndCause, Ending, Heir, PastHolding};
+use super::holding::{EndCause, Ending, PastHolding, RemainingHolder};
 use super::logged_event::{LogSource, for_each_event};
 use crate::lock::holders::{self, Availability, Belief, LockState};
 use crate::lock::log_flag::LOG_NAME;
@@ -57,7 +57,7 @@ pub fn reopen_inherited_holdings(holdings: &mut [PastHolding]) {
             && (Some(record.token), record.pid) == (past.token, past.pid)
         {
             past.ending = Ending::StillHeld;
-            past.heir = past.heir.take().or(Some(Heir::Unseen));
+            past.remaining_holder = past.remaining_holder.take().or(Some(RemainingHolder::Unseen));
         }
     }
 }
@@ -71,7 +71,7 @@ fn is_held_now(past: &PastHolding, state: &LockState) -> Option<bool> {
     if past.is_shared || past.token.is_none() {
         let is_seen = holding.holders.iter().any(|holder| past.has_holder(holder.pid));
         // Another process that the command started may have inherited it, too.
-        return if is_seen || past.heir.is_none() { Some(is_seen) } else { None };
+        return if is_seen || past.remaining_holder.is_none() { Some(is_seen) } else { None };
     }
     match &holding.record {
         Some((record, belief)) if *belief != Belief::Perhaps => {

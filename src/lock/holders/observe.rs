@@ -359,7 +359,7 @@ fn build_state_with(
     for (at, script) in &scripts {
         live[*at] = script;
     }
-    mark_heirs_of_sharers(&live, &mut holders);
+    mark_inherited_shared_locks(&live, &mut holders);
     let seen = found.iter().find(|opener| !opener.removed);
     let has_ended = seen.is_some() && live.is_empty();
     // If the files of the holder cannot be seen, the kernel's list still shows that there is one.
@@ -393,18 +393,18 @@ fn find_bound_script(opener: &LockingProcess, holder: &mut Holder) -> Option<Loc
 
 /// Marks the holders of a shared lock that have inherited it from another one, as a command from the helper that waits for it. `live` are the
 /// same processes, in the same order.
-fn mark_heirs_of_sharers(live: &[&LockingProcess], holders: &mut [Holder]) {
+fn mark_inherited_shared_locks(live: &[&LockingProcess], holders: &mut [Holder]) {
     for (opener, holder) in live.iter().zip(holders).filter(|(opener, _)| !opener.lock.exclusive) {
         // The locker may have ended, and its pid may be that of another holder, which is then its own locker, too. It has another slot.
         let is_source = |other: &&&LockingProcess| {
             other.pid == opener.lock.locker && other.pid != opener.pid && other.lock.locker == other.pid
         };
         // The helper of a script is the locker until it ends, but the script has not inherited the lock from it.
-        let is_heir = live.iter().find(is_source).is_some_and(|source| {
+        let has_inherited = live.iter().find(is_source).is_some_and(|source| {
             let is_same = source.lock.slots.slot() == opener.lock.slots.slot();
             is_same && process::ancestors(opener.pid).any(|ancestor| ancestor == source.pid)
         });
-        holder.inherited = is_heir.then_some(true);
+        holder.inherited = has_inherited.then_some(true);
     }
 }
 

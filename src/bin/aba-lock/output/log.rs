@@ -6,7 +6,7 @@ use aba_lock::base::duration::{format_limit, format_span};
 use aba_lock::base::text::format_io_error;
 use aba_lock::lock::error::PlantedNames;
 use aba_lock::lock::events::{LogProblem, SwitchedLog, enable_command, switch_command};
-use aba_lock::lock::history::{EndCause, Ending, Heir, Killer, PastHolding, PastOutcome, PastWait};
+use aba_lock::lock::history::{EndCause, Ending, Killer, PastHolding, PastOutcome, PastWait, RemainingHolder};
 use aba_lock::lock::holders::LeasedFile;
 use aba_lock::store::scope::find_scope_of_file;
 use jiff::Timestamp;
@@ -202,10 +202,10 @@ pub(crate) fn format_ending(holding: &PastHolding) -> String {
         Ending::StillHeld => {
             let more = if holding.is_late { "more than " } else { "" };
             let held = format!("{more}{}", format_span(elapsed_since(holding.since)));
-            match (holding.cause, &holding.heir) {
-                (Some(EndCause::Exited(status)), Some(heir)) => format!(
+            match (holding.cause, &holding.remaining_holder) {
+                (Some(EndCause::Exited(status)), Some(holder)) => format!(
                     "still held, for {held}, by {}; the command exited with status {status}",
-                    describe_heir(heir)
+                    describe_remaining_holder(holder)
                 ),
                 _ => format!("still held, for {held}"),
             }
@@ -222,16 +222,19 @@ pub(crate) fn format_usual_time(time: Duration, runs: usize) -> String {
     }
 }
 
-fn describe_heir(heir: &Heir) -> String {
-    match heir {
-        Heir::Seen(pid, command) => format!("pid {pid} ({})", format_command(command)),
-        Heir::Unseen => "a process that the command started".to_owned(),
+fn describe_remaining_holder(holder: &RemainingHolder) -> String {
+    match holder {
+        RemainingHolder::Seen(pid, command) => format!("pid {pid} ({})", format_command(command)),
+        RemainingHolder::Unseen => "a process that the command started".to_owned(),
     }
 }
 
 fn describe_cause(holding: &PastHolding) -> String {
-    if let (Some(EndCause::Exited(status)), Some(heir)) = (holding.cause, &holding.heir) {
-        return format!("; held by {} after the command exited with status {status}", describe_heir(heir));
+    if let (Some(EndCause::Exited(status)), Some(holder)) = (holding.cause, &holding.remaining_holder) {
+        return format!(
+            "; held by {} after the command exited with status {status}",
+            describe_remaining_holder(holder)
+        );
     }
     match holding.cause {
         None => String::new(),
@@ -317,9 +320,9 @@ pub(crate) fn print_holding_json(holding: &PastHolding) {
         Some(EndCause::Expired) => (Some("max-time"), None),
         Some(EndCause::Replaced(_)) => (Some("replace"), None),
     };
-    let child = match &holding.heir {
-        Some(Heir::Seen(pid, command)) => Some((pid, command)),
-        Some(Heir::Unseen) | None => None,
+    let child = match &holding.remaining_holder {
+        Some(RemainingHolder::Seen(pid, command)) => Some((pid, command)),
+        Some(RemainingHolder::Unseen) | None => None,
     };
     let object = json!({
         "lock": holding.lock,

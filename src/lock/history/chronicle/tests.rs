@@ -101,7 +101,7 @@ fn a_process_that_inherited_the_lock_holds_it_on() {
         "20 acquired 4",
     ]);
     assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(12), at(20)), Some(EndCause::Exited(3))));
-    assert_eq!(told[0].heir, Some(Heir::Seen(9, "c".to_owned())));
+    assert_eq!(told[0].remaining_holder, Some(RemainingHolder::Seen(9, "c".to_owned())));
     let told = build_holdings(&["10 acquired 1", inherited, r#"12 released 9 "cause":"kill""#]);
     assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(12)), Some(EndCause::Killed)));
     let told = build_holdings(&["10 acquired 1", inherited, r#"12 taken_over 4 "holder_pid":9"#, "13 acquired 4"]);
@@ -118,10 +118,10 @@ fn a_process_that_could_not_be_seen_holds_the_lock_on_after_the_release() {
         "20 acquired 4",
     ]);
     assert_eq!((told[0].ending, told[0].cause), (Ending::Between(at(11), at(20)), Some(EndCause::Exited(3))));
-    assert_eq!((&told[0].heir, told[0].waits.len()), (&Some(Heir::Unseen), 1));
+    assert_eq!((&told[0].remaining_holder, told[0].waits.len()), (&Some(RemainingHolder::Unseen), 1));
     // The lock of another process with the same pid is not opened again.
     let told = build_holdings(&["10 acquired 1", "11 acquired 2", r#"12 inherited 1 "status":3"#]);
-    assert_eq!((told[0].ending, &told[0].heir), (Ending::Between(at(10), at(11)), &None));
+    assert_eq!((told[0].ending, &told[0].remaining_holder), (Ending::Between(at(10), at(11)), &None));
 }
 
 #[test]

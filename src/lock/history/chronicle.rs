@@ -18,7 +18,7 @@
 use super::holding::{EndCause, Ending, Killer, PastHolding, PastOutcome, PastWait, RemainingHolder, elapsed_between};
 use super::logged_event::LoggedEvent;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The maximum difference between a time span in a line and the times of two lines.
@@ -28,10 +28,37 @@ const CLOCK_PRECISION: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Chronicle {
     holdings: Vec<PastHolding>,
-    /// The holdings of each lock file whose end was not logged yet.
-    open: HashMap<PathBuf, Vec<usize>>,
-    /// The waits whose end was not logged yet, by lock file and pid: the holding, and the number of the wait in it.
-    waits: HashMap<(PathBuf, u32), (usize, usize)>,
+    locks: HashMap<PathBuf, LockHoldings>,
+    /// The processes at each lock file. Without them, each event about an ended holding would search all holdings of the log.
+    processes: HashMap<(PathBuf, u32), LoggedProcess>,
+}
+
+/// The holdings of one lock file.
+#[derive(Debug, Default)]
+struct LockHoldings {
+    /// The holdings whose end was not logged yet.
+    open: Vec<usize>,
+    /// True if there was such a holding.
+    was_open: bool,
+    /// The last holding.
+    last: Option<usize>,
+}
+
+impl LockHoldings {
+    fn add_open(&mut self, at: usize) {
+        self.open.push(at);
+        self.was_open = true;
+        self.last = self.last.max(Some(at));
+    }
+}
+
+/// A process at one lock file.
+#[derive(Debug, Default)]
+struct LoggedProcess {
+    /// Its last holding.
+    last: Option<usize>,
+    /// The wait whose end was not logged yet: the holding, and the number of the wait in it.
+    wait: Option<(usize, usize)>,
 }
 
 impl Chronicle {
@@ -73,7 +100,7 @@ impl Chronicle {
                     self.close(&path, at);
                 } else if cause == Some(EndCause::Killed) {
                     self.explain_exit(&path, pid, EndCause::Killed, Killer::from_event(event, "killer_"));
-                } else if !self.open.contains_key(&path) {
+                } else if self.locks.get(&path).is_none_or(|lock| !lock.was_open) {
                     self.add_ended_holding(event, pid, cause);
                 }
             }
@@ -91,7 +118,10 @@ impl Chronicle {
 
     fn add_acquisition(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) {
         let waited = span_of(event);
-        let wait = self.waits.remove(&(path.clone(), pid)).map(|(at, number)| &mut self.holdings[at].waits[number]);
+        let at = self.holdings.len();
+        let process = self.processes.entry((path.clone(), pid)).or_default();
+        process.last = Some(at);
+        let wait = process.wait.take().map(|(at, number)| &mut self.holdings[at].waits[number]);
         // The wait of an earlier process with the same pid has ended without a line.
         let wait = wait.filter(|wait| elapsed_between(wait.since, event.time) <= waited + CLOCK_PRECISION);
         let has_waited = wait.is_some();
@@ -105,7 +135,7 @@ impl Chronicle {
             !is_shared || !other.is_shared || (slot.is_some() && slot == other.slot) || other.pid == pid
         };
         self.end_all(event, &path, excludes, has_waited);
-        self.open.entry(path).or_default().push(self.holdings.len());
+        self.locks.entry(path).or_default().add_open(at);
         self.holdings.push(PastHolding {
             is_shared,
             slot,
@@ -118,7 +148,8 @@ impl Chronicle {
     /// Adds a holding whose acquisition is not in the log: its process did not log it, or that was before the log begins.
     fn add_unlogged_holding(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) -> usize {
         let at = self.holdings.len();
-        self.open.entry(path).or_default().push(at);
+        self.processes.entry((path.clone(), pid)).or_default().last = Some(at);
+        self.locks.entry(path).or_default().add_open(at);
         let holding = PastHolding::new(event, event.time, pid, event.text("holder_command"), None);
         self.holdings.push(PastHolding { is_late: true, ..holding });
         at
@@ -128,11 +159,14 @@ impl Chronicle {
     fn add_ended_holding(&mut self, event: &LoggedEvent, pid: u32, cause: Option<EndCause>) {
         let Some(since) = event.span("held_seconds").and_then(|held| event.time.checked_sub(held).ok()) else { return };
         let holding = PastHolding::new(event, since, pid, event.text("command"), event.text("user"));
+        let at = self.holdings.len();
+        self.processes.entry((holding.path.clone(), pid)).or_default().last = Some(at);
+        self.locks.entry(holding.path.clone()).or_default().last = Some(at);
         self.holdings.push(PastHolding { ending: Ending::At(event.time), cause, ..holding });
     }
 
     fn add_contention(&mut self, event: &LoggedEvent, path: PathBuf, pid: u32) {
-        let open = self.open.get(&path).map_or(&[][..], Vec::as_slice);
+        let open = self.find_all_open(&path);
         let named = event.pid("holder_pid");
         let found = open.iter().rev().copied().find(|at| {
             let holding = &self.holdings[*at];
@@ -156,7 +190,7 @@ impl Chronicle {
         }
         let waits = event.flag("waits").unwrap_or_default();
         if waits {
-            self.waits.insert((path, pid), (at, holding.waits.len()));
+            self.processes.entry((path, pid)).or_default().wait = Some((at, holding.waits.len()));
         }
         holding.waits.push(PastWait {
             pid,
@@ -173,7 +207,7 @@ impl Chronicle {
 
     /// Returns the last holding of a lock, if it has ended just now: the line of a release comes a moment before the release.
     fn find_just_ended(&self, event: &LoggedEvent, path: &PathBuf) -> Option<usize> {
-        let last = self.holdings.iter().rposition(|holding| holding.path == *path)?;
+        let last = self.locks.get(path)?.last?;
         match self.holdings[last].ending {
             Ending::At(end) if elapsed_between(end, event.time) <= CLOCK_PRECISION => Some(last),
             _ => None,
@@ -181,10 +215,11 @@ impl Chronicle {
     }
 
     fn end_wait(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32, outcome: PastOutcome) {
-        let Some((at, number)) = self.waits.remove(&(path.clone(), pid)) else { return };
+        let process = self.processes.get_mut(&(path.clone(), pid));
+        let Some((at, number)) = process.and_then(|process| process.wait.take()) else { return };
         let holding = &mut self.holdings[at];
         holding.waits[number].outcome = outcome;
-        let is_only = self.open.get(path).is_some_and(|open| open[..] == [at]);
+        let is_only = self.locks.get(path).is_some_and(|lock| lock.open[..] == [at]);
         if is_only && matches!(outcome, PastOutcome::TimedOut(_) | PastOutcome::Skipped(_)) {
             holding.prove(event);
         }
@@ -192,11 +227,11 @@ impl Chronicle {
 
     /// Notes that a run after this call covers it. The call may have been one that would not wait.
     fn cover(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32) {
-        if self.waits.contains_key(&(path.clone(), pid)) {
+        if self.processes.get(&(path.clone(), pid)).is_some_and(|process| process.wait.is_some()) {
             self.end_wait(event, path, pid, PastOutcome::Covered);
             return;
         }
-        let open = self.open.get(path).map_or(&[][..], Vec::as_slice);
+        let open = self.locks.get(path).map_or(&[][..], |lock| &lock.open);
         for at in open {
             let wait = self.holdings[*at].waits.iter_mut().rev().find(|wait| wait.pid == pid);
             let ends_at_once =
@@ -212,14 +247,14 @@ impl Chronicle {
     fn add_inheritance(&mut self, event: &LoggedEvent, path: &PathBuf, pid: u32) {
         let holder = event.pid("holder_pid");
         let released = || {
-            let last = self.holdings.iter().rposition(|holding| holding.path == *path && holding.pid == pid)?;
+            let last = self.find_last(path, pid)?;
             let is_released = matches!(self.holdings[last].cause, Some(EndCause::Exited(_)));
             (holder.is_none() && is_released).then_some(last)
         };
         let open = self.find_open(path, pid);
         let Some(at) = open.or_else(released) else { return };
         if open.is_none() {
-            self.open.entry(path.clone()).or_default().push(at);
+            self.locks.entry(path.clone()).or_default().add_open(at);
         }
         let holding = &mut self.holdings[at];
         holding.prove(event);
@@ -243,21 +278,32 @@ impl Chronicle {
 
     /// Notes the reason for which the command of the last holding of this process has exited. The process that ended the command logs
     /// that after the exit.
-    fn explain_exit(&mut self, path: &PathBuf, pid: u32, cause: EndCause, killer: Option<Killer>) {
-        let last = self.holdings.iter_mut().rev().find(|holding| holding.pid == pid && holding.path == *path);
-        if let Some(holding) = last.filter(|holding| matches!(holding.cause, Some(EndCause::Exited(_)))) {
+    fn explain_exit(&mut self, path: &Path, pid: u32, cause: EndCause, killer: Option<Killer>) {
+        let Some(last) = self.find_last(path, pid) else { return };
+        let holding = &mut self.holdings[last];
+        if matches!(holding.cause, Some(EndCause::Exited(_))) {
             holding.cause = Some(cause);
             holding.killer = killer;
         }
     }
 
+    /// Returns the last holding of this process.
+    fn find_last(&self, path: &Path, pid: u32) -> Option<usize> {
+        self.processes.get(&(path.to_owned(), pid))?.last
+    }
+
+    /// Returns the holdings of a lock whose end was not logged yet.
+    fn find_all_open(&self, path: &PathBuf) -> &[usize] {
+        self.locks.get(path).map_or(&[], |lock| &lock.open)
+    }
+
     fn find_open(&self, path: &PathBuf, pid: u32) -> Option<usize> {
-        self.open.get(path)?.iter().rev().copied().find(|at| self.holdings[*at].has_holder(pid))
+        self.find_all_open(path).iter().rev().copied().find(|at| self.holdings[*at].has_holder(pid))
     }
 
     fn close(&mut self, path: &PathBuf, at: usize) {
-        if let Some(open) = self.open.get_mut(path) {
-            open.retain(|other| *other != at);
+        if let Some(lock) = self.locks.get_mut(path) {
+            lock.open.retain(|other| *other != at);
         }
     }
 
@@ -270,7 +316,7 @@ impl Chronicle {
         has_ended: impl Fn(&PastHolding) -> bool,
         at_once: bool,
     ) {
-        let Some(open) = self.open.get_mut(path) else { return };
+        let Some(LockHoldings { open, .. }) = self.locks.get_mut(path) else { return };
         let holdings = &mut self.holdings;
         let is_only = open.len() == 1;
         open.retain(|at| {

@@ -193,3 +193,20 @@ fn the_reason_for_the_exit_of_a_command_may_follow_the_exit() {
     assert_eq!((told[0].ending, told[0].cause), (Ending::At(at(11)), Some(EndCause::Killed)));
     assert_eq!((told[1].ending, told[1].cause), (Ending::At(at(14)), Some(EndCause::Replaced(3))));
 }
+
+#[test]
+fn the_reason_for_an_exit_belongs_to_the_last_holding_of_the_process() {
+    let told = build_holdings(&[
+        r#"10 released 3 "cause":"exit","status":143,"held_seconds":60.0"#,
+        r#"11 released 3 "cause":"kill""#,
+        "12 acquired 1",
+        r#"13 released 1 "cause":"exit","status":0"#,
+        "14 acquired 1",
+        r#"15 released 1 "cause":"exit","status":143"#,
+        "16 acquired 2",
+        r#"17 released 1 "cause":"kill""#,
+        r#"18 released 4 "cause":"kill""#,
+    ]);
+    let causes: Vec<_> = told.iter().map(|holding| holding.cause).collect();
+    assert_eq!(causes, [Some(EndCause::Killed), Some(EndCause::Exited(0)), Some(EndCause::Killed), None]);
+}

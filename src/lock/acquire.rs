@@ -223,13 +223,8 @@ impl<'a> Attempt<'a> {
             if let Some(first) = guards.iter().find(|guard| os::same_file(&guard.file, &file).unwrap_or(false)) {
                 // Each path has its own guard, because one of the two may lead to another file before the last grant.
                 let file = first.file.try_clone().map_err(|source| cannot_open(&target.path, source))?;
-                return Ok(Guard {
-                    file,
-                    target: target.clone(),
-                    inherited: first.inherited,
-                    fresh: false,
-                    copy: OnceCell::new(),
-                });
+                let (target, inherited) = (target.clone(), first.inherited);
+                return Ok(Guard { file, target, inherited, fresh: false, copy: OnceCell::new() });
             }
             // A lock that an ancestor holds is shared with it, and never replaced.
             if self.request.replace.is_some()

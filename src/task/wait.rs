@@ -76,9 +76,8 @@ impl Task<'_> {
         }
         // If another process is validating the outcome, which stays in force during that run, then the result of that
         // validation also counts for this wait.
-        let is_validated = request.validate
-            && first.outcome.is_some()
-            && (first.running.is_some() || self.find_foreign_run().is_some());
+        let validated = if request.validate { first.outcome } else { None };
+        let validated = validated.filter(|_| first.running.is_some() || self.find_foreign_run().is_some());
         if first.running.is_some() {
             self.check_not_own_task()?;
         } else if first.outcome.is_none()
@@ -90,6 +89,11 @@ impl Task<'_> {
             return Err(self.nothing_to_run_error());
         }
         let (guard, was_shown) = self.wait_for_lock(request, deadline, observer)?;
+        // A validation replaces the file of the outcome, unless another program runs it. If the file is the same, the validation was
+        // killed, or the first look found the outcome of a run that was about to end.
+        let is_validated = validated.is_some_and(|earlier| {
+            first.running.is_none() || self.look().outcome.is_none_or(|now| now.inode != earlier.inode)
+        });
         let result = match guard.read_result()? {
             Some(run)
                 if run.state() == TaskState::Succeeded

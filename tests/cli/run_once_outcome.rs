@@ -1,7 +1,7 @@
 //! `run-once`: outcomes, their validation and expiry, and the saved command of a task.
 
 use crate::call::Holder;
-use crate::process::{count_waiters, is_locked, kill, set_modified, wait_until};
+use crate::process::{count_waiters, find_parent_pid, is_locked, kill, set_modified, wait_until};
 use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -95,6 +95,27 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
     waiter.finish();
     validator.finish();
     assert_eq!(scene.task_text("a", "history").lines().count(), 3);
+}
+
+#[test]
+fn a_wait_validates_an_outcome_whose_validation_was_killed() {
+    let scene = Scene::new();
+    let gate = scene.gate("gate");
+    gate.open();
+    scene.once(with_command(&["-qwi", "a"], &gate.task(0))).out("begun").run();
+    let validation = scene.once(["-qwi", "a", "--validate"]).status(137).start();
+    let read_pid = || fs::read_to_string(scene.task_file("a", "pid")).ok()?.trim().parse().ok();
+    wait_until("it is being validated", || read_pid().is_some());
+    let command: u32 = read_pid().unwrap();
+    let supervisor = find_parent_pid(command).unwrap();
+    let waiter = scene.once(["-qwi", "a", "--validate"]).start();
+    scene.wait_for_task_waiters("a", 1);
+    kill(supervisor, 9);
+    kill(command, 9);
+    gate.open();
+    waiter.finish();
+    validation.finish();
+    assert!(scene.task_text("a", "history").contains("VALIDATE rc=0"));
 }
 
 #[test]

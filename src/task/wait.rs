@@ -76,8 +76,9 @@ impl Task<'_> {
         }
         // If another process is validating the outcome, which stays in force during that run, then the result of that
         // validation also counts for this wait.
-        let validated = if request.validate { first.outcome } else { None };
-        let validated = validated.filter(|_| first.running.is_some() || self.find_foreign_run().is_some());
+        let is_validating = first.outcome.is_some() && first.running.is_some();
+        let is_foreign_validating =
+            request.validate && first.outcome.is_some() && !is_validating && self.find_foreign_run().is_some();
         if first.running.is_some() {
             self.check_not_own_task()?;
         } else if first.outcome.is_none()
@@ -89,16 +90,13 @@ impl Task<'_> {
             return Err(self.nothing_to_run_error());
         }
         let (guard, was_shown) = self.wait_for_lock(request, deadline, observer)?;
-        // A validation replaces the file of the outcome, unless another program runs it. If the file is the same, the validation was
-        // killed, or the first look found the outcome of a run that was about to end.
-        let is_validated = validated.is_some_and(|earlier| {
-            first.running.is_none() || self.look().outcome.is_none_or(|now| now.inode != earlier.inode)
-        });
+        // A run of the helper replaces the file of the outcome. If the file is the same, each validation since the first look was killed,
+        // or that look found the outcome of a run that was about to end.
+        let is_replaced = || self.look().outcome.map(|now| now.inode) != first.outcome.map(|earlier| earlier.inode);
+        let is_new = || is_replaced() && (is_validating || before != Some(record::read(&guard.lock).token()));
         let result = match guard.read_result()? {
             Some(run)
-                if run.state() == TaskState::Succeeded
-                    && !is_validated
-                    && before == Some(record::read(&guard.lock).token()) =>
+                if run.state() == TaskState::Succeeded && request.validate && !is_foreign_validating && !is_new() =>
             {
                 match self.load_command()? {
                     Some(saved) => return self.validate(guard, &saved, request, deadline, observer),

@@ -1,7 +1,7 @@
 //! `run-once`: outcomes, their validation and expiry, and the saved command of a task.
 
-use crate::call::Holder;
-use crate::process::{count_waiters, find_parent_pid, is_locked, kill, set_modified, wait_until};
+use crate::call::{Holder, finish_all};
+use crate::process::{count_waiters, find_parent_pid, is_alive, is_locked, kill, set_modified, wait_until};
 use crate::scene::{HELPER, Scene, with_command};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -99,23 +99,38 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
 
 #[test]
 fn a_wait_validates_an_outcome_whose_validation_was_killed() {
-    let scene = Scene::new();
-    let gate = scene.gate("gate");
-    gate.open();
-    scene.once(with_command(&["-qwi", "a"], &gate.task(0))).out("begun").run();
-    let validation = scene.once(["-qwi", "a", "--validate"]).status(137).start();
-    let read_pid = || fs::read_to_string(scene.task_file("a", "pid")).ok()?.trim().parse().ok();
-    wait_until("it is being validated", || read_pid().is_some());
-    let command: u32 = read_pid().unwrap();
-    let supervisor = find_parent_pid(command).unwrap();
-    let waiter = scene.once(["-qwi", "a", "--validate"]).start();
-    scene.wait_for_task_waiters("a", 1);
-    kill(supervisor, 9);
-    kill(command, 9);
-    gate.open();
-    waiter.finish();
-    validation.finish();
-    assert!(scene.task_text("a", "history").contains("VALIDATE rc=0"));
+    // The second wait begins before the validation, or during it.
+    for is_early in [true, false] {
+        let scene = Scene::new();
+        let gate = scene.gate("gate");
+        gate.open();
+        scene.once(with_command(&["-qwi", "a"], &gate.task(0))).out("begun").run();
+        let statuses = scene.path("statuses");
+        let script = format!("\"$HELPER\" run-once -qwi a --validate; echo $? >>'{}'", statuses.display());
+        let holder = hold_lock(&scene, "a");
+        let mut waits = vec![scene.bash(&script).start()];
+        if is_early {
+            waits.push(scene.bash(&script).start());
+        }
+        scene.wait_for_task_waiters("a", waits.len());
+        holder.release();
+        let read_pid = || fs::read_to_string(scene.task_file("a", "pid")).ok()?.trim().parse().ok();
+        wait_until("it is being validated", || read_pid().is_some());
+        let command: u32 = read_pid().unwrap();
+        let supervisor = find_parent_pid(command).unwrap();
+        if !is_early {
+            waits.push(scene.bash(&script).start());
+        }
+        scene.wait_for_task_waiters("a", 1);
+        kill(supervisor, 9);
+        wait_until("the next run has ended the command", || !is_alive(command));
+        gate.open();
+        finish_all(waits);
+        let mut statuses: Vec<_> = fs::read_to_string(&statuses).unwrap().lines().map(str::to_owned).collect();
+        statuses.sort();
+        assert_eq!(statuses, ["0", "137"]);
+        assert_eq!(scene.task_text("a", "history").matches("VALIDATE rc=0").count(), 1);
+    }
 }
 
 #[test]

@@ -19,6 +19,10 @@ o3wHWsJFMvoHV9ZNKtt5fRmqOvMWz6gpICc=
 -----END CERTIFICATE-----
 ";
 
+const CERTIFICATE_IS_UNUSABLE: &str = "contains a certificate that cannot be used: it is damaged, or not of X.509 version 3, or has an extension that is not supported";
+
+const KEY_IS_UNUSABLE: &str = "contains a key that cannot be used: it is damaged, or not RSA (2048 to 4096 bits), ECDSA (P-256, P-384) or Ed25519";
+
 /// Creates `client.pem` and `client.key`, `other.pem` and `other.key`, and files with damaged copies of them.
 fn create_files(directory: &Path) {
     let script = "set -e; cd \"$1\"; umask 077
@@ -34,8 +38,10 @@ fn create_files(directory: &Path) {
             sed 's/^-*BEGIN/-----BEGIN/; s/-----$/--/' client.$kind >header.$kind
             sed '2s/^./%/' client.$kind >letters.$kind
         done
-        cat client.pem cut-other.pem >second.pem
-        openssl pkcs8 -topk8 -in client.key -passout pass:word -out passphrase.key";
+        cat cut-other.pem client.pem >second.pem
+        openssl pkcs8 -topk8 -in client.key -passout pass:word -out passphrase.key
+        openssl ec -in client.key -aes256 -passout pass:word -out traditional.key
+        openssl ecparam -name secp521r1 -genkey -noout -out curve.key";
     fs::write(directory.join("old.pem"), VERSION_1).unwrap();
     run_to_end(Command::new("bash").args(["-c", script, "bash"]).arg(directory)).status(0);
 }
@@ -54,8 +60,7 @@ fn a_damaged_file_of_certificates_or_keys_is_refused_at_once_with_its_name() {
         ("endless.pem", "cannot be decoded: a PEM block has no END line"),
         ("header.pem", "cannot be decoded: a PEM block has a damaged BEGIN line"),
         ("letters.pem", "cannot be decoded: a PEM block is not Base64"),
-        ("cut-client.pem", "cannot be decoded: certificate 1 is damaged"),
-        ("second.pem", "cannot be decoded: certificate 2 is damaged"),
+        ("cut-client.pem", CERTIFICATE_IS_UNUSABLE),
     ];
     let key = [
         ("empty.key", "is empty"),
@@ -65,10 +70,12 @@ fn a_damaged_file_of_certificates_or_keys_is_refused_at_once_with_its_name() {
         ("endless.key", "cannot be decoded: a PEM block has no END line"),
         ("header.key", "cannot be decoded: a PEM block has a damaged BEGIN line"),
         ("letters.key", "cannot be decoded: a PEM block is not Base64"),
-        ("cut-client.key", "cannot be decoded: it has no valid RSA, ECDSA or Ed25519 key"),
+        ("traditional.key", "contains no private key without a passphrase"),
+        ("cut-client.key", KEY_IS_UNUSABLE),
+        ("curve.key", KEY_IS_UNUSABLE),
     ];
     let variables = [
-        ("ABA_LOCK_SERVER_CACERT", &certificate),
+        ("ABA_LOCK_SERVER_CACERT", &certificate[..]),
         ("ABA_LOCK_SERVER_CERT", &certificate),
         ("ABA_LOCK_SERVER_KEY", &key),
     ];
@@ -84,6 +91,16 @@ fn a_damaged_file_of_certificates_or_keys_is_refused_at_once_with_its_name() {
             machine.lease(&["show", "deploy"]).status(2).out("").err(&message);
         }
     }
+}
+
+#[test]
+fn a_bundle_of_authorities_may_have_some_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    create_files(directory.path());
+    let port = choose_ports(1)[0];
+    let machine = Machine::new(&format!("https://127.0.0.1:{port}"))
+        .with("ABA_LOCK_SERVER_CACERT", directory.path().join("second.pem").to_str().unwrap());
+    machine.lease(&["show", "deploy"]).status(125).out("").err("no lease server answers: ");
 }
 
 #[test]
@@ -110,7 +127,7 @@ fn a_client_key_that_does_not_fit_is_refused_at_once() {
         }
         machine.aba(&["lock", "-w", "deploy", "--", "echo", "ran"]).status(2).out("").err(&message);
         let machine = machine.with("ABA_LOCK_SERVER_CERT", &old).with("ABA_LOCK_SERVER_KEY", path("client.key"));
-        let message = format!("{old} (from ABA_LOCK_SERVER_CERT) has a certificate that is not of version 3\nhint: ");
+        let message = format!("{old} (from ABA_LOCK_SERVER_CERT) {CERTIFICATE_IS_UNUSABLE}\nhint: ");
         machine.lease(&["show", "deploy"]).status(2).out("").err(&message);
     }
 }

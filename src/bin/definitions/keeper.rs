@@ -51,7 +51,10 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
         "ABA_LOCK_SERVER_CACERT",
         "a file with the CA certificates that the server's certificate is checked against, in PEM format",
     ),
-    ("ABA_LOCK_SERVER_CERT, ABA_LOCK_SERVER_KEY", "files with a client certificate and its key, in PEM format"),
+    (
+        "ABA_LOCK_SERVER_CERT, ABA_LOCK_SERVER_KEY",
+        "files with a client certificate and its key, in PEM format and without a passphrase",
+    ),
     (
         "ABA_LOCK_TTL",
         "the time to live of a lease: the lease ends if it is not renewed for this long, such as 30s or 2m [default: 30s]",

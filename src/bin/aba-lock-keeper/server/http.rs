@@ -14,6 +14,7 @@ use crate::settings::Settings;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader};
 use std::time::Duration;
+use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, http};
 
@@ -45,12 +46,14 @@ pub(crate) struct HttpClient {
 
 impl HttpClient {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Fault> {
+        let uses_tls = settings.address.endpoints.iter().any(|endpoint| endpoint.starts_with("https:"));
+        let tls = if uses_tls { tls::build_config(settings)? } else { TlsConfig::default() };
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .user_agent(concat!("aba-lock/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls::build_config(settings)?)
+            .tls_config(tls)
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::default(), EndpointResolver);
         Ok(Self { agent, endpoints: settings.address.endpoints.clone(), current: 0, authorization: None })

@@ -18,8 +18,12 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 pub(crate) fn build_config(settings: &Settings) -> Result<TlsConfig, Fault> {
     let mut config = TlsConfig::builder();
     if let Some(content) = &settings.authorities {
-        let certificates = convert_certificates(&parse_certificates(AUTHORITIES, content)?);
-        config = config.root_certs(RootCerts::Specific(Arc::new(certificates)));
+        let authorities = parse_certificates(AUTHORITIES, content)?;
+        // A bundle may have some of a kind that this library does not support. The client skips them.
+        if RootCertStore::empty().add_parsable_certificates(authorities.iter().cloned()).0 == 0 {
+            return Err(refuse(AUTHORITIES, NO_USABLE_CERTIFICATE));
+        }
+        config = config.root_certs(RootCerts::Specific(Arc::new(convert_certificates(&authorities))));
     }
     if let Some((certificate, key)) = &settings.identity {
         let chain = parse_certificates(CERTIFICATE, certificate)?;
@@ -38,9 +42,6 @@ fn parse_certificates(variable: &str, content: &[u8]) -> Result<Vec<CertificateD
     if found.is_empty() {
         return Err(refuse(variable, if content.is_empty() { EMPTY } else { "contains no certificate" }));
     }
-    if let Some(at) = found.iter().position(|one| RootCertStore::empty().add(one.clone()).is_err()) {
-        return Err(refuse(variable, &format!("cannot be decoded: certificate {} is damaged", at + 1)));
-    }
     Ok(found)
 }
 
@@ -50,8 +51,10 @@ fn convert_certificates(found: &[CertificateDer]) -> Vec<Certificate<'static>> {
 
 /// Checks that the private key can be used, and fits the first certificate of the chain.
 fn check_key(chain: Vec<CertificateDer<'static>>, content: &[u8]) -> Result<(), Fault> {
+    let has_passphrase = content.windows(ENCRYPTED.len()).any(|bytes| bytes == ENCRYPTED);
     let key = PrivateKeyDer::from_pem_slice(content).map_err(|error| match error {
         pem::Error::NoItemsFound if content.is_empty() => refuse(KEY, EMPTY),
+        _ if has_passphrase => refuse(KEY, NO_KEY),
         pem::Error::NoItemsFound => refuse(KEY, NO_KEY),
         error => refuse(KEY, describe_damage(&error)),
     })?;
@@ -61,15 +64,22 @@ fn check_key(chain: Vec<CertificateDer<'static>>, content: &[u8]) -> Result<(), 
             what: format!("the key in {} does not fit the certificate in {}", name_file(KEY), name_file(CERTIFICATE)),
             hint: "set both variables to the files of one certificate".to_owned(),
         }),
-        // `parse_certificates` has decoded it, and accepts older versions.
-        Err(Error::InvalidCertificate(_)) => Err(refuse(CERTIFICATE, "has a certificate that is not of version 3")),
-        Err(_) => Err(refuse(KEY, "cannot be decoded: it has no valid RSA, ECDSA or Ed25519 key")),
+        Err(Error::InvalidCertificate(_)) => Err(refuse(CERTIFICATE, NO_USABLE_CERTIFICATE)),
+        Err(_) => Err(refuse(
+            KEY,
+            "contains a key that cannot be used: it is damaged, or not RSA (2048 to 4096 bits), ECDSA (P-256, P-384) or Ed25519",
+        )),
     }
 }
 
 const EMPTY: &str = "is empty";
 
 const NO_KEY: &str = "contains no private key without a passphrase";
+
+const NO_USABLE_CERTIFICATE: &str = "contains a certificate that cannot be used: it is damaged, or not of X.509 version 3, or has an extension that is not supported";
+
+/// A word in the blocks of keys with a passphrase, of each format.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
 
 /// Describes an error in a PEM file. The text of the error itself can contain bytes of the file.
 fn describe_damage(error: &pem::Error) -> &'static str {

@@ -47,12 +47,14 @@ fn start_driver(profile: &Path) -> Option<(Child, String)> {
         }
         let _ = lines.read_to_string(&mut line);
     });
-    match receiver.recv_timeout(TIMEOUT) {
+    let answer = receiver.recv_timeout(TIMEOUT);
+    if answer.is_err() {
+        let _ = driver.kill();
+        driver.wait().unwrap();
+    }
+    match answer {
         Ok(port) => Some((driver, port)),
-        Err(RecvTimeoutError::Disconnected) => {
-            driver.wait().unwrap();
-            None
-        }
+        Err(RecvTimeoutError::Disconnected) => None,
         Err(RecvTimeoutError::Timeout) => panic!("chromedriver prints its port"),
     }
 }
@@ -65,7 +67,8 @@ impl Browser {
     /// Starts a browser with a light screen of 1,280 x 800 pixels.
     pub(crate) fn start() -> Self {
         let profile = Rc::new(tempfile::tempdir().unwrap());
-        let (driver, port) = (0..10).find_map(|_| start_driver(profile.path())).expect("chromedriver starts");
+        let (driver, port) =
+            (0..10).find_map(|_| start_driver(profile.path())).expect("chromedriver ends before it listens, ten times");
         let mut browser = Self {
             driver,
             address: format!("127.0.0.1:{port}"),

@@ -134,7 +134,7 @@ test: build builtin man ## Run all tests, or T=NAME those with NAME in their nam
 	@ABA_LOCK_BIN="$(CURDIR)/$(OUT)/aba-lock" BUILTIN_FILE="$(CURDIR)/$(BUILTIN_FILE)" tests/run
 else
 # The debug build of the helper is enough for some tests, and needs no link-time optimization.
-test: need-cargo
+test: need-cargo man
 	@tests/tools install test
 	@$(CARGO) build --locked --quiet -p aba-lock -p aba-lock-builtin
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run one "$(T)"

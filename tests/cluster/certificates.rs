@@ -4,7 +4,6 @@ use crate::etcd::choose_ports;
 use crate::machine::Machine;
 use crate::process::run_to_end;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 /// A certificate of X.509 version 1. Not every version of openssl(1) makes one.
@@ -23,9 +22,14 @@ const CERTIFICATE_IS_UNUSABLE: &str = "contains a certificate that cannot be use
 
 const KEY_IS_UNUSABLE: &str = "contains a key that cannot be used: it is damaged, or not RSA (2048 to 4096 bits), ECDSA (P-256, P-384) or Ed25519";
 
-/// Creates `client.pem` and `client.key`, `other.pem` and `other.key`, and files with damaged copies of them.
-fn create_files(directory: &Path) {
-    let script = "set -e; cd \"$1\"; umask 077
+/// A directory with files of certificates and keys.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    /// Creates `client.pem` and `client.key`, `other.pem` and `other.key`, and files with damaged copies of them.
+    fn create() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "set -e; cd \"$1\"; umask 077
         for name in client other; do
             openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=$name -keyout $name.key -out $name.pem
             # Only the first line of the Base64 text, so the block can be decoded, but not what it contains.
@@ -42,15 +46,19 @@ fn create_files(directory: &Path) {
         openssl pkcs8 -topk8 -in client.key -passout pass:word -out passphrase.key
         openssl ec -in client.key -aes256 -passout pass:word -out traditional.key
         openssl ecparam -name secp521r1 -genkey -noout -out curve.key";
-    fs::write(directory.join("old.pem"), VERSION_1).unwrap();
-    run_to_end(Command::new("bash").args(["-c", script, "bash"]).arg(directory)).status(0);
+        fs::write(directory.path().join("old.pem"), VERSION_1).unwrap();
+        run_to_end(Command::new("bash").args(["-c", script, "bash"]).arg(directory.path())).status(0);
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
 }
 
 #[test]
 fn a_damaged_file_of_certificates_or_keys_is_refused_at_once_with_its_name() {
-    let directory = tempfile::tempdir().unwrap();
-    create_files(directory.path());
-    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let files = Files::create();
     // No process listens at this port.
     let port = choose_ports(1)[0];
     let certificate = [
@@ -79,15 +87,15 @@ fn a_damaged_file_of_certificates_or_keys_is_refused_at_once_with_its_name() {
         ("ABA_LOCK_SERVER_CERT", &certificate),
         ("ABA_LOCK_SERVER_KEY", &key),
     ];
-    for (variable, files) in variables {
-        for (file, cause) in files {
+    for (variable, damaged) in variables {
+        for (file, cause) in damaged {
             // The last of two values of a variable counts.
             let machine = Machine::new(&format!("https://127.0.0.1:{port}"))
-                .with("ABA_LOCK_SERVER_CERT", path("client.pem"))
-                .with("ABA_LOCK_SERVER_KEY", path("client.key"))
-                .with(variable, path(file));
+                .with("ABA_LOCK_SERVER_CERT", files.path("client.pem"))
+                .with("ABA_LOCK_SERVER_KEY", files.path("client.key"))
+                .with(variable, files.path(file));
             let message =
-                format!("{} (from {variable}) {cause}\nhint: use a complete file in PEM format\n", path(file));
+                format!("{} (from {variable}) {cause}\nhint: use a complete file in PEM format\n", files.path(file));
             machine.lease(&["show", "deploy"]).status(2).out("").err(&message);
         }
     }
@@ -95,21 +103,18 @@ fn a_damaged_file_of_certificates_or_keys_is_refused_at_once_with_its_name() {
 
 #[test]
 fn a_bundle_of_authorities_may_have_some_that_cannot_be_used() {
-    let directory = tempfile::tempdir().unwrap();
-    create_files(directory.path());
+    let files = Files::create();
     let port = choose_ports(1)[0];
-    let machine = Machine::new(&format!("https://127.0.0.1:{port}"))
-        .with("ABA_LOCK_SERVER_CACERT", directory.path().join("second.pem").to_str().unwrap());
+    let machine =
+        Machine::new(&format!("https://127.0.0.1:{port}")).with("ABA_LOCK_SERVER_CACERT", files.path("second.pem"));
     machine.lease(&["show", "deploy"]).status(125).out("").err("no lease server answers: ");
 }
 
 #[test]
 fn a_client_key_that_does_not_fit_is_refused_at_once() {
-    let directory = tempfile::tempdir().unwrap();
-    create_files(directory.path());
-    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let files = Files::create();
     let port = choose_ports(1)[0];
-    let (certificate, key, old) = (path("client.pem"), path("other.key"), path("old.pem"));
+    let (certificate, key, old) = (files.path("client.pem"), files.path("other.key"), files.path("old.pem"));
     for scheme in ["https", "etcds"] {
         let machine = Machine::new(&format!("{scheme}://127.0.0.1:{port}"))
             .with("ABA_LOCK_SERVER_CERT", &certificate)
@@ -126,9 +131,22 @@ fn a_client_key_that_does_not_fit_is_refused_at_once() {
             machine.lease(args).status(2).out("").err(&message);
         }
         machine.aba(&["lock", "-w", "deploy", "--", "echo", "ran"]).status(2).out("").err(&message);
-        let machine = machine.with("ABA_LOCK_SERVER_CERT", &old).with("ABA_LOCK_SERVER_KEY", path("client.key"));
+        let machine = machine.with("ABA_LOCK_SERVER_CERT", &old).with("ABA_LOCK_SERVER_KEY", files.path("client.key"));
         let message = format!("{old} (from ABA_LOCK_SERVER_CERT) {CERTIFICATE_IS_UNUSABLE}\nhint: ");
         machine.lease(&["show", "deploy"]).status(2).out("").err(&message);
+    }
+}
+
+#[test]
+fn a_server_without_tls_can_be_used_whatever_the_files_contain() {
+    let files = Files::create();
+    let port = choose_ports(1)[0];
+    for scheme in ["http", "etcd"] {
+        let machine = Machine::new(&format!("{scheme}://127.0.0.1:{port}"))
+            .with("ABA_LOCK_SERVER_CACERT", files.path("cut-client.pem"))
+            .with("ABA_LOCK_SERVER_CERT", files.path("client.pem"))
+            .with("ABA_LOCK_SERVER_KEY", files.path("other.key"));
+        machine.lease(&["show", "deploy"]).status(125).out("").err("no lease server answers: ");
     }
 }
 

@@ -54,8 +54,7 @@ fn check_key(chain: Vec<CertificateDer<'static>>, content: &[u8]) -> Result<(), 
     let has_passphrase = content.windows(ENCRYPTED.len()).any(|bytes| bytes == ENCRYPTED);
     let key = PrivateKeyDer::from_pem_slice(content).map_err(|error| match error {
         pem::Error::NoItemsFound if content.is_empty() => refuse(KEY, EMPTY),
-        _ if has_passphrase => refuse(KEY, NO_KEY),
-        pem::Error::NoItemsFound => refuse(KEY, NO_KEY),
+        error if has_passphrase || matches!(error, pem::Error::NoItemsFound) => refuse(KEY, NO_KEY),
         error => refuse(KEY, describe_damage(&error)),
     })?;
     match CertifiedKey::from_der(chain, key, &default_provider()) {

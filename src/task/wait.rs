@@ -90,10 +90,13 @@ impl Task<'_> {
             return Err(self.nothing_to_run_error());
         }
         let (guard, was_shown) = self.wait_for_lock(request, deadline, observer)?;
-        // A run of the helper replaces the file of the outcome. If the file is the same, each validation since the first look was killed,
-        // or that look found the outcome of a run that was about to end.
+        // A run that has begun during the wait has noted its end, unless it was killed. Without such a run, a validation that was seen
+        // counts if it has replaced the outcome: otherwise it was killed, or was the end of the run that wrote this outcome.
         let is_replaced = || self.look().outcome.map(|now| now.inode) != first.outcome.map(|earlier| earlier.inode);
-        let is_new = || is_replaced() && (is_validating || before != Some(record::read(&guard.lock).token()));
+        let is_new = || {
+            let has_begun = before != Some(record::read(&guard.lock).token());
+            if has_begun { RunEnd::read_from(&guard.lock).is_some() } else { is_validating && is_replaced() }
+        };
         let result = match guard.read_result()? {
             Some(run)
                 if run.state() == TaskState::Succeeded && request.validate && !is_foreign_validating && !is_new() =>

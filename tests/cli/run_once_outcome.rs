@@ -99,26 +99,35 @@ fn the_lock_is_held_from_the_probe_to_the_end_of_a_validation() {
 
 #[test]
 fn a_wait_validates_an_outcome_whose_validation_was_killed() {
-    // The second wait begins before the validation, or during it.
-    for is_early in [true, false] {
+    // The second wait begins during the first run, after it, or during the validation.
+    for moment in ["run", "pause", "validation"] {
         let scene = Scene::new();
         let gate = scene.gate("gate");
-        gate.open();
-        scene.once(with_command(&["-qwi", "a"], &gate.task(0))).out("begun").run();
         let statuses = scene.path("statuses");
         let script = format!("\"$HELPER\" run-once -qwi a --validate; echo $? >>'{}'", statuses.display());
-        let holder = hold_lock(&scene, "a");
+        let read_pid = || fs::read_to_string(scene.task_file("a", "pid")).ok()?.trim().parse::<u32>().ok();
+        scene.once(with_command(&["-i", "a"], &gate.task(0))).run();
+        wait_until("it runs", || read_pid().is_some());
+        let first_run = read_pid();
+        let mut holder = None;
+        if moment != "run" {
+            gate.open();
+            wait_until("it has ended", || read_pid().is_none());
+            holder = Some(hold_lock(&scene, "a"));
+        }
         let mut waits = vec![scene.bash(&script).start()];
-        if is_early {
+        if moment != "validation" {
             waits.push(scene.bash(&script).start());
         }
         scene.wait_for_task_waiters("a", waits.len());
-        holder.release();
-        let read_pid = || fs::read_to_string(scene.task_file("a", "pid")).ok()?.trim().parse().ok();
-        wait_until("it is being validated", || read_pid().is_some());
-        let command: u32 = read_pid().unwrap();
+        match holder {
+            Some(holder) => drop(holder.release()),
+            None => gate.open(),
+        }
+        wait_until("it is being validated", || read_pid().is_some_and(|pid| Some(pid) != first_run));
+        let command = read_pid().unwrap();
         let supervisor = find_parent_pid(command).unwrap();
-        if !is_early {
+        if moment == "validation" {
             waits.push(scene.bash(&script).start());
         }
         scene.wait_for_task_waiters("a", 1);
@@ -128,8 +137,8 @@ fn a_wait_validates_an_outcome_whose_validation_was_killed() {
         finish_all(waits);
         let mut statuses: Vec<_> = fs::read_to_string(&statuses).unwrap().lines().map(str::to_owned).collect();
         statuses.sort();
-        assert_eq!(statuses, ["0", "137"]);
-        assert_eq!(scene.task_text("a", "history").matches("VALIDATE rc=0").count(), 1);
+        assert_eq!(statuses, ["0", "137"], "{moment}");
+        assert_eq!(scene.task_text("a", "history").matches("VALIDATE rc=0").count(), 1, "{moment}");
     }
 }
 

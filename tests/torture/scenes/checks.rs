@@ -23,6 +23,11 @@ pub(super) fn was_killed(outcome: &Outcome) -> bool {
     outcome.status == 137
 }
 
+/// Returns the status of the next wait for a task with this recorded outcome. A command that could not be run counts as an outcome, too.
+pub(super) fn expect_task_status(outcome: Option<&str>) -> &str {
+    outcome.map(str::trim).filter(|outcome| ["125", "126", "127"].contains(outcome)).unwrap_or("0")
+}
+
 /// Locks the file now, and returns a function that unlocks it.
 pub(super) fn lock_until_called(file: &Path) -> impl FnOnce() + 'static + use<> {
     let file = place::create_and_lock(file);

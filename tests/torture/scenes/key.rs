@@ -1,6 +1,6 @@
 //! The scenes of `--key`. A text is the same lock for all calls, and what the messages and the record say of it is the text or nothing.
 
-use super::checks::{call_next, must, was_killed};
+use super::checks::{call_next, expect_task_status, must, was_killed};
 use crate::driver::{Call, Outcome};
 use crate::place::{Place, becomes_free, is_free};
 use crate::scene::{Scene, Verdict};
@@ -113,8 +113,11 @@ fn run_once(place: &Place) -> Call {
 fn judge_task(place: &Place, outcome: &Outcome) -> Verdict {
     let runs = || place.read("log").lines().filter(|line| line.starts_with("begun")).count();
     must(outcome.status != 0 || runs() == 1, format!("status 0, and it ran {} times", runs()))?;
+    let tasks = place.list_names("locks/runner");
+    let recorded = tasks.first().map(|task| place.read(&format!("locks/runner/{task}/exit")));
+    let expected = expect_task_status(recorded.as_deref());
     let said = place.run_helper(call_task(place));
-    must(said.status == 0 && said.err.is_empty(), format!("the next call ended so: {said:?}"))?;
+    must(said.status.to_string() == expected && said.err.is_empty(), format!("the next call ended so: {said:?}"))?;
     must(!place.read("log").contains("another run"), "it ran at the same time as another run")?;
     must(runs() <= 2 && (outcome.hit.is_some() || runs() == 1), format!("it ran {} times", runs()))?;
     must(place.list_names("locks/runner").len() == 1, "one text has two tasks")

@@ -1,7 +1,7 @@
 //! The scenes of `run-once`. After each call, a task that succeeded is not run again, at most one run of a task exists at a time, and
 //! the next call returns the outcome.
 
-use super::checks::must;
+use super::checks::{expect_task_status, must};
 use crate::driver::{Call, Outcome};
 use crate::environment;
 use crate::place::{Place, becomes_free};
@@ -62,7 +62,7 @@ fn killed_among_strangers(place: &Place) -> Call {
 fn judge_strangers(place: &Place, outcome: &Outcome) -> Verdict {
     must(place.read("strangers").is_empty(), place.read("strangers"))?;
     must(outcome.hit.is_some() || outcome.status == 0, "the interrupted task could not be run again")?;
-    judge_next(place, expect_status(read_outcome(place).as_deref()))?;
+    judge_next(place, expect_task_status(read_outcome(place).as_deref()))?;
     must(count_runs(place) <= 2, format!("it ran {} times", count_runs(place)))
 }
 
@@ -111,14 +111,9 @@ fn read_outcome(place: &Place) -> Option<String> {
     (!text.is_empty()).then(|| text.trim().to_owned())
 }
 
-/// Returns the status of the next wait. A command that could not be run counts as an outcome, too.
-fn expect_status(outcome: Option<&str>) -> &str {
-    outcome.filter(|outcome| ["125", "126", "127"].contains(outcome)).unwrap_or("0")
-}
-
 fn judge(place: &Place, outcome: &Outcome) -> Verdict {
     let (before, recorded) = (count_runs(place), read_outcome(place));
-    judge_next(place, expect_status(recorded.as_deref()))?;
+    judge_next(place, expect_task_status(recorded.as_deref()))?;
     let all = count_runs(place);
     // If the helper reported success, or recorded it in the file, then the task must not run a second time.
     let succeeded = outcome.status == 0 && before > 0 && recorded.as_deref() == Some("0");

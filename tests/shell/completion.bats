@@ -8,13 +8,22 @@
 load helper
 
 teardown() {
-    terminal kill-server 2>/dev/null || true
+    close_shell
     shared_teardown
 }
 
 # Runs a command of tmux, with a server for this test alone.
 terminal() {
     TMUX_TMPDIR=${BATS_RUN_TMPDIR} tmux -L "aba-$$-${BATS_TEST_NUMBER}" -f /dev/null "$@" 3>&- 4>&-
+}
+
+# Ends the opened shell and its server. A server that is about to end would accept the next command, and drop it.
+close_shell() {
+    local server
+    if server=$(terminal display-message -p '#{pid}' 2>/dev/null); then
+        terminal kill-server 2>/dev/null || true
+        until_true has_ended "${server}"
+    fi
 }
 
 # Usage: open_shell bash|zsh|fish [LINE]...
@@ -222,7 +231,7 @@ is_silent_when_nothing_is_there() {
     completes 'aba-lock lock zz' 'aba-lock lock zz'
     completes 'aba-lock status zz' 'aba-lock status zz'
     [[ ! -e ${ABA_LOCK_DIR} ]]
-    terminal kill-server
+    close_shell
     PATH=${SYSTEM_PATH} ABA_LOCK_BIN=aba-lock open_shell "$@"
     completes 'aba-lock lock zz' 'aba-lock lock zz'
     completes 'aba-lock sta' 'aba-lock sta'
@@ -419,7 +428,7 @@ make_tasks() {
 @test "run_once is completed without the library, and prints nothing without a helper" {
     open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
     completes 'run_once --mess' 'run_once --message '
-    terminal kill-server
+    close_shell
     PATH=${SYSTEM_PATH} ABA_LOCK_BIN=aba-lock open_shell bash 'source "${PROJECT}/shell/run_once.bash"'
     completes 'run_once --mess' 'run_once --mess'
 }

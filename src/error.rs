@@ -70,7 +70,8 @@ impl Error {
     /// The next step for the user, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        if let Some(hint) = self.path_in_root().and_then(store::hint_about) {
+        let hint_about = |path| store::hint_about_mode(path).or_else(|| store::hint_about(path));
+        if let Some(hint) = self.path_in_root().and_then(hint_about) {
             return Some(hint);
         }
         match self {

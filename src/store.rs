@@ -3,6 +3,7 @@
 
 pub mod creation;
 pub mod error;
+mod file_mode;
 pub mod scope;
 mod trust;
 
@@ -16,6 +17,7 @@ use crate::os::proc::process;
 use crate::os::{self, AccessList};
 use creation::DirectoryUsers;
 use error::StoreError;
+pub use file_mode::hint_about_mode;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};

@@ -84,7 +84,9 @@ impl FileError {
     pub fn path_in_root(&self) -> Option<&Path> {
         match self {
             Self::Lock(error) => error.path_in_root(),
-            Self::NoFile { label, .. } => Some(Path::new(label)),
+            Self::NoFile { label, .. } | Self::Update { what: "open the lock file", label, .. } => {
+                Some(Path::new(label))
+            }
             _ => None,
         }
     }

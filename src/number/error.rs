@@ -173,7 +173,7 @@ impl NumberError {
             Self::Store(error) => error.path_in_root(),
             Self::Lock(error) => error.path_in_root(),
             Self::File(error) => error.path_in_root(),
-            Self::Read { path, .. } => Some(path),
+            Self::Read { path, .. } | Self::Denied { path, .. } | Self::Dotenv { path, .. } => Some(path),
             _ => None,
         }
     }

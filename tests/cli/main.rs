@@ -62,6 +62,7 @@ mod metrics;
 mod misuse;
 mod namespace;
 mod no_deadlock;
+mod own_mode;
 mod pid_file;
 mod plain_parser;
 mod priority;

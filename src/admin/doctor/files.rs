@@ -8,7 +8,7 @@ use crate::lock::holders::{self, Availability, Belief, FileLease, LockState};
 use crate::lock::open;
 use crate::os::proc::process;
 use crate::os::{self, Right, word_for};
-use crate::store::{Store, TaskRoot};
+use crate::store::{self, Store, TaskRoot};
 use crate::task::Task;
 use crate::task::state::TaskState;
 use std::fmt;
@@ -92,9 +92,9 @@ fn find_unusable(target: &Target) -> Option<Finding> {
     let me = process::user_name(os::user_id());
     let file = quote_path(path);
     Some(Finding::wrong(LOCKS, format!("cannot open {name}: {} (owner: {owner})", format_io_error(&error))).hint(
-        format!(
+        store::hint_about_mode(path).unwrap_or_else(|| format!(
             "to share this lock, run as user {owner}: `chmod a+rw {file}`; to get it back, as root: `chown {me} {file}`"
-        ),
+        )),
     ))
 }
 

@@ -13,6 +13,7 @@ use crate::lock::holders::LeasedFile;
 use crate::os::proc::process;
 use crate::os::replace::parent_directory;
 use crate::os::{self, Mode, Right};
+use crate::store;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -117,6 +118,9 @@ pub(super) fn find_remedy(log: &Path, error: &io::Error, option: &str) -> Option
     }
     if let Some(leased) = LeasedFile::find_in(error) {
         return Some(leased.hint());
+    }
+    if let Some(hint) = store::hint_about_mode(log) {
+        return Some(hint);
     }
     let is_foreign = |data: &Metadata| !data.is_file() || check_trusted(data.clone(), log).is_err();
     if let Some(data) = fs::symlink_metadata(log).ok().filter(is_foreign) {

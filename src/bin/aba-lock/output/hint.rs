@@ -10,7 +10,7 @@ use aba_lock::lock::holders::{
 };
 use aba_lock::os::proc::process;
 use aba_lock::os::{self, Mode};
-use aba_lock::store::TaskRoot;
+use aba_lock::store::{self, TaskRoot};
 use aba_lock::task::Task;
 use std::path::{Path, PathBuf};
 
@@ -195,7 +195,9 @@ pub(crate) fn hint_for_state(target: &Target, state: &LockState) -> Option<Strin
                 .to_owned()
         }
         (None, None) if state.planted.is_some() => state.planted.as_ref()?.hint(),
-        (None, None) if state.denied.is_some() => state.denied.as_ref()?.hint()?,
+        (None, None) if state.denied.is_some() => {
+            store::hint_about_mode(&target.path).or_else(|| state.denied.as_ref()?.hint())?
+        }
         (None, None) if state.lease.is_some() => hint_for_lease(state.lease.as_ref()?),
         (None, None) if !state.removed.is_empty() => {
             "a process removed the file while it was locked, so a second process can hold the lock now; remove lock files only with `aba-lock clean`".to_owned()

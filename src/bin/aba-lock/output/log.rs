@@ -8,6 +8,7 @@ use aba_lock::lock::error::PlantedNames;
 use aba_lock::lock::events::{LogProblem, SwitchedLog, enable_command, switch_command};
 use aba_lock::lock::history::{EndCause, Ending, Killer, PastHolding, PastOutcome, PastWait, RemainingHolder};
 use aba_lock::lock::holders::LeasedFile;
+use aba_lock::store::hint_about_mode;
 use aba_lock::store::scope::find_scope_of_file;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -125,10 +126,10 @@ pub(crate) fn print_switched(switched: &SwitchedLog, on: bool) {
         let text = format!("cannot turn logging {what} for {}{more}: {}", file.display(), format_io_error(error));
         let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
         let hint = is_refused.then(|| format!("run as root: `{}`", switch_command(&switched.log, on)));
-        let again =
-            |leased: &LeasedFile| format!("{}; then run `{}`", leased.hint(), switch_command(&switched.log, on));
+        let again = |hint: String| format!("{hint}; then run `{}`", switch_command(&switched.log, on));
+        let first = LeasedFile::find_in(error).map(LeasedFile::hint).or_else(|| hint_about_mode(file)).map(again);
         let planted = PlantedNames::find_in(error).map(PlantedNames::hint);
-        print_message(&text, LeasedFile::find_in(error).map(again).or(planted).or(hint).as_deref());
+        print_message(&text, first.or(planted).or(hint).as_deref());
     }
 }
 

@@ -91,3 +91,28 @@ fn status_doctor_and_log_give_the_command_that_makes_a_lock_file_accessible() {
     let call = scene.unprivileged().args(["log", "--enable"]).status(125).out("events are logged");
     call.err("cannot turn logging on for ").err(format!("\nhint: {hint}; then run `")).run();
 }
+
+#[test]
+fn status_says_that_a_directory_cannot_be_opened_but_knows_its_holder() {
+    let scene = scene_of_user();
+    let directory = scene.root().join("d");
+    let named = directory.to_str().unwrap().to_owned();
+    let status = || scene.unprivileged().args(["status", "--file", &named]);
+    let status_json = || scene.unprivileged().args(["status", "--json", "--file", &named]);
+    let problem = "its lock file cannot be opened: Permission denied";
+    set_mode(&directory, 0);
+    let call = status().status(1).out(": free\n").out(format!("  problem: {problem}\n"));
+    call.out(format!("  hint: the mode of {named} denies this to its owner: `chmod u+rwx {named}`\n")).run();
+    let said = status_json().status(1).out("{").run().out;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((said["state"].as_str(), said["problem"].as_str()), (Some("free"), Some(problem)));
+    // A directory that can be read, but not searched, can be locked.
+    set_mode(&directory, 0o400);
+    let said = status().status(1).out(": free\n").run().out;
+    assert!(!said.contains("problem"), "{said}");
+    let holder = scene.flock_holder(&directory);
+    set_mode(&directory, 0);
+    status().out(": held, exclusive\n").out(format!("  problem: {problem}\n")).run();
+    holder.release();
+    set_mode(&directory, 0o700);
+}

@@ -99,7 +99,7 @@ fn observe(target: &Target, data: Option<&Metadata>) -> LockState {
     let planted = data.and_then(|data| open::find_planted_names(target, data.nlink()));
     state.planted = planted.map(Box::new);
     // The record of a file that cannot be opened is not known.
-    if state.record.is_none() && data.is_some_and(Metadata::is_file) {
+    if state.record.is_none() && data.is_some() {
         state.denied = open::find_denial(&target.path).map(Box::new);
     }
     state.promised = promise::find_promised_run(&target.path, state.availability() == Availability::Free);

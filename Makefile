@@ -72,8 +72,15 @@ replace_directory = $(if $(word 2,$(1)),,--remap-path-prefix=$(1)=$(2))
 REMAP = $(call replace_directory,$(or $(CARGO_HOME),$(HOME)/.cargo),/cargo) $(call replace_directory,$(CURDIR),/build) \
         $(call replace_directory,$(SYSROOT)/lib/rustlib/src/rust,/rustc/$(shell rustc -vV | sed -n 's/^commit-hash: //p'))
 
-# A debug build has the flags that the tests have, so that it compiles no library a second time.
-REMAP_FLAGS = $(if $(filter dev,$(1)),,RUSTFLAGS="$(REMAP) $(RUSTFLAGS)")
+# Lints, tests and debug builds choose the same packages and features, because others would be compiled in addition. A test among the
+# targets adds the features that only tests choose.
+PACKAGES := --workspace --all-features
+DEBUG    := $(PACKAGES) --test users
+
+# Usage: $(call cargo_build,PROFILE,PACKAGE,TARGET)
+#
+# A debug build also has the flags that the tests have.
+cargo_build = $(if $(filter dev,$(1)),,RUSTFLAGS="$(REMAP) $(RUSTFLAGS)") $(CARGO) build --locked --quiet --profile $(1) $(if $(filter dev,$(1)),$(DEBUG) $(3),-p $(2))
 
 SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report/run tests/report/scenes tests/report/steps tests/report/portable tests/report/aarch64 tests/demo \
                dist/install.sh dist/check-release dist/package dist/test dist/test-crate dist/test-recipes dist/test-rust $(wildcard dist/debian/*.p*) \
@@ -110,13 +117,13 @@ build: need-target ## Build the helper: static, stripped [HELPER_TARGET=x86_64-u
 	RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HELPER_TARGET) --bin aba-lock
 
 service: need-cargo ## Build the lock service (`make install WITH_SERVICE=yes` installs it)
-	$(call REMAP_FLAGS,$(SERVICE_PROFILE)) $(CARGO) build --locked --quiet --profile $(SERVICE_PROFILE) -p aba-lockd
+	$(call cargo_build,$(SERVICE_PROFILE),aba-lockd,--bin aba-lockd)
 
 keeper: need-cargo ## Build the keeper of leases (`make install WITH_SERVICE=yes` installs it)
-	$(call REMAP_FLAGS,$(KEEPER_PROFILE)) $(CARGO) build --locked --quiet --profile $(KEEPER_PROFILE) -p aba-lock-keeper
+	$(call cargo_build,$(KEEPER_PROFILE),aba-lock-keeper,--bin aba-lock-keeper)
 
 builtin: need-cargo ## Build the builtin for bash (`make install WITH_BUILTIN=yes` installs it)
-	$(call REMAP_FLAGS,$(BUILTIN_PROFILE)) $(CARGO) build --locked --quiet --profile $(BUILTIN_PROFILE) -p aba-lock-builtin
+	$(call cargo_build,$(BUILTIN_PROFILE),aba-lock-builtin,--lib)
 
 order: need-target ## Note anew which functions each call runs, for the linker (needs valgrind)
 	CARGO_PROFILE_RELEASE_STRIP=debuginfo RUSTFLAGS="$(STATIC) $(RUSTFLAGS)" $(CARGO) build --release --locked --quiet --target $(HELPER_TARGET) \
@@ -136,7 +143,7 @@ else
 # The debug build of the helper is enough for some tests, and needs no link-time optimization.
 test: need-cargo man
 	@tests/tools install test
-	@$(CARGO) build --locked --quiet -p aba-lock -p aba-lock-builtin
+	@$(CARGO) build --locked --quiet $(DEBUG) --lib --bin aba-lock
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run one "$(T)"
 endif
 
@@ -162,14 +169,14 @@ test-aarch64: need-cargo ## Run the scenes of test-report and tests/cli with the
 	@CARGO="$(CARGO)" tests/report/aarch64 $(T)
 
 test-root: need-cargo ## Run the tests with several users, as root
-	@$(CARGO) build --locked --quiet -p aba-lock -p aba-lock-builtin
+	@$(CARGO) build --locked --quiet $(DEBUG) --lib --bin aba-lock
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run root
 
 lint: need-target man ## Check formatting, lints, docs, shell scripts and man pages
 	@tests/tools install lint
 	$(CARGO) fmt --all --check
 	rustfmt --check $(FUZZ_TARGETS)
-	$(CARGO) clippy --locked --quiet --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --quiet $(PACKAGES) --all-targets -- -D warnings
 	@# The helper is shipped with musl, where some types of the C library differ.
 	$(CARGO) check --locked --quiet --lib --bin aba-lock --target $(HELPER_TARGET)
 	@# Much code is only used on Linux.
@@ -179,10 +186,9 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	done
 	@# The licences of all crates that the programs use, and where the crates come from: .deny.toml
 	deny=$$(tests/tools deny) && "$$deny" --log-level error --locked --workspace --config .deny.toml check licenses bans sources
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items --lib
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items -p aba-lockd -p aba-lock-keeper -p aba-lock-protocol -p aba-lock-builtin
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --quiet --no-deps --document-private-items $(PACKAGES) --lib --bin aba-lockd --bin aba-lock-keeper
 	@# Layers, import cycles, names, lengths of files, and the language of comments.
-	$(CARGO) test --locked --quiet -p aba-lock-source
+	$(CARGO) test --locked --quiet $(PACKAGES) --test source
 	shellcheck -o all -x $(filter-out %.bats,$(SHELL_FILES))
 	@# Tests write scripts in quotes, and pass several options in one variable.
 	shellcheck -x -e SC2016,SC2086,SC2097,SC2098,SC2209 $(filter %.bats,$(SHELL_FILES))
@@ -205,7 +211,7 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	! for page in $(MAN)/man*/*; do groff -mandoc -ww -z -Tutf8 "$$page" 2>&1; done | grep .
 
 messages: need-cargo ## Write the catalogue of all messages into tests/messages
-	WRITE_MESSAGES=yes $(CARGO) test --locked --quiet -p aba-lock-source -- catalogue
+	WRITE_MESSAGES=yes $(CARGO) test --locked --quiet $(PACKAGES) --test source -- catalogue
 
 counts: build ## Note anew how many instructions the main calls take, with which `make test` compares (needs valgrind)
 	tests/counts/run $(OUT)/aba-lock write

@@ -82,6 +82,11 @@ DEBUG    := $(PACKAGES) --test users
 # A debug build also has the flags that the tests have.
 cargo_build = $(if $(filter dev,$(1)),,RUSTFLAGS="$(REMAP) $(RUSTFLAGS)") $(CARGO) build --locked --quiet --profile $(1) $(if $(filter dev,$(1)),$(DEBUG) $(3),-p $(2))
 
+# `build`, if the helper is built in this call, too. Then it writes the man pages, if it is for this system, and no debug build is
+# necessary. With CARGO=true, the pages are there.
+BUILT := $(if $(T),,$(if $(filter all build install test,$(or $(MAKECMDGOALS),all)),build))
+MAN_WRITER = $(if $(and $(BUILT),$(filter-out true,$(CARGO)),$(filter $(HOST:-gnu=)%,$(HELPER_TARGET))),$(OUT)/aba-lock,$(CARGO) run --locked --quiet --bin aba-lock --)
+
 SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report/run tests/report/scenes tests/report/steps tests/report/portable tests/report/aarch64 tests/demo \
                dist/install.sh dist/check-release dist/package dist/test dist/test-crate dist/test-recipes dist/test-rust $(wildcard dist/debian/*.p*) \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
@@ -108,7 +113,7 @@ endif
 install: builtin
 endif
 
-.PHONY: all build service keeper builtin man test quick test-shell test-report test-portable test-aarch64 test-root lint messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo record \
+.PHONY: all build service keeper builtin man test quick test-shell test-report test-portable test-aarch64 test-root lint lint-tools lint-sources lint-man messages counts format fuzz bench bench-cluster bench-service torture torture-cluster order demo record \
         install uninstall dist test-dist clean help
 
 all: build man ## Build the helper and the man pages
@@ -130,10 +135,10 @@ order: need-target ## Note anew which functions each call runs, for the linker (
 		--target-dir target/order --bin aba-lock
 	src/bin/aba-lock/link/note-order target/order/$(HELPER_TARGET)/release/aba-lock
 
-man: need-cargo ## Write the man pages into target/man
+man: need-cargo $(BUILT) ## Write the man pages into target/man
 	@# `make dist` and the tests install with CARGO=true what is built already.
 	@$(if $(filter true,$(CARGO)),,rm -rf $(MAN))
-	$(CARGO) run --locked --quiet --bin aba-lock -- man --write $(MAN)
+	$(MAN_WRITER) man --write $(MAN)
 
 ifeq (,$(T))
 test: build builtin man ## Run all tests, or T=NAME those with NAME in their names; fetches the tools that they need, or says which are missing
@@ -172,13 +177,17 @@ test-root: need-cargo ## Run the tests with several users, as root
 	@$(CARGO) build --locked --quiet $(DEBUG) --lib --bin aba-lock
 	@ABA_LOCK_BIN="$(CURDIR)/target/debug/aba-lock" tests/run root
 
-lint: need-target man ## Check formatting, lints, docs, shell scripts and man pages
+lint: lint-sources lint-man ## Check formatting, lints, docs, shell scripts and man pages
+
+lint-tools:
 	@tests/tools install lint
+
+lint-sources: need-target lint-tools
 	$(CARGO) fmt --all --check
 	rustfmt --check $(FUZZ_TARGETS)
 	$(CARGO) clippy --locked --quiet $(PACKAGES) --all-targets -- -D warnings
-	@# The helper is shipped with musl, where some types of the C library differ.
-	$(CARGO) check --locked --quiet --lib --bin aba-lock --target $(HELPER_TARGET)
+	@# The helper is shipped with musl, where some types of the C library differ. `make build` finds that, too.
+	$(if $(BUILT),,$(CARGO) check --locked --quiet --lib --bin aba-lock --target $(HELPER_TARGET))
 	@# Much code is only used on Linux.
 	for target in $$(tests/tools ports); do \
 		RUSTFLAGS="-D warnings -A dead_code -A unfulfilled_lint_expectations" \
@@ -206,6 +215,8 @@ lint: need-target man ## Check formatting, lints, docs, shell scripts and man pa
 	! grep -nE '^[[:space:]]*([*?-]|'"''"')[^$$(]*\[(!|\[:|.-)[^$$(]*\)' $(SOURCED_FILES)
 	! grep -nE '(==|!=) [^ ]*\[(!|\[:|.-)' shell/aba-lock.bash shell/run_once.bash
 	! grep -n 'builtin read ' $(SOURCED_FILES) | grep -vE 'IFS=[^;]* builtin read|read -r -t 0'
+
+lint-man: man lint-tools
 	mandoc -T lint -W warning $(MAN)/man*/*
 	@# Its exit status is 0 in spite of warnings.
 	! for page in $(MAN)/man*/*; do groff -mandoc -ww -z -Tutf8 "$$page" 2>&1; done | grep .

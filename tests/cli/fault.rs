@@ -153,15 +153,30 @@ fn an_unreadable_lock_file_of_another_user_is_reported_with_its_owner() {
     let scene = Scene::new();
     scene.make_root();
     set_mode(scene.root(), 0o1777);
-    // A file without permissions. If the tests run as root, it is a private file of root, which another user tries to open.
+    // A file without permissions. If the tests run as root, it is a file of root, which another user tries to open.
     let root = is_root();
     fs::write(scene.lock_file("a"), "").unwrap();
-    set_mode(scene.lock_file("a"), if root { 0o600 } else { 0 });
+    set_mode(scene.lock_file("a"), 0);
     let call = scene.unprivileged().args(["lock", "a", "--", "true"]).status(125).err("cannot open lock file ");
     let said = call.err("Permission denied").run();
     assert_eq!(said.err.contains("(owner: root)"), root, "{}", said.err);
-    let remedy = if root { "hint: to share this lock, run as user root: `chmod a+rw " } else { "hint: " };
+    let remedy = if root { "hint: to share this lock, run as user root: `chmod a+rw " } else { "hint: the mode of " };
     assert!(said.err.contains(remedy), "{}", said.err);
+}
+
+#[test]
+fn the_mode_of_a_lock_file_is_not_named_for_an_error_with_another_cause() {
+    let scene = Scene::new();
+    scene.aba(["lock", "a", "--", "true"]).run();
+    // As with a security module, which denies access that the mode permits.
+    let denied = injected(&scene, "/^(open(at)?|faccessat2?)$:error=EACCES", &["lock", "a", "--", "true"]);
+    denied.status(125).err("Permission denied\nhint: set ABA_LOCK_DIR to a writable directory on a local disk\n").run();
+    if is_root() {
+        // The mode does not bind root.
+        set_mode(scene.lock_file("a"), 0);
+        let full = injected(&scene, "/^open(at)?$:error=ENOSPC", &["lock", "a", "--", "true"]);
+        full.status(125).err(format!("No space left on device\n{FULL_DISK}")).run();
+    }
 }
 
 #[test]
@@ -175,6 +190,9 @@ fn list_and_status_say_that_a_lock_file_cannot_be_opened() {
         set_mode(&file, if is_root() { 0o600 } else { 0 });
     }
     set_mode(scene.lock_file("open"), 0o644);
+    // This is no lock file, so its mode is not the problem.
+    fs::create_dir(scene.lock_file("directory")).unwrap();
+    set_mode(scene.lock_file("directory"), if is_root() { 0o700 } else { 0 });
     set_mode(scene.root(), 0o755);
     let owner = if is_root() { " (owner: root)" } else { "" };
     let problem = format!("its lock file cannot be opened: Permission denied{owner}");
@@ -185,13 +203,19 @@ fn list_and_status_say_that_a_lock_file_cannot_be_opened() {
         assert_eq!(line.split_whitespace().nth(1), Some(state), "{listed}");
         assert!(line.ends_with(what), "{listed}");
     }
+    // The locks that cannot be used are shown before those that are free.
+    let names: Vec<_> = listed.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["directory", "unused", "used", "open"]);
+    let coloured = scene.unprivileged().args(["list", "--color=always"]).out("LOCK ").run().out;
+    let reds = coloured.lines().filter(|line| line.contains("\x1b[31m")).count();
+    assert_eq!(reds, 3, "{coloured}");
     let listed = scene.unprivileged().args(["list", "--json"]).out("{").run().out;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
-    let problems = ["open", "unused", "used"].map(|name| {
+    let problems = ["directory", "open", "unused", "used"].map(|name| {
         let lock = listed["locks"].as_array().unwrap().iter().find(|lock| lock["name"] == name).unwrap();
         lock["problem"].as_str()
     });
-    assert_eq!(problems, [None, Some(&*problem), Some(&problem)]);
+    assert_eq!(problems, [None, None, Some(&*problem), Some(&problem)]);
     for name in ["used", "unused"] {
         let call = scene.unprivileged().args(["status", name]).status(1);
         call.out(format!("{name}: free\n")).out(format!("  problem: {problem}\n  hint: ")).run();

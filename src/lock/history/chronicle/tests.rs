@@ -210,3 +210,81 @@ fn the_reason_for_an_exit_belongs_to_the_last_holding_of_the_process() {
     let causes: Vec<_> = told.iter().map(|holding| holding.cause).collect();
     assert_eq!(causes, [Some(EndCause::Killed), Some(EndCause::Exited(0)), Some(EndCause::Killed), None]);
 }
+
+/// The events of a command that exited with status 0, and whose acquisition is not in the log.
+fn log_end_only(minute: u32, pid: u32) -> String {
+    format!(r#"{minute} released {pid} "cause":"exit","status":0,"held_seconds":60.0"#)
+}
+
+#[test]
+fn ends_without_acquisitions_are_holdings_until_an_acquisition_is_logged() {
+    let told = build_holdings(&[
+        &log_end_only(10, 3),
+        &log_end_only(20, 4),
+        "30 acquired 1",
+        r#"31 released 1 "cause":"exit","status":0"#,
+        &log_end_only(40, 5),
+    ]);
+    let pids: Vec<u32> = told.iter().map(|holding| holding.pid).collect();
+    assert_eq!(pids, [3, 4, 1]);
+}
+
+#[test]
+fn contention_at_the_time_of_an_end_belongs_to_the_holding_that_ended_last() {
+    let told = build_holdings(&[&log_end_only(10, 3), r#"10 contended 4 "waits":false,"holder_pid":3"#]);
+    assert_eq!((told.len(), told[0].waits.len()), (1, 1));
+    let told = build_holdings(&[
+        r#"10 acquired 1 "mode":"shared""#,
+        r#"11 acquired 2 "mode":"shared""#,
+        r#"12 released 1 "cause":"exit","status":0"#,
+        r#"12 inherited 1 "status":0"#,
+        r#"14 released 1 "cause":"exit","status":0"#,
+        r#"15 released 2 "cause":"exit","status":0"#,
+        r#"15 contended 5 "waits":false,"holder_pid":2"#,
+    ]);
+    let waits: Vec<usize> = told.iter().map(|holding| holding.waits.len()).collect();
+    assert_eq!(waits, [0, 1]);
+}
+
+#[test]
+fn the_reason_for_an_exit_is_known_without_the_acquisition() {
+    let told = build_holdings(&[
+        r#"10 contended 2 "waits":false,"holder_pid":9"#,
+        r#"11 released 9 "cause":"exit","status":143"#,
+        r#"12 released 9 "cause":"kill""#,
+    ]);
+    assert_eq!((told.len(), told[0].cause), (1, Some(EndCause::Killed)));
+}
+
+#[test]
+fn a_covered_call_that_did_not_wait_may_be_of_an_earlier_holder() {
+    let told = build_holdings(&[
+        "10 acquired 5",
+        r#"11 released 5 "cause":"exit","status":0"#,
+        "12 acquired 1",
+        r#"13 contended 5 "waits":false,"holder_pid":1"#,
+        "13 covered 5",
+    ]);
+    assert_eq!(told[1].waits[0].outcome, PastOutcome::Covered);
+}
+
+#[test]
+fn a_wait_that_has_ended_does_not_end_again() {
+    let told = build_holdings(&[
+        "10 acquired 1",
+        r#"12 contended 2 "waits":true,"holder_pid":1"#,
+        r#"17 acquired 2 "waited_seconds":300.0"#,
+        r#"18 timed_out 2 "waited_seconds":60.0"#,
+    ]);
+    assert_eq!(told[0].waits[0].outcome, PastOutcome::Acquired(Duration::from_secs(300)));
+}
+
+#[test]
+fn a_process_that_is_seen_after_the_release_does_not_hold_the_released_lock() {
+    let told = build_holdings(&[
+        "10 acquired 1",
+        r#"11 released 1 "cause":"exit","status":0"#,
+        r#"12 inherited 1 "status":0,"holder_pid":9,"holder_command":"c""#,
+    ]);
+    assert_eq!((told[0].ending, &told[0].remaining_holder), (Ending::At(at(11)), &None));
+}

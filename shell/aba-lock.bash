@@ -30,12 +30,12 @@ case ${BASH_VERSINFO-} in '') return 125 ;; *) ;; esac
 
 __aba_call() {
     if [[ $1 == *_op* && $1$# != *_l*1 && ${BASHPID-}${IFS-} == "$$"$' \t\n' && $- != *k* && ! -o posix &&
-        -z ${__aba_fds+"."}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${!ABA_LOCK_S@}${ABA_LOCK_ON_CONFLICT-}${__aba_scope-} ]] &&
+        -n ${ABA_LOCK_DIR-}${HOME-} && -z ${__aba_fds+"."}${ABA_LOCK_LOG-}${ABA_LOCK_TIMEOUT-}${!ABA_LOCK_S@}${ABA_LOCK_ON_CONFLICT-}${__aba_scope-} ]] &&
         ! \builtin declare -f +i builtin && ! builtin declare -f +i exec; then
         builtin local __aba_p __aba_fd __aba_new='' __aba_fds="${ABA_LOCK_FDS-}"
         if [[ -n ${ABA_LOCK_DIR-} ]]; then
             builtin eval '[[ ${BASH_VERSION-} < 4.4 || ${ABA_LOCK_DIR@a} == *x* ]] || builtin export ABA_LOCK_DIR'
-        else builtin local -x ABA_LOCK_DIR="${HOME:-/dev/null}/.aba"; fi
+        else builtin local -x ABA_LOCK_DIR="$HOME/.aba"; fi
         __aba_try "$@" && builtin return 0
         builtin set -- __aba_resume "$?" "$@"
     fi
@@ -148,9 +148,9 @@ __aba_locks+=''
 #
 # __aba_call tries to lock or unlock with __aba_try if nothing is unusual: no option, no variable that changes what the
 # call does, no subshell, no trap handler that has interrupted another call, no `set -o posix`, in which an `exec` that fails
-# ends the script, no function named `builtin` or `exec`, the usual IFS, and lock files that exist. Otherwise, and if the
-# helper fails, it sources this file again, which then defines all functions, and calls the function again, or
-# __aba_resume after an attempt.
+# ends the script, no function named `builtin` or `exec`, the usual IFS, a directory from ABA_LOCK_DIR or HOME, and lock files
+# that exist. Otherwise, and if the helper fails, it sources this file again, which then defines all functions, and calls the
+# function again, or __aba_resume after an attempt.
 #
 # For the helper, __aba_call exports ABA_LOCK_DIR, as __aba_export does. Bash before 4.4 has no `${NAME@a}`, so there the helper refuses
 # the file with 76 if the script has not exported the variable, and __aba_resume calls the whole function. The code is in quotes so

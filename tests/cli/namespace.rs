@@ -210,6 +210,22 @@ fn a_full_name_that_is_not_utf8_hides_no_user_in_a_long_passwd_file() {
 }
 
 #[test]
+fn a_script_without_home_locks_in_the_home_directory_of_the_passwd_file() {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("anna")).unwrap();
+    fs::write(scene.path("passwd"), format!("root:x:0:0::{}:/bin/sh\n", scene.path("anna").display())).unwrap();
+    let script = "unset ABA_LOCK_DIR; source \"$LIBRARY\"; aba_lock_operation a; \"$HELPER\" status -q a && echo held
+        aba_unlock_operation a; \"$HELPER\" status -q a || echo free; aba_lock_operation --wait b; \"$HELPER\" status -q b";
+    for home in ["unset HOME", "HOME="] {
+        let start = format!("mount --bind passwd /etc/passwd && {home} && exec bash -euc \"$SCRIPT\"");
+        let call = scene.in_mount_namespace().args(["bash", "-c", &start]).current_dir(scene.path(""));
+        let call = call.env("SCRIPT", script).env("LIBRARY", LIBRARY).env("ABA_LOCK_BIN", HELPER);
+        call.out("held\nfree\n").run();
+    }
+    assert!(scene.path("anna/.aba/aba-a.lock").exists());
+}
+
+#[test]
 fn unlock_kill_signals_a_shell_before_the_program_for_which_it_waits_whatever_their_pids_are() {
     let scene = Scene::new();
     // The kernel gives out the pids after this number next. The other programs are between the program and the shell.

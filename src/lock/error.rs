@@ -310,6 +310,10 @@ fn hint_for_circle(circle: &Circle) -> String {
         [step] => {
             format!("pid {} started this command: run this without the lock, or release it there first", step.pid)
         }
+        steps if steps.iter().any(|step| step.holds.starts_with("task ")) => {
+            "let one of these processes go on without the task: `aba-lock run-once` without --wait only starts it"
+                .to_owned()
+        }
         _ if circle.has_slots => "acquire these locks in the same order everywhere".to_owned(),
         steps => {
             let names: Option<Vec<&str>> =

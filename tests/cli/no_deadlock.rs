@@ -397,6 +397,24 @@ fn a_process_that_inherited_an_unrecorded_lock_is_not_its_owner() {
 }
 
 #[test]
+fn a_lock_whose_holder_waits_for_another_task_is_awaited_inside_of_a_task() {
+    let scene = Scene::new();
+    // The file must exist before the test looks for waiters.
+    scene.make_root();
+    fs::write(scene.lock_file("a"), "").unwrap();
+    let gate = scene.gate("gate");
+    let holder =
+        format!("\"$HELPER\" lock a -- \"$HELPER\" run-once -qw -i two -- {}", shell_words::join(gate.task(0)));
+    let reads_output = "until [[ $(ls -l /proc/$!/fd) == *two/log.out* ]]; do sleep 0.01; done";
+    let script = format!("{holder} & {reads_output}; \"$HELPER\" lock -qw a -- echo mine; exit");
+    let task = scene.once(["-qw", "-i", "one", "--", "bash", "-c", &script]).out("begun\nmine\n").start();
+    scene.wait_for_waiter("a");
+    wait_for_look_at(&scene, "a");
+    gate.open();
+    task.finish();
+}
+
+#[test]
 fn a_circle_that_is_found_after_the_deadline_is_a_timeout() {
     let scene = Scene::new();
     // The first thread notices the deadline after the second one has found the circle, as on a busy machine.

@@ -331,3 +331,13 @@ fn followers_that_purge_get_the_status_of_the_run_that_they_followed() {
         assert!(!scene.task_file("a", "").exists());
     }
 }
+
+#[test]
+fn a_task_that_waits_for_a_task_whose_command_started_it_is_a_deadlock() {
+    let scene = Scene::new();
+    let starter = ["--", HELPER, "run-once", "-qw", "-i", "two", "--"];
+    let call = scene.once(["-qw", "-i", "one"].into_iter().chain(starter));
+    let call = call.args([HELPER, "run-once", "-qw", "-i", "one", "--", "true"]);
+    let call = call.status(75).out("").err("waiting for task one would be a deadlock: ");
+    call.err("hint: let one of these processes go on without the task: ").run();
+}

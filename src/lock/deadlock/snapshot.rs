@@ -101,12 +101,16 @@ impl Snapshot {
                 continue;
             }
             let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-            let link = |entry: fs::DirEntry| fs::read_link(entry.path()).ok();
-            let links: Vec<PathBuf> = entries.filter_map(Result::ok).filter_map(link).collect();
+            let descriptors = entries.filter_map(Result::ok).map(|entry| entry.path());
+            let links = descriptors.filter_map(|descriptor| Some((fs::read_link(&descriptor).ok()?, descriptor)));
+            let links: Vec<(PathBuf, PathBuf)> = links.collect();
+            // A process that is itself part of a run has the output of that run open, too, but only for writing.
+            let mut outputs = links.iter().filter(|(link, _)| link.ends_with("log.out"));
+            let output = outputs.find(|(_, descriptor)| process::may_read(descriptor));
             // The supervisor of the run also has the output open, but its descriptors include the lock file.
-            let task = links.iter().find(|link| link.ends_with("log.out")).and_then(|link| link.parent());
+            let task = output.and_then(|(link, _)| link.parent());
             if let Some(lock) = task.map(|task| task.join("lock"))
-                && !links.contains(&lock)
+                && links.iter().all(|(link, _)| *link != lock)
             {
                 self.waits.insert(*pid, lock_table::file_id(&holders::identify_file(&lock)));
             }

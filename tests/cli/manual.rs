@@ -17,8 +17,9 @@ fn list_pages(scene: &Scene) -> Vec<String> {
 #[test]
 fn terms_stand_next_to_their_text_and_lines_end_at_the_width() {
     let page = ".TH a 1\n.SH OPTIONS\nIntroduction.\n.TP\n\\fB\\-q\\fR\nPrint no messages at all.\n.TP\n\
-                \\fB\\-\\-quiet\\fR \\fIN\\fR\nIt\\*(Aqs.\n";
-    let text = "OPTIONS\n    Introduction.\n\n    -q  Print no\n        messages at\n        all.\n\n    --quiet N\n        It's.\n";
+                \\fB\\-\\-quiet\\fR \\fIN\\fR\nIt\\*(Aqs.\n\nNot more.\n";
+    let text = "OPTIONS\n    Introduction.\n\n    -q  Print no\n        messages at\n        all.\n\n    --quiet N\n        \
+                It's.\n\n        Not more.\n";
     assert_eq!(format_page(page, 20, false), text);
     let styled = format_page(page, 20, true);
     assert!(styled.contains("\x1b[0;1m-q\x1b[0m  Print") && styled.contains("\x1b[0;4mN\x1b[0m\n"), "{styled}");

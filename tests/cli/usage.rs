@@ -102,7 +102,7 @@ fn a_foreign_variable_named_complete_is_ignored() {
 fn the_help_lists_every_command_in_a_group() {
     let help = Scene::new().aba(["--help"]).out("Examples:\n  aba-lock lock backup -- ").run().out;
     for command in Cli::command().get_subcommands() {
-        assert!(help.contains(&format!("\n  {:10}", command.get_name())), "{}: {help}", command.get_name());
+        assert!(help.contains(&format!("\n  {:12} ", command.get_name())), "{}: {help}", command.get_name());
     }
 }
 

@@ -113,10 +113,10 @@ pub(crate) fn group_commands(command: Command) -> Command {
         let _ = writeln!(text, "\n{header}{group}:{header:#}");
         for name in *commands {
             let about = command.find_subcommand(name).and_then(Command::get_about).cloned().unwrap_or_default();
-            let _ = writeln!(text, "  {literal}{name:10}{literal:#}{about}");
+            let _ = writeln!(text, "  {literal}{name:12}{literal:#} {about}");
         }
     }
-    let _ = writeln!(text, "  {literal}{:10}{literal:#}Print the help of aba-lock or of a command", "help");
+    let _ = writeln!(text, "  {literal}{:12}{literal:#} Print the help of aba-lock or of a command", "help");
     command.help_template(format!("{text}\n{header}Options:{header:#}\n{{options}}{{after-help}}"))
 }
 

@@ -23,6 +23,10 @@ pub(crate) fn format_page(source: &str, width: usize, styled: bool) -> String {
 fn format_man(flow: &mut Flow, source: &str) {
     let mut is_term = false;
     for line in source.lines() {
+        if line.is_empty() {
+            flow.begin_paragraph(flow.left());
+            continue;
+        }
         let Some(request) = line.strip_prefix(['.', '\'']) else {
             flow.put(line, Font::Roman);
             if std::mem::take(&mut is_term) {

@@ -12,9 +12,10 @@ BASH_BIN=${BASH_BIN:-$(type -P bash)}
 BASH_DIR=${BATS_RUN_TMPDIR}/bash
 SYSTEM_PATH=${BASH_DIR}:/usr/bin:/bin
 PATIENCE=60
-PROJECT=$(cd "${BATS_TEST_DIRNAME}/../.." && pwd)
+PROJECT=${BATS_TEST_DIRNAME%/tests/shell}
 # The library as it is installed, and the whole library in one file.
 INSTALLED=${BATS_RUN_TMPDIR}/installed
+SILENCE=${BATS_RUN_TMPDIR}/silence
 LIBRARY=${INSTALLED}/share/aba-lock/aba-lock.bash
 WHOLE_LIBRARY=${PROJECT}/shell/aba-lock.bash
 BUILTIN_FILE=${BUILTIN_FILE:-${PROJECT}/target/debug/libaba_lock_builtin.so}
@@ -29,6 +30,9 @@ teardown() {
 }
 
 shared_setup() {
+    # With this trap, bats notes the line of each command, for the message about a failure. That takes longer than most commands, so from
+    # here on it does so for the commands of the test, and not for those of the functions that they call.
+    trap '[[ ${FUNCNAME-} != "${BATS_TEST_NAME}" ]] || bats_debug_trap "${BASH_SOURCE}"' DEBUG
     : "${ABA_LOCK_BIN:?run the tests with make test}"
     export ABA_LOCK_BIN PROJECT LIBRARY WHOLE_LIBRARY PATIENCE BUILTIN_FILE
     export HOME=${BATS_TEST_TMPDIR}/home
@@ -41,6 +45,8 @@ shared_setup() {
         mkdir -p "${BASH_DIR}"
         ln -sf "${BASH_BIN}" "${BASH_DIR}/bash"
     fi
+    # Several test files may do that at the same time.
+    [[ -p ${SILENCE} ]] || mkfifo "${SILENCE}" 2>/dev/null || [[ -p ${SILENCE} ]]
     [[ -e ${LIBRARY} ]] || install_library "${INSTALLED}"
     export PATH=${ABA_LOCK_BIN%/*}:${BASH_DIR}:${PATH}
     # Bats exports this function in a way that stops bash 4.0 to 4.2 in posix mode.
@@ -158,7 +164,8 @@ until_true() {
             echo "gave up waiting for: $*" >&2
             return 1
         fi
-        sleep 0.02
+        # A sleep(1) would be a process more. Nothing is written into this pipe.
+        read -r -t 0.02 _ <>"${SILENCE}" || true
     done
 }
 

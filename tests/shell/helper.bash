@@ -271,6 +271,25 @@ create_lock_files() {
     done
 }
 
+# Starts a process that answers on the fifo `answers` whether the lock that is named on the fifo `questions` is free. A flock(1) for each
+# question would take more time than the calls that are tested.
+start_lock_tester() {
+    if [[ -p questions ]]; then
+        return 0
+    fi
+    mkfifo questions answers
+    start python3 -ISc 'import fcntl, sys
+questions, answers = open("questions", "rb+", 0), open("answers", "rb+", 0)
+for name in iter(questions.readline, b""):
+    answer = b"free\n"
+    with open(sys.argv[1] + "/aba-" + name.decode().strip() + ".lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            answer = b"held\n"
+    answers.write(answer)' "${ABA_LOCK_DIR}"
+}
+
 # Usage: make_interrupted_tool
 #
 # Makes `tool PREPARE CALL HANDLER CHECK [rest]`: runs PREPARE, CALL and CHECK once for each command of the library that CALL
@@ -278,6 +297,7 @@ create_lock_files() {
 # CALL begins after the whole library was loaded. In the rest, HANDLER runs only before the commands on its lists and files.
 make_interrupted_tool() {
     create_lock_files
+    start_lock_tester
     script tool <<'END'
 prepare=$1 call=$2 handler=$3 check=$4 rest=${5-}
 # Not in commands of the library, which the handler interrupts.
@@ -290,11 +310,21 @@ interrupt() {
     trap - DEBUG
     builtin eval "${handler}"
 }
-free() { flock --nonblock "${ABA_LOCK_DIR}/aba-$1.lock" true; }
+exec 5<>questions 6<>answers
+# Returns 0 if lock $1 is free.
+free() {
+    local answer=''
+    echo "$1" >&5
+    read -r -t "${PATIENCE}" answer <&6 && [[ ${answer} == free ]]
+}
 # Children of the script inherit the locks in these operations, and no other one.
 inherited() {
-    local name fd expected=" ${*:+"$* "}"
-    for fd in $(printenv ABA_LOCK_FDS); do
+    local name fd exported='' expected=" ${*:+"$* "}"
+    if declare -p ABA_LOCK_FDS >exported 2>/dev/null; then
+        read -r exported <exported
+    fi
+    [[ ${exported} == 'declare -x '* ]] || exported=''
+    for fd in ${exported:+${ABA_LOCK_FDS}}; do
         for name in save load other none; do
             [[ ! /dev/fd/${fd} -ef ${ABA_LOCK_DIR}/aba-${name}.lock ]] || break
         done

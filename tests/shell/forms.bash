@@ -17,16 +17,19 @@ create_files() {
 # if COMPARED is `builtin`, and with the library in one file. All must do the same. In the script, `state` prints the variables for children and the open lock
 # files, and `hold_save` starts a holder of save until `end_holder`.
 compare() {
-    local form forms=("${PWD}/whole.bash" "${LIBRARY}")
+    local expected got status form forms=("${PWD}/whole.bash" "${LIBRARY}")
     # The builtin comes before both of the other forms.
     [[ ${COMPARED} == builtin ]] || forms+=("${WHOLE_LIBRARY}")
     printf '%s\n' 'state() {
     printf "%s\n" "status $? locks <${__aba_locks//$$/PID}> fds <${ABA_LOCK_FDS-unset}> dir <${ABA_LOCK_DIR-unset}>"
-    local fd
-    for ((fd = 200; fd < 255; fd++)); do { true <&$fd; } 2>/dev/null && readlink /proc/$$/fd/$fd; done
-    builtin trap -p; builtin export -p | grep -E "ABA_LOCK|HOME"; shopt; set -o; builtin declare -p IFS 2>/dev/null
-    local name
-    for name in save load bundle; do flock -n "${ABA_LOCK_DIR:-${HOME:-.}/.aba}/aba-$name.lock" true </dev/null || echo "$name is locked"; done 2>&1 | sort
+    local fd name files
+    files=()
+    for ((fd = 200; fd < 255; fd++)); do [[ ! -e /dev/fd/$fd ]] || files+=("/proc/$$/fd/$fd"); done
+    [[ ${#files[@]} == 0 ]] || readlink "${files[@]}"
+    builtin trap -p; builtin declare -p "${!ABA_LOCK@}" HOME IFS 2>/dev/null || :; shopt; set -o
+    for name in save load bundle; do
+        { flock -n 9 9<"${ABA_LOCK_DIR:-${HOME:-.}/.aba}/aba-$name.lock" || echo "$name is locked"; } 2>&1
+    done
 }
 hold_save() {
     aba-lock lock save -- sleep 1000 >/dev/null 2>&1 &
@@ -41,18 +44,23 @@ end_holder() {
     for form in "${forms[@]}"; do
         [[ -n ${KEEP_FILES-} ]] || rm -rf "${ABA_LOCK_DIR}" "${HOME}/.aba" .aba
         create_files
-        FORM=${form} timeout "${PATIENCE}" bash "${@:2}" ./script </dev/null 2>&1 |
-            sed -E "s/pid [0-9]+/pid N/g; s/[^ ]*(whole.bash|aba-lock.bash)/LIBRARY/g; s/since [0-9:]+ \([^)]*\)/since/g; s;(save/200|load/201)/[0-9]+;\1/N;g; s/running for [0-9]+s/running/g; s/line [0-9]+.*(Killed|Terminated) .*/killed/; s/line [0-9]+/line N/g; s/by root, for [0-9]+s/by root/; s/kill [0-9]+/kill N/" >got
-        printf 'ended with %s\n' "${PIPESTATUS[0]}" >>got
+        status=0
+        got=$(FORM=${form} timeout "${PATIENCE}" bash "${@:2}" ./script </dev/null 2>&1) || status=$?
+        got+=$'\n'"ended with ${status}"
         if [[ ${form} == "${PWD}/whole.bash" ]]; then
-            mv got expected
-        else
-            diff expected got || {
+            expected=${got}
+        elif [[ ${got} != "${expected}" ]]; then
+            diff <(hide_differences <<<"${expected}") <(hide_differences <<<"${got}") || {
                 printf '%s with %s:\n%s\n' "${form}" "${*:2}" "$1"
                 return 1
             }
         fi
     done
+}
+
+# Replaces what may differ between two runs: the numbers of processes and lines, times, and the file of the library.
+hide_differences() {
+    sed -E "s/pid [0-9]+/pid N/g; s/[^ ]*(whole.bash|aba-lock.bash)/LIBRARY/g; s/since [0-9:]+ \([^)]*\)/since/g; s;(save/200|load/201)/[0-9]+;\1/N;g; s/running for [0-9]+s/running/g; s/line [0-9]+.*(Killed|Terminated) .*/killed/; s/line [0-9]+/line N/g; s/by root, for [0-9]+s/by root/; s/kill [0-9]+/kill N/"
 }
 
 # Usage: compare_calls fast|builtin plain|options: compares all these calls, or some of them with options of the shell.

@@ -294,7 +294,8 @@ for name in iter(questions.readline, b""):
 #
 # Makes `tool PREPARE CALL HANDLER CHECK [rest]`: runs PREPARE, CALL and CHECK once for each command of the library that CALL
 # runs, with HANDLER before that command. (A handler of DEBUG runs where one of a signal can.) CHECK must succeed. With `rest`,
-# CALL begins after the whole library was loaded. In the rest, HANDLER runs only before the commands on its lists and files.
+# CALL begins after the whole library was loaded. In the rest, HANDLER runs only before the commands on its lists and files. With
+# INTERRUPT_EVERY=N, HANDLER runs only before each Nth command, of which the first depends on the version of bash.
 make_interrupted_tool() {
     create_lock_files
     start_lock_tester
@@ -334,7 +335,8 @@ inherited() {
     [[ ${expected} == ' ' ]]
 }
 [[ -z ${rest} ]] || aba_lock_held save || true
-for ((step = 1; step < 1000; step++)); do
+every=${INTERRUPT_EVERY:-1}
+for ((step = 1 + BASH_VERSINFO[1] % every; step < 1000; step += every)); do
     if [[ -z ${rest} ]]; then
         # As in a script that has just sourced it.
         __aba_loaded=''

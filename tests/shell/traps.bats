@@ -162,11 +162,11 @@ trap interrupt DEBUG
 aba_lock_operation --on-conflict=return save || exit "$?"
 END
     sed 's/ --on-conflict=return//; s/ || exit.*//' tool >plain
-    local file call handler
+    local file call handler every=${INTERRUPT_EVERY:-1}
     for file in "${LIBRARY}" "${WHOLE_LIBRARY}"; do
         for call in plain tool; do
             for handler in 'aba_lock_operation load' 'aba_lock_held load || true'; do
-                for ((step = 1; step < 200; step++)); do
+                for ((step = 1; step < 200; step += every)); do
                     rm -f interrupted
                     run bash ./"${call}" "${file}" "${step}" "${handler}"
                     [[ -e interrupted ]] || break

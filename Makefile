@@ -90,7 +90,7 @@ MAN_WRITER = $(if $(and $(BUILT),$(filter-out true,$(CARGO)),$(filter $(HOST:-gn
 SHELL_FILES := shell/aba-lock.bash shell/aba-lock.sh shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash .ci/run tests/run tests/tools tests/portable-tools tests/report/run tests/report/scenes tests/report/steps tests/report/portable tests/report/aarch64 tests/demo \
                dist/install.sh dist/check-release dist/package dist/test dist/test-crate dist/test-recipes dist/test-rust $(wildcard dist/debian/*.p*) \
                tests/fuzz/run tests/counts/run src/bin/aba-lock/link/ordered-cc src/bin/aba-lock/link/note-order \
-               tests/shell/helper.bash tests/shell/forms.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
+               tests/shell/helper.bash tests/shell/forms.bash tests/shell/terminal.bash tests/shell/aba benches/plain.bash $(wildcard tests/shell/*.bats)
 
 # Files that run in the shell of another script, also in its trap handlers.
 SOURCED_FILES := shell/aba-lock.bash shell/aba-lock-fast.bash shell/aba-lock-builtin.bash shell/run_once.bash completions/aba-lock.bash tests/shell/helper.bash

@@ -33,15 +33,6 @@ change_helper() {
     chmod +x helper
 }
 
-@test "all scenes of the report pass here, with the tools that Linux, macOS and FreeBSD have" {
-    BASH_BIN=${BASH_BIN} write_report 0
-    run -0 bash -c 'sh "$1" list; for _ in bash sh zsh; do sh "$1" list-library; done' - "${PROJECT}/tests/report/scenes"
-    run -0 grep -Fx "${#lines[@]} passed, 0 failed, 0 skipped" report
-    for text in 'system: Linux' 'bash: ' 'rustc: ' 'aba-lock: aba-lock ' 'passed  conflict' 'passed  bash/held' 'passed  zsh/nested' 'locking: tested'; do
-        run -0 grep -F "${text}" report
-    done
-}
-
 @test "a scene that fails is in the report, with its output and the reason" {
     change_helper '"lock backup -- echo hello"' 'echo confused; exit 9'
     write_report 1 ABA_LOCK_BIN="${PWD}/helper" REPORT_SCENES='lock nested bash/held'

@@ -5,7 +5,6 @@ use crate::finding::{Finding, Rule};
 /// Files that are longer than the limit, each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[
     ("shell/aba-lock.bash", "scripts source one file"),
-    ("tests/shell/completion.bats", "the same scenes in three shells, with functions that only they use"),
     ("tests/shell/faults.bats", "a numbered list of faults"),
     ("tests/shell/run_once.bats", "tests with one setup, which no other file uses"),
 ];

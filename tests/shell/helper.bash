@@ -320,12 +320,12 @@ free() {
 }
 # Children of the script inherit the locks in these operations, and no other one.
 inherited() {
-    local name fd exported='' expected=" ${*:+"$* "}"
+    local name fd fds='' exported='' expected=" ${*:+"$* "}"
     if declare -p ABA_LOCK_FDS >exported 2>/dev/null; then
         read -r exported <exported
     fi
-    [[ ${exported} == 'declare -x '* ]] || exported=''
-    for fd in ${exported:+${ABA_LOCK_FDS}}; do
+    [[ ${exported} != 'declare -x '* ]] || fds=${ABA_LOCK_FDS}
+    for fd in ${fds}; do
         for name in save load other none; do
             [[ ! /dev/fd/${fd} -ef ${ABA_LOCK_DIR}/aba-${name}.lock ]] || break
         done

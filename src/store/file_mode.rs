@@ -12,8 +12,10 @@ use std::path::Path;
 pub fn hint_about_mode(path: &Path) -> Option<String> {
     let (place, data) = path.ancestors().find_map(|place| Some((place, fs::symlink_metadata(place).ok()?)))?;
     let (right, bit) = if place == path { (Right::Read, 0o400) } else { (Right::Execute, 0o100) };
+    // No mode makes a directory of something else.
+    let mode_matters = if place == path { data.is_file() || data.is_dir() } else { data.is_dir() };
     // Root can have the right without the bit.
-    if data.uid() != os::user_id() || data.mode() & bit != 0 || os::may(right, place).is_ok() {
+    if !mode_matters || data.uid() != os::user_id() || data.mode() & bit != 0 || os::may(right, place).is_ok() {
         return None;
     }
     let rights = if data.is_dir() { "rwx" } else { "rw" };

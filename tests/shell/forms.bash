@@ -86,7 +86,7 @@ compare_calls() {
         'IFS=; aba_lock_operation save; state' 'IFS=2; aba_lock_operation save; state; aba_unlock_operation; state' 'unset IFS; aba_lock_operation save; state'
         'readonly ABA_LOCK_DIR; aba_lock_operation save; state; aba_unlock_operation; state' 'ABA_LOCK_DIR=locks; aba_lock_operation save; state'
         'unset ABA_LOCK_DIR; aba_lock_operation save; state; aba_unlock_operation; state' 'unset ABA_LOCK_DIR HOME; HOME=$PWD; aba_lock_operation save; state'
-        'unset ABA_LOCK_DIR; HOME=; aba_lock_operation save 2>&1 | grep -c .' 'ABA_LOCK_DIR=; aba_lock_operation save; state; aba_unlock_operation; state'
+        'ABA_LOCK_DIR=; aba_lock_operation save; state; aba_unlock_operation; state'
         'rm -rf "$ABA_LOCK_DIR"; aba_lock_operation save; state' 'ln -sf load "$ABA_LOCK_DIR/aba-save.lock"; aba_lock_operation save; state'
         'chmod 400 "$ABA_LOCK_DIR/aba-save.lock"; aba_lock_operation save; state' 'chmod 1777 "$ABA_LOCK_DIR"; aba_lock_operation save; state'
         'for f in local export eval test true return shift set unset declare printf source .; do eval "function $f { builtin echo function-$f; }"; done; aba_lock_operation save; builtin unset -f local export eval test true return shift set unset declare printf source .; state'

@@ -70,8 +70,7 @@ impl Error {
     /// The next step for the user, if one is known.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        let hint_about = |path| store::hint_about_mode(path).or_else(|| store::hint_about(path));
-        if let Some(hint) = self.path_in_root().and_then(hint_about) {
+        if let Some(hint) = self.path_in_root().and_then(store::hint_about) {
             return Some(hint);
         }
         match self {

@@ -377,10 +377,13 @@ pub fn name_of(file: &Path) -> Option<LockName> {
     LockName::parse(file.file_name()?.to_str()?.strip_prefix("aba-")?.strip_suffix(".lock")?).ok()
 }
 
-/// Returns the reason and the hint, if `path` cannot be used because there can be no directory at the place of its
-/// state root or task root, or because its directory belongs to another user.
+/// Returns the reason and the hint, if `path` cannot be used because of the mode of a file of this user, because there can be no
+/// directory at the place of its state root or task root, or because its directory belongs to another user.
 #[must_use]
 pub fn hint_about(path: &Path) -> Option<String> {
+    if let Some(hint) = hint_about_mode(path) {
+        return Some(hint);
+    }
     let (problem, variable, within) = match TaskRoot::from_env() {
         Ok(TaskRoot { path: root, within: None }) if path.starts_with(&root) => (obstacle(&root), "RUN_ONCE_DIR", None),
         _ => {
@@ -388,10 +391,8 @@ pub fn hint_about(path: &Path) -> Option<String> {
             (store.problem(), "ABA_LOCK_DIR", Some(store))
         }
     };
-    match problem {
-        Some(problem) => Some(format!("{problem}: set {variable} to a writable directory on a local disk")),
-        None => hint_about_sharing(path).or_else(|| hint_to_share(path, within.as_ref())),
-    }
+    let hint = problem.map(|problem| format!("{problem}: set {variable} to a writable directory on a local disk"));
+    hint.or_else(|| hint_about_sharing(path)).or_else(|| hint_to_share(path, within.as_ref()))
 }
 
 /// Returns the hint about a file that does not exist, and that this user must not or cannot create in a directory that users share.
